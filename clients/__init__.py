@@ -1,0 +1,1 @@
+"""The Flower client of ColD Fusion: a contributor's ClientApp."""

@@ -1,0 +1,153 @@
+"""The contributor's ClientApp: finetunes the base on its own task and returns the encoder alone."""
+
+import functools
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+from coldfusion_fl.base import Base, open_base
+from coldfusion_fl.encoder import head_of, merge, new_model, split
+from coldfusion_fl.errors import ColdFusionError, MisfitError
+from coldfusion_fl.evaluate import evaluate
+from coldfusion_fl.finetune import finetune
+from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.screening import misfit
+from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings, parse_table, unflatten
+from coldfusion_fl.tasks import load_task
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import Mod
+from flwr.common.constant import ErrorCode
+
+from .contributor import Contributor, contributor_of
+
+_HEAD = "head"
+_Handler = Callable[[Message, Context], Message]
+
+
+def contributor_app(mods: list[Mod] | None = None) -> ClientApp:
+    """A ClientApp that answers the roll call, trains and evaluates.
+
+    Args:
+        mods: Flower mods to wrap it in.
+    """
+    app = ClientApp(mods=mods)
+    app.query()(answering(introduce))
+    app.train()(answering(train))
+    app.evaluate()(answering(judge))
+    return app
+
+
+def answering(handler: _Handler) -> _Handler:
+    """Answer with the message of an error of ours, where Flower would send a traceback."""
+
+    @functools.wraps(handler)
+    def answer(message: Message, context: Context) -> Message:
+        try:
+            return handler(message, context)
+        except ColdFusionError as wrong:
+            return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=str(wrong)), reply_to=message)
+
+    return answer
+
+
+def introduce(message: Message, context: Context) -> Message:
+    """Answer the roll call."""
+    who = contributor_of(context)
+    about = ConfigRecord({"name": who.name, "task": who.task, "seen": who.seen})
+    return Message(RecordDict({"config": about}), reply_to=message)
+
+
+def train(message: Message, context: Context) -> Message:
+    """Finetune the base on this contributor's task and return the encoder.
+
+    The head is fresh each time, as in the paper, or with `keep-head` the one of the last round; either way it stays here, in
+    the node's own context.
+
+    Raises:
+        MisfitError: the base is not of this contributor's architecture, or the training diverged.
+    """
+    who = contributor_of(context)
+    config = unflatten(dict(message.content.config_records["config"]))
+    settings = parse_table(FinetuneSettings, config.get("finetune", {}), "the server's settings", "finetune.")
+    server_round = int(config.get("server-round", 0))
+    seed = _seed(int(config.get("seed", 0)), server_round, who.name)
+    arrays = _arrays(message)
+    task = load_task(who.task, who.catalogues, who.data_root)
+    base = _base(who.base)
+    model = new_model(base, task.num_labels, base.head(settings.head), seed)
+    merge(model, arrays)
+    if settings.keep_head and _HEAD in context.state.array_records:
+        model.load_state_dict(context.state.array_records[_HEAD].to_torch_state_dict(), strict=False)
+    done = finetune(
+        model,
+        base.tokenizer,
+        task,
+        task.train.draw(settings.examples, [seed]),
+        settings,
+        seed,
+        progress=_teller(who, server_round),
+    )
+    if settings.keep_head:
+        context.state[_HEAD] = ArrayRecord(head_of(model))
+    contribution = split(model, arrays.keys())
+    if reason := misfit(arrays, contribution):
+        raise MisfitError(f"the training on '{task.name}' went wrong: {reason}. Lower the learning rate.")
+    metrics = {
+        "loss": done.loss,
+        "dev-score": done.dev_score,
+        "num-examples": done.examples,
+        "steps": done.steps,
+        "seconds": done.seconds,
+    }
+    record = ArrayRecord({name: Array(array) for name, array in contribution.items()})
+    about = ConfigRecord({"name": who.name})
+    content = RecordDict({"arrays": record, "metrics": MetricRecord(metrics), "config": about})
+    return Message(content, reply_to=message)
+
+
+def judge(message: Message, context: Context) -> Message:
+    """Score the base on this contributor's own test split."""
+    who = contributor_of(context)
+    config = unflatten(dict(message.content.config_records["config"]))
+    source = "the server's settings"
+    finetuning = parse_table(FinetuneSettings, config.get("finetune", {}), source, "finetune.")
+    settings = parse_table(EvaluateSettings, config.get("evaluate", {}), source, "evaluate.")
+    task = load_task(who.task, who.catalogues, who.data_root)
+    base, arrays = _base(who.base), _arrays(message)
+    modes = [mode for mode in str(config.get("modes", "frozen")).split(",") if mode != "few-shot" or settings.shots]
+    # The same rows, shots and heads in every round: a difference between two bases is the bases'.
+    seed = int(config.get("seed", 0))
+    scores = [evaluate(base, arrays, task, mode, finetuning, settings, seed) for mode in modes]
+    about = {"name": who.name, "metric": task.metric, "head": scores[0].head, "seen": who.seen}
+    metrics = {**{score.mode: score.value for score in scores}, "num-examples": scores[0].test_examples}
+    content = RecordDict({"metrics": MetricRecord(metrics), "config": ConfigRecord(about)})
+    return Message(content, reply_to=message)
+
+
+@functools.lru_cache(maxsize=1)
+def _base(reference: str) -> Base:
+    return open_base(reference)
+
+
+def _arrays(message: Message) -> dict[str, np.ndarray]:
+    return {name: array.numpy() for name, array in message.content.array_records["arrays"].items()}
+
+
+def _seed(seed: int, server_round: int, name: str) -> int:
+    return int(np.random.SeedSequence([seed, server_round, zlib.crc32(name.encode())]).generate_state(1)[0] >> 1)
+
+
+def _teller(who: Contributor, server_round: int) -> Callable[[int, int, float], None] | None:
+    """Tells a simulation's run folder how far the training is; a node elsewhere has no such folder."""
+    if who.run_folder is None or not who.run_folder.is_dir():
+        return None
+    ledger = Ledger(who.run_folder)
+
+    def tell(step: int, steps: int, loss: float) -> None:
+        ledger.event("training", round=server_round, name=who.name, step=step, steps=steps, loss=loss)
+
+    return tell
+
+
+app = contributor_app()

@@ -1,0 +1,62 @@
+"""Texts as batches of tokens, and the arithmetic of the machine they run on."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+
+from coldfusion_fl.tasks import Examples
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, examples: Examples, max_length: int) -> list[dict[str, Any]]:
+    """Rows for a Trainer: token ids cut at `max_length` (or at what the model takes), and the label.
+
+    Returns:
+        One dict a row, with lists of ints of the row's own length, and `labels`.
+    """
+    tokens = tokenizer(
+        examples.texts,
+        examples.pairs,
+        truncation=True,
+        max_length=min(max_length, tokenizer.model_max_length),
+    )
+    rows = [{name: tokens[name][i] for name in tokens} for i in range(len(examples))]
+    for row, label in zip(rows, examples.labels.tolist(), strict=True):
+        row["labels"] = label
+    return rows
+
+
+def batches(
+    tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], size: int
+) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+    """Padded batches of rows of like length, longest first, so that little is padding.
+
+    Yields:
+        The indices of the rows in the batch, and its tensors of shape (batch, length), without labels.
+    """
+    collate = DataCollatorWithPadding(tokenizer)
+    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]["input_ids"]))
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        batch = collate([{k: v for k, v in rows[i].items() if k != "labels"} for i in chosen])
+        yield chosen, dict(batch)
+
+
+def has_bf16() -> bool:
+    """Whether bfloat16 arithmetic is native here: on the GPU that is used, else on this processor."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    abilities = torch.cpu.get_capabilities()
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16") or abilities.get("bf16"))
+
+
+def device() -> torch.device:
+    """The GPU where there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast() -> AbstractContextManager[Any]:
+    """Bfloat16 autocast where it is native, else nothing."""
+    return torch.autocast(device().type, dtype=torch.bfloat16) if has_bf16() else nullcontext()

@@ -1,0 +1,1 @@
+"""Catalogues of tasks that ship with the package, as TOML files."""

@@ -1,0 +1,264 @@
+"""The command line: `coldfusion`."""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from coldfusion_fl.catalogue import SHIPPED, read_catalogues
+from coldfusion_fl.display import Display, plain_console, spell
+from coldfusion_fl.errors import ColdFusionError, RunError, SettingsError
+from coldfusion_fl.launch import Run
+from coldfusion_fl.ledger import Ledger, ensure_free
+from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings, Settings, parse_table, read_settings, to_table
+
+app = typer.Typer(
+    name="coldfusion",
+    help="ColD Fusion on Flower: many parties improve one pretrained language model together without sharing data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = plain_console()
+
+Catalogues = Annotated[
+    str,
+    typer.Option(
+        "--catalogue", help=f"Shipped catalogues ({', '.join(SHIPPED)}) or TOML files, with commas between them."
+    ),
+]
+DataRoot = Annotated[
+    str,
+    typer.Option("--data-root", help="Where the catalogue's relative paths begin. Default: the catalogue's folder."),
+]
+
+
+def main() -> None:
+    """Run the command line; errors of ours become one message and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except ColdFusionError as wrong:
+        plain_error(str(wrong))
+        sys.exit(wrong.exit_code)
+
+
+def plain_error(message: str) -> None:
+    """Print a message to stderr."""
+    print(f"coldfusion: {message}", file=sys.stderr)
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="The run's settings, a TOML file, such as experiments/demo.toml.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The run folder. Default: 'out' in CONFIG, else a new folder in runs/.")
+    ] = None,
+) -> None:
+    """Run ColD Fusion with simulated contributors on this machine.
+
+    Paths in CONFIG begin at its own folder. The run folder gets the log, every round's base, the report and the fused model.
+    """
+    settings = _at_home(read_settings(config), config)
+    folder = (out or _run_folder(settings, config)).resolve()
+    settings = dataclasses.replace(settings, out=str(folder))
+    ensure_free(folder)
+    with console.status("Checking the tasks and the base"):
+        _check(settings, config)
+    ledger = Ledger.create(folder, to_table(settings))
+    _follow(Run(ledger), Display(settings.rounds))
+
+
+def _at_home(settings: Settings, config: Path) -> Settings:
+    """The same settings with relative paths made absolute: they begin at the file they stand in."""
+    home = config.resolve().parent
+    tasks = settings.tasks
+    catalogue = tuple(ref if ref in SHIPPED else str(home / Path(ref).expanduser()) for ref in tasks.catalogue)
+    data_root = str(home / Path(tasks.data_root).expanduser()) if tasks.data_root else ""
+    base = str(home / settings.base) if (home / settings.base).is_dir() else settings.base
+    tasks = dataclasses.replace(tasks, catalogue=catalogue, data_root=data_root)
+    return dataclasses.replace(settings, tasks=tasks, base=base)
+
+
+def _run_folder(settings: Settings, config: Path) -> Path:
+    if settings.out:
+        return Path(settings.out)
+    first = Path("runs") / config.stem
+    others = (first.with_name(f"{first.name}-{number}") for number in range(2, 10_000))
+    return next(folder for folder in (first, *others) if not folder.exists())
+
+
+def _check(settings: Settings, config: Path) -> None:
+    """Find a user's mistakes before anything is written."""
+    cores = os.cpu_count() or 1
+    if settings.simulation.cpus > cores:
+        raise SettingsError(
+            f"{config}: 'simulation.cpus' is {settings.simulation.cpus}, but this machine has {cores} cores. Lower it."
+        )
+    from coldfusion_fl.base import open_base
+    from coldfusion_fl.encoder import new_model
+    from coldfusion_fl.tasks import load_task
+
+    catalogue = read_catalogues(settings.tasks.catalogue, settings.tasks.data_root)
+    for name in settings.contributors:
+        catalogue[name]  # a misspelt name is found before any rows are read
+    for name in settings.contributors:
+        load_task(name, settings.tasks.catalogue, settings.tasks.data_root)
+    new_model(open_base(settings.base), num_labels=2, head="class-token", seed=0)
+
+
+def _follow(run: Run, display: Display) -> None:
+    """Show a run until it ends, and then what it came to."""
+    ledger = run.ledger
+    try:
+        if console.is_terminal:
+            with Live(display, console=console, refresh_per_second=4, transient=True):
+                for event in run.events():
+                    if event:
+                        display.take(event)
+        else:
+            for event in run.events():
+                if event and (line := display.take(event)):
+                    console.print(line, markup=False)
+    except KeyboardInterrupt:
+        run.stop()
+        ledger.set_status("stopped", reason="by Ctrl-C")
+        last = ledger.status.get("last_round")
+        where = "before the first base was written" if last is None else f"after round {last}"
+        console.print(f"Stopped {where}. What was done is in {ledger.folder}", markup=False)
+        sys.exit(130)
+    code = run.exit_code
+    run.stop()
+    if code or ledger.status.get("state") != "finished":
+        reason = ledger.status.get("reason") or f"its process ended with code {code}"
+        ledger.set_status("failed", reason=reason)
+        raise RunError(f"the run failed: {reason}\nThe log is {ledger.folder / 'log.txt'}")
+    ledger.set_status("finished", peak_memory_bytes=run.peak_memory)
+    _show_result(ledger)
+
+
+def _show_result(ledger: Ledger) -> None:
+    from coldfusion_fl.report import score_table, summarize
+
+    summary = summarize(ledger)
+    console.print(score_table(summary))
+    for refusal in summary["refused"]:
+        console.print(f"Refused in round {refusal['round']}: {refusal['name']}, {refusal['reason']}", markup=False)
+    seconds, memory = summary["seconds"], ledger.status.get("peak_memory_bytes", 0)
+    console.print(
+        f"\n{spell(seconds['total'])}: {spell(seconds['rounds'])} training, {spell(seconds['evaluations'])} evaluation. "
+        f"Peak memory {memory / 2**30:.1f} GiB.",
+        markup=False,
+    )
+    folder = Path(os.path.relpath(ledger.folder))
+    console.print(
+        f"""
+The fused model   {folder}/model
+The scores        {folder}/report.csv, report.json, scores.png
+Each round        {folder}/rounds
+The log           {folder}/log.txt
+
+Try the model on a task of your own:
+  coldfusion evaluate {folder}/model --tasks bbc_news --mode few-shot
+Or in Python:
+  AutoModel.from_pretrained("{folder}/model")""",
+        markup=False,
+    )
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model folder, a Hub id, or package:PATH in an installed package.")],
+    tasks: Annotated[str, typer.Option("--tasks", help="Names of tasks, with commas between them.")],
+    mode: Annotated[str, typer.Option("--mode", help="finetuned, frozen (a linear probe) or few-shot.")] = "frozen",
+    catalogue: Catalogues = "packaged",
+    data_root: DataRoot = "",
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Take [finetune] and [evaluate] of this run's settings.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the drawn rows, heads and training.", min=0)] = 0,
+    head: Annotated[
+        str | None, typer.Option("--head", help="What the head reads: class-token, mean, or auto (as the model says).")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file too.")] = None,
+) -> None:
+    """Score a model on tasks: test scores in points."""
+    settings = read_settings(config) if config else None
+    finetuning = settings.finetune if settings else FinetuneSettings()
+    if head:
+        finetuning = parse_table(FinetuneSettings, to_table(finetuning) | {"head": head}, "--head")
+    evaluating = settings.evaluate if settings else EvaluateSettings()
+    with console.status("Loading torch and the model"):
+        from coldfusion_fl.base import open_base
+        from coldfusion_fl.encoder import load_encoder
+        from coldfusion_fl.evaluate import MODES
+        from coldfusion_fl.evaluate import evaluate as score_task
+        from coldfusion_fl.tasks import load_task
+
+        if mode not in MODES:
+            raise SettingsError(f"--mode must be one of {', '.join(MODES)}, but is '{mode}'.")
+        base = open_base(model)
+        encoder = load_encoder(base)
+    names = _names(tasks)
+    scores = []
+    table = Table(title=f"{mode} test scores of {model}, in points", title_justify="left")
+    for column in ("task", "metric", "head", "learnt from", "test rows", "score"):
+        table.add_column(column, justify="left" if column in ("task", "metric", "head") else "right")
+    with console.status("") as status:
+        for number, name in enumerate(names, start=1):
+            status.update(f"{mode} score of {name} ({number} of {len(names)})")
+            task = load_task(name, _names(catalogue), data_root)
+            s = score_task(base, encoder, task, mode, finetuning, evaluating, seed)
+            scores.append(s)
+            table.add_row(s.task, s.metric, s.head, str(s.train_examples), str(s.test_examples), f"{s.value:.1f}")
+    console.print(table)
+    if json_file:
+        import json
+
+        json_file.write_text(json.dumps([dataclasses.asdict(s) for s in scores], indent=1), encoding="utf-8")
+        console.print(f"Written to {json_file}", markup=False)
+
+
+@app.command()
+def tasks(
+    names: Annotated[str, typer.Argument(help="Only these tasks, with commas between them.")] = "",
+    catalogue: Catalogues = "packaged",
+    data_root: DataRoot = "",
+) -> None:
+    """List tasks: their sizes, classes, and the score of always answering the most frequent class."""
+    from coldfusion_fl.tasks import load_task
+
+    there = read_catalogues(_names(catalogue), data_root)
+    table = Table(title=f"Tasks of {catalogue}", title_justify="left")
+    for column in ("task", "metric", "classes", "train", "validation", "test", "baseline"):
+        table.add_column(column, justify="left" if column in ("task", "metric") else "right")
+    unreadable = []
+    wanted = _names(names) or tuple(there.specs)
+    with console.status("") as status:
+        for name in wanted:
+            status.update(f"Reading {name}")
+            spec = there[name]
+            try:
+                task = load_task(name, _names(catalogue), data_root)
+            except ColdFusionError as wrong:
+                if names:
+                    raise
+                unreadable.append(str(wrong))
+                table.add_row(name, spec.metric, *["-"] * 5)
+                continue
+            sizes = (str(len(part)) for part in (task.train, task.validation, task.test))
+            classes = str(len(task.classes)) if task.classes else "number"
+            table.add_row(name, task.metric, classes, *sizes, f"{task.baseline():.1f}")
+    console.print(table)
+    for reason in unreadable:
+        plain_error(reason)
+    if len(unreadable) == len(wanted):
+        sys.exit(2)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,145 @@
+"""What a person sees while a run goes on: live in a terminal, else a line for what matters."""
+
+import time
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+
+class Display:
+    """Follows the events of a run.
+
+    Args:
+        rounds: how many the run has.
+    """
+
+    def __init__(self, rounds: int) -> None:
+        self.rounds = rounds
+        self._began = time.time()
+        self._round = 0
+        self._phase = "starting Flower and Ray"
+        self._phase_began = self._began
+        self._trainings: list[float] = []
+        self._evaluations: list[float] = []
+        self._nodes: dict[str, dict[str, Any]] = {}
+        self._history: list[str] = []
+
+    def take(self, event: dict[str, Any]) -> str | None:
+        """Note an event; the line to print where there is no live display, if it is worth one."""
+        handler = getattr(self, f"_on_{event['kind']}", None)
+        line: str | None = handler(event) if handler else None
+        if line:
+            self._history = [*self._history, line][-6:]
+        return line
+
+    def _on_members(self, event: dict[str, Any]) -> str:
+        judges = f", {len(event['unseen'])} unseen tasks judge" if event["unseen"] else ""
+        return f"{len(event['seen'])} contributors are there{judges}"
+
+    def _on_round(self, event: dict[str, Any]) -> str:
+        self._round = event["round"]
+        self._begin(f"round {self._round} of {self.rounds}: contributors train", event)
+        self._nodes = {name: {"state": "waiting"} for name in event["sampled"]}
+        return f"round {self._round}/{self.rounds}: {', '.join(event['sampled'])} train{self._left_note(event['time'])}"
+
+    def _on_training(self, event: dict[str, Any]) -> None:
+        if event["round"] == self._round and event["name"] in self._nodes:
+            self._nodes[event["name"]] = {**event, "state": "training"}
+
+    def _on_received(self, event: dict[str, Any]) -> str:
+        self._nodes[event["name"]] = {**event, "state": "done"}
+        loss = f", loss {event['loss']:.3f}" if isinstance(event.get("loss"), float) else ""
+        return f"  {event['name']}: done{loss}"
+
+    def _on_refused(self, event: dict[str, Any]) -> str:
+        self._nodes[event["name"]] = {**event, "state": "refused"}
+        return f"  {event['name']}: REFUSED, {event['reason']}"
+
+    def _on_fused(self, event: dict[str, Any]) -> str:
+        self._trainings.append(event["time"] - self._phase_began)
+        return f"  fused {event['contributions']} contributions"
+
+    def _on_kept(self, event: dict[str, Any]) -> str:
+        self._trainings.append(event["time"] - self._phase_began)
+        return f"  the base is KEPT: {event['contributions']} fit contributions, {event['needed']} needed"
+
+    def _on_evaluating(self, event: dict[str, Any]) -> None:
+        self._begin(f"base {event['round']}: {len(event['names'])} nodes judge it", event)
+        self._nodes = {name: {"state": "waiting"} for name in event["names"]}
+
+    def _on_score(self, event: dict[str, Any]) -> None:
+        self._nodes[event["name"]] = {**event, "state": "done"}
+
+    def _on_unscored(self, event: dict[str, Any]) -> str:
+        self._nodes[event["name"]] = {**event, "state": "refused"}
+        return f"  {event['name']}: could not evaluate, {event['reason']}"
+
+    def _on_evaluated(self, event: dict[str, Any]) -> str:
+        self._evaluations.append(event["time"] - self._phase_began)
+        scores = [node["frozen"] for node in self._nodes.values() if "frozen" in node]
+        mean = f"mean frozen score {sum(scores) / len(scores):.1f}" if scores else "no scores"
+        return f"  base {event['round']}: {mean} over {len(scores)} tasks"
+
+    def _begin(self, phase: str, event: dict[str, Any]) -> None:
+        self._phase, self._phase_began = phase, event["time"]
+
+    def seconds_left(self, now: float) -> float | None:
+        """An estimate from the phases so far; None before there was one training round."""
+        if not self._trainings:
+            return None
+        training = sum(self._trainings) / len(self._trainings)
+        left = (self.rounds - len(self._trainings)) * training
+        if self._evaluations:
+            # The first evaluation has the few-shot scores in it, as the last will have; those between have not.
+            between = self._evaluations[1:] or self._evaluations
+            share = len(between) / max(1, len(self._trainings)) if len(self._evaluations) > 1 else 1.0
+            plain = sum(between) / len(between)
+            ahead = max(0, self.rounds - 1 - max(0, len(self._evaluations) - 1))
+            left += share * ahead * plain + self._evaluations[0]
+        return max(0.0, left - (now - self._phase_began))
+
+    def _left_note(self, now: float) -> str:
+        left = self.seconds_left(now)
+        return f"; about {spell(left)} left" if left is not None else ""
+
+    def __rich__(self) -> RenderableType:
+        now = time.time()
+        done = len(self._trainings) / max(1, self.rounds)
+        bar = Progress(
+            TextColumn("[bold]{task.description}"), BarColumn(), TextColumn("{task.fields[time]}"), expand=False
+        )
+        left = self.seconds_left(now)
+        clock = f"{spell(now - self._began)} so far" + (f", about {spell(left)} left" if left is not None else "")
+        bar.add_task(self._phase, total=1.0, completed=done, time=clock)
+        return Group(bar, self._node_table(), Text("\n".join(self._history[-6:]), style="dim"))
+
+    def _node_table(self) -> Table:
+        table = Table(box=None, padding=(0, 2))
+        for column in ("contributor", "", "step", "loss", "frozen"):
+            table.add_column(column, justify="left" if column in ("contributor", "") else "right")
+        colours = {"training": "yellow", "done": "green", "refused": "red", "waiting": "dim"}
+        for name, node in self._nodes.items():
+            step = f"{node['step']}/{node['steps']}" if "step" in node else ""
+            loss = f"{node['loss']:.3f}" if isinstance(node.get("loss"), float) else ""
+            frozen = f"{node['frozen']:.1f}" if "frozen" in node else ""
+            state = node["state"]
+            table.add_row(name, f"[{colours[state]}]{state}", step, loss, frozen)
+        return table
+
+
+def spell(seconds: float) -> str:
+    """A duration as a person says it."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def plain_console() -> Console:
+    """A console for the terminal, which keeps long lines whole where the output is no terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)

@@ -1,0 +1,201 @@
+"""A Hugging Face model as encoder and head, and the encoder as arrays by name.
+
+The encoder is what stands under a model's `base_model_prefix`; it is shared. The head is the rest; it stays with its
+contributor. On the wire an encoder is every floating-point weight of it; integer buffers stay home.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from coldfusion_fl.base import Base, write_base
+from coldfusion_fl.errors import MisfitError, ModelError
+from coldfusion_fl.screening import misfit
+
+Encoder = dict[str, np.ndarray]
+
+
+class MeanHeadModel(nn.Module):
+    """An encoder with a linear head on the mean of its last hidden states.
+
+    Args:
+        encoder: a Hugging Face encoder.
+        num_labels: outputs of the head; 1 makes it a regression.
+    """
+
+    base_model_prefix = "encoder"
+
+    def __init__(self, encoder: nn.Module, num_labels: int) -> None:
+        super().__init__()
+        config: Any = encoder.config
+        self.encoder = encoder
+        self.config = config
+        self.dropout = nn.Dropout(getattr(config, "hidden_dropout_prob", 0.1))
+        self.head = nn.Linear(config.hidden_size, num_labels)
+        nn.init.normal_(self.head.weight, std=getattr(config, "initializer_range", 0.02))
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, labels: torch.Tensor | None = None, **inputs: torch.Tensor) -> SequenceClassifierOutput:
+        """Classify a batch.
+
+        Args:
+            labels: shape (batch,), class indices (int64) or numbers (float32); None: no loss.
+            **inputs: what the tokenizer made, each of shape (batch, length).
+
+        Returns:
+            `logits` of shape (batch, num_labels), and the mean `loss`: cross-entropy, or squared error.
+        """
+        hidden = self.encoder(**inputs).last_hidden_state
+        logits = self.head(self.dropout(mean_pool(hidden, inputs["attention_mask"])))
+        loss = None
+        if labels is not None:
+            regression = self.head.out_features == 1
+            loss = (
+                nn.functional.mse_loss(logits.squeeze(-1).float(), labels.float())
+                if regression
+                else nn.functional.cross_entropy(logits.float(), labels)
+            )
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mean of the hidden states over a text's tokens, without padding.
+
+    Args:
+        hidden: shape (batch, length, size).
+        mask: shape (batch, length), 1 at a token, 0 at padding.
+
+    Returns:
+        Shape (batch, size).
+    """
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+def new_model(base: Base, num_labels: int, head: str, seed: int) -> nn.Module:
+    """The base's architecture with a fresh head, its weights drawn by the seed: merge an encoder into it next.
+
+    Args:
+        base: the base.
+        num_labels: outputs of the head; 1 makes it a regression.
+        head: `class-token` (through the model's own pooler or classification head) or `mean`.
+        seed: of the head's weights.
+
+    Raises:
+        ModelError: transformers has no sequence classification for this architecture, or its class has no encoder.
+    """
+    config = type(base.config).from_dict(base.config.to_dict() | {"num_labels": num_labels})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        except ValueError:
+            raise ModelError(
+                f"{base.reference}: transformers has no sequence classification for '{config.model_type}' models, so it "
+                "cannot be split into an encoder and a head. Take an encoder such as BERT, RoBERTa or ModernBERT."
+            ) from None
+        _check_split(model, base)
+        return MeanHeadModel(encoder_of(model), num_labels) if head == "mean" else model
+
+
+def _check_split(model: nn.Module, base: Base) -> None:
+    prefix = getattr(model, "base_model_prefix", "")
+    encoder = getattr(model, prefix, None) if prefix else None
+    if not isinstance(encoder, nn.Module) or encoder is model:
+        raise ModelError(
+            f"{base.reference}: {type(model).__name__} does not keep its encoder apart from its head (it has no "
+            f"'{prefix or 'base_model_prefix'}'). Take an encoder such as BERT, RoBERTa or ModernBERT."
+        )
+
+
+def encoder_of(model: nn.Module) -> nn.Module:
+    """The encoder inside a model with a head."""
+    encoder: nn.Module = getattr(model, str(model.base_model_prefix))
+    return encoder
+
+
+def head_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of the head: all that are not the encoder's."""
+    prefix = f"{model.base_model_prefix}."
+    return {name: value for name, value in model.state_dict().items() if not name.startswith(prefix)}
+
+
+def load_encoder(base: Base) -> Encoder:
+    """The base's encoder as arrays, float32, with the names and shapes that every contribution must have.
+
+    A pooler that the base's weights lack (the model has none in pretraining) is not part of it.
+
+    Raises:
+        ModelError: the weights cannot be read, or lack a part of the encoder.
+    """
+    new_model(base, num_labels=2, head="class-token", seed=0)  # says what is wrong with the architecture
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            base.folder, dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as broken:  # safetensors, transformers and torch have an error each
+        first = (str(broken).strip() or type(broken).__name__).splitlines()[0]
+        raise ModelError(f"{base.reference}: its weights cannot be loaded: {first}") from None
+    prefix = f"{model.base_model_prefix}."
+    missing = {name.removeprefix(prefix) for name in report["missing_keys"] if name.startswith(prefix)}
+    lost = sorted(name for name in missing if not name.startswith("pooler."))
+    if lost:
+        raise ModelError(
+            f"{base.reference}: the weights lack {len(lost)} tensors of the encoder, first '{lost[0]}'. The "
+            "folder does not hold a whole model."
+        )
+    encoder = split(model)
+    return {name: array for name, array in encoder.items() if name not in missing}
+
+
+def split(model: nn.Module, names: Iterable[str] | None = None) -> Encoder:
+    """The encoder of a model as arrays: copies, in sorted order of names.
+
+    Args:
+        model: a model with a head.
+        names: only these weights; None: all floating-point ones.
+
+    Returns:
+        Arrays by name, without the model's prefix.
+    """
+    state = encoder_of(model).state_dict()
+    wanted = sorted(name for name, value in state.items() if value.is_floating_point())
+    if names is not None:
+        wanted = sorted(names)
+    return {name: state[name].detach().cpu().numpy().copy() for name in wanted}
+
+
+def merge(model: nn.Module, encoder: Mapping[str, np.ndarray]) -> None:
+    """Put an encoder's arrays into a model, in place; its head stays.
+
+    Raises:
+        MisfitError: a name, a shape or a type does not fit this model, or a value is not finite.
+    """
+    ours = split(model)
+    # A pooler that the base lacks stays what it is here: a part of the head, drawn fresh.
+    expected = {
+        name: array for name, array in ours.items() if name in encoder or not name.startswith("pooler.")
+    }
+    if reason := misfit(expected, encoder):
+        raise MisfitError(f"the encoder does not fit this {type(model).__name__}: {reason}.")
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in encoder.items()}
+    encoder_of(model).load_state_dict(tensors, strict=False)
+
+
+def save_model(base: Base, encoder: Mapping[str, np.ndarray], folder: Any) -> None:
+    """Write an encoder as a model folder like the base's, for `AutoModel.from_pretrained`.
+
+    Raises:
+        MisfitError: the encoder is not one of this base.
+    """
+    model = new_model(base, num_labels=2, head="class-token", seed=0)
+    merge(model, encoder)
+    module = encoder_of(model)
+    buffers = {name: value for name, value in module.state_dict().items() if not value.is_floating_point()}
+    weights = {name: module.state_dict()[name] for name in encoder}
+    write_base(base, module, weights | buffers, folder)

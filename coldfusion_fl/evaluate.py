@@ -1,0 +1,185 @@
+"""How good a base is on a task: finetuned, frozen and few-shot scores.
+
+All scores are test scores in points. Each says which head it was: on a base that was pretrained with mean pooling, the head
+decides more than fusing does.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from coldfusion_fl.base import Base
+from coldfusion_fl.batches import autocast, batches, device, tokenize
+from coldfusion_fl.encoder import encoder_of, mean_pool, merge, new_model
+from coldfusion_fl.finetune import finetune
+from coldfusion_fl.metrics import score
+from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings
+from coldfusion_fl.tasks import Examples, Task
+
+MODES = ("finetuned", "frozen", "few-shot")
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Score:
+    """A base's score on a task.
+
+    Attributes:
+        task: the task's name.
+        mode: one of `MODES`.
+        metric: the task's metric.
+        head: `class-token` or `mean`.
+        value: in points; the mean over seeds, where there are several.
+        train_examples: labelled rows that were learnt from.
+        test_examples: rows that were scored.
+    """
+
+    task: str
+    mode: str
+    metric: str
+    head: str
+    value: float
+    train_examples: int
+    test_examples: int
+
+
+def evaluate(
+    base: Base,
+    encoder: Mapping[str, np.ndarray],
+    task: Task,
+    mode: str,
+    finetuning: FinetuneSettings,
+    settings: EvaluateSettings,
+    seed: int,
+) -> Score:
+    """Score an encoder on a task.
+
+    Args:
+        base: for its architecture and tokenizer.
+        encoder: arrays by name, as `encoder.load_encoder` gives them.
+        task: the task.
+        mode: `finetuned` (paper: ColD), `frozen` (ColD-Frozen: a linear probe) or `few-shot`.
+        finetuning: schedule and head.
+        settings: how many rows, shots and seeds.
+        seed: of the drawn rows, heads and training.
+    """
+    head = base.head(finetuning.head)
+    test = task.test.draw(settings.test_examples, [0])
+    match mode:
+        case "frozen":
+            train = task.train.draw(settings.train_examples, [seed])
+            value = _frozen(base, encoder, task, train, test, head, finetuning.max_length, seed)
+        case "few-shot":
+            value, train = 0.0, task.train
+            schedule = replace(finetuning, epochs=settings.few_shot_epochs)
+            for draw in range(settings.few_shot_seeds):
+                train = draw_shots(task, settings.shots, seed + draw)
+                value += _finetuned(base, encoder, task, train, test, schedule, seed + draw, early_stop=False)
+            value /= settings.few_shot_seeds
+        case _:
+            train = task.train.draw(finetuning.examples, [seed])
+            value = _finetuned(base, encoder, task, train, test, finetuning, seed, early_stop=True)
+    return Score(task.name, mode, task.metric, head, value, len(train), len(test))
+
+
+def draw_shots(task: Task, shots: int, seed: int) -> Examples:
+    """A few training rows: drawn by a seed, but of every class at least one, as far as the shots reach."""
+    pool = task.train.draw(0, [seed])
+    order = np.arange(len(pool))
+    if task.classes is not None:
+        _, first = np.unique(pool.labels, return_index=True)
+        order = np.concatenate([np.sort(first), np.setdiff1d(order, first)])
+    return pool.take(order[:shots])
+
+
+def _finetuned(
+    base: Base,
+    encoder: Mapping[str, np.ndarray],
+    task: Task,
+    train: Examples,
+    test: Examples,
+    schedule: FinetuneSettings,
+    seed: int,
+    *,
+    early_stop: bool,
+) -> float:
+    model = new_model(base, task.num_labels, base.head(schedule.head), seed)
+    merge(model, encoder)
+    finetune(model, base.tokenizer, task, train, schedule, seed, early_stop=early_stop)
+    outputs = _outputs(model, base.tokenizer, test, schedule.max_length)
+    answers = outputs.squeeze(-1) if task.classes is None else outputs.argmax(axis=-1)
+    return score(task.metric, test.labels, answers)
+
+
+def _frozen(
+    base: Base,
+    encoder: Mapping[str, np.ndarray],
+    task: Task,
+    train: Examples,
+    test: Examples,
+    head: str,
+    max_length: int,
+    seed: int,
+) -> float:
+    """Encode once, then fit a linear probe: the frozen encoder never changes, so no training loop is needed."""
+    model = new_model(base, task.num_labels, "class-token", seed)
+    merge(model, encoder)
+    module = _Features(encoder_of(model), head)
+    known, asked = (_outputs(module, base.tokenizer, part, max_length) for part in (train, test))
+    # A probe can only answer classes that were drawn; one class alone leaves nothing to fit.
+    if task.classes is not None and len(np.unique(train.labels)) < 2:
+        answers = np.full_like(test.labels, train.labels[0])
+    else:
+        probe = make_pipeline(StandardScaler(), _linear(task))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            answers = probe.fit(known, train.labels).predict(asked)
+    return score(task.metric, test.labels, answers)
+
+
+def _linear(task: Task) -> LogisticRegression | Ridge:
+    # Standardised features of some hundred dimensions and some hundred rows: a strong penalty, as usual for probes.
+    return Ridge(alpha=100.0) if task.classes is None else LogisticRegression(C=0.01, max_iter=1000)
+
+
+class _Features(nn.Module):
+    """What a head would read of an encoder: the mean of the hidden states, or the class token (pooled where it can)."""
+
+    def __init__(self, encoder: nn.Module, head: str) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        output = self.encoder(**inputs)
+        if self.head == "mean":
+            return {"logits": mean_pool(output.last_hidden_state, inputs["attention_mask"])}
+        pooled = getattr(output, "pooler_output", None)
+        return {"logits": output.last_hidden_state[:, 0] if pooled is None else pooled}
+
+
+def _outputs(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, examples: Examples, max_length: int
+) -> np.ndarray:
+    """The model's outputs for each row, shape (n, size), float32."""
+    rows = tokenize(tokenizer, examples, max_length)
+    place = device()
+    model = model.to(place).eval()
+    found: list[tuple[list[int], np.ndarray]] = []
+    with torch.inference_mode(), autocast():
+        for chosen, batch in batches(tokenizer, rows, _BATCH):
+            outputs = model(**{name: value.to(place) for name, value in batch.items()})
+            found.append((chosen, outputs["logits"].float().cpu().numpy()))
+    result = np.empty((len(rows), found[0][1].shape[1]), np.float32)
+    for chosen, values in found:
+        result[chosen] = values
+    return result

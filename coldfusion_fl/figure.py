@@ -1,0 +1,73 @@
+"""The figure of a run: scores over the rounds."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")  # a run has no screen
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+_SEEN, _UNSEEN = "#1f6f8b", "#d1495b"
+
+
+def draw_scores(summary: dict[str, Any], path: Path) -> None:
+    """Draw the frozen scores over the rounds, and the few-shot scores of the first and last base.
+
+    Args:
+        summary: as `report.summarize` makes it.
+        path: the PNG to write, whatever its ending.
+    """
+    few_shot = [row for row in summary["tasks"] if row["few-shot-difference"] is not None]
+    figure, panels = plt.subplots(
+        1, 2 if few_shot else 1, figsize=(11 if few_shot else 7.5, 4.5), squeeze=False,
+        width_ratios=[2, 1] if few_shot else None, layout="constrained",
+    )  # fmt: skip
+    _draw_rounds(panels[0, 0], summary)
+    if few_shot:
+        _draw_few_shot(panels[0, 1], few_shot)
+    figure.savefig(path, format="png", dpi=120)
+    plt.close(figure)
+
+
+def _draw_rounds(axes: Axes, summary: dict[str, Any]) -> None:
+    """Each task as the gain over the first base, thin; the means of the seen and the unseen ones, bold."""
+    numbers = sorted(summary["rounds"], key=int)
+    for seen, colour in ((True, _SEEN), (False, _UNSEEN)):
+        curves = []
+        for row in summary["tasks"]:
+            if row["seen"] is not seen:
+                continue
+            scores = [summary["rounds"][number].get(row["task"]) for number in numbers]
+            values = np.array([np.nan if score is None else score for score in scores], float)
+            curves.append(values - values[0])
+            axes.plot(_ints(numbers), curves[-1], color=colour, alpha=0.3, linewidth=1)
+        if curves:
+            role = "seen" if seen else "unseen"
+            label = f"mean of {len(curves)} {role} tasks"
+            axes.plot(_ints(numbers), np.nanmean(curves, axis=0), color=colour, linewidth=2.5, marker="o", label=label)
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set_xticks(_ints(numbers))
+    axes.set_xlabel("round")
+    axes.set_ylabel("points over the first base")
+    axes.set_title("Frozen score (linear probe)")
+    axes.legend(frameon=False)
+
+
+def _draw_few_shot(axes: Axes, rows: list[dict[str, Any]]) -> None:
+    places = np.arange(len(rows))
+    for offset, which, colour in ((-0.2, "base", "#b8b8b8"), (0.2, "fused", _UNSEEN)):
+        values = [row[f"few-shot-{which}"] for row in rows]
+        bars = axes.bar(places + offset, values, width=0.38, color=colour, label=which)
+        axes.bar_label(bars, fmt="%.1f", fontsize=8)
+    axes.set_xticks(places, [row["task"] for row in rows], rotation=20)
+    axes.set_ylabel("test score, points")
+    axes.set_title("Few-shot score, unseen tasks")
+    axes.legend(frameon=False, loc="lower right")
+
+
+def _ints(numbers: list[Any]) -> list[int]:
+    return [int(number) for number in numbers]

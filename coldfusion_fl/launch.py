@@ -1,0 +1,105 @@
+"""A run in a process of its own: start it, follow it, end it with all that it started."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+
+from coldfusion_fl.ledger import Ledger
+
+# The program is named, not imported: the core knows nothing of Flower.
+_SIMULATION = "coldfusion_fl.experiments.simulation"
+_GRACE = 3.0
+_POLL = 0.25
+_MEMORY_EVERY = 2.0
+
+
+class Run:
+    """A simulation that goes on.
+
+    Args:
+        ledger: its run folder, which `Ledger.create` has made.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.peak_memory = 0
+        self._family: dict[int, psutil.Process] = {}
+        self._log = (ledger.folder / "log.txt").open("ab")
+        quiet = {
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "TOKENIZERS_PARALLELISM": "false",
+            "PYTHONUNBUFFERED": "1",
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", _SIMULATION, str(ledger.folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**quiet, **os.environ},
+            # Ctrl-C is for us: we say where the run stopped, and end the process and Ray in order.
+            start_new_session=True,
+        )
+
+    def events(self) -> Iterator[dict[str, Any] | None]:
+        """The run's events as they come, and None when there is none just now, until its process ends."""
+        told, measured = 0, 0.0
+        while True:
+            ended = self._process.poll() is not None
+            events = self.ledger.events()
+            yield from events[told:]
+            told = len(events)
+            if ended:
+                return
+            yield None
+            if time.monotonic() - measured > _MEMORY_EVERY:
+                measured = time.monotonic()
+                self.peak_memory = max(self.peak_memory, self._memory())
+            time.sleep(_POLL)
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of the process; None while it runs."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """End the process and everything that it started, within seconds."""
+        self._meet_family()
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GRACE)
+        self._meet_family()
+        left = [process for process in self._family.values() if process.is_running()]
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=_GRACE)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE)
+        self._log.close()
+
+    def _meet_family(self) -> None:
+        """Remember the descendants: when a parent among them dies, its children can no longer be found."""
+        with contextlib.suppress(psutil.Error):
+            parent = psutil.Process(self._process.pid)
+            for process in [parent, *parent.children(recursive=True)]:
+                self._family[process.pid] = process
+
+    def _memory(self) -> int:
+        """Bytes of the process and its descendants; what they share is counted once, where the system can tell."""
+        self._meet_family()
+        total = 0
+        for process in list(self._family.values()):
+            with contextlib.suppress(psutil.Error):
+                info = process.memory_full_info()
+                total += getattr(info, "pss", info.uss)
+        return total

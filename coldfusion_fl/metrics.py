@@ -1,0 +1,43 @@
+"""The scores of a task, by scikit-learn and scipy."""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from scipy.stats import ConstantInputWarning, spearmanr
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+
+def _macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
+    return float(f1_score(truth, predicted, average="macro", zero_division=0))
+
+
+def _spearman(truth: np.ndarray, predicted: np.ndarray) -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantInputWarning)
+        correlation = float(spearmanr(truth, predicted).statistic)
+    # A constant prediction has no ranks: it says nothing of the truth.
+    return 0.0 if np.isnan(correlation) else correlation
+
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": lambda truth, predicted: float(accuracy_score(truth, predicted)),
+    "macro-f1": _macro_f1,
+    "matthews": lambda truth, predicted: float(matthews_corrcoef(truth, predicted)),
+    "spearman": _spearman,
+}
+REGRESSION_METRICS = ("spearman",)
+
+
+def score(metric: str, truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Score predictions, in points.
+
+    Args:
+        metric: a key of `METRICS`.
+        truth: shape (n,), class indices (int) or numbers (float).
+        predicted: the same shape and kind.
+
+    Returns:
+        100 times the metric: 0 to 100, or -100 to 100 for the two correlations.
+    """
+    return 100 * METRICS[metric](truth, predicted)

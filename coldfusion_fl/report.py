@@ -1,0 +1,211 @@
+"""What a run came to: a table, the same as CSV and JSON, a figure, and the model's card."""
+
+import csv
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from coldfusion_fl.ledger import Ledger
+
+# With so few test rows a score moves by a point and more for one answer.
+TINY = 100
+_MODES = ("frozen", "few-shot")
+_COLUMNS = (
+    "task",
+    "seen",
+    "metric",
+    "head",
+    "test-rows",
+    *(f"{mode}-{which}" for mode in _MODES for which in ("base", "fused", "difference")),
+)
+
+
+def summarize(ledger: Ledger) -> dict[str, Any]:
+    """The first base against the last one, by task, and the scores over the rounds.
+
+    Returns:
+        `tasks`: a row a task with the keys of the CSV; `means`: rows of the same keys; `rounds`: frozen scores by task of every
+        judged base; `refused`: who was refused in which round and why; `seconds`: where the time went.
+    """
+    scores = {number: ledger.load_json(number, "scores.json") for number in ledger.rounds()}
+    judged = {number: found for number, found in scores.items() if found}
+    if not judged:
+        return {"tasks": [], "means": [], "rounds": {}, "refused": _refused(ledger), "seconds": _seconds(ledger)}
+    first, last = judged[min(judged)], judged[max(judged)]
+    rows = [_row(name, first.get(name, {}), last[name]) for name in last]
+    rows.sort(key=lambda row: (not row["seen"], row["task"]))
+    return {
+        "tasks": rows,
+        "means": _means(rows),
+        "rounds": {number: {name: s.get("frozen") for name, s in found.items()} for number, found in judged.items()},
+        "refused": _refused(ledger),
+        "seconds": _seconds(ledger),
+    }
+
+
+def _row(name: str, base: dict[str, Any], fused: dict[str, Any]) -> dict[str, Any]:
+    row = {
+        "task": name,
+        "seen": fused.get("seen", True),
+        "metric": fused.get("metric", ""),
+        "head": fused.get("head", ""),
+        "test-rows": fused.get("num-examples", 0),
+    }
+    for mode in _MODES:
+        before, after = base.get(mode), fused.get(mode)
+        both = before is not None and after is not None
+        row |= {
+            f"{mode}-base": before,
+            f"{mode}-fused": after,
+            f"{mode}-difference": after - before if both else None,
+        }
+    return row
+
+
+def _means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    seen = [row for row in rows if row["seen"]]
+    groups = [("mean of the seen", seen), ("mean of the unseen", [row for row in rows if not row["seen"]])]
+    big = [row for row in rows if row["test-rows"] >= TINY]
+    groups.append(("mean of all", list(rows)))
+    if 0 < len(big) < len(rows):
+        groups.append((f"mean of all with {TINY} test rows or more", big))
+    return [_mean(name, group) for name, group in groups if group]
+
+
+def _mean(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    numbers = {}
+    for column in _COLUMNS[5:]:
+        values = [row[column] for row in rows if row[column] is not None]
+        numbers[column] = sum(values) / len(values) if values else None
+    return {"task": name, "seen": "", "metric": "", "head": "", "test-rows": "", **numbers}
+
+
+def _refused(ledger: Ledger) -> list[dict[str, Any]]:
+    return [
+        {"round": number, "name": name, "reason": reason}
+        for number in ledger.rounds()
+        for name, reason in ledger.load_json(number, "record.json").get("refused", {}).items()
+    ]
+
+
+def _seconds(ledger: Ledger) -> dict[str, float]:
+    """Wall time of the rounds' trainings and of the evaluations, and what contributors spent training, added up."""
+    records = [ledger.load_json(number, "record.json") for number in ledger.rounds()]
+    events = ledger.events()
+    began = {event["round"]: event["time"] for event in events if event["kind"] == "evaluating"}
+    ended = {event["round"]: event["time"] for event in events if event["kind"] == "evaluated"}
+    contributions = [c for record in records for c in record.get("contributions", {}).values()]
+    return {
+        "rounds": sum(record.get("train-seconds", 0.0) for record in records),
+        "evaluations": sum(ended[number] - began[number] for number in ended),
+        "contributors": sum(c.get("seconds", 0.0) for c in contributions),
+        "total": events[-1]["time"] - events[0]["time"] if events else 0.0,
+    }
+
+
+def write_report(ledger: Ledger) -> None:
+    """Write report.json, report.csv and scores.png into the run folder."""
+    summary = summarize(ledger)
+    with ledger.writing("report.json") as path:
+        path.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    with ledger.writing("report.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, _COLUMNS)
+        table.writeheader()
+        table.writerows(summary["tasks"] + summary["means"])
+    if summary["rounds"]:
+        from coldfusion_fl.figure import draw_scores
+
+        with ledger.writing("scores.png") as path:
+            draw_scores(summary, path)
+
+
+def score_table(summary: dict[str, Any]) -> Table:
+    """The report for a terminal."""
+    table = Table(title="Test scores in points, first base → fused", title_justify="left")
+    table.add_column("task")
+    table.add_column("metric")
+    for mode in _MODES:
+        table.add_column(mode, justify="right")
+        table.add_column("±", justify="right")
+    roles = {True: "seen", False: "unseen"}
+    previous: Any = None
+    for row in summary["tasks"] + summary["means"]:
+        group = roles.get(row["seen"], "means")
+        if group != previous:
+            table.add_section()
+            table.add_row(f"[bold]{group}")
+            previous = group
+        cells = [cell for mode in _MODES for cell in _cells(row, mode)]
+        tiny = "*" if isinstance(row["test-rows"], int) and row["test-rows"] < TINY else ""
+        table.add_row(f"  {row['task']}{tiny}", row["metric"], *cells)
+    heads = ", ".join(sorted({row["head"] for row in summary["tasks"]}))
+    tiny_note = f"  * fewer than {TINY} test rows" if any(r["test-rows"] < TINY for r in summary["tasks"]) else ""
+    table.caption = f"head: {heads}.{tiny_note}"
+    table.caption_justify = "left"
+    return table
+
+
+def _cells(row: dict[str, Any], mode: str) -> tuple[str, str]:
+    before, after, difference = (row[f"{mode}-{which}"] for which in ("base", "fused", "difference"))
+    if after is None:
+        return "", ""
+    if difference is None:
+        return f"{after:.1f}", ""
+    colour = "green" if difference > 0 else "red" if difference < 0 else "white"
+    return f"{before:.1f} → {after:.1f}", f"[{colour}]{difference:+.1f}"
+
+
+def model_card(ledger: Ledger) -> str:
+    """The README of the fused model: how it came about, and what it scored."""
+    settings, summary = ledger.settings, summarize(ledger)
+    last = ledger.rounds()[-1]
+    versions = json.loads((ledger.folder / "run.json").read_text(encoding="utf-8"))["versions"]
+    lines = [
+        "---",
+        "library_name: transformers",
+        "tags: [cold-fusion, federated-learning, model-merging]",
+        "---",
+        "",
+        "# A ColD Fusion base",
+        "",
+        f"Made by coldfusion-fl: {last} rounds from the base `{settings['base']}`, "
+        f"{settings['contributors-per-round']} contributors a round, uniform mean, seed {settings['seed']}. Each contributor "
+        "finetuned the shared encoder on its own data and sent back the encoder alone.",
+        "",
+        f"Tasks that contributed: {settings['tasks']['seen']}.",
+        "",
+        f"Tasks that only judged: {settings['tasks']['unseen'] or 'none'}.",
+        "",
+        "```python",
+        "from transformers import AutoModel, AutoTokenizer",
+        "",
+        "encoder = AutoModel.from_pretrained(FOLDER)",
+        "tokenizer = AutoTokenizer.from_pretrained(FOLDER)",
+        "```",
+        "",
+        "## Test scores, in points",
+        "",
+        "| task | | frozen: base | fused | few-shot: base | fused |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in summary["tasks"] + summary["means"]:
+        role = "" if row["seen"] == "" else "seen" if row["seen"] else "unseen"
+        cells = [row[f"{mode}-{which}"] for mode in _MODES for which in ("base", "fused")]
+        written = " | ".join("" if cell is None else f"{cell:.1f}" for cell in cells)
+        lines.append(f"| {row['task']} | {role} | {written} |")
+    heads = ", ".join(sorted({row["head"] for row in summary["tasks"]}))
+    lines += [
+        "",
+        f"Head: {heads}. Frozen: a linear probe. Few-shot: finetuned on {settings['evaluate']['shots']} labelled examples.",
+        "",
+        "## Method",
+        "",
+        "Don-Yehiya, Venezian, Raffel, Slonim, Choshen: ColD Fusion: Collaborative Descent for Distributed Multitask Finetuning, "
+        "ACL 2023.",
+        "",
+        "Software: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,293 @@
+"""The settings of a run.
+
+One schema serves a TOML file (`coldfusion run`), Flower's run-config (`flwr run`) and the messages that carry a
+round's settings to the contributors. Keys are written with dashes, as in Flower's own configuration.
+"""
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_origin, get_type_hints
+
+from coldfusion_fl.errors import SettingsError
+
+HEADS = ("auto", "class-token", "mean")
+
+Names = tuple[str, ...]
+_T = TypeVar("_T")
+
+
+def _setting(
+    default: Any, *, at_least: float | None = None, above: float | None = None, one_of: Names = ()
+) -> Any:
+    return field(default=default, metadata={"at_least": at_least, "above": above, "one_of": one_of})
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """Which tasks take part.
+
+    Attributes:
+        catalogue: names of shipped catalogues (`packaged`, `paper36`, `excerpts`) or paths of TOML files.
+        data_root: where the relative paths of the catalogues begin; empty: beside the catalogue.
+        seen: the tasks that contribute, one contributor each.
+        unseen: the tasks that only judge the bases; they never contribute.
+    """
+
+    catalogue: Names = _setting(("packaged",))
+    data_root: str = _setting("")
+    seen: Names = _setting(())
+    unseen: Names = _setting(())
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """A contributor's local finetuning. The defaults are the paper's, except where it used bigger machines.
+
+    Attributes:
+        learning_rate: AdamW's, decaying linearly to 0 over `epochs`.
+        weight_decay: AdamW's.
+        epochs: at most so many passes over the drawn examples.
+        batch_size: examples a step (the paper: 256).
+        examples: a contribution's budget: so many training rows are drawn afresh each round; 0: all.
+        dev_examples: at most so many development rows decide when to stop.
+        max_length: texts are cut at so many tokens.
+        patience: stop when the development score gained less than 0.001 over so many epochs.
+        head: what the head reads: `class-token`, `mean` (of the last hidden states), or `auto`, as the base
+            says.
+        keep_head: a contributor goes on with its head of its last round instead of a fresh one.
+    """
+
+    learning_rate: float = _setting(5e-5, above=0)
+    weight_decay: float = _setting(0.01, at_least=0)
+    epochs: int = _setting(10, at_least=1)
+    batch_size: int = _setting(16, at_least=1)
+    examples: int = _setting(1000, at_least=0)
+    dev_examples: int = _setting(200, at_least=1)
+    max_length: int = _setting(128, at_least=8)
+    patience: float = _setting(2.0, above=0)
+    head: str = _setting("auto", one_of=HEADS)
+    keep_head: bool = _setting(False)
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """How the bases are judged.
+
+    Attributes:
+        every: frozen scores after every so many rounds; 0: of the first and the last base only.
+        train_examples: so many training rows fit the linear probe of the frozen score.
+        test_examples: at most so many test rows are scored, in every mode.
+        shots: labelled examples of the few-shot score; 0: no few-shot score in a run.
+        few_shot_epochs: passes over them.
+        few_shot_seeds: the few-shot score is the mean over so many draws of examples and heads.
+    """
+
+    every: int = _setting(1, at_least=0)
+    train_examples: int = _setting(500, at_least=2)
+    test_examples: int = _setting(500, at_least=1)
+    shots: int = _setting(100, at_least=0)
+    few_shot_epochs: int = _setting(10, at_least=1)
+    few_shot_seeds: int = _setting(3, at_least=1)
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """What one simulated contributor gets of this machine, by Ray."""
+
+    cpus: int = _setting(1, at_least=1)
+    gpus: float = _setting(0.0, at_least=0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a run.
+
+    Attributes:
+        base: the pretrained model: a folder in Hugging Face format, a Hub id, or `package:PATH` inside an
+            installed package.
+        out: the run folder; empty: `runs/NAME`.
+        seed: of the sampling, the drawing of examples, the heads and the training.
+        rounds: the paper's iterations.
+        contributors_per_round: contributors sampled each round.
+        min_contributions: with fewer fit contributions a round keeps its base.
+        round_timeout: seconds after which a round goes on without those that did not answer.
+    """
+
+    base: str
+    out: str = _setting("")
+    seed: int = _setting(0, at_least=0)
+    rounds: int = _setting(10, at_least=1)
+    contributors_per_round: int = _setting(8, at_least=1)
+    min_contributions: int = _setting(2, at_least=1)
+    round_timeout: float = _setting(3600.0, above=0)
+    tasks: TaskSettings = field(default_factory=TaskSettings)
+    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    simulation: SimulationSettings = field(default_factory=SimulationSettings)
+
+    @property
+    def contributors(self) -> Names:
+        """The names of all nodes of a simulation: seen tasks first, then unseen ones."""
+        return self.tasks.seen + self.tasks.unseen
+
+
+def read_settings(path: Path) -> Settings:
+    """Read the settings of a run from a TOML file.
+
+    Raises:
+        SettingsError: the file is not there, not UTF-8, not TOML, or a setting is wrong.
+    """
+    table = read_toml(path, SettingsError)
+    return parse_settings(table, str(path))
+
+
+def read_toml(path: Path, error: type[Exception]) -> dict[str, Any]:
+    """Parse a TOML file; whatever is wrong with it is raised as `error`, naming the file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"{path}: there is no such file.") from None
+    except IsADirectoryError:
+        raise error(f"{path}: this is a folder; a TOML file is needed.") from None
+    except UnicodeDecodeError as bad:
+        raise error(f"{path}: byte {bad.start} is not UTF-8. Save the file as UTF-8.") from None
+    except tomllib.TOMLDecodeError as bad:
+        raise error(f"{path}: this is not valid TOML: {bad}.") from None
+
+
+def parse_settings(table: Mapping[str, Any], source: str) -> Settings:
+    """Make settings of nested tables with dashed keys, and check that they agree with each other.
+
+    Raises:
+        SettingsError: a key is unknown (the nearest known one is named), missing, of another type or out of
+            range; or two settings contradict each other.
+    """
+    settings = parse_table(Settings, table, source)
+    if not settings.tasks.seen:
+        raise SettingsError(
+            f"{source}: [tasks] has no 'seen': name the tasks that contribute, for example "
+            "seen = \"newsgroups, reuters_r8\". `coldfusion tasks` lists what there is."
+        )
+    names = settings.contributors
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SettingsError(
+            f"{source}: [tasks] names {', '.join(twice)} twice. A task is either seen or unseen, once."
+        )
+    wanted, there = settings.contributors_per_round, len(settings.tasks.seen)
+    if wanted > there:
+        raise SettingsError(
+            f"{source}: contributors-per-round is {wanted}, but only {there} tasks are seen. "
+            f"Set it to {there} or less, or name more seen tasks."
+        )
+    if settings.min_contributions > wanted:
+        raise SettingsError(
+            f"{source}: min-contributions is {settings.min_contributions}, more than the {wanted} "
+            "contributors-per-round: no round could ever fuse. Lower it."
+        )
+    return settings
+
+
+def parse_table(kind: type[_T], table: Mapping[str, Any], source: str, where: str = "") -> _T:
+    """Make one settings class of one table; nested settings classes of nested tables.
+
+    Raises:
+        SettingsError: as `parse_settings`.
+    """
+    fields = {f.name.replace("_", "-"): f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    types = get_type_hints(kind)
+    for key in table:
+        if key not in fields:
+            raise SettingsError(f"{source}: unknown setting '{where}{key}'.{did_you_mean(key, fields)}")
+    values = {}
+    for key, spec in fields.items():
+        full = where + key
+        if key not in table:
+            if spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+                raise SettingsError(f"{source}: the setting '{full}' is missing.")
+            continue
+        if dataclasses.is_dataclass(types[spec.name]):
+            if not isinstance(table[key], Mapping):
+                raise SettingsError(f"{source}: '{full}' is a table: write [{full}] and its settings below.")
+            values[spec.name] = parse_table(types[spec.name], table[key], source, where=f"{full}.")
+        else:
+            values[spec.name] = _value(table[key], types[spec.name], spec, f"{source}: '{full}'")
+    return kind(**values)
+
+
+def did_you_mean(word: str, known: Any) -> str:
+    """A sentence that names the nearest of the known words, or all of them where none is near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1)
+    return f" Did you mean '{near[0]}'?" if near else f" Known are: {', '.join(names)}."
+
+
+def _value(raw: Any, kind: Any, spec: Any, where: str) -> Any:
+    if get_origin(kind) is tuple:
+        return _names(raw, where)
+    if get_origin(kind) is dict:
+        if not isinstance(raw, Mapping) or not all(isinstance(text, str) for text in raw.values()):
+            raise SettingsError(f'{where} must be a table of texts, such as {{ "0" = "no", "1" = "yes" }}.')
+        return dict(raw)
+    # TOML's 5 is a fine float; its true is no number.
+    fits = isinstance(raw, kind) or (kind is float and isinstance(raw, int))
+    if not fits or (isinstance(raw, bool) and kind is not bool):
+        article = {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}
+        raise SettingsError(f"{where} must be {article[kind]}, but is {raw!r}.")
+    limits = spec.metadata
+    if limits.get("at_least") is not None and raw < limits["at_least"]:
+        raise SettingsError(f"{where} must be at least {limits['at_least']}, but is {raw}.")
+    if limits.get("above") is not None and not raw > limits["above"]:
+        raise SettingsError(f"{where} must be above {limits['above']}, but is {raw}.")
+    if limits.get("one_of") and raw not in limits["one_of"]:
+        raise SettingsError(f"{where} must be one of {', '.join(limits['one_of'])}, but is {raw!r}.")
+    return kind(raw)
+
+
+def _names(raw: Any, where: str) -> Names:
+    """A list of names, or a text of names with commas between: Flower's run-config knows no lists."""
+    if isinstance(raw, str):
+        raw = [part.strip() for part in raw.replace("\n", ",").split(",")]
+    if not isinstance(raw, list | tuple) or not all(isinstance(name, str) for name in raw):
+        raise SettingsError(f"{where} must be a list of names, or one text with commas between them.")
+    return tuple(name for name in raw if name)
+
+
+def to_table(settings: Any) -> dict[str, Any]:
+    """The nested tables that `parse_settings` would make these settings of."""
+    table: dict[str, Any] = {}
+    for spec in dataclasses.fields(settings):
+        value = getattr(settings, spec.name)
+        if dataclasses.is_dataclass(value):
+            value = to_table(value)
+        elif isinstance(value, tuple):
+            value = ", ".join(value)
+        table[spec.name.replace("_", "-")] = value
+    return table
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, with dots in the keys: the form of Flower's run-config and messages."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *path, last = key.split(".")
+        place = nested
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return nested

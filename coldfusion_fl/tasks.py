@@ -1,0 +1,245 @@
+"""A task: labelled texts in three splits, with what is needed to learn and to score them."""
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from coldfusion_fl.catalogue import SPLITS, Catalogue, TaskSpec, read_catalogues
+from coldfusion_fl.errors import DataError
+from coldfusion_fl.metrics import score
+from coldfusion_fl.places import PACKAGE, in_package
+from coldfusion_fl.rows import read_hub, read_rows, split_file
+from coldfusion_fl.settings import did_you_mean
+
+# Carving depends on the rows alone, so that every run and every machine tests on the same rows.
+_CARVE_SEED = 0
+_CARVE = {"test": (0.2, 2000), "validation": (0.1, 1000)}
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows of one split.
+
+    Attributes:
+        texts: n texts.
+        pairs: n second texts of a pair task, else None.
+        labels: shape (n,): class indices (int64), or numbers (float32) of a regression.
+    """
+
+    texts: list[str]
+    pairs: list[str] | None
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: np.ndarray) -> "Examples":
+        """The rows of these indices, in their order."""
+        pairs = None if self.pairs is None else [self.pairs[i] for i in rows]
+        return Examples([self.texts[i] for i in rows], pairs, self.labels[rows])
+
+    def draw(self, most: int, seed: Sequence[int]) -> "Examples":
+        """At most so many rows, drawn without replacement by a seed; 0 means all, in a drawn order."""
+        order = np.random.default_rng(list(seed)).permutation(len(self))
+        return self.take(order[:most] if most else order)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A labelled data set.
+
+    Attributes:
+        name: as in its catalogue.
+        metric: a key of `metrics.METRICS`.
+        classes: names of the classes by index; None for a regression.
+        train: the split to learn from; likewise `validation` (the development set) and `test`.
+    """
+
+    name: str
+    metric: str
+    classes: tuple[str, ...] | None
+    train: Examples
+    validation: Examples
+    test: Examples
+
+    @property
+    def num_labels(self) -> int:
+        """Outputs of a head: one a class; 1 for a regression."""
+        return len(self.classes) if self.classes else 1
+
+    def baseline(self) -> float:
+        """The test score, in points, of always answering the train split's most frequent class, or its mean."""
+        if self.classes is None:
+            answer = self.train.labels.mean()
+        else:
+            answer = np.bincount(self.train.labels).argmax()
+        return score(self.metric, self.test.labels, np.full_like(self.test.labels, answer))
+
+
+@functools.lru_cache(maxsize=64)
+def load_task(name: str, catalogues: tuple[str, ...] = ("packaged",), data_root: str = "") -> Task:
+    """Read a task; a process reads each one once.
+
+    Args:
+        name: the task's name.
+        catalogues: names of shipped catalogues, or paths of TOML files.
+        data_root: where the catalogue's relative paths begin; empty: at its own folder.
+
+    Raises:
+        CatalogueError: the catalogue cannot be read or has no such task.
+        DataError: the rows cannot be read, or do not make a task.
+    """
+    catalogue = read_catalogues(catalogues, data_root)
+    spec = catalogue[name]
+    try:
+        return build_task(name, spec, _read_splits(catalogue, name))
+    except DataError as wrong:
+        raise DataError(f"task '{name}' ({catalogue.sources[name]}): {wrong}") from None
+
+
+def _read_splits(catalogue: Catalogue, name: str) -> dict[str, pd.DataFrame]:
+    spec = catalogue[name]
+    if spec.hub:
+        names = {split: getattr(spec, split) for split in SPLITS} | {"train": spec.train or "train"}
+        return {
+            split: read_hub(spec.hub, spec.config, spec.revision, there, spec.label)
+            for split, there in names.items()
+            if there
+        }
+    home = catalogue.homes[name]
+    if spec.folder:
+        folder = _place(spec.folder, home, spec)
+        paths = {split: split_file(folder, split) for split in SPLITS}
+        if paths["train"] is None:
+            raise DataError(f"{folder}: there is no train split; name a file train.jsonl, train.csv or the like.")
+    else:
+        written = {split: getattr(spec, split) for split in SPLITS}
+        paths = {split: _place(path, home, spec) if path else None for split, path in written.items()}
+    return {split: read_rows(path, spec.encoding_errors) for split, path in paths.items() if path}
+
+
+def _place(reference: str, home: Path | None, spec: TaskSpec) -> Path:
+    if reference.startswith(PACKAGE):
+        return in_package(reference, spec.requires)
+    path = Path(reference).expanduser()
+    if not path.is_absolute() and home is None:
+        raise DataError(
+            f"'{reference}' is a path of your own: say where it begins, with data-root in [tasks] or --data-root."
+        )
+    return path if path.is_absolute() else (home or Path()) / path
+
+
+def build_task(name: str, spec: TaskSpec, splits: dict[str, pd.DataFrame]) -> Task:
+    """Make a task of tables of rows; a validation or test split that is not there is carved out of train.
+
+    Raises:
+        DataError: a column is missing, a split is empty, a label is no number, there are fewer than two classes, or
+            a class occurs in the test split only.
+    """
+    tables = {split: _columns(rows, spec, split) for split, rows in splits.items()}
+    for split, table in tables.items():
+        if table.empty:
+            raise DataError(f"the {split} split is empty (rows without a text or label do not count).")
+    for split in ("test", "validation"):
+        if split not in tables:
+            tables["train"], tables[split] = _carve(tables["train"], *_CARVE[split], spec.is_regression)
+    classes = None if spec.is_regression else _classes(tables)
+    return Task(name, spec.metric, classes, *(_examples(tables[split], classes) for split in SPLITS))
+
+
+def _columns(rows: pd.DataFrame, spec: TaskSpec, split: str) -> pd.DataFrame:
+    """The columns text, pair (of pair tasks) and label, as texts; incomplete rows are left out."""
+    table = pd.DataFrame({"label": _column(rows, spec.label, split).map(_as_text)})
+    for column, source in zip(("text", "pair"), spec.text, strict=False):
+        table[column] = _text(rows, source, split)
+    if spec.labels:
+        table["label"] = table["label"].map(spec.labels.get)
+    complete = table.notna().all(axis=1) & (table != "").all(axis=1)
+    return table[complete].reset_index(drop=True)
+
+
+def _column(rows: pd.DataFrame, name: str, split: str) -> pd.Series:
+    if name not in rows.columns:
+        names = [str(column) for column in rows.columns]
+        raise DataError(f"the {split} split has no column '{name}'.{did_you_mean(name, names)}")
+    return rows[name]
+
+
+def _text(rows: pd.DataFrame, source: str, split: str) -> pd.Series:
+    parts = _PLACEHOLDER.findall(source)
+    if source in rows.columns or not parts:
+        return _column(rows, source, split).map(_as_text).map(_stripped)
+    values = [_column(rows, part, split).map(_as_text) for part in parts]
+    template = _PLACEHOLDER.sub("\0", source)
+    pieces = template.split("\0")
+    filled = values[0].map(lambda text: pieces[0] + (text or ""))
+    for value, piece in zip(values[1:], pieces[1:], strict=False):
+        filled = filled + piece + value.map(lambda text: text or "")
+    return (filled + pieces[-1]).map(_stripped)
+
+
+def _stripped(text: str | None) -> str | None:
+    return text.strip() if text else text
+
+
+def _as_text(value: object) -> str | None:
+    """A cell as text; None where it is empty. 2.0 is written 2: a gap makes pandas turn whole numbers to floats."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _carve(
+    train: pd.DataFrame, fraction: float, most: int, is_regression: bool
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Set a part of train aside, never one of two equal texts, and never a class's only rows."""
+    texts = [column for column in ("text", "pair") if column in train.columns]
+    train = train.drop_duplicates(subset=texts, ignore_index=True)
+    order = np.random.default_rng(_CARVE_SEED).permutation(len(train))
+    size = min(most, int(np.ceil(fraction * len(train))))
+    aside, kept = order[:size], order[size:]
+    if not is_regression:
+        known = set(train["label"].iloc[kept])
+        lonely = ~train["label"].iloc[aside].isin(known).to_numpy()
+        aside, kept = aside[~lonely], np.concatenate([kept, aside[lonely]])
+    if not len(aside) or not len(kept):
+        raise DataError(f"with {len(train)} different texts, train is too small to carve a split out of it.")
+    return train.iloc[np.sort(kept)].reset_index(drop=True), train.iloc[np.sort(aside)].reset_index(drop=True)
+
+
+def _classes(tables: dict[str, pd.DataFrame]) -> tuple[str, ...]:
+    learnt = set(tables["train"]["label"])
+    for split in ("test", "validation"):
+        if strange := sorted(set(tables[split]["label"]) - learnt):
+            raise DataError(
+                f"the label '{strange[0]}' occurs in the {split} split but never in train, so it cannot be learnt"
+                f"{f' ({len(strange)} labels do)' if len(strange) > 1 else ''}. Add rows of it to train, or leave it out "
+                "with 'labels' in the catalogue."
+            )
+    if len(learnt) < 2:
+        raise DataError(f"train has only one class, '{next(iter(learnt))}'; a task needs two or more.")
+    numbers = all(label.lstrip("-").isdigit() for label in learnt)
+    return tuple(sorted(learnt, key=int if numbers else None))
+
+
+def _examples(table: pd.DataFrame, classes: tuple[str, ...] | None) -> Examples:
+    if classes is None:
+        try:
+            labels = table["label"].astype(float).to_numpy(np.float32)
+        except ValueError as bad:
+            raise DataError(f"a regression's label must be a number: {bad}.") from None
+        if not np.isfinite(labels).all():
+            raise DataError("a regression's label is infinite or not a number.")
+    else:
+        index = {name: i for i, name in enumerate(classes)}
+        labels = table["label"].map(index).to_numpy(np.int64)
+    pairs = table["pair"].tolist() if "pair" in table.columns else None
+    return Examples(table["text"].tolist(), pairs, labels)

@@ -1,0 +1,1 @@
+"""Experiments with ColD Fusion, and the simulation that runs them."""

@@ -1,0 +1,97 @@
+"""A run as a Flower simulation on this machine, in a process of its own.
+
+`coldfusion run` starts it as `python -m coldfusion_fl.experiments.simulation FOLDER`, with what it prints going to the folder's log,
+and watches the folder. So the terminal stays free for the display, and ending the process ends Ray with it.
+"""
+
+import logging
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+from coldfusion_fl.clients.client_app import contributor_app
+from coldfusion_fl.errors import ColdFusionError
+from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.settings import Settings, flatten, parse_settings, to_table
+from coldfusion_fl.strategies.server_app import serve
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import ClientAppCallable, Mod
+from flwr.common import log
+from flwr.serverapp import Grid, ServerApp
+from flwr.simulation import run_simulation
+
+
+def simulate(settings: Settings, ledger: Ledger, client_app: ClientApp | None = None) -> None:
+    """Run ColD Fusion with all contributors simulated by Flower on Ray.
+
+    Args:
+        settings: the run's settings.
+        ledger: its run folder.
+        client_app: another contributor than ours, for tests.
+
+    Raises:
+        ColdFusionError: what ended the run before its end.
+    """
+    server_app = ServerApp()
+    outcome: list[ColdFusionError] = []
+
+    @server_app.main()
+    def main(grid: Grid, context: Context) -> None:
+        try:
+            serve(grid, settings, ledger)
+        except ColdFusionError as wrong:  # Flower would hide it in an error of its own
+            outcome.append(wrong)
+
+    share = settings.simulation
+    run_simulation(
+        server_app,
+        client_app or contributor_app(mods=[with_run_config(settings)]),
+        num_supernodes=len(settings.contributors),
+        backend_config={
+            "init_args": {"include_dashboard": False, "log_to_driver": True},
+            "client_resources": {"num_cpus": share.cpus, "num_gpus": share.gpus},
+        },
+    )
+    if outcome:
+        raise outcome[0]
+
+
+def with_run_config(settings: Settings) -> Mod:
+    """A Flower mod that gives contributors the run-config that `flwr run` would give them."""
+    run_config = flatten(to_table(settings))
+
+    def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        # Flower refuses a changed run_config, so the app gets a context of its own, with the node's state.
+        told = Context(context.run_id, context.node_id, context.node_config, context.state, run_config)
+        return call_next(message, told)
+
+    return mod
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it is gone, even by kill -9."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> None:
+    """Run the simulation of a run folder that `coldfusion run` has made."""
+    ledger = Ledger(Path(sys.argv[1]))
+    _end_with(os.getppid())
+    try:
+        simulate(parse_settings(ledger.settings, str(ledger.folder)), ledger)
+    except ColdFusionError as wrong:
+        log(logging.ERROR, "%s", wrong)
+        sys.exit(wrong.exit_code)
+
+
+if __name__ == "__main__":
+    main()
