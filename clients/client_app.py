@@ -32,7 +32,7 @@ def contributor_app(mods: list[Mod] | None = None) -> ClientApp:
         mods: Flower mods to wrap it in.
     """
     app = ClientApp(mods=mods)
-    app.query()(answering(introduce))
+    app.query()(introduce)
     app.train()(answering(train))
     app.evaluate()(answering(judge))
     return app
@@ -52,9 +52,14 @@ def answering(handler: _Handler) -> _Handler:
 
 
 def introduce(message: Message, context: Context) -> Message:
-    """Answer the roll call."""
-    who = contributor_of(context)
-    about = ConfigRecord({"name": who.name, "task": who.task, "seen": who.seen})
+    """Answer the roll call: who this is, or why it cannot take part."""
+    try:
+        who = contributor_of(context)
+        about = ConfigRecord({"name": who.name, "task": who.task, "seen": who.seen})
+    except ColdFusionError as wrong:
+        about = ConfigRecord({"problem": str(wrong)})
+    if "task" not in context.node_config and (nodes := context.node_config.get("num-partitions")):
+        about["simulated-nodes"] = int(nodes)
     return Message(RecordDict({"config": about}), reply_to=message)
 
 
@@ -101,9 +106,7 @@ def train(message: Message, context: Context) -> Message:
         "seconds": done.seconds,
     }
     record = ArrayRecord({name: Array(array) for name, array in contribution.items()})
-    about = ConfigRecord({"name": who.name})
-    content = RecordDict({"arrays": record, "metrics": MetricRecord(metrics), "config": about})
-    return Message(content, reply_to=message)
+    return Message(RecordDict({"arrays": record, "metrics": MetricRecord(metrics)}), reply_to=message)
 
 
 def judge(message: Message, context: Context) -> Message:
@@ -119,7 +122,7 @@ def judge(message: Message, context: Context) -> Message:
     # The same rows, shots and heads in every round: a difference between two bases is the bases'.
     seed = int(config.get("seed", 0))
     scores = [evaluate(base, arrays, task, mode, finetuning, settings, seed) for mode in modes]
-    about = {"name": who.name, "metric": task.metric, "head": scores[0].head, "seen": who.seen}
+    about = {"metric": task.metric, "head": scores[0].head, "seen": who.seen}
     metrics = {**{score.mode: score.value for score in scores}, "num-examples": scores[0].test_examples}
     content = RecordDict({"metrics": MetricRecord(metrics), "config": ConfigRecord(about)})
     return Message(content, reply_to=message)

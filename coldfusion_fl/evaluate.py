@@ -142,6 +142,7 @@ def _frozen(
         probe = make_pipeline(StandardScaler(), _linear(task))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.filterwarnings("ignore", message="The number of unique classes", category=UserWarning)
             answers = probe.fit(known, train.labels).predict(asked)
     return score(task.metric, test.labels, answers)
 

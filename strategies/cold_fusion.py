@@ -227,6 +227,13 @@ class ColDFusion(Strategy):
         members = self._roll_call.wait(grid, self.min_available_nodes, self._timeout)
         seen = sorted(name for name, member in members.items() if member.seen)
         unseen = sorted(members.keys() - seen)
+        simulated = next((member.nodes for member in members.values() if member.nodes), None)
+        if simulated and len(members) < self.min_available_nodes:
+            raise RunError(
+                f"this simulation has {simulated} nodes, and {len(members)} of them can take part, but the run needs "
+                f"{self.min_available_nodes}. Simulate so many: flwr run . --federation-config "
+                f"'num-supernodes={self.min_available_nodes}'"
+            )
         if len(seen) < self.min_contributions:
             raise RunError(
                 f"only {len(seen)} contributors are connected, {self.min_contributions} are needed for a round. Start more nodes, "

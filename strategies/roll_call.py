@@ -22,11 +22,13 @@ class Member:
         node_id: Flower's id of the node; another one in each run.
         name: the contributor's name.
         seen: whether it contributes; if not, it only judges the bases.
+        nodes: in a simulation, how many nodes there are in all; None elsewhere.
     """
 
     node_id: int
     name: str
-    seen: bool
+    seen: bool = True
+    nodes: int | None = None
 
 
 def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterator[Message]:
@@ -49,7 +51,9 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
 
 
 class RollCall:
-    """Asks nodes for their names; a node that has none is called `node-ID`.
+    """Asks nodes for their names.
+
+    A node whose client does not know the question is a contributor called `node-ID`; one that says it has a problem is left out.
 
     Args:
         configrecord_key: the key of the ConfigRecord in the answers.
@@ -57,7 +61,7 @@ class RollCall:
 
     def __init__(self, configrecord_key: str) -> None:
         self._key = configrecord_key
-        self._known: dict[int, Member] = {}
+        self._known: dict[int, Member | None] = {}
 
     def present(self, grid: Grid, timeout: float) -> dict[str, Member]:
         """The members that are connected now, by name; nodes that are new are asked first.
@@ -69,22 +73,23 @@ class RollCall:
         new = sorted(there - self._known.keys())
         questions = [Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY) for node in new]
         for reply in exchange(grid, questions, timeout):
-            member = self._member(reply)
-            self._known[member.node_id] = member
+            self._known[reply.metadata.src_node_id] = self._member(reply)
         members: dict[str, Member] = {}
-        for member in self._known.values():
+        for member in filter(None, self._known.values()):
             first = members.setdefault(member.name, member)
             if first is not member:
                 log(WARNING, "Two nodes say they are '%s'; the second is left out. Give each its own name.", member.name)
         return members
 
     def wait(self, grid: Grid, nodes: int, timeout: float) -> dict[str, Member]:
-        """The members, as soon as there are so many, or when the time is over."""
+        """The members, as soon as there are so many, or when nobody else can come, or the time is over."""
         deadline = time.monotonic() + timeout
         reminded = 0.0
         while True:
             members = self.present(grid, max(1.0, deadline - time.monotonic()))
-            if len(members) >= nodes or time.monotonic() > deadline:
+            simulated = next((member.nodes for member in members.values() if member.nodes), None)
+            complete = simulated is not None and len(self._known) >= simulated
+            if len(members) >= nodes or complete or time.monotonic() > deadline:
                 return members
             if time.monotonic() - reminded > _REMIND:
                 reminded = time.monotonic()
@@ -96,9 +101,18 @@ class RollCall:
         member = self._known.get(node_id)
         return member.name if member else f"node-{node_id}"
 
-    def _member(self, reply: Message) -> Member:
+    def _member(self, reply: Message) -> Member | None:
         node = reply.metadata.src_node_id
         answer = None if reply.has_error() else reply.content.config_records.get(self._key)
-        if answer is None or not isinstance(answer.get("name"), str):
-            return Member(node, f"node-{node}", seen=True)
-        return Member(node, str(answer["name"]), seen=bool(answer.get("seen", True)))
+        if answer is None:
+            return Member(node, f"node-{node}")
+        if "problem" in answer:
+            log(WARNING, "Node %d is left out: %s", node, answer["problem"])
+            return None
+        simulated = answer.get("simulated-nodes")
+        return Member(
+            node,
+            name=str(answer.get("name", f"node-{node}")),
+            seen=bool(answer.get("seen", True)),
+            nodes=int(str(simulated)) if simulated else None,
+        )

