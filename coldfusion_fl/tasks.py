@@ -155,46 +155,42 @@ def build_task(name: str, spec: TaskSpec, splits: dict[str, pd.DataFrame]) -> Ta
 
 def _columns(rows: pd.DataFrame, spec: TaskSpec, split: str) -> pd.DataFrame:
     """The columns text, pair (of pair tasks) and label, as texts; incomplete rows are left out."""
-    table = pd.DataFrame({"label": _column(rows, spec.label, split).map(_as_text)})
-    for column, source in zip(("text", "pair"), spec.text, strict=False):
-        table[column] = _text(rows, source, split)
+    labels = _column(rows, spec.label, split)
     if spec.labels:
-        table["label"] = table["label"].map(spec.labels.get)
-    complete = table.notna().all(axis=1) & (table != "").all(axis=1)
-    return table[complete].reset_index(drop=True)
+        labels = [spec.labels.get(label, "") for label in labels]
+    columns = {name: _text(rows, source, split) for name, source in zip(("text", "pair"), spec.text, strict=False)}
+    table = pd.DataFrame({**columns, "label": labels}, dtype=object)
+    return table[(table != "").all(axis=1)].reset_index(drop=True)
 
 
-def _column(rows: pd.DataFrame, name: str, split: str) -> pd.Series:
+def _column(rows: pd.DataFrame, name: str, split: str) -> list[str]:
+    """A column as texts, empty where a cell is."""
     if name not in rows.columns:
         names = [str(column) for column in rows.columns]
         raise DataError(f"the {split} split has no column '{name}'.{did_you_mean(name, names)}")
-    return rows[name]
+    return [_as_text(value) for value in rows[name]]
 
 
-def _text(rows: pd.DataFrame, source: str, split: str) -> pd.Series:
+def _text(rows: pd.DataFrame, source: str, split: str) -> list[str]:
+    """A column, or a template with its columns filled in."""
     parts = _PLACEHOLDER.findall(source)
     if source in rows.columns or not parts:
-        return _column(rows, source, split).map(_as_text).map(_stripped)
-    values = [_column(rows, part, split).map(_as_text) for part in parts]
-    template = _PLACEHOLDER.sub("\0", source)
-    pieces = template.split("\0")
-    filled = values[0].map(lambda text: pieces[0] + (text or ""))
-    for value, piece in zip(values[1:], pieces[1:], strict=False):
-        filled = filled + piece + value.map(lambda text: text or "")
-    return (filled + pieces[-1]).map(_stripped)
+        return _column(rows, source, split)
+    values = [_column(rows, part, split) for part in parts]
+    # Filled in one pass, so that a brace in a row's own text stays what it is.
+    return [
+        _PLACEHOLDER.sub(lambda _, cells=iter(row): next(cells), source).strip()  # type: ignore[misc]
+        for row in zip(*values, strict=True)
+    ]
 
 
-def _stripped(text: str | None) -> str | None:
-    return text.strip() if text else text
-
-
-def _as_text(value: object) -> str | None:
-    """A cell as text; None where it is empty. 2.0 is written 2: a gap makes pandas turn whole numbers to floats."""
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return None
+def _as_text(value: object) -> str:
+    """A cell as text. 2.0 is written 2: where a cell is empty, pandas turns whole numbers to floats."""
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return str(value)
+    return str(value).strip()
 
 
 def _carve(
