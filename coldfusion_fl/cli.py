@@ -15,7 +15,15 @@ from coldfusion_fl.display import Display, plain_console, spell
 from coldfusion_fl.errors import ColdFusionError, RunError, SettingsError
 from coldfusion_fl.launch import Run
 from coldfusion_fl.ledger import Ledger, ensure_free
-from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings, Settings, parse_table, read_settings, to_table
+from coldfusion_fl.settings import (
+    MODES,
+    EvaluateSettings,
+    FinetuneSettings,
+    Settings,
+    parse_table,
+    read_settings,
+    to_table,
+)
 
 app = typer.Typer(
     name="coldfusion",
@@ -187,23 +195,27 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file too.")] = None,
 ) -> None:
     """Score a model on tasks: test scores in points."""
+    names, catalogues = _names(tasks), _names(catalogue)
+    if not names:
+        raise SettingsError("--tasks names no task. `coldfusion tasks` lists what there is.")
+    known = read_catalogues(catalogues, data_root)
+    for name in names:
+        known[name]  # a misspelt name is found before the model is loaded
     settings = read_settings(config) if config else None
     finetuning = settings.finetune if settings else FinetuneSettings()
     if head:
         finetuning = parse_table(FinetuneSettings, to_table(finetuning) | {"head": head}, "--head")
     evaluating = settings.evaluate if settings else EvaluateSettings()
+    if mode not in MODES:
+        raise SettingsError(f"--mode must be one of {', '.join(MODES)}, but is '{mode}'.")
     with console.status("Loading torch and the model"):
         from coldfusion_fl.base import open_base
         from coldfusion_fl.encoder import load_encoder
-        from coldfusion_fl.evaluate import MODES
         from coldfusion_fl.evaluate import evaluate as score_task
         from coldfusion_fl.tasks import load_task
 
-        if mode not in MODES:
-            raise SettingsError(f"--mode must be one of {', '.join(MODES)}, but is '{mode}'.")
         base = open_base(model)
         encoder = load_encoder(base)
-    names = _names(tasks)
     scores = []
     table = Table(title=f"{mode} test scores of {model}, in points", title_justify="left")
     for column in ("task", "metric", "head", "learnt from", "test rows", "score"):
@@ -211,7 +223,7 @@ def evaluate(
     with console.status("") as status:
         for number, name in enumerate(names, start=1):
             status.update(f"{mode} score of {name} ({number} of {len(names)})")
-            task = load_task(name, _names(catalogue), data_root)
+            task = load_task(name, catalogues, data_root)
             s = score_task(base, encoder, task, mode, finetuning, evaluating, seed)
             scores.append(s)
             table.add_row(s.task, s.metric, s.head, str(s.train_examples), str(s.test_examples), f"{s.value:.1f}")

@@ -90,15 +90,11 @@ class Display:
         """An estimate from the phases so far; None before there was one training round."""
         if not self._trainings:
             return None
-        training = sum(self._trainings) / len(self._trainings)
-        left = (self.rounds - len(self._trainings)) * training
+        done = len(self._trainings)
+        left = (self.rounds - done) * sum(self._trainings) / done
         if self._evaluations:
             # The first evaluation has the few-shot scores in it, as the last will have; those between have not.
-            between = self._evaluations[1:] or self._evaluations
-            share = len(between) / max(1, len(self._trainings)) if len(self._evaluations) > 1 else 1.0
-            plain = sum(between) / len(between)
-            ahead = max(0, self.rounds - 1 - max(0, len(self._evaluations) - 1))
-            left += share * ahead * plain + self._evaluations[0]
+            left += max(0, self.rounds - 1 - done) * sum(self._evaluations[1:]) / done + self._evaluations[0]
         return max(0.0, left - (now - self._phase_began))
 
     def _left_note(self, now: float) -> str:

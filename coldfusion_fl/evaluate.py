@@ -25,7 +25,6 @@ from coldfusion_fl.metrics import score
 from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings
 from coldfusion_fl.tasks import Examples, Task
 
-MODES = ("finetuned", "frozen", "few-shot")
 _BATCH = 64
 
 
@@ -35,7 +34,7 @@ class Score:
 
     Attributes:
         task: the task's name.
-        mode: one of `MODES`.
+        mode: one of `settings.MODES`.
         metric: the task's metric.
         head: `class-token` or `mean`.
         value: in points; the mean over seeds, where there are several.

@@ -126,11 +126,12 @@ def finetune(
             callback for callback in trainer.callback_handler.callbacks if type(callback).__name__ != "PrinterCallback"
         ]
         trainer.train()
+    epochs, rest = divmod(trainer.state.global_step, per_epoch)
     tail = watch.losses[-max(1, len(watch.losses) // 10) :]
     return Finetuned(
         loss=float(np.mean(tail)),
         dev_score=stop.scores[-1] if stop.scores else math.nan,
-        examples=min(trainer.state.global_step * settings.batch_size, settings.epochs * len(rows)),
+        examples=epochs * len(rows) + rest * settings.batch_size,
         steps=trainer.state.global_step,
         seconds=time.monotonic() - started,
     )

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 from coldfusion_fl.errors import SettingsError
 
 HEADS = ("auto", "class-token", "mean")
+MODES = ("finetuned", "frozen", "few-shot")
 
 Names = tuple[str, ...]
 _T = TypeVar("_T")

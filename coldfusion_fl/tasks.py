@@ -142,9 +142,11 @@ def build_task(name: str, spec: TaskSpec, splits: dict[str, pd.DataFrame]) -> Ta
         DataError: a column is missing, a split is empty, a label is no number, there are fewer than two classes, or
             a class occurs in the test split only.
     """
-    tables = {split: _columns(rows, spec, split) for split, rows in splits.items()}
-    for split, table in tables.items():
-        if table.empty:
+    tables = {}
+    for split, rows in splits.items():
+        # Rows without a text or label do not count, and a file without rows has no columns to miss.
+        tables[split] = rows if rows.empty else _columns(rows, spec, split)
+        if tables[split].empty:
             raise DataError(f"the {split} split is empty (rows without a text or label do not count).")
     for split in ("test", "validation"):
         if split not in tables:

@@ -4,6 +4,7 @@
 and watches the folder. So the terminal stays free for the display, and ending the process ends Ray with it.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 from coldfusion_fl.clients.client_app import contributor_app
 from coldfusion_fl.errors import ColdFusionError
 from coldfusion_fl.ledger import Ledger
@@ -72,11 +74,14 @@ def with_run_config(settings: Settings) -> Mod:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when the one that started it is gone, even by kill -9."""
+    """End this process and Ray when the one that started it is gone, even by kill -9."""
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -308,6 +308,7 @@ def _metrics(reply: Message) -> dict[str, Any]:
 
 
 def _reason(reply: Message) -> str:
-    """The last line of an error reply: Flower puts a whole traceback in front of it."""
-    lines = [line for line in reply.error.reason.strip().splitlines() if line.strip()] or ["no reason was given"]
-    return lines[-1].strip()[:_REASON]
+    """What a person needs of an error reply: Flower puts a whole traceback in front of it, and brackets around."""
+    lines = [line.strip() for line in reply.error.reason.removesuffix("'>").splitlines() if line.strip()]
+    last = lines[-1] if lines else "no reason was given"
+    return last.removeprefix("Exception ClientAppException occurred. Message: ")[:_REASON]

@@ -72,8 +72,9 @@ class RollCall:
         self._known = {node: member for node, member in self._known.items() if node in there}
         new = sorted(there - self._known.keys())
         questions = [Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY) for node in new]
-        for reply in exchange(grid, questions, timeout):
-            self._known[reply.metadata.src_node_id] = self._member(reply)
+        answers = {reply.metadata.src_node_id: reply for reply in exchange(grid, questions, timeout)}
+        for node in sorted(answers):
+            self._known[node] = self._member(answers[node])
         members: dict[str, Member] = {}
         for member in filter(None, self._known.values()):
             first = members.setdefault(member.name, member)

@@ -1,0 +1,143 @@
+"""The contributor's ClientApp, called as Flower calls it."""
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from coldfusion_fl.base import open_base
+from coldfusion_fl.clients.client_app import contributor_app
+from coldfusion_fl.clients.contributor import contributor_of
+from coldfusion_fl.encoder import load_encoder
+from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.settings import flatten, read_settings, to_table
+
+FINETUNE = {"finetune.learning-rate": 1e-3, "finetune.epochs": 1, "finetune.max-length": 16, "finetune.examples": 32}
+
+
+@pytest.fixture(autouse=True)
+def server_identity(monkeypatch):
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_base):
+    return load_encoder(open_base(str(tiny_base)))
+
+
+def context(node_config, run_config=None):
+    return Context(1, 2, node_config, RecordDict(), run_config or {})
+
+
+@pytest.fixture
+def node(toy_data, tiny_base):
+    return context({"task": "b", "catalogue": str(toy_data / "toy.toml"), "base": str(tiny_base)})
+
+
+def ask(kind, node, encoder=None, **config):
+    content = RecordDict()
+    if encoder is not None:
+        arrays = ArrayRecord({name: Array(array) for name, array in encoder.items()})
+        content = RecordDict({"arrays": arrays, "config": ConfigRecord({**FINETUNE, "seed": 1, "server-round": 1, **config})})
+    return contributor_app()(Message(content, dst_node_id=2, message_type=kind), node)
+
+
+def returned(reply):
+    assert not reply.has_error(), reply.error.reason
+    return {name: array.numpy() for name, array in reply.content["arrays"].items()}
+
+
+def test_a_contribution_is_the_encoder_alone(node, encoder):
+    reply = ask("train", node, encoder)
+    back = returned(reply)
+    assert back.keys() == encoder.keys()
+    assert any(not np.array_equal(back[name], encoder[name]) for name in encoder)
+    assert reply.content["metrics"]["num-examples"] == 32
+    assert reply.content["metrics"]["steps"] == 2
+    assert not node.state.array_records  # nothing of the fresh head is kept
+
+
+def test_the_same_round_gives_the_same_contribution(node, encoder):
+    one, again, other = (returned(ask("train", node, encoder, **{"server-round": r})) for r in (1, 1, 2))
+    assert all(one[name].tobytes() == again[name].tobytes() for name in one)
+    assert any(one[name].tobytes() != other[name].tobytes() for name in one)
+
+
+def test_a_kept_head_stays_in_the_nodes_own_context(node, encoder):
+    reply = ask("train", node, encoder, **{"finetune.keep-head": True})
+    assert returned(reply).keys() == encoder.keys()
+    first = {name: array.numpy() for name, array in node.state["head"].items()}
+    assert sorted(first) == ["head.bias", "head.weight"]
+    kept = returned(ask("train", node, encoder, **{"finetune.keep-head": True, "server-round": 2}))
+    fresh = returned(ask("train", node, encoder, **{"server-round": 2}))
+    assert any(kept[name].tobytes() != fresh[name].tobytes() for name in kept)
+
+
+def test_two_nodes_with_different_classes_fit_one_base(node, encoder, toy_data, tiny_base):
+    other = context({"task": "a", "catalogue": str(toy_data / "toy.toml"), "base": str(tiny_base)})
+    assert returned(ask("train", other, encoder)).keys() == returned(ask("train", node, encoder)).keys()
+
+
+def test_it_judges_on_its_own_test_rows(node, encoder):
+    few = {"modes": "frozen,few-shot", "evaluate.shots": 12, "evaluate.few-shot-epochs": 1, "evaluate.few-shot-seeds": 1}
+    reply = ask("evaluate", node, encoder, **few)
+    metrics = reply.content["metrics"]
+    assert metrics["num-examples"] == 24
+    assert 0 <= metrics["frozen"] <= 100
+    assert 0 <= metrics["few-shot"] <= 100
+    assert reply.content["config"]["head"] == "mean"
+    no_shots = ask("evaluate", node, encoder, **few | {"evaluate.shots": 0})
+    assert "few-shot" not in no_shots.content["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda e: {**e, "head": np.ones(2, np.float32)}, "the base has not: 'head'"),
+        (lambda e: {k: v for k, v in e.items() if "query" not in k}, "it lacks 4 weights"),
+    ],
+)
+def test_a_base_of_another_architecture_is_an_error_reply(node, encoder, change, words):
+    reply = ask("train", node, change(encoder))
+    assert words in reply.error.reason
+    assert "Traceback" not in reply.error.reason
+
+
+def test_a_training_that_diverges_is_not_sent(node, encoder):
+    reply = ask("train", node, encoder, **{"finetune.learning-rate": 1e36})
+    assert "the training on 'b' went wrong" in reply.error.reason
+    assert "not finite" in reply.error.reason
+
+
+def test_settings_that_it_does_not_know_are_an_error_reply(node, encoder):
+    assert "finetune.speed" in ask("train", node, encoder, **{"finetune.speed": 3}).error.reason
+
+
+def test_it_answers_the_roll_call(node):
+    answer = dict(ask("query", node).content["config"])
+    assert answer == {"name": "b", "task": "b", "seen": True}
+
+
+def test_a_node_without_a_task_says_its_problem():
+    answer = ask("query", context({})).content["config"]
+    assert "does not know its task" in answer["problem"]
+
+
+def test_a_deployed_node_takes_nothing_from_the_server(tiny_base):
+    run_config = {"base": "server/says", "tasks.seen": "a, b", "tasks.data-root": "/server/says", "tasks.catalogue": "c.toml"}
+    who = contributor_of(context({"task": "rte", "base": str(tiny_base), "name": "org 1", "data-root": "/mine"}, run_config))
+    assert (who.name, who.task, who.base, who.data_root) == ("org 1", "rte", str(tiny_base), "/mine")
+    assert who.catalogues == ("packaged",)
+    assert who.run_folder is None
+    with pytest.raises(SettingsError, match="does not know its base"):
+        contributor_of(context({"task": "rte"}, run_config))
+
+
+def test_a_simulated_node_is_the_task_of_its_partition(toy_run):
+    run_config = flatten(to_table(read_settings(toy_run())))
+    everybody = [contributor_of(context({"partition-id": i, "num-partitions": 5}, run_config)) for i in range(5)]
+    assert [who.name for who in everybody] == ["a", "b", "c", "d", "u"]
+    assert [who.seen for who in everybody] == [True] * 4 + [False]
+    with pytest.raises(SettingsError, match="partition 5 has no task"):
+        contributor_of(context({"partition-id": 5}, run_config))

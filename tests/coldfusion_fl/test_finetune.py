@@ -1,0 +1,148 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from coldfusion_fl.base import open_base
+from coldfusion_fl.batches import batches, has_bf16, tokenize
+from coldfusion_fl.encoder import load_encoder, merge, new_model, split
+from coldfusion_fl.evaluate import draw_shots, evaluate
+from coldfusion_fl.finetune import EarlyStop, finetune
+from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings
+from coldfusion_fl.tasks import load_task
+
+FINETUNING = FinetuneSettings(learning_rate=3e-3, epochs=2, examples=0, max_length=16, patience=100)
+EVALUATION = EvaluateSettings(train_examples=60, test_examples=24, shots=30, few_shot_epochs=4, few_shot_seeds=2)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base):
+    return open_base(str(tiny_base))
+
+
+@pytest.fixture(scope="module")
+def encoder(base):
+    return load_encoder(base)
+
+
+@pytest.fixture(scope="module")
+def task(toy_data):
+    return load_task("b", (str(toy_data / "toy.toml"),))
+
+
+@pytest.fixture(scope="module")
+def regression(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("regression")
+    lines = [f'{{"text": "{"cat " * (i % 5 + 1)}", "label": {i % 5}}}' for i in range(200)]
+    # Equal texts would be carved away: a number makes each its own.
+    lines = [line.replace('cat "', f'cat {i}"') for i, line in enumerate(lines)]
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+    (folder / "c.toml").write_text('[tasks.r]\ntrain = "rows.jsonl"\nmetric = "spearman"')
+    return load_task("r", (str(folder / "c.toml"),))
+
+
+def trained(base, encoder, task, seed, settings=FINETUNING, head="mean", **more):
+    model = new_model(base, task.num_labels, head, seed)
+    merge(model, encoder)
+    done = finetune(model, base.tokenizer, task, task.train, settings, seed, **more)
+    return split(model), done
+
+
+@pytest.mark.parametrize("head", ["mean", "class-token"])
+def test_the_same_seed_gives_the_same_weights(base, encoder, task, head):
+    one, _ = trained(base, encoder, task, 1, head=head)
+    again, _ = trained(base, encoder, task, 1, head=head)
+    other, _ = trained(base, encoder, task, 2, head=head)
+    assert all(one[name].tobytes() == again[name].tobytes() for name in one)
+    assert any(not np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_the_encoder_changes_and_the_reports_are_right(base, encoder, task):
+    told = []
+    after, done = trained(base, encoder, task, 1, progress=lambda *facts: told.append(facts))
+    name = "encoder.layer.0.attention.self.query.weight"
+    assert not np.array_equal(after[name], encoder[name])
+    assert done.steps == 2 * 4
+    assert done.examples == 120
+    assert 0 <= done.dev_score <= 100
+    assert told[-1][:2] == (8, 8)
+    assert told[-1][2] > 0
+
+
+def test_training_learns(base, encoder, task):
+    schedule = replace(FINETUNING, epochs=8)
+    score = evaluate(base, encoder, task, "finetuned", schedule, EVALUATION, seed=0)
+    assert score.value >= task.baseline() + 20
+    assert (score.head, score.test_examples, score.train_examples) == ("mean", 24, 60)
+
+
+def test_a_regression_learns(base, encoder, regression):
+    schedule = replace(FINETUNING, epochs=8)
+    assert evaluate(base, encoder, regression, "finetuned", schedule, EVALUATION, seed=0).value > 50
+    assert evaluate(base, encoder, regression, "frozen", schedule, EVALUATION, seed=0).value > 50
+
+
+def test_frozen_and_few_shot_scores(base, encoder, task):
+    frozen = evaluate(base, encoder, task, "frozen", FINETUNING, EVALUATION, seed=0)
+    assert frozen.value > task.baseline()
+    assert frozen == evaluate(base, encoder, task, "frozen", FINETUNING, EVALUATION, seed=0)
+    few = evaluate(base, encoder, task, "few-shot", FINETUNING, EVALUATION, seed=0)
+    assert few.train_examples == 30
+    class_token = replace(FINETUNING, head="class-token")
+    assert evaluate(base, encoder, task, "frozen", class_token, EVALUATION, seed=0).head == "class-token"
+
+
+def test_shots_have_every_class(task):
+    for seed in range(20):
+        assert set(draw_shots(task, 3, seed).labels) == {0, 1, 2}
+    assert draw_shots(task, 10, 0).texts == draw_shots(task, 10, 0).texts
+    assert len(set(draw_shots(task, 20, 0).texts)) == 20
+
+
+def run_early_stop(scores, patience, batch_size=10, steps_between=10):
+    rule = EarlyStop(patience, batch_size)
+    for number, value in enumerate(scores, start=1):
+        control = SimpleNamespace(should_training_stop=False)
+        rule.on_evaluate(None, SimpleNamespace(global_step=number * steps_between), control, {"eval_score": value})
+        if control.should_training_stop:
+            return number
+    return None
+
+
+@pytest.mark.parametrize(
+    ("scores", "stops_at"),
+    [
+        ([50, 60, 70, 80], None),
+        ([50, 60, 60.05, 60.09], 4),  # less than 0.1 points over 200 examples
+        ([50, 60, 60.05, 60.2, 60.2, 60.2], 6),  # a gain in time starts the patience anew
+        ([50, 40, 30], 3),
+    ],
+)
+def test_early_stop_is_the_papers_rule(scores, stops_at):
+    assert run_early_stop(scores, patience=200) == stops_at
+
+
+def test_training_stops_early(base, encoder, task):
+    settings = replace(FINETUNING, learning_rate=1e-9, epochs=30, patience=2.0)
+    _, done = trained(base, encoder, task, 1, settings)
+    assert done.examples == 3 * 60  # the first epoch's score, and two epochs that gained nothing
+
+
+def test_batches_are_of_like_length_and_complete(base, task):
+    rows = tokenize(base.tokenizer, task.train, 16)
+    seen = []
+    for chosen, batch in batches(base.tokenizer, rows, 7):
+        seen += chosen
+        assert batch["input_ids"].shape == batch["attention_mask"].shape
+        assert "labels" not in batch
+    assert sorted(seen) == list(range(60))
+
+
+def test_long_texts_are_cut(base, task):
+    rows = tokenize(base.tokenizer, task.train, 8)
+    assert max(len(row["input_ids"]) for row in rows) == 8
+
+
+def test_has_bf16_answers():
+    assert has_bf16() in (True, False)

@@ -1,0 +1,203 @@
+"""`coldfusion run` as a user starts it: a process of its own, watched from outside."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from coldfusion_fl.ledger import Ledger
+
+COLDFUSION = [sys.executable, "-c", "from coldfusion_fl.cli import main; main()"]
+
+
+def start(config, folder):
+    return subprocess.Popen(
+        [*COLDFUSION, "run", str(config), "--out", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder.parent,
+    )
+
+
+def wait_for(ledger, kind, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if any(event["kind"] == kind for event in ledger.events()):
+            return
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.1)
+    pytest.fail(f"there was no event '{kind}' in {seconds} s")
+
+
+def descendants(process):
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def gone(processes, seconds):
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    return [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture(scope="module")
+def finished(toy_data, tiny_base, tmp_path_factory):
+    """One whole run, and what it printed."""
+    folder = tmp_path_factory.mktemp("whole")
+    config = folder / "toy.toml"
+    config.write_text(
+        f"""
+        base = "{tiny_base}"
+        rounds = 2
+        contributors-per-round = 3
+        seed = 3
+        [tasks]
+        catalogue = "{toy_data / "toy.toml"}"
+        seen = ["a", "b", "c", "d"]
+        unseen = ["u"]
+        [finetune]
+        learning-rate = 1e-3
+        epochs = 1
+        examples = 32
+        max-length = 16
+        [evaluate]
+        train-examples = 30
+        test-examples = 24
+        shots = 12
+        few-shot-epochs = 1
+        few-shot-seeds = 1
+        """
+    )
+    process = start(config, folder / "run")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return Ledger(folder / "run"), output
+
+
+def test_it_tells_what_goes_on_and_what_came_of_it(finished):
+    ledger, output = finished
+    for part in (
+        "4 contributors are there, 1 unseen tasks judge",
+        "round 1/2:",
+        "round 2/2:",
+        "fused 3 contributions",
+        "mean of the seen",
+        "mean of the unseen",
+        "/model",
+        "coldfusion evaluate",
+        "Peak memory",
+    ):
+        assert part in output
+    assert "INFO" not in output  # the log is a file
+    assert "ColDFusion" in (ledger.folder / "log.txt").read_text()
+
+
+def test_the_run_folder_is_whole(finished):
+    ledger, _ = finished
+    names = {path.name for path in ledger.folder.iterdir()}
+    expected = {"run.json", "status.json", "progress.jsonl", "log.txt", "rounds", "model", "report.json", "report.csv", "scores.png"}
+    assert names == expected
+    assert ledger.rounds() == [0, 1, 2]
+    assert ledger.status["state"] == "finished"
+    assert ledger.load_json(2, "scores.json").keys() == {"a", "b", "c", "d", "u"}
+    assert "few-shot" in ledger.load_json(2, "scores.json")["u"]
+    assert "training" in {event["kind"] for event in ledger.events()}
+
+
+def test_the_model_loads_in_another_python_with_the_last_bases_numbers(finished):
+    ledger, _ = finished
+    code = f"""
+from safetensors.numpy import load_file
+from transformers import AutoModel, AutoTokenizer
+model = AutoModel.from_pretrained({str(ledger.folder / "model")!r})
+tokenizer = AutoTokenizer.from_pretrained({str(ledger.folder / "model")!r})
+base = load_file({str(ledger.round_folder(2) / "base.safetensors")!r})
+state = model.state_dict()
+assert base and all(state[name].numpy().tobytes() == array.tobytes() for name, array in base.items())
+assert model(**tokenizer("a cat", return_tensors="pt")).last_hidden_state.isfinite().all()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    card = (ledger.folder / "model" / "README.md").read_text()
+    assert "2 rounds from the base" in card
+    assert (ledger.folder / "model" / "1_Pooling" / "config.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_same_settings_give_the_same_bytes(finished, tmp_path):
+    ledger, _ = finished
+    process = start(ledger.folder.parent / "toy.toml", tmp_path / "again")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    again = Ledger(tmp_path / "again")
+    for number in ledger.rounds():
+        one, other = ledger.load_base(number), again.load_base(number)
+        assert all(one[name].tobytes() == other[name].tobytes() for name in one), number
+        assert ledger.load_json(number, "scores.json") == again.load_json(number, "scores.json")
+
+
+def test_ctrl_c_stops_within_seconds_and_leaves_nothing_behind(toy_run, tmp_path):
+    folder = tmp_path / "run"
+    process = start(toy_run(rounds="50"), folder)
+    ledger = Ledger(folder)
+    wait_for(ledger, "round", process)
+    family = descendants(process)
+    assert any("raylet" in " ".join(p.cmdline()) for p in family if p.is_running())
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    seconds = time.monotonic() - began
+    assert process.returncode == 130
+    assert seconds < 15, seconds
+    assert "Stopped after round" in output
+    assert ledger.status["state"] == "stopped"
+    assert ledger.status["last_round"] == ledger.rounds()[-1]
+    assert not gone(family, 5)
+    assert not list((folder / "rounds").glob(".*"))
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_command_ends_the_simulation_too(toy_run, tmp_path):
+    folder = tmp_path / "run"
+    process = start(toy_run(rounds="50"), folder)
+    wait_for(Ledger(folder), "round", process)
+    family = descendants(process)
+    process.kill()
+    process.wait()
+    assert not gone(family, 30)
+
+
+@pytest.mark.slow
+def test_a_run_that_dies_is_a_failed_run(toy_run, tmp_path):
+    folder = tmp_path / "run"
+    process = start(toy_run(rounds="50"), folder)
+    ledger = Ledger(folder)
+    wait_for(ledger, "members", process)
+    family = descendants(process)
+    child = next(p for p in family if "coldfusion_fl.experiments.simulation" in " ".join(p.cmdline()))
+    os.kill(child.pid, signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the run failed" in output
+    assert "log.txt" in output
+    assert ledger.status["state"] == "failed"
+    assert not gone(family, 10)
+
+
+def test_paths_in_the_settings_begin_at_their_file(toy_data, tiny_base, tmp_path):
+    from coldfusion_fl.cli import _at_home
+    from coldfusion_fl.settings import read_settings
+
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "model").symlink_to(tiny_base)
+    file = home / "run.toml"
+    file.write_text('base = "model"\n[tasks]\ncatalogue = "mine.toml, packaged"\ndata-root = "data"\nseen = "a,b,c,d,e,f,g,h"')
+    settings = _at_home(read_settings(file), file)
+    assert settings.base == str(home / "model")
+    assert settings.tasks.catalogue == (str(home / "mine.toml"), "packaged")
+    assert Path(settings.tasks.data_root) == home / "data"
