@@ -3,8 +3,14 @@
 import functools
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import Mod
+from flwr.common.constant import ErrorCode
+
 from coldfusion_fl.base import Base, open_base
 from coldfusion_fl.encoder import head_of, merge, new_model, split
 from coldfusion_fl.errors import ColdFusionError, MisfitError
@@ -14,10 +20,6 @@ from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.screening import misfit
 from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings, parse_table, unflatten
 from coldfusion_fl.tasks import load_task
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
-from flwr.clientapp.typing import Mod
-from flwr.common.constant import ErrorCode
 
 from .contributor import Contributor, contributor_of
 
@@ -66,8 +68,8 @@ def introduce(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """Finetune the base on this contributor's task and return the encoder.
 
-    The head is fresh each time, as in the paper, or with `keep-head` the one of the last round; either way it stays here, in
-    the node's own context.
+    The head is fresh each time, as in the paper, or with `keep-head` the one of the last round; either way it stays
+    here, in the node's own context.
 
     Raises:
         MisfitError: the base is not of this contributor's architecture, or the training diverged.
@@ -98,7 +100,7 @@ def train(message: Message, context: Context) -> Message:
     contribution = split(model, arrays.keys())
     if reason := misfit(arrays, contribution):
         raise MisfitError(f"the training on '{task.name}' went wrong: {reason}. Lower the learning rate.")
-    metrics = {
+    metrics: dict[str, Any] = {
         "loss": done.loss,
         "dev-score": done.dev_score,
         "num-examples": done.examples,
@@ -122,8 +124,8 @@ def judge(message: Message, context: Context) -> Message:
     # The same rows, shots and heads in every round: a difference between two bases is the bases'.
     seed = int(config.get("seed", 0))
     scores = [evaluate(base, arrays, task, mode, finetuning, settings, seed) for mode in modes]
-    about = {"metric": task.metric, "head": scores[0].head, "seen": who.seen}
-    metrics = {**{score.mode: score.value for score in scores}, "num-examples": scores[0].test_examples}
+    about: dict[str, Any] = {"metric": task.metric, "head": scores[0].head, "seen": who.seen}
+    metrics: dict[str, Any] = {**{score.mode: score.value for score in scores}, "num-examples": scores[0].test_examples}
     content = RecordDict({"metrics": MetricRecord(metrics), "config": ConfigRecord(about)})
     return Message(content, reply_to=message)
 

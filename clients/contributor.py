@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from flwr.app import Context, UserConfig
+
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.settings import parse_settings, unflatten
-from flwr.app import Context, UserConfig
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Contributor:
 def contributor_of(context: Context) -> Contributor:
     """Who this node is.
 
-    In a deployment the node's own `--node-config` says it (`task`, and where its data and model lie); nothing of that is taken
-    from the server. In a simulation the node is the run's task of its partition: seen tasks first, then unseen ones.
+    In a deployment the node's own `--node-config` says it (`task`, and where its data and model lie); nothing of that
+    is taken from the server. In a simulation the node is the run's task of its partition: first the seen tasks.
 
     Raises:
         SettingsError: the node's settings lack the task or the base, or the run has no task for this partition.
@@ -45,8 +46,8 @@ def contributor_of(context: Context) -> Contributor:
         return _of_node(node)
     if "partition-id" not in node:
         raise SettingsError(
-            "this node does not know its task. Start it with --node-config \"task='NAME' base='MODEL'\", and where needed "
-            "catalogue='FILE.toml' data-root='FOLDER'."
+            "this node does not know its task. Start it with --node-config \"task='NAME' base='MODEL'\", and where "
+            "needed catalogue='FILE.toml' data-root='FOLDER'."
         )
     settings = parse_settings(unflatten(context.run_config), "the run-config")
     partition, names = int(node["partition-id"]), settings.contributors
@@ -68,8 +69,8 @@ def contributor_of(context: Context) -> Contributor:
 def _of_node(node: UserConfig) -> Contributor:
     if "base" not in node:
         raise SettingsError(
-            "this node does not know its base: add base='MODEL' to --node-config, the folder or Hub id of the model that the "
-            "federation improves."
+            "this node does not know its base: add base='MODEL' to --node-config, the folder or Hub id of the model "
+            "that the federation improves."
         )
     task = str(node["task"])
     return Contributor(

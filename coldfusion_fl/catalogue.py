@@ -112,8 +112,7 @@ def read_catalogues(references: Sequence[str], data_root: str = "") -> Catalogue
         path = _shipped(reference) if shipped else Path(reference)
         if not shipped and not path.exists():
             raise CatalogueError(
-                f"there is no catalogue '{reference}': no such file, and the shipped ones are "
-                f"{', '.join(SHIPPED)}."
+                f"there is no catalogue '{reference}': no such file, and the shipped ones are {', '.join(SHIPPED)}."
             )
         home = Path(data_root) if data_root else None if shipped else path.resolve().parent
         for name, spec in _tasks(path, reference).items():

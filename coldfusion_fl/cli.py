@@ -37,7 +37,8 @@ console = plain_console()
 Catalogues = Annotated[
     str,
     typer.Option(
-        "--catalogue", help=f"Shipped catalogues ({', '.join(SHIPPED)}) or TOML files, with commas between them."
+        "--catalogue",
+        help=f"Shipped catalogues ({', '.join(SHIPPED)}) or TOML files, with commas between them.",
     ),
 ]
 DataRoot = Annotated[
@@ -64,12 +65,13 @@ def plain_error(message: str) -> None:
 def run(
     config: Annotated[Path, typer.Argument(help="The run's settings, a TOML file, such as experiments/demo.toml.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="The run folder. Default: 'out' in CONFIG, else a new folder in runs/.")
+        Path | None,
+        typer.Option("--out", help="The run folder. Default: 'out' in CONFIG, else a new folder in runs/."),
     ] = None,
 ) -> None:
     """Run ColD Fusion with simulated contributors on this machine.
 
-    Paths in CONFIG begin at its own folder. The run folder gets the log, every round's base, the report and the fused model.
+    Paths in CONFIG begin at its own folder. The run folder gets the log, each round's base, a report and the model.
     """
     settings = _at_home(read_settings(config), config)
     folder = (out or _run_folder(settings, config)).resolve()
@@ -158,7 +160,7 @@ def _show_result(ledger: Ledger) -> None:
         console.print(f"Refused in round {refusal['round']}: {refusal['name']}, {refusal['reason']}", markup=False)
     seconds, memory = summary["seconds"], ledger.status.get("peak_memory_bytes", 0)
     console.print(
-        f"\n{spell(seconds['total'])}: {spell(seconds['rounds'])} training, {spell(seconds['evaluations'])} evaluation. "
+        f"\n{spell(seconds['total'])}: {spell(seconds['rounds'])} training, {spell(seconds['evaluations'])} judging. "
         f"Peak memory {memory / 2**30:.1f} GiB.",
         markup=False,
     )
@@ -190,7 +192,8 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the drawn rows, heads and training.", min=0)] = 0,
     head: Annotated[
-        str | None, typer.Option("--head", help="What the head reads: class-token, mean, or auto (as the model says).")
+        str | None,
+        typer.Option("--head", help="What the head reads: class-token, mean, or auto (as the model says)."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file too.")] = None,
 ) -> None:

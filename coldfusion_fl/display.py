@@ -103,13 +103,15 @@ class Display:
 
     def __rich__(self) -> RenderableType:
         now = time.time()
-        done = len(self._trainings) / max(1, self.rounds)
         bar = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(), TextColumn("{task.fields[time]}"), expand=False
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[time]}"),
+            expand=False,
         )
         left = self.seconds_left(now)
         clock = f"{spell(now - self._began)} so far" + (f", about {spell(left)} left" if left is not None else "")
-        bar.add_task(self._phase, total=1.0, completed=done, time=clock)
+        bar.add_task(self._phase, total=max(1, self.rounds), completed=len(self._trainings), time=clock)
         return Group(bar, self._node_table(), Text("\n".join(self._history[-6:]), style="dim"))
 
     def _node_table(self) -> Table:

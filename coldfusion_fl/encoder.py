@@ -96,8 +96,8 @@ def new_model(base: Base, num_labels: int, head: str, seed: int) -> nn.Module:
             model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
         except ValueError:
             raise ModelError(
-                f"{base.reference}: transformers has no sequence classification for '{config.model_type}' models, so it "
-                "cannot be split into an encoder and a head. Take an encoder such as BERT, RoBERTa or ModernBERT."
+                f"{base.reference}: transformers has no sequence classification for '{config.model_type}' models, so "
+                "it cannot be split into an encoder and a head. Take an encoder such as BERT, RoBERTa or ModernBERT."
             ) from None
         _check_split(model, base)
         return MeanHeadModel(encoder_of(model), num_labels) if head == "mean" else model
@@ -178,9 +178,7 @@ def merge(model: nn.Module, encoder: Mapping[str, np.ndarray]) -> None:
     """
     ours = split(model)
     # A pooler that the base lacks stays what it is here: a part of the head, drawn fresh.
-    expected = {
-        name: array for name, array in ours.items() if name in encoder or not name.startswith("pooler.")
-    }
+    expected = {name: array for name, array in ours.items() if name in encoder or not name.startswith("pooler.")}
     if reason := misfit(expected, encoder):
         raise MisfitError(f"the encoder does not fit this {type(model).__name__}: {reason}.")
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in encoder.items()}

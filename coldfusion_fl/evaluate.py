@@ -1,7 +1,7 @@
 """How good a base is on a task: finetuned, frozen and few-shot scores.
 
-All scores are test scores in points. Each says which head it was: on a base that was pretrained with mean pooling, the head
-decides more than fusing does.
+All scores are test scores in points. Each says which head it was: on a base that was pretrained with mean pooling, the
+head decides more than fusing does.
 """
 
 import warnings
@@ -167,9 +167,7 @@ class _Features(nn.Module):
         return {"logits": output.last_hidden_state[:, 0] if pooled is None else pooled}
 
 
-def _outputs(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, examples: Examples, max_length: int
-) -> np.ndarray:
+def _outputs(model: nn.Module, tokenizer: PreTrainedTokenizerBase, examples: Examples, max_length: int) -> np.ndarray:
     """The model's outputs for each row, shape (n, size), float32."""
     rows = tokenize(tokenizer, examples, max_length)
     place = device()

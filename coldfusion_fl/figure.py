@@ -48,7 +48,14 @@ def _draw_rounds(axes: Axes, summary: dict[str, Any]) -> None:
         if curves:
             role = "seen" if seen else "unseen"
             label = f"mean of {len(curves)} {role} tasks"
-            axes.plot(_ints(numbers), np.nanmean(curves, axis=0), color=colour, linewidth=2.5, marker="o", label=label)
+            axes.plot(
+                _ints(numbers),
+                np.nanmean(curves, axis=0),
+                color=colour,
+                linewidth=2.5,
+                marker="o",
+                label=label,
+            )
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.set_xticks(_ints(numbers))
     axes.set_xlabel("round")

@@ -138,7 +138,7 @@ def finetune(
 
 
 def _score(task: Task, predicted: EvalPrediction) -> float:
-    outputs, truth = predicted.predictions, predicted.label_ids
+    outputs, truth = np.asarray(predicted.predictions), np.asarray(predicted.label_ids)
     answers = outputs.squeeze(-1) if task.classes is None else outputs.argmax(axis=-1)
     return score(task.metric, truth, answers)
 

@@ -1,4 +1,4 @@
-"""What a run came to: a table, the same as CSV and JSON, a figure, and the model's card."""
+"""What a run came to: a table, the same as CSV and JSON, and a figure."""
 
 import csv
 import json
@@ -11,14 +11,15 @@ from coldfusion_fl.ledger import Ledger
 
 # With so few test rows a score moves by a point and more for one answer.
 TINY = 100
-_MODES = ("frozen", "few-shot")
+# The scores that a run makes; the finetuned one takes a whole training a task.
+SCORED = ("frozen", "few-shot")
 _COLUMNS = (
     "task",
     "seen",
     "metric",
     "head",
     "test-rows",
-    *(f"{mode}-{which}" for mode in _MODES for which in ("base", "fused", "difference")),
+    *(f"{mode}-{which}" for mode in SCORED for which in ("base", "fused", "difference")),
 )
 
 
@@ -26,13 +27,19 @@ def summarize(ledger: Ledger) -> dict[str, Any]:
     """The first base against the last one, by task, and the scores over the rounds.
 
     Returns:
-        `tasks`: a row a task with the keys of the CSV; `means`: rows of the same keys; `rounds`: frozen scores by task of every
-        judged base; `refused`: who was refused in which round and why; `seconds`: where the time went.
+        `tasks`: a row a task with the keys of the CSV; `means`: rows of the same keys; `rounds`: frozen scores by task
+        of every judged base; `refused`: who was refused in which round and why; `seconds`: where the time went.
     """
     scores = {number: ledger.load_json(number, "scores.json") for number in ledger.rounds()}
     judged = {number: found for number, found in scores.items() if found}
     if not judged:
-        return {"tasks": [], "means": [], "rounds": {}, "refused": _refused(ledger), "seconds": _seconds(ledger)}
+        return {
+            "tasks": [],
+            "means": [],
+            "rounds": {},
+            "refused": _refused(ledger),
+            "seconds": _seconds(ledger),
+        }
     first, last = judged[min(judged)], judged[max(judged)]
     rows = [_row(name, first.get(name, {}), last[name]) for name in last]
     rows.sort(key=lambda row: (not row["seen"], row["task"]))
@@ -53,13 +60,12 @@ def _row(name: str, base: dict[str, Any], fused: dict[str, Any]) -> dict[str, An
         "head": fused.get("head", ""),
         "test-rows": fused.get("num-examples", 0),
     }
-    for mode in _MODES:
+    for mode in SCORED:
         before, after = base.get(mode), fused.get(mode)
-        both = before is not None and after is not None
         row |= {
             f"{mode}-base": before,
             f"{mode}-fused": after,
-            f"{mode}-difference": after - before if both else None,
+            f"{mode}-difference": None if before is None or after is None else after - before,
         }
     return row
 
@@ -126,7 +132,7 @@ def score_table(summary: dict[str, Any]) -> Table:
     table = Table(title="Test scores in points, first base → fused", title_justify="left")
     table.add_column("task")
     table.add_column("metric")
-    for mode in _MODES:
+    for mode in SCORED:
         table.add_column(mode, justify="right")
         table.add_column("±", justify="right")
     roles = {True: "seen", False: "unseen"}
@@ -137,7 +143,7 @@ def score_table(summary: dict[str, Any]) -> Table:
             table.add_section()
             table.add_row(f"[bold]{group}")
             previous = group
-        cells = [cell for mode in _MODES for cell in _cells(row, mode)]
+        cells = [cell for mode in SCORED for cell in _cells(row, mode)]
         tiny = "*" if isinstance(row["test-rows"], int) and row["test-rows"] < TINY else ""
         table.add_row(f"  {row['task']}{tiny}", row["metric"], *cells)
     heads = ", ".join(sorted({row["head"] for row in summary["tasks"]}))
@@ -155,57 +161,3 @@ def _cells(row: dict[str, Any], mode: str) -> tuple[str, str]:
         return f"{after:.1f}", ""
     colour = "green" if difference > 0 else "red" if difference < 0 else "white"
     return f"{before:.1f} → {after:.1f}", f"[{colour}]{difference:+.1f}"
-
-
-def model_card(ledger: Ledger) -> str:
-    """The README of the fused model: how it came about, and what it scored."""
-    settings, summary = ledger.settings, summarize(ledger)
-    last = ledger.rounds()[-1]
-    versions = json.loads((ledger.folder / "run.json").read_text(encoding="utf-8"))["versions"]
-    lines = [
-        "---",
-        "library_name: transformers",
-        "tags: [cold-fusion, federated-learning, model-merging]",
-        "---",
-        "",
-        "# A ColD Fusion base",
-        "",
-        f"Made by coldfusion-fl: {last} rounds from the base `{settings['base']}`, "
-        f"{settings['contributors-per-round']} contributors a round, uniform mean, seed {settings['seed']}. Each contributor "
-        "finetuned the shared encoder on its own data and sent back the encoder alone.",
-        "",
-        f"Tasks that contributed: {settings['tasks']['seen']}.",
-        "",
-        f"Tasks that only judged: {settings['tasks']['unseen'] or 'none'}.",
-        "",
-        "```python",
-        "from transformers import AutoModel, AutoTokenizer",
-        "",
-        "encoder = AutoModel.from_pretrained(FOLDER)",
-        "tokenizer = AutoTokenizer.from_pretrained(FOLDER)",
-        "```",
-        "",
-        "## Test scores, in points",
-        "",
-        "| task | | frozen: base | fused | few-shot: base | fused |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in summary["tasks"] + summary["means"]:
-        role = "" if row["seen"] == "" else "seen" if row["seen"] else "unseen"
-        cells = [row[f"{mode}-{which}"] for mode in _MODES for which in ("base", "fused")]
-        written = " | ".join("" if cell is None else f"{cell:.1f}" for cell in cells)
-        lines.append(f"| {row['task']} | {role} | {written} |")
-    heads = ", ".join(sorted({row["head"] for row in summary["tasks"]}))
-    lines += [
-        "",
-        f"Head: {heads}. Frozen: a linear probe. Few-shot: finetuned on {settings['evaluate']['shots']} labelled examples.",
-        "",
-        "## Method",
-        "",
-        "Don-Yehiya, Venezian, Raffel, Slonim, Choshen: ColD Fusion: Collaborative Descent for Distributed Multitask Finetuning, "
-        "ACL 2023.",
-        "",
-        "Software: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
-        "",
-    ]
-    return "\n".join(lines)

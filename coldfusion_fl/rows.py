@@ -49,7 +49,7 @@ def _read(path: Path, errors: str) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file. Relative paths begin at the data root.")
     suffix = path.with_suffix("").suffix if path.suffix in _OPEN else path.suffix
-    text = {"dtype": str, "keep_default_na": False, "encoding_errors": errors}
+    text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding_errors": errors}
     match suffix:
         case ".jsonl":
             return _json_lines(path, errors)
@@ -95,7 +95,7 @@ def _class_folders(path: Path, errors: str) -> pd.DataFrame:
 
 def _not_utf8(path: Path, bad: UnicodeDecodeError) -> DataError:
     return DataError(
-        f"{path}: byte {bad.start} is not UTF-8. Save the file as UTF-8, or write encoding-errors = \"replace\" in the "
+        f'{path}: byte {bad.start} is not UTF-8. Save the file as UTF-8, or write encoding-errors = "replace" in the '
         "catalogue."
     )
 
@@ -111,8 +111,7 @@ def split_file(folder: Path, split: str) -> Path | None:
     found = [
         file
         for file in sorted(folder.iterdir())
-        if file.name.split(".")[0] in _SPLIT_NAMES[split]
-        and (set(file.suffixes) & set(_SUFFIXES))
+        if file.name.split(".")[0] in _SPLIT_NAMES[split] and (set(file.suffixes) & set(_SUFFIXES))
     ]
     if len(found) > 1:
         raise DataError(f"{folder}: {' and '.join(f.name for f in found)} both look like the {split} split.")

@@ -21,9 +21,7 @@ Names = tuple[str, ...]
 _T = TypeVar("_T")
 
 
-def _setting(
-    default: Any, *, at_least: float | None = None, above: float | None = None, one_of: Names = ()
-) -> Any:
+def _setting(default: Any, *, at_least: float | None = None, above: float | None = None, one_of: Names = ()) -> Any:
     return field(default=default, metadata={"at_least": at_least, "above": above, "one_of": one_of})
 
 
@@ -171,14 +169,12 @@ def parse_settings(table: Mapping[str, Any], source: str) -> Settings:
     if not settings.tasks.seen:
         raise SettingsError(
             f"{source}: [tasks] has no 'seen': name the tasks that contribute, for example "
-            "seen = \"newsgroups, reuters_r8\". `coldfusion tasks` lists what there is."
+            'seen = "newsgroups, reuters_r8". `coldfusion tasks` lists what there is.'
         )
     names = settings.contributors
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise SettingsError(
-            f"{source}: [tasks] names {', '.join(twice)} twice. A task is either seen or unseen, once."
-        )
+        raise SettingsError(f"{source}: [tasks] names {', '.join(twice)} twice. A task is either seen or unseen, once.")
     wanted, there = settings.contributors_per_round, len(settings.tasks.seen)
     if wanted > there:
         raise SettingsError(

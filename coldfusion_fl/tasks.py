@@ -75,10 +75,8 @@ class Task:
 
     def baseline(self) -> float:
         """The test score, in points, of always answering the train split's most frequent class, or its mean."""
-        if self.classes is None:
-            answer = self.train.labels.mean()
-        else:
-            answer = np.bincount(self.train.labels).argmax()
+        learnt = self.train.labels
+        answer = learnt.mean() if self.classes is None else np.bincount(learnt).argmax()
         return score(self.metric, self.test.labels, np.full_like(self.test.labels, answer))
 
 
@@ -179,11 +177,13 @@ def _text(rows: pd.DataFrame, source: str, split: str) -> list[str]:
     if source in rows.columns or not parts:
         return _column(rows, source, split)
     values = [_column(rows, part, split) for part in parts]
-    # Filled in one pass, so that a brace in a row's own text stays what it is.
-    return [
-        _PLACEHOLDER.sub(lambda _, cells=iter(row): next(cells), source).strip()  # type: ignore[misc]
-        for row in zip(*values, strict=True)
-    ]
+    return [_fill(source, row).strip() for row in zip(*values, strict=True)]
+
+
+def _fill(template: str, cells: Sequence[str]) -> str:
+    """Fill a template in one pass, so that a brace in a row's own text stays what it is."""
+    left = iter(cells)
+    return _PLACEHOLDER.sub(lambda _: next(left), template)
 
 
 def _as_text(value: object) -> str:
@@ -195,9 +195,7 @@ def _as_text(value: object) -> str:
     return str(value).strip()
 
 
-def _carve(
-    train: pd.DataFrame, fraction: float, most: int, is_regression: bool
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _carve(train: pd.DataFrame, fraction: float, most: int, is_regression: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Set a part of train aside, never one of two equal texts, and never a class's only rows."""
     texts = [column for column in ("text", "pair") if column in train.columns]
     train = train.drop_duplicates(subset=texts, ignore_index=True)
@@ -217,10 +215,10 @@ def _classes(tables: dict[str, pd.DataFrame]) -> tuple[str, ...]:
     learnt = set(tables["train"]["label"])
     for split in ("test", "validation"):
         if strange := sorted(set(tables[split]["label"]) - learnt):
+            others = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
             raise DataError(
-                f"the label '{strange[0]}' occurs in the {split} split but never in train, so it cannot be learnt"
-                f"{f' ({len(strange)} labels do)' if len(strange) > 1 else ''}. Add rows of it to train, or leave it out "
-                "with 'labels' in the catalogue."
+                f"the label '{strange[0]}'{others} occurs in the {split} split but never in train, so it cannot be "
+                "learnt. Add rows of it to train, or leave it out with 'labels' in the catalogue."
             )
     if len(learnt) < 2:
         raise DataError(f"train has only one class, '{next(iter(learnt))}'; a task needs two or more.")
@@ -229,15 +227,21 @@ def _classes(tables: dict[str, pd.DataFrame]) -> tuple[str, ...]:
 
 
 def _examples(table: pd.DataFrame, classes: tuple[str, ...] | None) -> Examples:
-    if classes is None:
-        try:
-            labels = table["label"].astype(float).to_numpy(np.float32)
-        except ValueError as bad:
-            raise DataError(f"a regression's label must be a number: {bad}.") from None
-        if not np.isfinite(labels).all():
-            raise DataError("a regression's label is infinite or not a number.")
-    else:
-        index = {name: i for i, name in enumerate(classes)}
-        labels = table["label"].map(index).to_numpy(np.int64)
+    labels = _numbers(table["label"]) if classes is None else _indices(table["label"], classes)
     pairs = table["pair"].tolist() if "pair" in table.columns else None
     return Examples(table["text"].tolist(), pairs, labels)
+
+
+def _numbers(column: pd.Series) -> np.ndarray:
+    try:
+        labels = column.astype(float).to_numpy(np.float32)
+    except ValueError as bad:
+        raise DataError(f"a regression's label must be a number: {bad}.") from None
+    if not np.isfinite(labels).all():
+        raise DataError("a regression's label is infinite or not a number.")
+    return labels
+
+
+def _indices(column: pd.Series, classes: tuple[str, ...]) -> np.ndarray:
+    index = {name: i for i, name in enumerate(classes)}
+    return column.map(index).to_numpy(np.int64)

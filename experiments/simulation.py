@@ -1,7 +1,7 @@
 """A run as a Flower simulation on this machine, in a process of its own.
 
-`coldfusion run` starts it as `python -m coldfusion_fl.experiments.simulation FOLDER`, with what it prints going to the folder's log,
-and watches the folder. So the terminal stays free for the display, and ending the process ends Ray with it.
+`coldfusion run` starts it as `python -m coldfusion_fl.experiments.simulation FOLDER`, with what it prints going to the
+folder's log, and watches the folder. So the terminal stays free for the display, and ending the process ends Ray too.
 """
 
 import contextlib
@@ -14,9 +14,6 @@ from pathlib import Path
 
 import psutil
 from coldfusion_fl.clients.client_app import contributor_app
-from coldfusion_fl.errors import ColdFusionError
-from coldfusion_fl.ledger import Ledger
-from coldfusion_fl.settings import Settings, flatten, parse_settings, to_table
 from coldfusion_fl.strategies.server_app import serve
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -24,6 +21,10 @@ from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
+
+from coldfusion_fl.errors import ColdFusionError
+from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.settings import Settings, flatten, parse_settings, to_table
 
 
 def simulate(settings: Settings, ledger: Ledger, client_app: ClientApp | None = None) -> None:

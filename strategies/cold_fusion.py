@@ -27,9 +27,9 @@ _REASON = 300
 class ColDFusion(Strategy):
     """ColD Fusion: contributors finetune the shared base, and their uniform mean is the next base.
 
-    θ' = (1/|C|) Σ_c θ_c over the fit contributions of a round. A contribution that does not fit the base (a name too many or too
-    few, another shape or type, a value that is not finite), an error and a missing answer are refused, recorded by the
-    contributor's name, and never stop the run.
+    θ' = (1/|C|) Σ_c θ_c over the fit contributions of a round. A contribution that does not fit the base (a name too
+    many or too few, another shape or type, a value that is not finite), an error and a missing answer are refused,
+    recorded by the contributor's name, and never stop the run.
 
     Parameters
     ----------
@@ -100,11 +100,11 @@ class ColDFusion(Strategy):
     ) -> Result:
         """Run ColD Fusion for so many rounds.
 
-        Other than Flower's own loop, this one takes each reply when it arrives, lets the nodes judge the first base too, and makes
-        every round durable before the next begins. The parameters are those of `Strategy.start`; `timeout` bounds each round's
-        training and evaluation, and the wait for nodes.
+        Other than Flower's own loop, this one takes each reply when it arrives, lets the nodes judge the first base
+        too, and makes every round durable before the next begins. The parameters are those of `Strategy.start`;
+        `timeout` bounds each round's training and evaluation, and the wait for nodes.
 
-        Raises
+        Raises:
         ------
         RunError
             Fewer contributors than `min_contributions` are there when the wait is over.
@@ -144,7 +144,10 @@ class ColDFusion(Strategy):
         self._sampled = {name: members[name] for name in names}
         self._record = {"round": server_round, "sampled": names, "contributions": {}, "refused": {}}
         self._tell("round", round=server_round, sampled=names)
-        return [self._message(arrays, config, server_round, node.node_id, MessageType.TRAIN) for node in self._sampled.values()]
+        return [
+            self._message(arrays, config, server_round, node.node_id, MessageType.TRAIN)
+            for node in self._sampled.values()
+        ]
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -165,7 +168,7 @@ class ColDFusion(Strategy):
             self._tell("received", **{**reported, "round": server_round, "name": name})
         for name in sorted(self._sampled.keys() - answered):
             self._refuse(server_round, name, f"it did not answer within {self._timeout:g} s")
-        counts = {"contributions": len(fit), "refused": len(self._record["refused"])}
+        counts: dict[str, Any] = {"contributions": len(fit), "refused": len(self._record["refused"])}
         enough = len(fit) >= self.min_contributions
         self._record["fused"] = enough
         self._tell("fused" if enough else "kept", round=server_round, **counts, needed=self.min_contributions)
@@ -206,10 +209,16 @@ class ColDFusion(Strategy):
         for reply in replies:
             name = self._roll_call.name_of(reply.metadata.src_node_id)
             if reply.has_error():
-                log(WARNING, "'%s' could not evaluate the base of round %d: %s", name, server_round, _reason(reply))
+                log(
+                    WARNING,
+                    "'%s' could not evaluate the base of round %d: %s",
+                    name,
+                    server_round,
+                    _reason(reply),
+                )
                 self._tell("unscored", round=server_round, name=name, reason=_reason(reply))
                 continue
-            about = reply.content.config_records.get(self.configrecord_key, {})
+            about: Any = reply.content.config_records.get(self.configrecord_key, {})
             scores[name] = {**about, **_metrics(reply)}
             self._tell("score", **{**scores[name], "round": server_round, "name": name})
         if not scores:
@@ -236,8 +245,8 @@ class ColDFusion(Strategy):
             )
         if len(seen) < self.min_contributions:
             raise RunError(
-                f"only {len(seen)} contributors are connected, {self.min_contributions} are needed for a round. Start more nodes, "
-                "or lower min-contributions."
+                f"only {len(seen)} contributors are connected, {self.min_contributions} are needed for a round. Start "
+                "more nodes, or lower min-contributions."
             )
         log(INFO, "%d contributors: %s", len(seen), ", ".join(seen))
         if unseen:
@@ -309,6 +318,6 @@ def _metrics(reply: Message) -> dict[str, Any]:
 
 def _reason(reply: Message) -> str:
     """What a person needs of an error reply: Flower puts a whole traceback in front of it, and brackets around."""
-    lines = [line.strip() for line in reply.error.reason.removesuffix("'>").splitlines() if line.strip()]
+    lines = [line.strip() for line in (reply.error.reason or "").removesuffix("'>").splitlines() if line.strip()]
     last = lines[-1] if lines else "no reason was given"
     return last.removeprefix("Exception ClientAppException occurred. Message: ")[:_REASON]

@@ -53,7 +53,8 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
 class RollCall:
     """Asks nodes for their names.
 
-    A node whose client does not know the question is a contributor called `node-ID`; one that says it has a problem is left out.
+    A node whose client does not know the question is a contributor called `node-ID`; one that says it has a problem is
+    left out.
 
     Args:
         configrecord_key: the key of the ConfigRecord in the answers.
@@ -79,7 +80,11 @@ class RollCall:
         for member in filter(None, self._known.values()):
             first = members.setdefault(member.name, member)
             if first is not member:
-                log(WARNING, "Two nodes say they are '%s'; the second is left out. Give each its own name.", member.name)
+                log(
+                    WARNING,
+                    "Two nodes say they are '%s'; the second is left out. Give each its own name.",
+                    member.name,
+                )
         return members
 
     def wait(self, grid: Grid, nodes: int, timeout: float) -> dict[str, Member]:

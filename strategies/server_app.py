@@ -4,15 +4,17 @@ import contextlib
 import logging
 from pathlib import Path
 
-from coldfusion_fl.base import open_base
-from coldfusion_fl.encoder import load_encoder, save_model
-from coldfusion_fl.errors import ColdFusionError
-from coldfusion_fl.ledger import Ledger
-from coldfusion_fl.report import model_card, write_report
-from coldfusion_fl.settings import Settings, flatten, parse_settings, to_table, unflatten
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
+
+from coldfusion_fl.base import open_base
+from coldfusion_fl.card import model_card
+from coldfusion_fl.encoder import load_encoder, save_model
+from coldfusion_fl.errors import ColdFusionError
+from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.report import write_report
+from coldfusion_fl.settings import Settings, flatten, parse_settings, to_table, unflatten
 
 from .cold_fusion import ColDFusion
 

@@ -11,6 +11,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 import pytest
 from toys import make_base, write_rows
 
+
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory) -> Path:
     """A tiny BERT that says it was pretrained with mean pooling."""

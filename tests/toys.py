@@ -41,16 +41,20 @@ def make_base(folder: Path, architecture: str = "bert", **config) -> Path:
         shutil.copy(source / name, folder / name)
     settings = {**_TINY, **ARCHITECTURES.get(architecture, {}), **config}
     if architecture == "distilbert":
-        settings = {k: v for k, v in settings.items() if k not in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")}
+        settings = {
+            k: v
+            for k, v in settings.items()
+            if k not in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        }
     torch.manual_seed(0)
     AutoModel.from_config(AutoConfig.for_model(architecture, **settings)).save_pretrained(folder)
     return folder
 
 
 _WORDS = {
-    "animal": "cat dog horse sheep lion tiger mouse rabbit".split(),
-    "food": "bread cheese apple rice soup cake sugar butter".split(),
-    "music": "piano guitar song concert drum opera singer violin".split(),
+    "animal": ["cat", "dog", "horse", "sheep", "lion", "tiger", "mouse", "rabbit"],
+    "food": ["bread", "cheese", "apple", "rice", "soup", "cake", "sugar", "butter"],
+    "music": ["piano", "guitar", "song", "concert", "drum", "opera", "singer", "violin"],
 }
 
 

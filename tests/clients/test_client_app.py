@@ -2,17 +2,22 @@
 
 import numpy as np
 import pytest
+from coldfusion_fl.clients.client_app import contributor_app
+from coldfusion_fl.clients.contributor import contributor_of
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from coldfusion_fl.base import open_base
-from coldfusion_fl.clients.client_app import contributor_app
-from coldfusion_fl.clients.contributor import contributor_of
 from coldfusion_fl.encoder import load_encoder
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.settings import flatten, read_settings, to_table
 
-FINETUNE = {"finetune.learning-rate": 1e-3, "finetune.epochs": 1, "finetune.max-length": 16, "finetune.examples": 32}
+FINETUNE = {
+    "finetune.learning-rate": 1e-3,
+    "finetune.epochs": 1,
+    "finetune.max-length": 16,
+    "finetune.examples": 32,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +44,9 @@ def ask(kind, node, encoder=None, **config):
     content = RecordDict()
     if encoder is not None:
         arrays = ArrayRecord({name: Array(array) for name, array in encoder.items()})
-        content = RecordDict({"arrays": arrays, "config": ConfigRecord({**FINETUNE, "seed": 1, "server-round": 1, **config})})
+        content = RecordDict(
+            {"arrays": arrays, "config": ConfigRecord({**FINETUNE, "seed": 1, "server-round": 1, **config})}
+        )
     return contributor_app()(Message(content, dst_node_id=2, message_type=kind), node)
 
 
@@ -80,7 +87,12 @@ def test_two_nodes_with_different_classes_fit_one_base(node, encoder, toy_data, 
 
 
 def test_it_judges_on_its_own_test_rows(node, encoder):
-    few = {"modes": "frozen,few-shot", "evaluate.shots": 12, "evaluate.few-shot-epochs": 1, "evaluate.few-shot-seeds": 1}
+    few = {
+        "modes": "frozen,few-shot",
+        "evaluate.shots": 12,
+        "evaluate.few-shot-epochs": 1,
+        "evaluate.few-shot-seeds": 1,
+    }
     reply = ask("evaluate", node, encoder, **few)
     metrics = reply.content["metrics"]
     assert metrics["num-examples"] == 24
@@ -125,8 +137,15 @@ def test_a_node_without_a_task_says_its_problem():
 
 
 def test_a_deployed_node_takes_nothing_from_the_server(tiny_base):
-    run_config = {"base": "server/says", "tasks.seen": "a, b", "tasks.data-root": "/server/says", "tasks.catalogue": "c.toml"}
-    who = contributor_of(context({"task": "rte", "base": str(tiny_base), "name": "org 1", "data-root": "/mine"}, run_config))
+    run_config = {
+        "base": "server/says",
+        "tasks.seen": "a, b",
+        "tasks.data-root": "/server/says",
+        "tasks.catalogue": "c.toml",
+    }
+    who = contributor_of(
+        context({"task": "rte", "base": str(tiny_base), "name": "org 1", "data-root": "/mine"}, run_config)
+    )
     assert (who.name, who.task, who.base, who.data_root) == ("org 1", "rte", str(tiny_base), "/mine")
     assert who.catalogues == ("packaged",)
     assert who.run_folder is None

@@ -5,8 +5,8 @@ from coldfusion_fl.errors import CatalogueError
 from coldfusion_fl.metrics import METRICS
 
 PAPER = (
-    "20_newsgroup ag_news amazon_reviews_multi anli boolq cb cola copa dbpedia esnli financial_phrasebank imdb isear mnli mrpc "
-    "multirc poem_sentiment qnli qqp rotten_tomatoes rte sst2 sst_5bins stsb trec_coarse trec_fine tweet_ev_emoji "
+    "20_newsgroup ag_news amazon_reviews_multi anli boolq cb cola copa dbpedia esnli financial_phrasebank imdb isear mnli "
+    "mrpc multirc poem_sentiment qnli qqp rotten_tomatoes rte sst2 sst_5bins stsb trec_coarse trec_fine tweet_ev_emoji "
     "tweet_ev_emotion tweet_ev_hate tweet_ev_irony tweet_ev_offensive tweet_ev_sentiment wic wnli wsc yahoo_answers"
 )
 
@@ -35,7 +35,10 @@ def test_the_shipped_catalogues_are_sound(name):
         ('[tasks.x]\nfolder = "b"\ntest = "t.csv"', "leave out train and test"),
         ('[tasks.x]\ntrain = "b.csv"\nconfig = "c"', "belong to a 'hub'"),
         ('[tasks.x]\ntrain = "b.csv"\ntext = ["a", "b", "c"]', "one or two columns, but has 3"),
-        ('[tasks.x]\ntrain = "b.csv"\nmetric = "acuracy"', "unknown metric 'acuracy'. Did you mean 'accuracy'"),
+        (
+            '[tasks.x]\ntrain = "b.csv"\nmetric = "acuracy"',
+            "unknown metric 'acuracy'. Did you mean 'accuracy'",
+        ),
         ('[tasks.x]\ntrain = "b.csv"\nmetric = "spearman"\nlabels = {a = "b"}', "no 'labels'"),
         ('[tasks.x]\ntrain = "b.csv"\nencoding-errors = "ignore"', "one of strict, replace"),
         ("tasks = 3", "it has no task"),

@@ -41,7 +41,10 @@ ONE = {"contributors-per-round": "1", "min-contributions": "1"}
         ({"contributors-per-round": "9"}, "only 4 tasks are seen"),
         ({"base": '"./no-such-model"'}, "no such folder"),
         ({"simulation.cpus": "4096"}, "this machine has"),
-        ({"tasks.catalogue": '"paper36"', "tasks.seen": '"rte, cb, copa"', "tasks.unseen": ""}, "data set 'nyu-mll/glue' (rte)"),
+        (
+            {"tasks.catalogue": '"paper36"', "tasks.seen": '"rte, cb, copa"', "tasks.unseen": ""},
+            "data set 'nyu-mll/glue' (rte)",
+        ),
     ],
 )
 def test_a_mistake_in_the_settings(coldfusion, toy_run, tmp_path, changes, words):
@@ -91,7 +94,15 @@ def test_tasks_lists_sizes_classes_and_baselines(coldfusion, toy_data):
     code, out, _ = coldfusion("tasks", "--catalogue", toy_data / "toy.toml")
     assert code == 0
     row = next(line for line in out.splitlines() if line.startswith("│ b "))
-    assert [cell.strip() for cell in row.strip("│").split("│")] == ["b", "accuracy", "3", "60", "18", "24", "33.3"]
+    assert [cell.strip() for cell in row.strip("│").split("│")] == [
+        "b",
+        "accuracy",
+        "3",
+        "60",
+        "18",
+        "24",
+        "33.3",
+    ]
 
 
 def test_tasks_that_cannot_be_read_are_named(coldfusion):
@@ -111,7 +122,10 @@ def test_evaluate(coldfusion, toy_run, toy_data, tiny_base, tmp_path, mode):
     )  # fmt: skip
     assert code == 0, err
     scores = json.loads((tmp_path / "scores.json").read_text())
-    assert [(s["task"], s["mode"], s["head"], s["test_examples"]) for s in scores] == [("a", mode, "mean", 24), ("b", mode, "mean", 24)]
+    assert [(s["task"], s["mode"], s["head"], s["test_examples"]) for s in scores] == [
+        ("a", mode, "mean", 24),
+        ("b", mode, "mean", 24),
+    ]
     assert f"{scores[0]['value']:.1f}" in out
 
 

@@ -20,7 +20,7 @@ EVENTS = [
 
 
 def shown(display):
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(display)
     return console.export_text()
 

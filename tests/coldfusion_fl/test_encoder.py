@@ -3,8 +3,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from toys import ARCHITECTURES, make_base
 from safetensors.numpy import load_file, save_file
+from toys import ARCHITECTURES, make_base
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from coldfusion_fl.base import open_base
@@ -73,7 +73,14 @@ def test_what_lies_beside_the_weights_is_carried_over(tiny_base, tmp_path):
     base = open_base(str(tiny_base))
     save_model(base, load_encoder(base), tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"1_Pooling", "modules.json", "vocab.txt", "tokenizer.json", "config.json", "model.safetensors"} <= names
+    assert {
+        "1_Pooling",
+        "modules.json",
+        "vocab.txt",
+        "tokenizer.json",
+        "config.json",
+        "model.safetensors",
+    } <= names
     assert "README.md" not in names  # the old card would tell of another model
     assert open_base(str(tmp_path / "out")).pooling == "mean"
 
@@ -90,7 +97,11 @@ def test_a_fresh_head_depends_on_its_seed_alone(tiny_base):
 def test_a_pooler_that_the_weights_lack_is_not_shared(tiny_base, tmp_path):
     folder = make_base(tmp_path / "no-pooler")
     weights = load_file(folder / "model.safetensors")
-    save_file({k: v for k, v in weights.items() if not k.startswith("pooler.")}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {k: v for k, v in weights.items() if not k.startswith("pooler.")},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
     base = open_base(str(folder))
     encoder = load_encoder(base)
     assert encoder
@@ -129,7 +140,11 @@ def test_a_folder_without_weights_is_refused(tiny_base, tmp_path):
 def test_weights_that_lack_a_layer_are_refused(tmp_path):
     folder = make_base(tmp_path / "half")
     weights = load_file(folder / "model.safetensors")
-    save_file({k: v for k, v in weights.items() if "layer.1" not in k}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {k: v for k, v in weights.items() if "layer.1" not in k},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
     with pytest.raises(ModelError, match="lack 16 tensors of the encoder"):
         load_encoder(open_base(str(folder)))
 

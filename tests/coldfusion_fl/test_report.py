@@ -5,12 +5,20 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from coldfusion_fl.card import model_card
 from coldfusion_fl.ledger import Ledger
-from coldfusion_fl.report import model_card, score_table, summarize, write_report
+from coldfusion_fl.report import score_table, summarize, write_report
 
 
 def scored(frozen, rows=200, seen=True, **more):
-    return {"frozen": frozen, "metric": "accuracy", "head": "mean", "seen": seen, "num-examples": rows, **more}
+    return {
+        "frozen": frozen,
+        "metric": "accuracy",
+        "head": "mean",
+        "seen": seen,
+        "num-examples": rows,
+        **more,
+    }
 
 
 @pytest.fixture
@@ -25,10 +33,24 @@ def ledger(tmp_path):
     ledger = Ledger.create(tmp_path / "run", settings)
     base = {"w": np.zeros(2, np.float32)}
     ledger.save_round(0, base, {})
-    ledger.save_scores(0, {"a": scored(50.0), "b": scored(60.0, rows=40), "u": scored(30.0, seen=False, **{"few-shot": 20.0})})
-    ledger.save_round(1, base, {"refused": {"b": "it lacks a weight"}, "train-seconds": 5.0, "contributions": {"a": {"seconds": 3.0}}})
+    ledger.save_scores(
+        0,
+        {"a": scored(50.0), "b": scored(60.0, rows=40), "u": scored(30.0, seen=False, **{"few-shot": 20.0})},
+    )
+    ledger.save_round(
+        1,
+        base,
+        {
+            "refused": {"b": "it lacks a weight"},
+            "train-seconds": 5.0,
+            "contributions": {"a": {"seconds": 3.0}},
+        },
+    )
     ledger.save_round(2, base, {})
-    ledger.save_scores(2, {"a": scored(54.0), "b": scored(50.0, rows=40), "u": scored(33.0, seen=False, **{"few-shot": 26.0})})
+    ledger.save_scores(
+        2,
+        {"a": scored(54.0), "b": scored(50.0, rows=40), "u": scored(33.0, seen=False, **{"few-shot": 26.0})},
+    )
     return ledger
 
 
@@ -66,7 +88,7 @@ def test_the_files(ledger):
 
 
 def test_the_table_and_the_card_say_the_same(ledger):
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(score_table(summarize(ledger)))
     text = console.export_text()
     for part in ("50.0 → 54.0", "+4.0", "20.0 → 26.0", "b*", "fewer than 100 test rows", "head: mean"):

@@ -13,7 +13,10 @@ def test_a_fit_contribution():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"classifier.weight": np.zeros(2, np.float32)}, "1 weight that the base has not: 'classifier.weight' (a head"),
+        (
+            {"classifier.weight": np.zeros(2, np.float32)},
+            "1 weight that the base has not: 'classifier.weight' (a head",
+        ),
         ({"b": None}, "lacks 1 weight of the base: 'b'"),
         ({"a": np.zeros((3, 2), np.float32)}, "'a' has the shape (3, 2), not the base's (2, 3)"),
         ({"a": np.zeros((2, 3), np.float64)}, "'a' has the type float64, not the base's float32"),

@@ -30,7 +30,10 @@ def test_names_are_a_list_or_a_text_with_commas():
     ("change", "words"),
     [
         ({"rouns": 3}, r"unknown setting 'rouns'\. Did you mean 'rounds'\?"),
-        ({"finetune": {"learning_rate": 1e-3}}, r"unknown setting 'finetune\.learning_rate'.*'learning-rate'"),
+        (
+            {"finetune": {"learning_rate": 1e-3}},
+            r"unknown setting 'finetune\.learning_rate'.*'learning-rate'",
+        ),
         ({"rounds": 0}, "'rounds' must be at least 1, but is 0"),
         ({"rounds": "3"}, "'rounds' must be a whole number, but is '3'"),
         ({"rounds": True}, "'rounds' must be a whole number"),
@@ -73,7 +76,12 @@ def test_a_file_that_cannot_be_read(tmp_path, content, words):
     keep=st.booleans(),
 )
 def test_settings_survive_flowers_flat_form(rounds, rate, seen, keep):
-    table = {"base": "m", "rounds": rounds, "tasks": {"seen": seen}, "finetune": {"learning-rate": rate, "keep-head": keep}}
+    table = {
+        "base": "m",
+        "rounds": rounds,
+        "tasks": {"seen": seen},
+        "finetune": {"learning-rate": rate, "keep-head": keep},
+    }
     settings = parse_settings(table, "test")
     flat = flatten(to_table(settings))
     assert all(isinstance(value, bool | int | float | str) for value in flat.values())

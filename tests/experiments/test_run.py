@@ -99,7 +99,17 @@ def test_it_tells_what_goes_on_and_what_came_of_it(finished):
 def test_the_run_folder_is_whole(finished):
     ledger, _ = finished
     names = {path.name for path in ledger.folder.iterdir()}
-    expected = {"run.json", "status.json", "progress.jsonl", "log.txt", "rounds", "model", "report.json", "report.csv", "scores.png"}
+    expected = {
+        "run.json",
+        "status.json",
+        "progress.jsonl",
+        "log.txt",
+        "rounds",
+        "model",
+        "report.json",
+        "report.csv",
+        "scores.png",
+    }
     assert names == expected
     assert ledger.rounds() == [0, 1, 2]
     assert ledger.status["state"] == "finished"
@@ -196,7 +206,9 @@ def test_paths_in_the_settings_begin_at_their_file(toy_data, tiny_base, tmp_path
     home.mkdir()
     (home / "model").symlink_to(tiny_base)
     file = home / "run.toml"
-    file.write_text('base = "model"\n[tasks]\ncatalogue = "mine.toml, packaged"\ndata-root = "data"\nseen = "a,b,c,d,e,f,g,h"')
+    file.write_text(
+        'base = "model"\n[tasks]\ncatalogue = "mine.toml, packaged"\ndata-root = "data"\nseen = "a,b,c,d,e,f,g,h"'
+    )
     settings = _at_home(read_settings(file), file)
     assert settings.base == str(home / "model")
     assert settings.tasks.catalogue == (str(home / "mine.toml"), "packaged")

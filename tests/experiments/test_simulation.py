@@ -5,10 +5,10 @@ import time
 
 import numpy as np
 import pytest
-from flwr.app import Array
-
 from coldfusion_fl.clients.client_app import contributor_app
 from coldfusion_fl.experiments.simulation import simulate, with_run_config
+from flwr.app import Array
+
 from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.settings import read_settings, to_table
 
@@ -36,7 +36,13 @@ def saboteur(culprit, kind):
 
 
 def run(toy_run, folder, *mods, **changes):
-    changes = {"rounds": "1", "contributors-per-round": "4", "evaluate.every": "0", "evaluate.shots": "0", **changes}
+    changes = {
+        "rounds": "1",
+        "contributors-per-round": "4",
+        "evaluate.every": "0",
+        "evaluate.shots": "0",
+        **changes,
+    }
     settings = dataclasses.replace(read_settings(toy_run(**changes)), out=str(folder))
     ledger = Ledger.create(folder, to_table(settings))
     simulate(settings, ledger, contributor_app(mods=[*mods, with_run_config(settings)]))

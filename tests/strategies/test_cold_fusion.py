@@ -6,12 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+from coldfusion_fl.strategies import ColDFusion
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from coldfusion_fl.errors import RunError
 from coldfusion_fl.ledger import Ledger
-from coldfusion_fl.strategies import ColDFusion
 
 SHAPE = (2, 3)
 
@@ -102,7 +102,9 @@ def test_the_next_base_is_the_uniform_mean():
 def test_the_order_of_arrival_leaves_no_trace():
     values = [np.float32(v) for v in np.random.default_rng(0).normal(size=7)]
     results = {
-        start([node(str(i), v) for i, v in enumerate(values)], rounds=3, contributors_per_round=5, order_seed=s)[0].tobytes()
+        start([node(str(i), v) for i, v in enumerate(values)], rounds=3, contributors_per_round=5, order_seed=s)[
+            0
+        ].tobytes()
         for s in range(5)
     }
     assert len(results) == 1
@@ -116,15 +118,16 @@ BAD = {
     "NaN": (lambda m: contribution(np.full(SHAPE, np.nan, np.float32)), "not finite"),
     "infinity": (lambda m: contribution(np.full(SHAPE, np.inf, np.float32)), "not finite"),
     "an error": (raises, "its training failed: ValueError: out of paper"),
-    "a leaked head": (lambda m: contribution(np.ones(SHAPE, np.float32), head=np.ones(2)), "the base has not: 'head'"),
+    "a leaked head": (
+        lambda m: contribution(np.ones(SHAPE, np.float32), head=np.ones(2)),
+        "the base has not: 'head'",
+    ),
     "another shape": (lambda m: contribution(np.ones((3, 2), np.float32)), "has the shape (3, 2)"),
     "another type": (lambda m: contribution(np.ones(SHAPE)), "has the type float64"),
     "nothing": (lambda m: RecordDict(), "holds no arrays"),
     "no arrays": (lambda m: RecordDict({"arrays": ArrayRecord()}), "lacks 1 weight of the base: 'w'"),
     "a pickle": (
-        lambda m: RecordDict(
-            {"arrays": ArrayRecord({"w": Array("object", SHAPE, "numpy.ndarray", _pickled())})}
-        ),
+        lambda m: RecordDict({"arrays": ArrayRecord({"w": Array("object", SHAPE, "numpy.ndarray", _pickled())})}),
         "cannot be read",
     ),
     "silence": (lambda m: None, "did not answer within 0.5 s"),

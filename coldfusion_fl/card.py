@@ -1,0 +1,68 @@
+"""The card of a fused model: its README."""
+
+import json
+
+from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.report import SCORED, summarize
+
+_CARD = """\
+---
+library_name: transformers
+tags: [cold-fusion, federated-learning, model-merging]
+---
+
+# A ColD Fusion base
+
+Made by coldfusion-fl: {rounds} rounds from the base `{base}`, {contributors} contributors a round, uniform mean,
+seed {seed}. Each contributor finetuned the shared encoder on its own data and sent back the encoder alone.
+
+Tasks that contributed: {seen}.
+
+Tasks that only judged: {unseen}.
+
+```python
+from transformers import AutoModel, AutoTokenizer
+
+encoder = AutoModel.from_pretrained(FOLDER)
+tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+```
+
+## Test scores, in points
+
+| task | | frozen: base | fused | few-shot: base | fused |
+|---|---|---|---|---|---|
+{rows}
+
+Head: {heads}. Frozen: a linear probe. Few-shot: finetuned on {shots} labelled examples.
+
+## Method
+
+Don-Yehiya, Venezian, Raffel, Slonim, Choshen: ColD Fusion: Collaborative Descent for Distributed Multitask Finetuning,
+ACL 2023.
+
+Software: {versions}.
+"""
+
+
+def model_card(ledger: Ledger) -> str:
+    """How the fused model of a run came about, and what it scored, as Markdown."""
+    settings, summary = ledger.settings, summarize(ledger)
+    versions = json.loads((ledger.folder / "run.json").read_text(encoding="utf-8"))["versions"]
+    rows = []
+    for row in summary["tasks"] + summary["means"]:
+        role = "" if row["seen"] == "" else "seen" if row["seen"] else "unseen"
+        cells = [row[f"{mode}-{which}"] for mode in SCORED for which in ("base", "fused")]
+        written = " | ".join("" if cell is None else f"{cell:.1f}" for cell in cells)
+        rows.append(f"| {row['task']} | {role} | {written} |")
+    return _CARD.format(
+        rounds=ledger.rounds()[-1],
+        base=settings["base"],
+        contributors=settings["contributors-per-round"],
+        seed=settings["seed"],
+        seen=settings["tasks"]["seen"],
+        unseen=settings["tasks"]["unseen"] or "none",
+        rows="\n".join(rows),
+        heads=", ".join(sorted({row["head"] for row in summary["tasks"]})),
+        shots=settings["evaluate"]["shots"],
+        versions=", ".join(f"{name} {version}" for name, version in versions.items()),
+    )
