@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -124,6 +125,7 @@ def _check(settings: Settings, config: Path) -> None:
 def _follow(run: Run, display: Display) -> None:
     """Show a run until it ends, and then what it came to."""
     ledger = run.ledger
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is as good as Ctrl-C
     try:
         if console.is_terminal:
             with Live(display, console=console, refresh_per_second=4, transient=True):
@@ -136,7 +138,7 @@ def _follow(run: Run, display: Display) -> None:
                     console.print(line, markup=False)
     except KeyboardInterrupt:
         run.stop()
-        ledger.set_status("stopped", reason="by Ctrl-C")
+        ledger.set_status("stopped", reason="it was interrupted")
         last = ledger.status.get("last_round")
         where = "before the first base was written" if last is None else f"after round {last}"
         console.print(f"Stopped {where}. What was done is in {ledger.folder}", markup=False)

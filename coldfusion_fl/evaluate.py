@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from coldfusion_fl.base import Base
 from coldfusion_fl.batches import autocast, batches, device, tokenize
 from coldfusion_fl.encoder import encoder_of, mean_pool, merge, new_model
+from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.finetune import finetune
 from coldfusion_fl.metrics import score
 from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings
@@ -70,6 +71,9 @@ def evaluate(
         finetuning: schedule and head.
         settings: how many rows, shots and seeds.
         seed: of the drawn rows, heads and training.
+
+    Raises:
+        SettingsError: a few-shot score is wanted of no shots.
     """
     head = base.head(finetuning.head)
     test = task.test.draw(settings.test_examples, [0])
@@ -78,6 +82,8 @@ def evaluate(
             train = task.train.draw(settings.train_examples, [seed])
             value = _frozen(base, encoder, task, train, test, head, finetuning.max_length, seed)
         case "few-shot":
+            if not settings.shots:
+                raise SettingsError("a few-shot score needs shots: set 'evaluate.shots' to 1 or more.")
             value, train = 0.0, task.train
             schedule = replace(finetuning, epochs=settings.few_shot_epochs)
             for draw in range(settings.few_shot_seeds):

@@ -51,12 +51,11 @@ class Run:
 
     def events(self) -> Iterator[dict[str, Any] | None]:
         """The run's events as they come, and None when there is none just now, until its process ends."""
-        told, measured = 0, 0.0
+        place, measured = 0, 0.0
         while True:
             ended = self._process.poll() is not None
-            events = self.ledger.events()
-            yield from events[told:]
-            told = len(events)
+            events, place = self.ledger.events_from(place)
+            yield from events
             if ended:
                 return
             yield None

@@ -99,12 +99,22 @@ class Ledger:
             file.write(line.encode())
 
     def events(self) -> list[dict[str, Any]]:
-        """All events so far; a line that is still being written does not count."""
+        """All events so far."""
+        return self.events_from(0)[0]
+
+    def events_from(self, place: int) -> tuple[list[dict[str, Any]], int]:
+        """The events behind a place in `progress.jsonl`, and the place behind them.
+
+        A line that is still being written does not count.
+        """
         try:
-            lines = (self.folder / "progress.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+            with (self.folder / "progress.jsonl").open("rb") as file:
+                file.seek(place)
+                whole, _, _ = file.read().rpartition(b"\n")
         except FileNotFoundError:
-            return []
-        return [json.loads(line) for line in lines]
+            return [], place
+        events = [json.loads(line) for line in whole.splitlines()]
+        return events, place + len(whole) + 1 if whole else place
 
     def save_round(self, number: int, base: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> None:
         """Make a round durable: its base and its record, both or neither.

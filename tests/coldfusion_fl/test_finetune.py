@@ -7,6 +7,7 @@ import pytest
 from coldfusion_fl.base import open_base
 from coldfusion_fl.batches import batches, has_bf16, tokenize
 from coldfusion_fl.encoder import load_encoder, merge, new_model, split
+from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.evaluate import draw_shots, evaluate
 from coldfusion_fl.finetune import EarlyStop, finetune
 from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings
@@ -89,6 +90,8 @@ def test_frozen_and_few_shot_scores(base, encoder, task):
     assert frozen == evaluate(base, encoder, task, "frozen", FINETUNING, EVALUATION, seed=0)
     few = evaluate(base, encoder, task, "few-shot", FINETUNING, EVALUATION, seed=0)
     assert few.train_examples == 30
+    with pytest.raises(SettingsError, match="needs shots"):
+        evaluate(base, encoder, task, "few-shot", FINETUNING, replace(EVALUATION, shots=0), seed=0)
     class_token = replace(FINETUNING, head="class-token")
     assert evaluate(base, encoder, task, "frozen", class_token, EVALUATION, seed=0).head == "class-token"
 

@@ -77,6 +77,11 @@ def test_events_of_two_writers_do_not_mix(ledger):
     with (ledger.folder / "progress.jsonl").open("a") as file:
         file.write('{"kind": "half')
     assert [event["number"] for event in ledger.events()] == list(range(50))
+    some, place = ledger.events_from(0)
+    assert (len(some), ledger.events_from(place)) == (50, ([], place))
+    with (ledger.folder / "progress.jsonl").open("a") as file:
+        file.write('-written"}\n')
+    assert ledger.events_from(place)[0] == [{"kind": "half-written"}]
 
 
 def test_a_written_folder_replaces_the_old_one(ledger):

@@ -1,6 +1,7 @@
 import bz2
 import json
 
+import datasets
 import numpy as np
 import pandas as pd
 import pytest
@@ -165,6 +166,21 @@ def test_bytes_that_are_not_utf8_can_be_replaced(tmp_path):
 def test_no_network_for_a_hub_data_set(tmp_path):
     with pytest.raises(DataError, match=r"data set 'nyu-mll/glue' \(rte\).*Without a network, give local files"):
         load_task("rte", ("paper36",))
+
+
+def test_a_data_set_as_the_hub_gives_it(tmp_path, monkeypatch):
+    """The library reads a folder of parquet as it reads the Hub's: with classes as indices, -1 where there is none."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    rows = {"text": [f"t{i}" for i in range(30)], "label": [0, 1, -1] * 10}
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    file = tmp_path / "hub" / "data" / "train-00000-of-00001.parquet"
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(file))
+    task = load_task("mine", catalogue(tmp_path, f'hub = "{tmp_path / "hub"}"'))
+    assert task.classes == ("no", "yes")
+    assert len(task.train) + len(task.validation) + len(task.test) == 20
+    with pytest.raises(DataError, match="split 'dev', cannot be had"):
+        load_task("mine", catalogue(tmp_path / "hub", f'hub = "{tmp_path / "hub"}"\ntest = "dev"'))
 
 
 def test_a_package_that_is_not_installed(tmp_path):
