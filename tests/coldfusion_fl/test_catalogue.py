@@ -7,7 +7,8 @@ from coldfusion_fl.metrics import METRICS
 PAPER = (
     "20_newsgroup ag_news amazon_reviews_multi anli boolq cb cola copa dbpedia esnli financial_phrasebank imdb isear "
     "mnli mrpc multirc poem_sentiment qnli qqp rotten_tomatoes rte sst2 sst_5bins stsb trec_coarse trec_fine "
-    "tweet_ev_emoji tweet_ev_emotion tweet_ev_hate tweet_ev_irony tweet_ev_offensive tweet_ev_sentiment wic wnli wsc yahoo_answers"
+    "tweet_ev_emoji tweet_ev_emotion tweet_ev_hate "
+    "tweet_ev_irony tweet_ev_offensive tweet_ev_sentiment wic wnli wsc yahoo_answers"
 )
 
 
