@@ -45,6 +45,8 @@ def _draw_rounds(axes: Axes, summary: dict[str, Any]) -> None:
             values = np.array([np.nan if score is None else score for score in scores], float)
             curves.append(values - values[0])
             axes.plot(_ints(numbers), curves[-1], color=colour, alpha=0.3, linewidth=1)
+            place = (int(numbers[-1]), float(curves[-1][-1]))
+            axes.annotate(row["task"], place, (4, 0), textcoords="offset points", va="center", fontsize=7, color=colour)
         if curves:
             role = "seen" if seen else "unseen"
             label = f"mean of {len(curves)} {role} tasks"
@@ -73,7 +75,8 @@ def _draw_few_shot(axes: Axes, rows: list[dict[str, Any]]) -> None:
     axes.set_xticks(places, [row["task"] for row in rows], rotation=20)
     axes.set_ylabel("test score, points")
     axes.set_title("Few-shot score, unseen tasks")
-    axes.legend(frameon=False, loc="lower right")
+    axes.set_ylim(top=1.25 * max(row[f"few-shot-{which}"] for row in rows for which in ("base", "fused")))
+    axes.legend(frameon=False, loc="upper right", ncols=2)
 
 
 def _ints(numbers: list[Any]) -> list[int]:

@@ -96,6 +96,20 @@ def test_frozen_and_few_shot_scores(base, encoder, task):
     assert evaluate(base, encoder, task, "frozen", class_token, EVALUATION, seed=0).head == "class-token"
 
 
+@pytest.mark.parametrize("rows", [2, 3, 5])
+def test_a_frozen_score_of_few_rows(base, encoder, task, regression, rows):
+    for judged in (task, regression):
+        few = replace(EVALUATION, train_examples=rows)
+        score = evaluate(base, encoder, judged, "frozen", FINETUNING, few, seed=0)
+        assert score.train_examples == rows
+        assert -100 <= score.value <= 100
+
+
+def test_a_frozen_score_of_one_class_alone(base, encoder, task):
+    one = replace(task, train=task.train.take(np.flatnonzero(task.train.labels == 1)))
+    assert evaluate(base, encoder, one, "frozen", FINETUNING, EVALUATION, seed=0).value == pytest.approx(100 / 3)
+
+
 def test_shots_have_every_class(task):
     for seed in range(20):
         assert set(draw_shots(task, 3, seed).labels) == {0, 1, 2}
