@@ -166,7 +166,8 @@ def _show_result(ledger: Ledger) -> None:
         f"Peak memory {memory / 2**30:.1f} GiB.",
         markup=False,
     )
-    folder = Path(os.path.relpath(ledger.folder))
+    here = Path.cwd()
+    folder = ledger.folder.relative_to(here) if ledger.folder.is_relative_to(here) else ledger.folder
     console.print(
         f"""
 The fused model   {folder}/model

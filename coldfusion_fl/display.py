@@ -112,7 +112,8 @@ class Display:
         left = self.seconds_left(now)
         clock = f"{spell(now - self._began)} so far" + (f", about {spell(left)} left" if left is not None else "")
         bar.add_task(self._phase, total=max(1, self.rounds), completed=len(self._trainings), time=clock)
-        return Group(bar, self._node_table(), Text("\n".join(self._history[-6:]), style="dim"))
+        nodes = [self._node_table()] if self._nodes else []
+        return Group(bar, *nodes, Text("\n".join(self._history[-6:]), style="dim"))
 
     def _node_table(self) -> Table:
         table = Table(box=None, padding=(0, 2))
