@@ -125,7 +125,9 @@ def _check(settings: Settings, config: Path) -> None:
 def _follow(run: Run, display: Display) -> None:
     """Show a run until it ends, and then what it came to."""
     ledger = run.ledger
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is as good as Ctrl-C
+    # A polite kill is as good as Ctrl-C, and Ctrl-C counts even where a shell started us with it ignored.
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.default_int_handler)
     try:
         if console.is_terminal:
             with Live(display, console=console, refresh_per_second=4, transient=True):

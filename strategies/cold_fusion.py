@@ -38,7 +38,9 @@ class ColDFusion(Strategy):
     min_contributions : int (default: 2)
         With fewer fit contributions a round keeps its base.
     min_available_nodes : int (default: 2)
-        Nodes to wait for before the first round, at most for the `timeout` of `start`.
+        Nodes to wait for before the first round.
+    node_timeout : float (default: 3600)
+        Seconds to wait for them at most; then the run begins with those that are there.
     seed : int (default: 0)
         Seed of the sampling. It also goes to the contributors, as `seed` in their configuration.
     evaluate_every : int (default: 1)
@@ -56,6 +58,7 @@ class ColDFusion(Strategy):
         contributors_per_round: int = 8,
         min_contributions: int = 2,
         min_available_nodes: int = 2,
+        node_timeout: float = 3600,
         seed: int = 0,
         evaluate_every: int = 1,
         arrayrecord_key: str = "arrays",
@@ -65,6 +68,7 @@ class ColDFusion(Strategy):
         self.contributors_per_round = contributors_per_round
         self.min_contributions = min_contributions
         self.min_available_nodes = min_available_nodes
+        self.node_timeout = node_timeout
         self.seed = seed
         self.evaluate_every = evaluate_every
         self.arrayrecord_key = arrayrecord_key
@@ -102,7 +106,7 @@ class ColDFusion(Strategy):
 
         Other than Flower's own loop, this one takes each reply when it arrives, lets the nodes judge the first base
         too, and makes every round durable before the next begins. The parameters are those of `Strategy.start`;
-        `timeout` bounds each round's training and evaluation, and the wait for nodes.
+        `timeout` bounds each round's training, and each evaluation.
 
         Raises:
         ------
@@ -233,7 +237,7 @@ class ColDFusion(Strategy):
         return MetricRecord({key: float(np.mean(values)) for key, values in sorted(numbers.items())})
 
     def _meet(self, grid: Grid) -> None:
-        members = self._roll_call.wait(grid, self.min_available_nodes, self._timeout)
+        members = self._roll_call.wait(grid, self.min_available_nodes, self.node_timeout)
         seen = sorted(name for name, member in members.items() if member.seen)
         unseen = sorted(members.keys() - seen)
         simulated = next((member.nodes for member in members.values() if member.nodes), None)

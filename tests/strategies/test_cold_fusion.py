@@ -208,7 +208,7 @@ def test_two_nodes_of_one_name_are_one_contributor():
 
 def test_too_few_nodes_end_the_wait_with_an_error():
     with pytest.raises(RunError, match="only 1 contributors are connected, 2 are needed"):
-        start([node("a")], min_available_nodes=2)
+        start([node("a")], min_available_nodes=2, node_timeout=0.3)
 
 
 def test_a_simulation_of_too_few_nodes_is_said_so_at_once():
@@ -216,7 +216,7 @@ def test_a_simulation_of_too_few_nodes_is_said_so_at_once():
         return RecordDict({"config": ConfigRecord({"name": f"n{message.metadata.dst_node_id}", "simulated-nodes": 2})})
 
     with pytest.raises(RunError, match="this simulation has 2 nodes.*num-supernodes=10"):
-        start([simulated, simulated], min_available_nodes=10, timeout=60)
+        start([simulated, simulated], min_available_nodes=10)
 
 
 def test_a_node_with_a_problem_is_left_out():
