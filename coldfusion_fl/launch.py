@@ -1,6 +1,7 @@
 """A run in a process of its own: start it, follow it, end it with all that it started."""
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -50,12 +51,18 @@ class Run:
         )
 
     def events(self) -> Iterator[dict[str, Any] | None]:
-        """The run's events as they come, and None when there is none just now, until its process ends."""
-        place, measured = 0, 0.0
+        """The run's events as they come, and None when there is none just now, until it ends.
+
+        A run that said it is finished gets a moment to end its process, no more: Flower's simulation waits for every
+        contributor, also for one that the rounds have long given up.
+        """
+        place, measured, deadline = 0, 0.0, math.inf
         while True:
-            ended = self._process.poll() is not None
+            ended = self._process.poll() is not None or time.monotonic() > deadline
             events, place = self.ledger.events_from(place)
             yield from events
+            if any(event["kind"] == "finished" for event in events):
+                deadline = time.monotonic() + _GRACE
             if ended:
                 return
             yield None

@@ -198,6 +198,22 @@ def test_a_run_that_dies_is_a_failed_run(toy_run, tmp_path):
     assert not gone(family, 10)
 
 
+@pytest.mark.slow
+def test_trainings_that_do_not_end_do_not_keep_the_run_from_ending(toy_run, tmp_path):
+    folder = tmp_path / "run"
+    endless = {"finetune.epochs": "1000000", "finetune.patience": "1e9", "round-timeout": "20", "rounds": "1"}
+    process = start(toy_run(**endless), folder)
+    ledger = Ledger(folder)
+    wait_for(ledger, "round", process)
+    family = descendants(process)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "REFUSED, it did not answer within 20 s" in output
+    assert "the base is KEPT: 0 fit contributions, 2 needed" in output
+    assert ledger.status["state"] == "finished"
+    assert not gone(family, 10)
+
+
 def test_paths_in_the_settings_begin_at_their_file(toy_data, tiny_base, tmp_path):
     from coldfusion_fl.cli import _at_home
     from coldfusion_fl.settings import read_settings
