@@ -91,8 +91,9 @@ def _at_home(settings: Settings, config: Path) -> Settings:
     catalogue = tuple(ref if ref in SHIPPED else str(home / Path(ref).expanduser()) for ref in tasks.catalogue)
     data_root = str(home / Path(tasks.data_root).expanduser()) if tasks.data_root else ""
     base = str(home / settings.base) if (home / settings.base).is_dir() else settings.base
+    out = str(home / Path(settings.out).expanduser()) if settings.out else ""
     tasks = dataclasses.replace(tasks, catalogue=catalogue, data_root=data_root)
-    return dataclasses.replace(settings, tasks=tasks, base=base)
+    return dataclasses.replace(settings, tasks=tasks, base=base, out=out)
 
 
 def _run_folder(settings: Settings, config: Path) -> Path:
@@ -111,7 +112,7 @@ def _check(settings: Settings, config: Path) -> None:
             f"{config}: 'simulation.cpus' is {settings.simulation.cpus}, but this machine has {cores} cores. Lower it."
         )
     from coldfusion_fl.base import open_base
-    from coldfusion_fl.encoder import new_model
+    from coldfusion_fl.encoder import load_encoder
     from coldfusion_fl.tasks import load_task
 
     catalogue = read_catalogues(settings.tasks.catalogue, settings.tasks.data_root)
@@ -119,7 +120,7 @@ def _check(settings: Settings, config: Path) -> None:
         catalogue[name]  # a misspelt name is found before any rows are read
     for name in settings.contributors:
         load_task(name, settings.tasks.catalogue, settings.tasks.data_root)
-    new_model(open_base(settings.base), num_labels=2, head="class-token", seed=0)
+    load_encoder(open_base(settings.base))
 
 
 def _follow(run: Run, display: Display) -> None:
@@ -164,8 +165,8 @@ def _show_result(ledger: Ledger) -> None:
         console.print(f"Refused in round {refusal['round']}: {refusal['name']}, {refusal['reason']}", markup=False)
     seconds, memory = summary["seconds"], ledger.status.get("peak_memory_bytes", 0)
     console.print(
-        f"\n{spell(seconds['total'])}: {spell(seconds['rounds'])} training, {spell(seconds['evaluations'])} judging. "
-        f"Peak memory {memory / 2**30:.1f} GiB.",
+        f"\n{spell(seconds['total'])}, of it {spell(seconds['rounds'])} training and "
+        f"{spell(seconds['evaluations'])} evaluation. Peak memory {memory / 2**30:.1f} GiB.",
         markup=False,
     )
     here = Path.cwd()

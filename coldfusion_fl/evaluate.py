@@ -143,7 +143,8 @@ def _frozen(
     """Encode once, then fit a linear probe: the frozen encoder never changes, so no training loop is needed."""
     model = new_model(base, task.num_labels, "class-token", seed)
     merge(model, encoder)
-    module = _Features(encoder_of(model), head)
+    pooler = any(name.startswith("pooler.") for name in encoder)
+    module = _Features(encoder_of(model), head, pooler)
     known, asked = (_outputs(module, base.tokenizer, part, max_length) for part in (train, test))
     return score(task.metric, test.labels, _probe(task, known, train.labels).predict(asked))
 
@@ -172,19 +173,22 @@ def _probe(task: Task, features: np.ndarray, labels: np.ndarray) -> BaseEstimato
 
 
 class _Features(nn.Module):
-    """What a head would read of an encoder: the mean of the hidden states, or the class token (pooled where it can)."""
+    """What a head would read of an encoder: the mean of the hidden states, or the class token.
 
-    def __init__(self, encoder: nn.Module, head: str) -> None:
+    The class token goes through the pooler only where the base has one: a pooler drawn by chance says nothing.
+    """
+
+    def __init__(self, encoder: nn.Module, head: str, pooler: bool) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
+        self.pooler = pooler
 
     def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         output = self.encoder(**inputs)
         if self.head == "mean":
             return {"logits": mean_pool(output.last_hidden_state, inputs["attention_mask"])}
-        pooled = getattr(output, "pooler_output", None)
-        return {"logits": output.last_hidden_state[:, 0] if pooled is None else pooled}
+        return {"logits": output.pooler_output if self.pooler else output.last_hidden_state[:, 0]}
 
 
 def _outputs(model: nn.Module, tokenizer: PreTrainedTokenizerBase, examples: Examples, max_length: int) -> np.ndarray:

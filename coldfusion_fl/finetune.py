@@ -21,6 +21,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer_callback import PrinterCallback
 
 from coldfusion_fl.batches import has_bf16, tokenize
 from coldfusion_fl.metrics import score
@@ -121,10 +122,7 @@ def finetune(
             compute_metrics=lambda predicted: {"score": _score(task, predicted)},
             callbacks=[stop, watch],
         )
-        # The Trainer's own printer writes every log line to the terminal.
-        trainer.callback_handler.callbacks = [
-            callback for callback in trainer.callback_handler.callbacks if type(callback).__name__ != "PrinterCallback"
-        ]
+        trainer.remove_callback(PrinterCallback)  # it prints every step's loss
         trainer.train()
     epochs, rest = divmod(trainer.state.global_step, per_epoch)
     tail = watch.losses[-max(1, len(watch.losses) // 10) :]

@@ -140,7 +140,7 @@ class ColDFusion(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Sample contributors and send each the base."""
-        members = self._roll_call.present(grid, self._timeout)
+        members = self._roll_call.present(grid)
         pool = [name for name, member in members.items() if member.seen]
         names = sample(pool, self.contributors_per_round, self.seed, server_round)
         if not self._base:
@@ -196,7 +196,7 @@ class ColDFusion(Strategy):
         ends = server_round in (0, self._last_round)
         if not ends and (not self.evaluate_every or server_round % self.evaluate_every):
             return []
-        members = self._roll_call.present(grid, self._timeout)
+        members = self._roll_call.present(grid)
         self._tell("evaluating", round=server_round, names=sorted(members))
         messages = []
         for name in sorted(members):

@@ -11,6 +11,8 @@ from flwr.serverapp import Grid
 
 # The in-memory grid of a simulation says how often it may be asked; the deployment's own loop asks every 3 s.
 _POLL = 3.0
+# A node that is connected but says nothing may not hold up a round; it is asked again in the next.
+_ANSWER = 60.0
 _REMIND = 30.0
 
 
@@ -64,7 +66,7 @@ class RollCall:
         self._key = configrecord_key
         self._known: dict[int, Member | None] = {}
 
-    def present(self, grid: Grid, timeout: float) -> dict[str, Member]:
+    def present(self, grid: Grid) -> dict[str, Member]:
         """The members that are connected now, by name; nodes that are new are asked first.
 
         Two nodes of one name would be one contributor with two votes: the first to join stays.
@@ -73,7 +75,7 @@ class RollCall:
         self._known = {node: member for node, member in self._known.items() if node in there}
         new = sorted(there - self._known.keys())
         questions = [Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY) for node in new]
-        answers = {reply.metadata.src_node_id: reply for reply in exchange(grid, questions, timeout)}
+        answers = {reply.metadata.src_node_id: reply for reply in exchange(grid, questions, _ANSWER)}
         for node in sorted(answers):
             self._known[node] = self._member(answers[node])
         members: dict[str, Member] = {}
@@ -92,7 +94,7 @@ class RollCall:
         deadline = time.monotonic() + timeout
         reminded = 0.0
         while True:
-            members = self.present(grid, max(1.0, deadline - time.monotonic()))
+            members = self.present(grid)
             simulated = next((member.nodes for member in members.values() if member.nodes), None)
             complete = simulated is not None and len(self._known) >= simulated
             if len(members) >= nodes or complete or time.monotonic() > deadline:

@@ -4,11 +4,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from coldfusion_fl import batches as batches_module
+from coldfusion_fl import finetune as finetune_module
 from coldfusion_fl.base import open_base
-from coldfusion_fl.batches import batches, has_bf16, tokenize
+from coldfusion_fl.batches import batches, tokenize
 from coldfusion_fl.encoder import load_encoder, merge, new_model, split
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.evaluate import draw_shots, evaluate
+from coldfusion_fl.evaluate import _Features, draw_shots, evaluate
 from coldfusion_fl.finetune import EarlyStop, finetune
 from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings
 from coldfusion_fl.tasks import load_task
@@ -161,5 +163,23 @@ def test_long_texts_are_cut(base, task):
     assert max(len(row["input_ids"]) for row in rows) == 8
 
 
-def test_has_bf16_answers():
-    assert has_bf16() in (True, False)
+def test_bf16_autocast_trains_and_scores(base, encoder, task, monkeypatch):
+    """As on a processor or GPU that has it; the shared weights stay float32."""
+    for module in (batches_module, finetune_module):
+        monkeypatch.setattr(module, "has_bf16", lambda: True)
+    after, done = trained(base, encoder, task, 1)
+    assert np.isfinite(done.loss)
+    assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in after.values())
+    assert evaluate(base, after, task, "frozen", FINETUNING, EVALUATION, seed=0).value > task.baseline()
+
+
+def test_a_class_token_without_a_pretrained_pooler_is_read_as_it_is(base, encoder, task):
+    """Else a pooler drawn by the seed would stand between, and the score would depend on it."""
+    bare = {name: array for name, array in encoder.items() if not name.startswith("pooler.")}
+    class_token = replace(FINETUNING, head="class-token")
+    assert evaluate(base, bare, task, "frozen", class_token, EVALUATION, seed=0).value >= 0
+    model = new_model(base, task.num_labels, "class-token", 0)
+    merge(model, bare)
+    batch = base.tokenizer(["a cat"], return_tensors="pt")
+    read = _Features(model.bert, "class-token", pooler=False).eval()(**batch)["logits"]
+    assert read.equal(model.bert.eval()(**batch).last_hidden_state[:, 0])
