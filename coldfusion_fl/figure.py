@@ -36,6 +36,7 @@ def draw_scores(summary: dict[str, Any], path: Path) -> None:
 def _draw_rounds(axes: Axes, summary: dict[str, Any]) -> None:
     """Each task as the gain over the first base, thin; the means of the seen and the unseen ones, bold."""
     numbers = sorted(summary["rounds"], key=int)
+    ends: list[tuple[float, str, str]] = []
     for seen, colour in ((True, _SEEN), (False, _UNSEEN)):
         curves = []
         for row in summary["tasks"]:
@@ -45,8 +46,7 @@ def _draw_rounds(axes: Axes, summary: dict[str, Any]) -> None:
             values = np.array([np.nan if score is None else score for score in scores], float)
             curves.append(values - values[0])
             axes.plot(_ints(numbers), curves[-1], color=colour, alpha=0.3, linewidth=1)
-            place = (int(numbers[-1]), float(curves[-1][-1]))
-            axes.annotate(row["task"], place, (4, 0), textcoords="offset points", va="center", fontsize=7, color=colour)
+            ends.append((float(curves[-1][-1]), row["task"], colour))
         if curves:
             role = "seen" if seen else "unseen"
             label = f"mean of {len(curves)} {role} tasks"
@@ -58,12 +58,23 @@ def _draw_rounds(axes: Axes, summary: dict[str, Any]) -> None:
                 marker="o",
                 label=label,
             )
+    _label(axes, int(numbers[-1]), ends)
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.set_xticks(_ints(numbers))
     axes.set_xlabel("round")
     axes.set_ylabel("points over the first base")
     axes.set_title("Frozen score (linear probe)")
     axes.legend(frameon=False)
+
+
+def _label(axes: Axes, last: int, ends: list[tuple[float, str, str]]) -> None:
+    """Names at the ends of the curves, pushed apart where they would cover each other."""
+    low, high = axes.get_ylim()
+    apart, place = 0.035 * (high - low), -np.inf
+    for value, name, colour in sorted(ends):
+        place = max(value, place + apart)
+        axes.text(last + 0.02 * max(1, last), place, name, va="center", fontsize=7, color=colour)
+    axes.set_xlim(right=last * 1.22 + 0.1)
 
 
 def _draw_few_shot(axes: Axes, rows: list[dict[str, Any]]) -> None:
