@@ -145,8 +145,16 @@ def test_a_mistake_in_evaluate(coldfusion, toy_data, tiny_base, words, message):
     assert not out.strip()
 
 
-@pytest.mark.parametrize("command", [(), ("run",), ("evaluate",), ("tasks",)])
-def test_help(coldfusion, command):
-    code, out, _ = coldfusion(*command, "--help")
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("", "Score a model on tasks"),
+        ("run", "a TOML file"),
+        ("evaluate", "A model folder"),
+        ("tasks", "Only these tasks"),
+    ],
+)
+def test_help_explains(coldfusion, command, words):
+    code, out, _ = coldfusion(*command.split(), "--help")
     assert code == 0
-    assert "Usage" in out
+    assert words in out
