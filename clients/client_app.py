@@ -13,7 +13,7 @@ from flwr.common.constant import ErrorCode
 
 from coldfusion_fl.base import Base, open_base
 from coldfusion_fl.encoder import head_of, merge, new_model, split
-from coldfusion_fl.errors import ColdFusionError, MisfitError
+from coldfusion_fl.errors import ColdFusionError, MisfitError, SettingsError
 from coldfusion_fl.evaluate import evaluate
 from coldfusion_fl.finetune import finetune
 from coldfusion_fl.ledger import Ledger
@@ -72,9 +72,12 @@ def train(message: Message, context: Context) -> Message:
     here, in the node's own context.
 
     Raises:
+        SettingsError: this node only judges, or the server's settings are not known here.
         MisfitError: the base is not of this contributor's architecture, or the training diverged.
     """
     who = contributor_of(context)
+    if not who.seen:
+        raise SettingsError(f"'{who.name}' does not contribute: its node says seen=false.")
     config = unflatten(dict(message.content.config_records["config"]))
     settings = parse_table(FinetuneSettings, config.get("finetune", {}), "the server's settings", "finetune.")
     server_round = int(config.get("server-round", 0))
@@ -95,11 +98,11 @@ def train(message: Message, context: Context) -> Message:
         seed,
         progress=_teller(who, server_round),
     )
-    if settings.keep_head:
-        context.state[_HEAD] = ArrayRecord(head_of(model))
     contribution = split(model, arrays.keys())
     if reason := misfit(arrays, contribution):
         raise MisfitError(f"the training on '{task.name}' went wrong: {reason}. Lower the learning rate.")
+    if settings.keep_head:  # only of a training that went well
+        context.state[_HEAD] = ArrayRecord(head_of(model))
     metrics: dict[str, Any] = {
         "loss": done.loss,
         "dev-score": done.dev_score,

@@ -72,13 +72,15 @@ def _of_node(node: UserConfig) -> Contributor:
             "this node does not know its base: add base='MODEL' to --node-config, the folder or Hub id of the model "
             "that the federation improves."
         )
-    task = str(node["task"])
+    task, seen = str(node["task"]), node.get("seen", True)
+    if not isinstance(seen, bool):
+        raise SettingsError(f"seen={seen!r} in --node-config must be true or false, without quotes.")
     return Contributor(
         name=str(node.get("name", task)),
         task=task,
         catalogues=tuple(part.strip() for part in str(node.get("catalogue", "packaged")).split(",")),
         data_root=str(node.get("data-root", "")),
         base=str(node["base"]),
-        seen=bool(node.get("seen", True)),
+        seen=seen,
         run_folder=None,
     )

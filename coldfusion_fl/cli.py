@@ -111,10 +111,14 @@ def _check(settings: Settings, config: Path) -> None:
         raise SettingsError(
             f"{config}: 'simulation.cpus' is {settings.simulation.cpus}, but this machine has {cores} cores. Lower it."
         )
+    import torch
+
     from coldfusion_fl.base import open_base
     from coldfusion_fl.encoder import load_encoder
     from coldfusion_fl.tasks import load_task
 
+    if settings.simulation.gpus and not torch.cuda.is_available():
+        raise SettingsError(f"{config}: 'simulation.gpus' is {settings.simulation.gpus}, but torch sees no GPU here.")
     catalogue = read_catalogues(settings.tasks.catalogue, settings.tasks.data_root)
     for name in settings.contributors:
         catalogue[name]  # a misspelt name is found before any rows are read
@@ -140,6 +144,8 @@ def _follow(run: Run, display: Display) -> None:
                 if event and (line := display.take(event)):
                     console.print(line, markup=False)
     except KeyboardInterrupt:
+        for stop in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(stop, signal.SIG_IGN)  # an impatient second one may not lose where the run stopped
         run.stop()
         ledger.set_status("stopped", reason="it was interrupted")
         last = ledger.status.get("last_round")
@@ -194,7 +200,7 @@ def evaluate(
     catalogue: Catalogues = "packaged",
     data_root: DataRoot = "",
     config: Annotated[
-        Path | None, typer.Option("--config", help="Take [finetune] and [evaluate] of this run's settings.")
+        Path | None, typer.Option("--config", help="Take the tables finetune and evaluate of this run's settings.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the drawn rows, heads and training.", min=0)] = 0,
     head: Annotated[

@@ -27,7 +27,7 @@ from coldfusion_fl.encoder import encoder_of, mean_pool, merge, new_model
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.finetune import finetune
 from coldfusion_fl.metrics import METRICS, score
-from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings
+from coldfusion_fl.settings import MODES, EvaluateSettings, FinetuneSettings
 from coldfusion_fl.tasks import Examples, Task
 
 _BATCH = 64
@@ -78,7 +78,7 @@ def evaluate(
         seed: of the drawn rows, heads and training.
 
     Raises:
-        SettingsError: a few-shot score is wanted of no shots.
+        SettingsError: the mode is unknown, or a few-shot score is wanted of no shots.
     """
     head = base.head(finetuning.head)
     test = task.test.draw(settings.test_examples, [0])
@@ -95,9 +95,11 @@ def evaluate(
                 train = draw_shots(task, settings.shots, seed + draw)
                 value += _finetuned(base, encoder, task, train, test, schedule, seed + draw, early_stop=False)
             value /= settings.few_shot_seeds
-        case _:
+        case "finetuned":
             train = task.train.draw(finetuning.examples, [seed])
             value = _finetuned(base, encoder, task, train, test, finetuning, seed, early_stop=True)
+        case _:
+            raise SettingsError(f"unknown mode '{mode}'; known are {', '.join(MODES)}.")
     return Score(task.name, mode, task.metric, head, value, len(train), len(test))
 
 

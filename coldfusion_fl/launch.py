@@ -41,7 +41,7 @@ class Run:
             "PYTHONUNBUFFERED": "1",
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", _SIMULATION, str(ledger.folder)],
+            [sys.executable, "-P", "-m", _SIMULATION, str(ledger.folder), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,

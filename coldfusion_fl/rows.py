@@ -38,7 +38,7 @@ def read_rows(path: Path, encoding_errors: str = "strict") -> pd.DataFrame:
         return _read(path, encoding_errors)
     except UnicodeDecodeError as bad:
         raise _not_utf8(path, bad) from None
-    except (ValueError, OSError) as broken:  # pandas' ParserError is a ValueError, pyarrow's too
+    except (ValueError, OSError, EOFError, lzma.LZMAError) as broken:  # pandas' and pyarrow's are ValueErrors
         first = str(broken).strip().splitlines()[0] if str(broken).strip() else type(broken).__name__
         raise DataError(f"{path}: it cannot be read: {first}") from None
 
@@ -49,7 +49,7 @@ def _read(path: Path, errors: str) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file. Relative paths begin at the data root.")
     suffix = path.with_suffix("").suffix if path.suffix in _OPEN else path.suffix
-    text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding_errors": errors}
+    text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "index_col": False, "encoding_errors": errors}
     match suffix:
         case ".jsonl":
             return _json_lines(path, errors)

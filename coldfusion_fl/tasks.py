@@ -1,6 +1,7 @@
 """A task: labelled texts in three splits, with what is needed to learn and to score them."""
 
 import functools
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +17,9 @@ from coldfusion_fl.places import PACKAGE, in_package
 from coldfusion_fl.rows import read_hub, read_rows, split_file
 from coldfusion_fl.settings import did_you_mean
 
-# Carving depends on the rows alone, so that every run and every machine tests on the same rows.
-_CARVE_SEED = 0
-_CARVE = {"test": (0.2, 2000), "validation": (0.1, 1000)}
+# Carving goes by a hash of a row's text: every run and every machine tests on the same rows, and a text that two tasks
+# share is a test row of both or of neither, so that no contributor trains on what another one tests.
+_CARVE = {"test": (0.0, 0.2), "validation": (0.2, 0.28)}
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -195,20 +196,25 @@ def _as_text(value: object) -> str:
     return str(value).strip()
 
 
-def _carve(train: pd.DataFrame, fraction: float, most: int, is_regression: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Set a part of train aside, never one of two equal texts, and never a class's only rows."""
+def _carve(train: pd.DataFrame, low: float, high: float, is_regression: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Set the rows aside whose text hashes between two bounds, never one of two equal texts nor a class's only rows."""
     texts = [column for column in ("text", "pair") if column in train.columns]
     train = train.drop_duplicates(subset=texts, ignore_index=True)
-    order = np.random.default_rng(_CARVE_SEED).permutation(len(train))
-    size = min(most, int(np.ceil(fraction * len(train))))
-    aside, kept = order[:size], order[size:]
+    place = np.array([_hash(row) for row in train[texts].itertuples(index=False)])
+    aside = (low <= place) & (place < high)
+    if not aside.any():  # so few rows that none fell between: the one that comes next
+        aside[np.argsort((place - low) % 1.0)[:1]] = True
     if not is_regression:
-        known = set(train["label"].iloc[kept])
-        lonely = ~train["label"].iloc[aside].isin(known).to_numpy()
-        aside, kept = aside[~lonely], np.concatenate([kept, aside[lonely]])
-    if not len(aside) or not len(kept):
+        aside &= train["label"].isin(set(train["label"][~aside])).to_numpy()
+    if not aside.any() or aside.all():
         raise DataError(f"with {len(train)} different texts, train is too small to carve a split out of it.")
-    return train.iloc[np.sort(kept)].reset_index(drop=True), train.iloc[np.sort(aside)].reset_index(drop=True)
+    return train[~aside].reset_index(drop=True), train[aside].reset_index(drop=True)
+
+
+def _hash(texts: Sequence[str]) -> float:
+    """A number in [0, 1) that depends on the texts alone."""
+    digest = hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8]) / 2**64
 
 
 def _classes(tables: dict[str, pd.DataFrame]) -> tuple[str, ...]:

@@ -80,23 +80,32 @@ def _end_with(parent: int) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        os._exit(1)
+        _end_family()
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _end_family() -> None:
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    os._exit(1)
 
 
 def main() -> None:
     """Run the simulation of a run folder that `coldfusion run` has made."""
     ledger = Ledger(Path(sys.argv[1]))
-    _end_with(os.getppid())
+    _end_with(int(sys.argv[2]))
     try:
         simulate(parse_settings(ledger.settings, str(ledger.folder)), ledger)
     except ColdFusionError as wrong:
         log(logging.ERROR, "%s", wrong)
         sys.exit(wrong.exit_code)
+    except Exception as crash:
+        # When Flower's simulation crashes, the server app still waits for its nodes in a thread that nothing ends.
+        log(logging.ERROR, "Flower's simulation crashed", exc_info=crash)
+        ledger.set_status("failed", reason=f"Flower's simulation crashed: {crash}")
+        _end_family()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The ColD Fusion strategy (Don-Yehiya et al., ACL 2023, https://aclanthology.org/2023.acl-long.46)."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from logging import INFO, WARNING
@@ -223,7 +224,8 @@ class ColDFusion(Strategy):
                 self._tell("unscored", round=server_round, name=name, reason=_reason(reply))
                 continue
             about: Any = reply.content.config_records.get(self.configrecord_key, {})
-            scores[name] = {**about, **_metrics(reply)}
+            told = {key: about[key] for key in ("metric", "head", "seen") if isinstance(about.get(key), str | bool)}
+            scores[name] = {**told, **_metrics(reply)}
             self._tell("score", **{**scores[name], "round": server_round, "name": name})
         if not scores:
             return None
@@ -292,9 +294,10 @@ class ColDFusion(Strategy):
             return None, f"its reply holds no arrays ('{self.arrayrecord_key}')"
         try:
             encoder = _to_numpy(arrays)
-        except (ValueError, TypeError, EOFError) as broken:  # numpy's own, on bytes that are no plain array
-            return None, f"its arrays cannot be read: {broken}"
-        reason = misfit(self._base, encoder)
+            reason = misfit(self._base, encoder)
+        # Bytes from outside can make numpy raise anything, and nothing that a contributor sends may end the run.
+        except (Exception, MemoryError) as broken:
+            return None, f"its arrays cannot be read: {type(broken).__name__}: {broken}"[:_REASON]
         return (None, reason) if reason else (encoder, "")
 
     def _refuse(self, server_round: int, name: str, reason: str) -> None:
@@ -316,8 +319,9 @@ def _to_numpy(arrays: ArrayRecord) -> dict[str, np.ndarray]:
 
 
 def _metrics(reply: Message) -> dict[str, Any]:
-    """All numbers that a reply reports."""
-    return {key: value for record in reply.content.metric_records.values() for key, value in record.items()}
+    """All finite numbers that a reply reports."""
+    reported = [item for record in reply.content.metric_records.values() for item in record.items()]
+    return {key: value for key, value in reported if isinstance(value, int | float) and math.isfinite(value)}
 
 
 def _reason(reply: Message) -> str:

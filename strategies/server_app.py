@@ -54,10 +54,10 @@ def serve(grid: Grid, settings: Settings, ledger: Ledger) -> None:
             train_config=ConfigRecord(told),
             evaluate_config=ConfigRecord(told),
         )
-        write_report(ledger)
         with ledger.writing("model") as folder:
             save_model(base, ledger.load_base(ledger.rounds()[-1]), folder)
             (folder / "README.md").write_text(model_card(ledger), encoding="utf-8")
+        write_report(ledger)
         ledger.set_status("finished")
         ledger.event("finished")
         log(logging.INFO, "The fused model is in %s", ledger.folder / "model")

@@ -1,4 +1,5 @@
 import bz2
+import gzip
 import json
 
 import datasets
@@ -145,6 +146,8 @@ def test_bad_rows_are_named(splits, changes, words):
         ("t.jsonl", b'{"text": "\xff"}\n', "not UTF-8"),
         ("t.parquet", b"nothing", "cannot be read"),
         ("t.tsv", b'text\tlabel\n"open\tx\n', "cannot be read"),
+        ("t.csv.gz", gzip.compress(b"text,label\na,b\n" * 90)[:-9], "cannot be read"),
+        ("t.csv.xz", b"no archive", "cannot be read"),
         ("t.doc", b"", r"end in '\.doc' are not known"),
     ],
 )
@@ -216,6 +219,16 @@ def test_packaged_tasks_are_real(name):
     task = load_task(name)
     assert len(task.test) >= 200
     assert not set(task.train.texts) & set(task.test.texts)
+
+
+def test_a_text_that_two_tasks_share_is_a_test_row_of_both_or_of_neither():
+    tests, trains = {}, {}
+    for name in ("movie_sentiment", "plot_or_review"):
+        task = load_task(name)
+        tests[name], trains[name] = set(task.test.texts), {*task.train.texts, *task.validation.texts}
+    assert tests["movie_sentiment"] & tests["plot_or_review"]
+    assert not tests["movie_sentiment"] & trains["plot_or_review"]
+    assert not tests["plot_or_review"] & trains["movie_sentiment"]
 
 
 def test_the_excerpts_layout(tmp_path):

@@ -130,6 +130,14 @@ BAD = {
         lambda m: RecordDict({"arrays": ArrayRecord({"w": Array("object", SHAPE, "numpy.ndarray", _pickled())})}),
         "cannot be read",
     ),
+    "an archive": (
+        lambda m: RecordDict({"arrays": ArrayRecord({"w": Array("float32", SHAPE, "numpy.ndarray", _archive())})}),
+        "cannot be read",
+    ),
+    "a huge claim": (
+        lambda m: RecordDict({"arrays": ArrayRecord({"w": Array("float32", SHAPE, "numpy.ndarray", _huge())})}),
+        "cannot be read",
+    ),
     "silence": (lambda m: None, "did not answer within 0.5 s"),
 }
 
@@ -139,6 +147,22 @@ def _pickled():
 
     buffer = io.BytesIO()
     np.save(buffer, np.array([{"run": "me"}], dtype=object), allow_pickle=True)
+    return buffer.getvalue()
+
+
+def _archive():
+    import io
+
+    buffer = io.BytesIO()
+    np.savez(buffer, w=np.ones(SHAPE, np.float32))
+    return buffer.getvalue()
+
+
+def _huge():
+    import io
+
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": (10**13,)})
     return buffer.getvalue()
 
 
