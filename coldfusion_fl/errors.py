@@ -55,3 +55,9 @@ class RunError(ColdFusionError):
     """A run started and did not end well."""
 
     exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, for a message of ours: its first line, or its class where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

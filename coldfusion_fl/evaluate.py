@@ -128,8 +128,7 @@ def _finetuned(
     merge(model, encoder)
     finetune(model, base.tokenizer, task, train, schedule, seed, early_stop=early_stop)
     outputs = _outputs(model, base.tokenizer, test, schedule.max_length)
-    answers = outputs.squeeze(-1) if task.classes is None else outputs.argmax(axis=-1)
-    return score(task.metric, test.labels, answers)
+    return task.score_outputs(outputs, test.labels)
 
 
 def _frozen(

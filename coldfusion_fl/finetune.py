@@ -24,7 +24,6 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from coldfusion_fl.batches import has_bf16, tokenize
-from coldfusion_fl.metrics import score
 from coldfusion_fl.settings import FinetuneSettings
 from coldfusion_fl.tasks import Examples, Task
 
@@ -137,8 +136,7 @@ def finetune(
 
 def _score(task: Task, predicted: EvalPrediction) -> float:
     outputs, truth = np.asarray(predicted.predictions), np.asarray(predicted.label_ids)
-    answers = outputs.squeeze(-1) if task.classes is None else outputs.argmax(axis=-1)
-    return score(task.metric, truth, answers)
+    return task.score_outputs(outputs, truth)
 
 
 class EarlyStop(TrainerCallback):

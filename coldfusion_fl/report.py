@@ -32,15 +32,7 @@ def summarize(ledger: Ledger) -> dict[str, Any]:
     """
     scores = {number: ledger.load_json(number, "scores.json") for number in ledger.rounds()}
     judged = {number: found for number, found in scores.items() if found}
-    if not judged:
-        return {
-            "tasks": [],
-            "means": [],
-            "rounds": {},
-            "refused": _refused(ledger),
-            "seconds": _seconds(ledger),
-        }
-    first, last = judged[min(judged)], judged[max(judged)]
+    first, last = (judged[min(judged)], judged[max(judged)]) if judged else ({}, {})
     rows = [_row(name, first.get(name, {}), last[name]) for name in last]
     rows.sort(key=lambda row: (not row["seen"], row["task"]))
     return {

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from coldfusion_fl.errors import DataError
+from coldfusion_fl.errors import DataError, first_line
 
 _SPLIT_NAMES = {
     "train": ("train",),
@@ -39,8 +39,7 @@ def read_rows(path: Path, encoding_errors: str = "strict") -> pd.DataFrame:
     except UnicodeDecodeError as bad:
         raise _not_utf8(path, bad) from None
     except (ValueError, OSError, EOFError, lzma.LZMAError) as broken:  # pandas' and pyarrow's are ValueErrors
-        first = str(broken).strip().splitlines()[0] if str(broken).strip() else type(broken).__name__
-        raise DataError(f"{path}: it cannot be read: {first}") from None
+        raise DataError(f"{path}: it cannot be read: {first_line(broken)}") from None
 
 
 def _read(path: Path, errors: str) -> pd.DataFrame:
@@ -131,10 +130,10 @@ def read_hub(hub: str, config: str, revision: str, split: str, label: str) -> pd
         rows = datasets.load_dataset(hub, config or None, split=split, revision=revision or None)
     # The library raises anything here, from its own errors to those of its HTTP client.
     except Exception as failure:
-        reason = (str(failure).strip() or type(failure).__name__).splitlines()[0]
         raise DataError(
-            f"{what}, split '{split}', cannot be had from the Hugging Face Hub: {reason} Without a network, give "
-            "local files instead (a task with 'folder' or 'train'), or take the tasks of the catalogue 'packaged'."
+            f"{what}, split '{split}', cannot be had from the Hugging Face Hub: {first_line(failure)} Without a "
+            "network, give local files instead (a task with 'folder' or 'train'), or take the tasks of the catalogue "
+            "'packaged'."
         ) from None
     frame = rows.to_pandas()
     feature = rows.features.get(label)

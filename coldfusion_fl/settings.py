@@ -248,10 +248,15 @@ def _value(raw: Any, kind: Any, spec: Any, where: str) -> Any:
 def _names(raw: Any, where: str) -> Names:
     """A list of names, or a text of names with commas between: Flower's run-config knows no lists."""
     if isinstance(raw, str):
-        raw = [part.strip() for part in raw.replace("\n", ",").split(",")]
+        return split_names(raw)
     if not isinstance(raw, list | tuple) or not all(isinstance(name, str) for name in raw):
         raise SettingsError(f"{where} must be a list of names, or one text with commas between them.")
     return tuple(name for name in raw if name)
+
+
+def split_names(text: str) -> Names:
+    """The names in a text, with commas or line ends between them."""
+    return tuple(part.strip() for part in text.replace("\n", ",").split(",") if part.strip())
 
 
 def to_table(settings: Any) -> dict[str, Any]:

@@ -74,6 +74,10 @@ class Task:
         """Outputs of a head: one a class; 1 for a regression."""
         return len(self.classes) if self.classes else 1
 
+    def score_outputs(self, outputs: np.ndarray, truth: np.ndarray) -> float:
+        """The score, in points, of a head's outputs of shape (n, num_labels) against labels of shape (n,)."""
+        return score(self.metric, truth, outputs.squeeze(-1) if self.classes is None else outputs.argmax(axis=-1))
+
     def baseline(self) -> float:
         """The test score, in points, of always answering the train split's most frequent class, or its mean."""
         learnt = self.train.labels

@@ -7,7 +7,7 @@ from logging import INFO, WARNING
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
@@ -16,7 +16,8 @@ from coldfusion_fl.errors import RunError
 from coldfusion_fl.fusion import mean
 from coldfusion_fl.screening import misfit
 
-from .roll_call import Member, RollCall, exchange
+from .arrays import to_numpy, to_record
+from .roll_call import Member, RollCall, exchange, simulated_nodes
 from .sampling import sample
 
 if TYPE_CHECKING:
@@ -110,9 +111,7 @@ class ColDFusion(Strategy):
         `timeout` bounds each round's training, and each evaluation.
 
         Raises:
-        ------
-        RunError
-            Fewer contributors than `min_contributions` are there when the wait is over.
+            RunError: fewer contributors than `min_contributions` are there when the wait is over.
         """
         log(INFO, "Starting %s strategy:", type(self).__name__)
         self.summary()
@@ -120,7 +119,7 @@ class ColDFusion(Strategy):
         train_config, evaluate_config = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
         result, arrays = Result(arrays=initial_arrays), initial_arrays
         self._meet(grid)
-        self._base = _to_numpy(initial_arrays)
+        self._base = to_numpy(initial_arrays)
         self._keep_round(0, {})
         self._judge(0, arrays, evaluate_config, grid, evaluate_fn, result)
         for server_round in range(1, num_rounds + 1):
@@ -130,7 +129,7 @@ class ColDFusion(Strategy):
             fused, metrics = self.aggregate_train(server_round, exchange(grid, messages, timeout))
             if fused is not None:
                 result.arrays = arrays = fused
-                self._base = _to_numpy(fused)
+                self._base = to_numpy(fused)
             if metrics is not None:
                 result.train_metrics_clientapp[server_round] = metrics
             self._keep_round(server_round, self._record | {"train-seconds": time.monotonic() - began})
@@ -145,7 +144,7 @@ class ColDFusion(Strategy):
         pool = [name for name, member in members.items() if member.seen]
         names = sample(pool, self.contributors_per_round, self.seed, server_round)
         if not self._base:
-            self._base = _to_numpy(arrays)
+            self._base = to_numpy(arrays)
         self._sampled = {name: members[name] for name in names}
         self._record = {"round": server_round, "sampled": names, "contributions": {}, "refused": {}}
         self._tell("round", round=server_round, sampled=names)
@@ -188,7 +187,7 @@ class ColDFusion(Strategy):
             return None, MetricRecord(counts)
         # In sorted order, so that the order of arrival leaves no trace in the sum.
         fused = mean(fit[name] for name in sorted(fit))
-        return ArrayRecord({name: Array(array) for name, array in fused.items()}), MetricRecord(counts)
+        return to_record(fused), MetricRecord(counts)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -242,7 +241,7 @@ class ColDFusion(Strategy):
         members = self._roll_call.wait(grid, self.min_available_nodes, self.node_timeout)
         seen = sorted(name for name, member in members.items() if member.seen)
         unseen = sorted(members.keys() - seen)
-        simulated = next((member.nodes for member in members.values() if member.nodes), None)
+        simulated = simulated_nodes(members)
         if simulated and len(members) < self.min_available_nodes:
             raise RunError(
                 f"this simulation has {simulated} nodes, and {len(members)} of them can take part, but the run needs "
@@ -293,7 +292,7 @@ class ColDFusion(Strategy):
         if arrays is None:
             return None, f"its reply holds no arrays ('{self.arrayrecord_key}')"
         try:
-            encoder = _to_numpy(arrays)
+            encoder = to_numpy(arrays)
             reason = misfit(self._base, encoder)
         # Bytes from outside can make numpy raise anything, and nothing that a contributor sends may end the run.
         except (Exception, MemoryError) as broken:
@@ -312,10 +311,6 @@ class ColDFusion(Strategy):
     def _tell(self, kind: str, /, **facts: Any) -> None:
         if self.ledger:
             self.ledger.event(kind, **facts)
-
-
-def _to_numpy(arrays: ArrayRecord) -> dict[str, np.ndarray]:
-    return {name: array.numpy() for name, array in arrays.items()}
 
 
 def _metrics(reply: Message) -> dict[str, Any]:

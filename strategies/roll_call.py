@@ -1,7 +1,7 @@
 """Which contributor is behind which node."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from logging import INFO, WARNING
 
@@ -31,6 +31,11 @@ class Member:
     name: str
     seen: bool = True
     nodes: int | None = None
+
+
+def simulated_nodes(members: Mapping[str, Member]) -> int | None:
+    """How many nodes this simulation has; None in a deployment, or where nobody said."""
+    return next((member.nodes for member in members.values() if member.nodes), None)
 
 
 def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterator[Message]:
@@ -95,7 +100,7 @@ class RollCall:
         reminded = 0.0
         while True:
             members = self.present(grid)
-            simulated = next((member.nodes for member in members.values() if member.nodes), None)
+            simulated = simulated_nodes(members)
             complete = simulated is not None and len(self._known) >= simulated
             if len(members) >= nodes or complete or time.monotonic() > deadline:
                 return members

@@ -4,7 +4,7 @@ import contextlib
 import logging
 from pathlib import Path
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context
+from flwr.app import ConfigRecord, Context
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 
@@ -16,6 +16,7 @@ from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.report import write_report
 from coldfusion_fl.settings import Settings, flatten, parse_settings, to_table, unflatten
 
+from .arrays import to_record
 from .cold_fusion import ColDFusion
 
 app = ServerApp()
@@ -48,7 +49,7 @@ def serve(grid: Grid, settings: Settings, ledger: Ledger) -> None:
         )
         strategy.start(
             grid,
-            ArrayRecord({name: Array(array) for name, array in encoder.items()}),
+            to_record(encoder),
             num_rounds=settings.rounds,
             timeout=settings.round_timeout,
             train_config=ConfigRecord(told),

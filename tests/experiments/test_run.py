@@ -35,8 +35,11 @@ def wait_for(ledger, kind, process, seconds=120):
     pytest.fail(f"there was no event '{kind}' in {seconds} s")
 
 
-def descendants(process):
-    return psutil.Process(process.pid).children(recursive=True)
+def under_way(config, folder, kind):
+    """A run that has come to its first event of a kind, its ledger, and all the processes it has started."""
+    process, ledger = start(config, folder), Ledger(folder)
+    wait_for(ledger, kind, process)
+    return process, ledger, psutil.Process(process.pid).children(recursive=True)
 
 
 def gone(processes, seconds):
@@ -152,10 +155,7 @@ def test_the_same_settings_give_the_same_bytes(finished, tmp_path):
 
 def test_ctrl_c_stops_within_seconds_and_leaves_nothing_behind(toy_run, tmp_path):
     folder = tmp_path / "run"
-    process = start(toy_run(rounds="50"), folder)
-    ledger = Ledger(folder)
-    wait_for(ledger, "round", process)
-    family = descendants(process)
+    process, ledger, family = under_way(toy_run(rounds="50"), folder, "round")
     assert any("raylet" in " ".join(p.cmdline()) for p in family if p.is_running())
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -172,10 +172,7 @@ def test_ctrl_c_stops_within_seconds_and_leaves_nothing_behind(toy_run, tmp_path
 
 @pytest.mark.slow
 def test_kill_9_of_the_command_ends_the_simulation_too(toy_run, tmp_path):
-    folder = tmp_path / "run"
-    process = start(toy_run(rounds="50"), folder)
-    wait_for(Ledger(folder), "round", process)
-    family = descendants(process)
+    process, _, family = under_way(toy_run(rounds="50"), tmp_path / "run", "round")
     process.kill()
     process.wait()
     assert not gone(family, 30)
@@ -183,11 +180,7 @@ def test_kill_9_of_the_command_ends_the_simulation_too(toy_run, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_dies_is_a_failed_run(toy_run, tmp_path):
-    folder = tmp_path / "run"
-    process = start(toy_run(rounds="50"), folder)
-    ledger = Ledger(folder)
-    wait_for(ledger, "members", process)
-    family = descendants(process)
+    process, ledger, family = under_way(toy_run(rounds="50"), tmp_path / "run", "members")
     child = next(p for p in family if "coldfusion_fl.experiments.simulation" in " ".join(p.cmdline()))
     os.kill(child.pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=60)
@@ -200,12 +193,8 @@ def test_a_run_that_dies_is_a_failed_run(toy_run, tmp_path):
 
 @pytest.mark.slow
 def test_trainings_that_do_not_end_do_not_keep_the_run_from_ending(toy_run, tmp_path):
-    folder = tmp_path / "run"
     endless = {"finetune.epochs": "1000000", "finetune.patience": "1e9", "round-timeout": "20", "rounds": "1"}
-    process = start(toy_run(**endless), folder)
-    ledger = Ledger(folder)
-    wait_for(ledger, "round", process)
-    family = descendants(process)
+    process, ledger, family = under_way(toy_run(**endless), tmp_path / "run", "round")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert "REFUSED, it did not answer within 20 s" in output
