@@ -6,6 +6,9 @@ round's settings to the contributors. Keys are written with dashes, as in Flower
 
 import dataclasses
 import difflib
+import math
+import operator
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,10 +22,12 @@ MODES = ("finetuned", "frozen", "few-shot")
 
 Names = tuple[str, ...]
 _T = TypeVar("_T")
+_LIMITS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 
 
-def _setting(default: Any, *, at_least: float | None = None, above: float | None = None, one_of: Names = ()) -> Any:
-    return field(default=default, metadata={"at_least": at_least, "above": above, "one_of": one_of})
+def setting(default: Any, **limits: Any) -> Any:
+    """A field with a default and limits: any of `at_least`, `above`, `at_most`, `below` and `one_of`."""
+    return field(default=default, metadata=limits)
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,10 @@ class TaskSettings:
         unseen: the tasks that only judge the bases; they never contribute.
     """
 
-    catalogue: Names = _setting(("packaged",))
-    data_root: str = _setting("")
-    seen: Names = _setting(())
-    unseen: Names = _setting(())
+    catalogue: Names = setting(("packaged",))
+    data_root: str = setting("")
+    seen: Names = setting(())
+    unseen: Names = setting(())
 
 
 @dataclass(frozen=True)
@@ -60,16 +65,16 @@ class FinetuneSettings:
         keep_head: a contributor goes on with its head of its last round instead of a fresh one.
     """
 
-    learning_rate: float = _setting(5e-5, above=0)
-    weight_decay: float = _setting(0.01, at_least=0)
-    epochs: int = _setting(10, at_least=1)
-    batch_size: int = _setting(16, at_least=1)
-    examples: int = _setting(1000, at_least=0)
-    dev_examples: int = _setting(200, at_least=1)
-    max_length: int = _setting(128, at_least=8)
-    patience: float = _setting(2.0, above=0)
-    head: str = _setting("auto", one_of=HEADS)
-    keep_head: bool = _setting(False)
+    learning_rate: float = setting(5e-5, above=0)
+    weight_decay: float = setting(0.01, at_least=0)
+    epochs: int = setting(10, at_least=1)
+    batch_size: int = setting(16, at_least=1)
+    examples: int = setting(1000, at_least=0)
+    dev_examples: int = setting(200, at_least=1)
+    max_length: int = setting(128, at_least=8)
+    patience: float = setting(2.0, above=0)
+    head: str = setting("auto", one_of=HEADS)
+    keep_head: bool = setting(False)
 
 
 @dataclass(frozen=True)
@@ -85,20 +90,20 @@ class EvaluateSettings:
         few_shot_seeds: the few-shot score is the mean over so many draws of examples and heads.
     """
 
-    every: int = _setting(1, at_least=0)
-    train_examples: int = _setting(500, at_least=2)
-    test_examples: int = _setting(500, at_least=1)
-    shots: int = _setting(100, at_least=0)
-    few_shot_epochs: int = _setting(10, at_least=1)
-    few_shot_seeds: int = _setting(3, at_least=1)
+    every: int = setting(1, at_least=0)
+    train_examples: int = setting(500, at_least=2)
+    test_examples: int = setting(500, at_least=1)
+    shots: int = setting(100, at_least=0)
+    few_shot_epochs: int = setting(10, at_least=1)
+    few_shot_seeds: int = setting(3, at_least=1)
 
 
 @dataclass(frozen=True)
 class SimulationSettings:
     """What one simulated contributor gets of this machine, by Ray."""
 
-    cpus: int = _setting(1, at_least=1)
-    gpus: float = _setting(0.0, at_least=0)
+    cpus: int = setting(1, at_least=1)
+    gpus: float = setting(0.0, at_least=0)
 
 
 @dataclass(frozen=True)
@@ -117,12 +122,12 @@ class Settings:
     """
 
     base: str
-    out: str = _setting("")
-    seed: int = _setting(0, at_least=0)
-    rounds: int = _setting(10, at_least=1)
-    contributors_per_round: int = _setting(8, at_least=1)
-    min_contributions: int = _setting(2, at_least=1)
-    round_timeout: float = _setting(3600.0, above=0)
+    out: str = setting("")
+    seed: int = setting(0, at_least=0, below=2**31)
+    rounds: int = setting(10, at_least=1)
+    contributors_per_round: int = setting(8, at_least=1)
+    min_contributions: int = setting(2, at_least=1)
+    round_timeout: float = setting(3600.0, above=0)
     tasks: TaskSettings = field(default_factory=TaskSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
@@ -152,6 +157,8 @@ def read_toml(path: Path, error: type[Exception]) -> dict[str, Any]:
         raise error(f"{path}: there is no such file.") from None
     except IsADirectoryError:
         raise error(f"{path}: this is a folder; a TOML file is needed.") from None
+    except OSError as refused:
+        raise error(f"{path}: it cannot be read: {refused.strerror}.") from None
     except UnicodeDecodeError as bad:
         raise error(f"{path}: byte {bad.start} is not UTF-8. Save the file as UTF-8.") from None
     except tomllib.TOMLDecodeError as bad:
@@ -212,7 +219,7 @@ def parse_table(kind: type[_T], table: Mapping[str, Any], source: str, where: st
                 raise SettingsError(f"{source}: '{full}' is a table: write [{full}] and its settings below.")
             values[spec.name] = parse_table(types[spec.name], table[key], source, where=f"{full}.")
         else:
-            values[spec.name] = _value(table[key], types[spec.name], spec, f"{source}: '{full}'")
+            values[spec.name] = check_value(table[key], types[spec.name], spec, f"{source}: '{full}'")
     return kind(**values)
 
 
@@ -223,9 +230,18 @@ def did_you_mean(word: str, known: Any) -> str:
     return f" Did you mean '{near[0]}'?" if near else f" Known are: {', '.join(names)}."
 
 
-def _value(raw: Any, kind: Any, spec: Any, where: str) -> Any:
+def check_value(raw: Any, kind: Any, spec: Any, where: str) -> Any:
+    """A setting's value in the type of its field, within the field's limits.
+
+    Raises:
+        SettingsError: it is of another type or out of range; the message begins with `where`.
+    """
     if get_origin(kind) is tuple:
         return _names(raw, where)
+    if kind == dict[str, float]:
+        if not isinstance(raw, Mapping) or not all(_is_number(value) and value >= 0 for value in raw.values()):
+            raise SettingsError(f"{where} must give numbers of at least 0 by name, such as a:2 b:1, but is {raw!r}.")
+        return {key: float(value) for key, value in raw.items()}
     if get_origin(kind) is dict:
         if not isinstance(raw, Mapping) or not all(isinstance(text, str) for text in raw.values()):
             raise SettingsError(f'{where} must be a table of texts, such as {{ "0" = "no", "1" = "yes" }}.')
@@ -235,14 +251,18 @@ def _value(raw: Any, kind: Any, spec: Any, where: str) -> Any:
     if not fits or (isinstance(raw, bool) and kind is not bool):
         article = {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}
         raise SettingsError(f"{where} must be {article[kind]}, but is {raw!r}.")
-    limits = spec.metadata
-    if limits.get("at_least") is not None and raw < limits["at_least"]:
-        raise SettingsError(f"{where} must be at least {limits['at_least']}, but is {raw}.")
-    if limits.get("above") is not None and not raw > limits["above"]:
-        raise SettingsError(f"{where} must be above {limits['above']}, but is {raw}.")
-    if limits.get("one_of") and raw not in limits["one_of"]:
-        raise SettingsError(f"{where} must be one of {', '.join(limits['one_of'])}, but is {raw!r}.")
+    if isinstance(raw, float) and not math.isfinite(raw):
+        raise SettingsError(f"{where} must be a finite number, but is {raw}.")
+    for limit, keeps in _LIMITS.items():
+        if limit in spec.metadata and not keeps(raw, spec.metadata[limit]):
+            raise SettingsError(f"{where} must be {limit.replace('_', ' ')} {spec.metadata[limit]}, but is {raw}.")
+    if "one_of" in spec.metadata and raw not in spec.metadata["one_of"]:
+        raise SettingsError(f"{where} must be one of {', '.join(spec.metadata['one_of'])}, but is {raw!r}.")
     return kind(raw)
+
+
+def _is_number(raw: Any) -> bool:
+    return isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw)
 
 
 def _names(raw: Any, where: str) -> Names:
@@ -255,8 +275,9 @@ def _names(raw: Any, where: str) -> Names:
 
 
 def split_names(text: str) -> Names:
-    """The names in a text, with commas or line ends between them."""
-    return tuple(part.strip() for part in text.replace("\n", ",").split(",") if part.strip())
+    r"""The names in a text, with commas or line ends between them; a comma inside a name is written `\,`."""
+    parts = (part.strip().replace("\\,", ",") for part in re.split(r"(?<!\\)[,\n]", text))
+    return tuple(part for part in parts if part)
 
 
 def to_table(settings: Any) -> dict[str, Any]:
@@ -267,17 +288,19 @@ def to_table(settings: Any) -> dict[str, Any]:
         if dataclasses.is_dataclass(value):
             value = to_table(value)
         elif isinstance(value, tuple):
-            value = ", ".join(value)
+            value = list(value)
         table[spec.name.replace("_", "-")] = value
     return table
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one, with dots in the keys: the form of Flower's run-config and messages."""
+    """Nested tables as one, with dots in the keys and lists as texts: the form of Flower's run-config and messages."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            flat[prefix + key] = ", ".join(name.replace(",", "\\,") for name in value)
         else:
             flat[prefix + key] = value
     return flat

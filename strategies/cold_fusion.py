@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from coldfusion_fl.errors import RunError
-from coldfusion_fl.fusion import mean
+from coldfusion_fl.fusion import Contribution, Mean, fuse
 from coldfusion_fl.screening import misfit
 
 from .arrays import to_numpy, to_record
@@ -186,7 +186,7 @@ class ColDFusion(Strategy):
             )
             return None, MetricRecord(counts)
         # In sorted order, so that the order of arrival leaves no trace in the sum.
-        fused = mean(fit[name] for name in sorted(fit))
+        fused = fuse(Mean(), self._base, [Contribution(name, fit[name]) for name in sorted(fit)])
         return to_record(fused), MetricRecord(counts)
 
     def configure_evaluate(

@@ -1,0 +1,87 @@
+"""Operators that fuse contributions into one encoder.
+
+Each is a small frozen dataclass, called with the base and the contributions: `Ties(density=0.2)(base, contributions)`.
+As text, `ties(density=0.2)`. Arrays are numpy arrays by name; nothing here knows a framework.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from coldfusion_fl.errors import FusionError
+from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator, shares
+from coldfusion_fl.fusion.linear import Dare, Fisher, Mean, TaskArithmetic, WeightedMean, weighted_mean
+from coldfusion_fl.fusion.robust import GeometricMedian, Median, TrimmedMean
+from coldfusion_fl.fusion.sparse import Ties
+from coldfusion_fl.fusion.spherical import Karcher, Slerp
+
+__all__ = [
+    "OPERATORS",
+    "Contribution",
+    "Dare",
+    "Encoder",
+    "Fisher",
+    "GeometricMedian",
+    "Karcher",
+    "Mean",
+    "Median",
+    "Operator",
+    "Slerp",
+    "TaskArithmetic",
+    "Ties",
+    "TrimmedMean",
+    "WeightedMean",
+    "fuse",
+    "shares",
+]
+
+OPERATORS: dict[str, type[Operator]] = {
+    operator.name: operator
+    for operator in (
+        Mean, WeightedMean, TaskArithmetic, Ties, Dare, Median, TrimmedMean, GeometricMedian, Slerp, Karcher, Fisher,
+    )
+}  # fmt: skip
+
+
+def fuse(operator: Operator, base: Encoder, contributions: Sequence[Contribution]) -> dict[str, np.ndarray]:
+    """Fuse contributions, whatever their arrays: an operator the floating-point ones, the rounded mean all others.
+
+    Args:
+        operator: how.
+        base: arrays by name, of any floating-point or integer dtype.
+        contributions: with the names, shapes and dtypes of the base.
+
+    Returns:
+        Arrays by name, with the names, shapes and dtypes of the base, in its order.
+
+    Raises:
+        FusionError: there is no contribution, the operator cannot fuse these, or a result is not finite.
+    """
+    floats = [name for name, array in base.items() if array.dtype.kind == "f"]
+    others = [name for name in base if name not in set(floats)]
+    parts = [replace(part, encoder=_Some(part.encoder, floats)) for part in contributions]
+    fused = operator({name: base[name] for name in floats}, parts) if floats else {}
+    if others:  # such as a batch norm's count of batches
+        fused |= weighted_mean((_Some(part.encoder, others), part.weight) for part in contributions)
+    for name, array in fused.items():
+        if not np.isfinite(array).all():
+            raise FusionError(f"the fused '{name}' is not finite. Take a smaller scale for '{operator}'.")
+    return {name: fused[name] for name in base}
+
+
+class _Some(Mapping[str, np.ndarray]):
+    """Some arrays of an encoder; each is read when it is asked for."""
+
+    def __init__(self, encoder: Encoder, names: Sequence[str]) -> None:
+        self._encoder = encoder
+        self._names = names
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._encoder[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

@@ -1,0 +1,239 @@
+"""Operators that are sums: they take contributions one at a time, so that memory stays flat."""
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from coldfusion_fl.errors import FusionError
+from coldfusion_fl.fusion.blocks import blocks
+from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator
+from coldfusion_fl.settings import setting
+
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Mean(Operator):
+    """The uniform mean of the paper: θ' = (1/|C|) Σ_c θ_c (Don-Yehiya et al. 2023, section 3).
+
+    A contribution whose influence is capped counts with its `weight` in place of 1. The sum runs in the arrays' own
+    precision, float16 and integers in a higher one: over n contributions the relative error is at most n units in the
+    last place.
+    """
+
+    name: ClassVar[str] = "mean"
+
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+        """See `Operator`."""
+        return weighted_mean((c.encoder, self.weight_of(c)) for c in contributions)
+
+
+@dataclass(frozen=True)
+class WeightedMean(Mean):
+    """The weighted mean of FedAvg: θ' = Σ_c w_c θ_c / Σ_c w_c (McMahan et al. 2017, arXiv 1602.05629, algorithm 1).
+
+    Attributes:
+        by: the reported number that is the weight.
+        weights: weights given by contributor instead; those not named have 1.
+    """
+
+    name: ClassVar[str] = "weighted-mean"
+    by: str = setting("num-examples")
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def weight_of(self, contribution: Contribution) -> float:
+        """A contribution's weight against the others'."""
+        own = self.weights.get(contribution.name, 1.0) if self.weights else contribution.metrics[self.by]
+        return own * contribution.weight
+
+    def unfit(self, contribution: Contribution) -> str | None:
+        """A contribution without its number, or with one that is no weight, cannot be weighed."""
+        if self.weights:
+            return None if self.weights.get(contribution.name, 1.0) > 0 else "its given weight is 0"
+        reported = contribution.metrics.get(self.by)
+        if reported is None:
+            return f"it does not report '{self.by}', by which contributions are weighed"
+        return None if reported > 0 else f"it reports {self.by} = {reported:g}, which is no weight"
+
+
+@dataclass(frozen=True)
+class TaskArithmetic(Operator):
+    """Task arithmetic: θ' = θ + λ Σ_c w_c (θ_c − θ) (Ilharco et al. 2023, arXiv 2212.04089, section 2).
+
+    Attributes:
+        scale: λ. The sum grows with the contributions; 1/|C| makes it the mean.
+    """
+
+    name: ClassVar[str] = "task-arithmetic"
+    scale: float = setting(0.3, above=0)
+
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+        """See `Operator`."""
+        total, _ = _sum_of_updates(base, contributions, lambda contribution, name, update: update)
+        return {name: _add(array, total[name], self.scale) for name, array in base.items()}
+
+
+@dataclass(frozen=True)
+class Dare(Operator):
+    """DARE: drop and rescale, then the mean (Yu et al. 2024, arXiv 2311.03099, section 3.2).
+
+    θ' = θ + Σ_c w_c m_c ⊙ (θ_c − θ) / ((1 − p) Σ_c w_c) with m_c ~ Bernoulli(1 − p) in every element: the mean in
+    expectation.
+
+    Attributes:
+        drop_rate: p, the share of each update's elements that is dropped.
+        seed: of the masks, with the round, the contributor's name and the tensor's.
+    """
+
+    name: ClassVar[str] = "dare"
+    drop_rate: float = setting(0.5, at_least=0, below=1)
+    seed: int = setting(0, at_least=0)
+
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+        """See `Operator`."""
+
+        def thin(contribution: Contribution, name: str, update: np.ndarray) -> np.ndarray:
+            entropy = [self.seed, contribution.round, zlib.crc32(contribution.name.encode()), zlib.crc32(name.encode())]
+            keep = np.random.default_rng(entropy).random(update.shape, np.float32) >= self.drop_rate
+            return np.multiply(update, keep, out=update)
+
+        total, weight = _sum_of_updates(base, contributions, thin)
+        return {name: _add(array, total[name], 1 / ((1 - self.drop_rate) * weight)) for name, array in base.items()}
+
+
+@dataclass(frozen=True)
+class Fisher(Operator):
+    """The Fisher-weighted mean: θ' = Σ_c w_c F_c ⊙ θ_c / Σ_c w_c F_c (Matena and Raffel 2022, arXiv 2111.09832, eq. 3).
+
+    F_c is the diagonal of a contributor's Fisher information, sent beside its encoder. In an element about which no
+    contributor is informed it is the plain mean.
+
+    Attributes:
+        floor: added to every F, in units of that F's mean over the model, so that nothing is divided by zero.
+    """
+
+    name: ClassVar[str] = "fisher"
+    floor: float = setting(1e-6, above=0)
+
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+        """See `Operator`."""
+        above = {name: np.zeros(array.shape, _wide(array.dtype)) for name, array in base.items()}
+        below = {name: np.zeros_like(array) for name, array in above.items()}
+        for contribution in one_at_a_time(contributions):
+            fisher = contribution.fisher
+            if fisher is None:
+                raise FusionError(f"the contribution of '{contribution.name}' has no Fisher diagonal.")
+            size = sum(array.size for array in base.values())
+            floor = self.floor * sum(float(fisher[name].sum(dtype=np.float64)) for name in base) / size + _TINY
+            for name in base:
+                information = (fisher[name] + floor) * contribution.weight
+                below[name] += information
+                above[name] += information * contribution.encoder[name]
+        return {name: (above[name] / below[name]).astype(array.dtype) for name, array in base.items()}
+
+    def unfit(self, contribution: Contribution) -> str | None:
+        """A contribution needs a diagonal of its encoder's names and shapes, of finite numbers of at least 0."""
+        if contribution.fisher is None:
+            return "it brings no Fisher diagonal, which this fusion needs"
+        for name in contribution.encoder:
+            array = contribution.encoder[name]
+            if array.dtype.kind != "f":
+                continue
+            fisher = contribution.fisher.get(name)
+            if fisher is None or fisher.shape != array.shape or fisher.dtype.kind != "f":
+                return f"its Fisher diagonal has no '{name}' of the encoder's shape {array.shape}"
+            if not (np.isfinite(fisher).all() and (fisher >= 0).all()):
+                return f"its Fisher diagonal holds values in '{name}' that are negative or not finite"
+        return None
+
+
+def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> dict[str, np.ndarray]:
+    """Σ w x / Σ w over arrays by name, taken one encoder at a time.
+
+    Args:
+        parts: encoders with equal names, shapes and dtypes, and their weights.
+
+    Returns:
+        Arrays by name, with the dtypes of the first encoder; the mean of integers is rounded.
+
+    Raises:
+        FusionError: there is no encoder, all weights are 0, or an encoder has other names than the first.
+    """
+    total: dict[str, np.ndarray] = {}
+    dtypes: dict[str, np.dtype] = {}
+    weights = 0.0
+    for encoder, weight in parts:
+        weights += weight
+        if not dtypes:
+            for name in encoder:
+                array = encoder[name]
+                dtypes[name] = array.dtype
+                total[name] = np.array(array, _wide(array.dtype), order="C")
+                if weight != 1:
+                    total[name] *= weight
+        elif encoder.keys() != dtypes.keys():
+            raise FusionError("contributions with different names cannot be fused: screen them first.")
+        else:
+            for name, array in total.items():
+                _accumulate(array, encoder[name], weight)
+    if not weights:
+        raise FusionError("there is no contribution to fuse.")
+    return {name: _as(np.multiply(array, 1 / weights, out=array), dtypes[name]) for name, array in total.items()}
+
+
+def one_at_a_time(contributions: Iterable[Contribution]) -> Iterator[Contribution]:
+    """The contributions; an error where there is none."""
+    count = 0
+    for count, contribution in enumerate(contributions, start=1):  # noqa: B007
+        yield contribution
+    if not count:
+        raise FusionError("there is no contribution to fuse.")
+
+
+def _sum_of_updates(
+    base: Encoder,
+    contributions: Iterable[Contribution],
+    change: Callable[[Contribution, str, np.ndarray], np.ndarray],
+) -> tuple[dict[str, np.ndarray], float]:
+    """Σ_c w_c change(θ_c − θ), and Σ_c w_c: updates are small, so they keep more digits than the weights' sum would."""
+    total = {name: np.zeros(array.shape, _wide(array.dtype)) for name, array in base.items()}
+    weights = 0.0
+    for contribution in one_at_a_time(contributions):
+        for name, array in total.items():
+            update = np.subtract(contribution.encoder[name], base[name], dtype=array.dtype)
+            _accumulate(array, change(contribution, name, np.asarray(update)), contribution.weight)
+        weights += contribution.weight
+    return total, weights
+
+
+def _accumulate(total: np.ndarray, array: np.ndarray, weight: float) -> None:
+    """Total += weight · array, in place; a product goes block by block, so that it stays in the cache."""
+    if weight == 1:
+        np.add(total, array, out=total)
+        return
+    flat, more = total.reshape(-1), array.reshape(-1)
+    for block in blocks(flat.size):
+        flat[block] += np.multiply(more[block], weight, dtype=flat.dtype)
+
+
+def _add(base: np.ndarray, total: np.ndarray, scale: float) -> np.ndarray:
+    total *= scale
+    total += base
+    return _as(total, base.dtype)
+
+
+def _as(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if dtype.kind in "iub":
+        array = np.rint(array)
+    with np.errstate(over="ignore"):  # `fuse` says which array is not finite
+        return array.astype(dtype, copy=False)
+
+
+def _wide(dtype: np.dtype) -> np.dtype:
+    """The precision to add up in."""
+    if dtype.kind in "iub":
+        return np.dtype(np.float64)
+    return np.dtype(np.float32) if dtype == np.float16 else dtype

@@ -1,0 +1,111 @@
+"""Operators that a few bad contributions cannot pull far."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from coldfusion_fl.fusion.blocks import blocks, on_all_cores
+from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator
+from coldfusion_fl.fusion.gram import gram
+from coldfusion_fl.fusion.linear import one_at_a_time, weighted_mean
+from coldfusion_fl.settings import setting
+
+
+@dataclass(frozen=True)
+class Median(Operator):
+    """The coordinate-wise median: θ'_i = median_c θ_c,i (Yin et al. 2018, arXiv 1803.01498, algorithm 1, option I)."""
+
+    name: ClassVar[str] = "median"
+    weighs: ClassVar[bool] = False
+
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+        """See `Operator`; `contributions` must be a sequence."""
+
+        def middle(rows: np.ndarray) -> np.ndarray:
+            inner: np.ndarray = np.sort(rows, axis=0)[(len(rows) - 1) // 2 : len(rows) // 2 + 1]
+            return inner.mean(axis=0)
+
+        return _coordinate_wise(base, contributions, middle)
+
+
+@dataclass(frozen=True)
+class TrimmedMean(Operator):
+    """The coordinate-wise trimmed mean (Yin et al. 2018, arXiv 1803.01498, algorithm 1, option II).
+
+    In each place the int(cut · |C|) smallest and as many largest values are left out; θ'_i is the mean of the rest.
+
+    Attributes:
+        cut: the share left out at each end; below 1/2.
+    """
+
+    name: ClassVar[str] = "trimmed-mean"
+    weighs: ClassVar[bool] = False
+    cut: float = setting(0.2, at_least=0, below=0.5)
+
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+        """See `Operator`; `contributions` must be a sequence."""
+
+        def middle(rows: np.ndarray) -> np.ndarray:
+            out = int(self.cut * len(rows))
+            inner: np.ndarray = np.sort(rows, axis=0)[out : len(rows) - out]
+            return inner.mean(axis=0)
+
+        return _coordinate_wise(base, contributions, middle)
+
+
+@dataclass(frozen=True)
+class GeometricMedian(Operator):
+    """The geometric median of encoders: θ' = argmin_z Σ_c w_c ‖z − θ_c‖₂ (Pillutla et al. 2022, arXiv 1912.13445).
+
+    By the smoothed Weiszfeld iteration: β_c ∝ w_c / max(ν, ‖z − θ_c‖), z = Σ_c β_c θ_c. As z stays a mean of the
+    contributions, the distances follow from their inner products alone.
+
+    Attributes:
+        iterations: at most so many.
+        tolerance: stop when no β moves by more.
+    """
+
+    name: ClassVar[str] = "geometric-median"
+    iterations: int = setting(100, at_least=1)
+    tolerance: float = setting(1e-6, above=0)
+
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+        """See `Operator`; `contributions` must be a sequence."""
+        parts = list(one_at_a_time(contributions))
+        inner = sum(gram([part.encoder[name] for part in parts], base[name]) for name in base)
+        shares = self._shares(np.asarray(inner), np.array([part.weight for part in parts]))
+        return weighted_mean((part.encoder, float(share)) for part, share in zip(parts, shares, strict=True))
+
+    def _shares(self, inner: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Weiszfeld's iteration on inner products, shape (n, n); the β, shape (n,)."""
+        shares = weights / weights.sum()
+        smallest = 1e-6 * float(np.sqrt(np.diag(inner).max())) + np.finfo(np.float64).tiny
+        for _ in range(self.iterations):
+            squared = np.diag(inner) - 2 * inner @ shares + shares @ inner @ shares
+            new = weights / np.maximum(np.sqrt(np.maximum(squared, 0)), smallest)
+            new /= new.sum()
+            moved, shares = float(np.abs(new - shares).max()), new
+            if moved <= self.tolerance:
+                break
+        return shares
+
+
+def _coordinate_wise(
+    base: Encoder, contributions: Iterable[Contribution], reduce: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Reduce each place over the contributions."""
+    parts = list(one_at_a_time(contributions))
+    return {name: _reduce(array, [part.encoder[name] for part in parts], reduce) for name, array in base.items()}
+
+
+def _reduce(base: np.ndarray, arrays: Sequence[np.ndarray], reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    flats = [array.reshape(-1) for array in arrays]
+    fused = np.empty(base.size, base.dtype)
+
+    def fill(block: slice) -> None:
+        fused[block] = reduce(np.stack([flat[block] for flat in flats]))
+
+    on_all_cores(fill, blocks(base.size))
+    return fused.reshape(base.shape)

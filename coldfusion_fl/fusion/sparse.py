@@ -1,0 +1,114 @@
+"""TIES: trim, elect a sign, and take the mean of those that agree."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from coldfusion_fl.fusion.blocks import blocks, on_all_cores
+from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator
+from coldfusion_fl.fusion.linear import one_at_a_time
+from coldfusion_fl.settings import setting
+
+# So many elements say nearly where the threshold of millions lies.
+_SAMPLE = 1 << 15
+
+
+@dataclass(frozen=True)
+class Ties(Operator):
+    """TIES-merging (Yadav et al. 2023, arXiv 2306.01708, algorithm 1), tensor by tensor.
+
+    Of each update δ_c = θ_c − θ the largest elements are kept (trim); in each place the sign of Σ_c w_c δ_c is elected;
+    the mean of the kept elements of that sign, each by its weight, is μ; and θ' = θ + λ μ.
+
+    Attributes:
+        density: the share of each tensor's elements that is kept, the largest by magnitude.
+        scale: λ.
+    """
+
+    name: ClassVar[str] = "ties"
+    density: float = setting(0.2, above=0, at_most=1)
+    scale: float = setting(1.0, above=0)
+
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+        """See `Operator`; `contributions` must be a sequence."""
+        parts = list(one_at_a_time(contributions))
+        return {name: self._fuse(array, name, parts) for name, array in base.items()}
+
+    def _fuse(self, base: np.ndarray, name: str, parts: Sequence[Contribution]) -> np.ndarray:
+        start = base.reshape(-1)
+        arrays = [part.encoder[name].reshape(-1) for part in parts]
+        found = on_all_cores(lambda array: trim_threshold(array, start, self.density), arrays)
+        thresholds = np.array([[threshold] for threshold in found], base.dtype)
+        uniform = all(part.weight == 1 for part in parts)
+        weights = None if uniform else np.array([[part.weight] for part in parts], base.dtype)
+        fused = np.empty_like(start)
+
+        def fill(block: slice) -> None:
+            updates = np.empty((len(arrays), block.stop - block.start), base.dtype)
+            for update, array in zip(updates, arrays, strict=True):
+                np.subtract(array[block], start[block], out=update)
+            np.add(start[block], self._mean_of_elected(updates, thresholds, weights), out=fused[block])
+
+        on_all_cores(fill, blocks(start.size))
+        return fused.reshape(base.shape)
+
+    def _mean_of_elected(self, updates: np.ndarray, thresholds: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        """λ μ for some places. `updates`, shape (contributions, places), is overwritten."""
+        magnitudes = np.abs(updates)
+        updates *= magnitudes >= thresholds
+        count = np.uint16 if len(updates) > np.iinfo(np.uint8).max else np.uint8
+        if weights is None:
+            above = np.add.reduce((updates > 0).view(np.uint8), axis=0, dtype=count)
+            kept = np.add.reduce((updates != 0).view(np.uint8), axis=0, dtype=count)
+        else:
+            above = (weights * (updates > 0)).sum(axis=0)
+            kept = (weights * (updates != 0)).sum(axis=0)
+            updates *= weights
+        votes = updates.sum(axis=0)
+        weight = np.where(votes >= 0, above, kept - above).astype(updates.dtype)
+        # The sum of those on the elected side is half of what all weigh and what is left after the vote.
+        mean: np.ndarray = np.abs(updates, out=magnitudes).sum(axis=0)
+        mean += np.abs(votes)
+        mean *= np.copysign(updates.dtype.type(self.scale / 2), votes)
+        return np.divide(mean, weight, out=mean, where=weight > 0)
+
+
+def trim_threshold(array: np.ndarray, base: np.ndarray, density: float) -> float:
+    """The magnitude of an update from which on its elements belong to the largest share.
+
+    It is the exact order statistic. A sample brackets it, so that only the few elements inside the bracket are
+    partitioned, and the magnitudes are never all in memory.
+
+    Args:
+        array: a contribution's array, one-dimensional.
+        base: the base's, of the same size and dtype.
+        density: the share to keep; of at least one element.
+    """
+    size = array.size
+    keep = max(1, int(density * size))
+    if keep >= size:
+        return 0.0
+    if size > 8 * _SAMPLE:
+        stride = size // _SAMPLE
+        sample = np.sort(np.abs(array[::stride] - base[::stride]))
+        # Six standard deviations of the sample's own order statistic to either side.
+        below = 1 - keep / size
+        place, slack = len(sample) * below, 6 * (len(sample) * below * (1 - below)) ** 0.5 + 1
+        low, high = sample[max(0, int(place - slack))], sample[min(len(sample) - 1, int(place + slack))]
+        larger, inside = 0, []
+        for block in blocks(size):
+            magnitudes = np.abs(array[block] - base[block])
+            beyond = magnitudes > high
+            larger += int(np.count_nonzero(beyond))
+            inside.append(magnitudes[np.flatnonzero((magnitudes >= low) ^ beyond)])
+        bracketed = np.concatenate(inside)
+        if 0 < keep - larger <= bracketed.size:
+            return _largest(bracketed, keep - larger)
+    return _largest(np.abs(array - base), keep)
+
+
+def _largest(values: np.ndarray, rank: int) -> float:
+    place = values.size - rank
+    return float(np.partition(values, place)[place])

@@ -1,0 +1,115 @@
+"""The server's parts by name: `ties(density=0.2)`.
+
+Operators, steps and screening rules are small frozen dataclasses. As text they stand in a TOML file, in Flower's
+run-config (which knows no nested tables) and in a constructor's argument alike.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeVar, get_type_hints
+
+from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.settings import check_value, did_you_mean, parse_table
+
+_PART = re.compile(r"\s*([a-z][a-z0-9-]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
+_OUTER_COMMA = re.compile(r",(?![^(]*\))")
+
+
+class Part:
+    """Base of operators, steps and rules: checks its fields, and is spelt as text.
+
+    Raises:
+        SettingsError: a field is of another type or out of range.
+    """
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        types = get_type_hints(type(self))
+        for spec in dataclasses.fields(self):  # type: ignore[arg-type]
+            where = f"{self.name}: '{spec.name.replace('_', '-')}'"
+            check_value(getattr(self, spec.name), types[spec.name], spec, where)
+
+    def __str__(self) -> str:
+        values = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}  # type: ignore[arg-type]
+        written = ", ".join(
+            f"{key.replace('_', '-')}={_spell(v)}" for key, v in values.items() if v not in ("", {}, ())
+        )
+        return f"{self.name}({written})" if written else self.name
+
+
+P = TypeVar("P", bound=Part)
+
+
+def parse_part(text: str, known: Mapping[str, type[P]], what: str) -> P:
+    """Make a part of its text.
+
+    Args:
+        text: a name, with parameters in brackets where they are not the defaults: `ties(density=0.2, scale=1)`.
+        known: the parts there are, by name.
+        what: what the text is for, to be named in errors: `fusion`, `step` or `screening`.
+
+    Raises:
+        SettingsError: the name or a parameter is unknown (the known ones are listed), or a value is out of range.
+    """
+    match = _PART.fullmatch(text)
+    if not match:
+        raise SettingsError(f"{what} = {text!r}: write a name and its parameters, such as 'name(key=value)'.")
+    name, inside = match.groups()
+    if name not in known:
+        near = did_you_mean(name, known).strip()
+        listed = "" if near.startswith("Known") else f" Known are: {', '.join(sorted(known))}."
+        raise SettingsError(f"{what}: there is no '{name}'. {near}{listed}")
+    table = {}
+    for argument in filter(None, (part.strip() for part in (inside or "").split(","))):
+        key, equals, value = (side.strip() for side in argument.partition("="))
+        if not equals or not key or not value:
+            raise SettingsError(f"{what} = {text!r}: '{argument}' is no parameter; write key=value.")
+        table[key] = _value(value)
+    return parse_table(known[name], table, what, f"{name}.")
+
+
+def parse_parts(text: str, known: Mapping[str, type[P]], what: str) -> tuple[P, ...]:
+    """Make the parts of a text that lists them with commas between.
+
+    Raises:
+        SettingsError: as `parse_part`.
+    """
+    return tuple(parse_part(piece, known, what) for piece in _OUTER_COMMA.split(text) if piece.strip())
+
+
+def as_part(given: str | P, known: Mapping[str, type[P]], what: str) -> P:
+    """A part as it is, or made of its text."""
+    return parse_part(given, known, what) if isinstance(given, str) else given
+
+
+def as_parts(given: str | Sequence[str | P], known: Mapping[str, type[P]], what: str) -> tuple[P, ...]:
+    """Parts as they are, or made of their texts."""
+    if isinstance(given, str):
+        return parse_parts(given, known, what)
+    return tuple(as_part(part, known, what) for part in given)
+
+
+def _value(text: str) -> Any:
+    """A number, true or false, a table `a:2 b:1`, or else the text itself."""
+    if text in ("true", "false"):
+        return text == "true"
+    if re.fullmatch(r"[+-]?\d+", text):
+        return int(text)
+    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", text):
+        return float(text)
+    if ":" in text:
+        pairs = (pair.partition(":") for pair in text.split())
+        return {key: _value(value) for key, _, value in pairs}
+    return text
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}:{number:g}" for key, number in value.items())
+    if isinstance(value, tuple):
+        return " ".join(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
