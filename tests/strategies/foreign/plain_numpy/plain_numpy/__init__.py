@@ -1,0 +1,1 @@
+"""quickstart-plain-numpy."""

@@ -1,0 +1,44 @@
+"""Run the Flower project in this folder in a simulation: simulate.py NODES JSON [--server MODULE:APP].
+
+Flower's `run_simulation` knows no run-config, so the project's own server app is called with one.
+"""
+
+import argparse
+import json
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from flwr.simulation import run_simulation
+
+
+def load(reference: str):
+    """What a reference such as `package.server_app:app` stands for."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)
+
+
+def main() -> None:
+    """Read the project's pyproject.toml, and run it."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("nodes", type=int)
+    arguments.add_argument("config", type=json.loads)
+    arguments.add_argument("--server")
+    given = arguments.parse_args()
+    app = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["flwr"]["app"]
+    server_app, client_app = load(given.server or app["components"]["serverapp"]), load(app["components"]["clientapp"])
+    told = ServerApp()
+
+    @told.main()
+    def with_config(grid: Grid, context: Context) -> None:
+        context.run_config.update(app["config"] | given.config)
+        server_app(grid, context)
+
+    resources = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": {"num_cpus": 2}}
+    run_simulation(told, client_app, num_supernodes=given.nodes, backend_config=resources)
+
+
+if __name__ == "__main__":
+    main()
