@@ -1,6 +1,7 @@
 """The card of a fused model: its README."""
 
 import json
+from collections import Counter
 
 from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.report import SCORED, summarize
@@ -13,10 +14,11 @@ tags: [cold-fusion, federated-learning, model-merging]
 
 # A ColD Fusion base
 
-Made by coldfusion-fl: {rounds} rounds from the base `{base}`, {contributors} contributors a round, uniform mean,
-seed {seed}. Each contributor finetuned the shared encoder on its own data and sent back the encoder alone.
+Made by coldfusion-fl: {rounds} rounds from the base `{base}` (SHA-256 of its arrays: {base_hash}), {contributors}
+contributors a round, fusion `{fusion}`, step `{step}`, screening {screening}, seed {seed}. Each contributor finetuned
+the shared encoder on its own data and sent back the encoder alone. SHA-256 of this model's arrays: {hash}.
 
-Tasks that contributed: {seen}.
+Contributors that were fused, with the number of rounds: {fused}.
 
 Tasks that only judged: {unseen}.
 
@@ -54,13 +56,21 @@ def model_card(ledger: Ledger) -> str:
         cells = [row[f"{mode}-{which}"] for mode in SCORED for which in ("base", "fused")]
         written = " | ".join("" if cell is None else f"{cell:.1f}" for cell in cells)
         rows.append(f"| {row['task']} | {role} | {written} |")
+    records = [ledger.record(number) for number in ledger.rounds()]
+    fused = Counter(name for record in records if record.get("fused") for name in record["contributions"])
+    last = records[-1]
     return _CARD.format(
-        rounds=ledger.rounds()[-1],
+        rounds=last["round"],
         base=settings["base"],
+        base_hash=records[0]["base-sha256"],
+        hash=last["base-sha256"],
         contributors=settings["contributors-per-round"],
+        fusion=last["fusion"],
+        step=last["step"],
+        screening=", ".join(f"`{rule}`" for rule in ["misfit", *last["screening"]]),
         seed=settings["seed"],
-        seen=settings["tasks"]["seen"],
-        unseen=settings["tasks"]["unseen"] or "none",
+        fused=", ".join(f"{name} ({count})" for name, count in sorted(fused.items())) or "none",
+        unseen=", ".join(settings["tasks"]["unseen"]) or "none",
         rows="\n".join(rows),
         heads=", ".join(sorted({row["head"] for row in summary["tasks"]})),
         shots=settings["evaluate"]["shots"],

@@ -16,11 +16,13 @@ from coldfusion_fl.display import Display, plain_console, spell
 from coldfusion_fl.errors import ColdFusionError, RunError, SettingsError
 from coldfusion_fl.launch import Run
 from coldfusion_fl.ledger import Ledger, ensure_free
+from coldfusion_fl.policy import check_server
 from coldfusion_fl.settings import (
     MODES,
     EvaluateSettings,
     FinetuneSettings,
     Settings,
+    parse_settings,
     parse_table,
     read_settings,
     split_names,
@@ -65,24 +67,62 @@ def plain_error(message: str) -> None:
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Argument(help="The run's settings, a TOML file, such as experiments/demo.toml.")],
+    config: Annotated[
+        Path | None,
+        typer.Argument(
+            help="The run's settings, a TOML file, such as experiments/demo.toml. Not needed with --resume."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="The run folder. Default: 'out' in CONFIG, else a new folder in runs/."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", help="Go on with the run in this folder, after its last whole round."),
+    ] = None,
+    keep_last: Annotated[
+        int | None,
+        typer.Option("--keep-last", min=0, help="Keep the arrays of so many rounds, to bound the disk; 0: of all."),
     ] = None,
 ) -> None:
     """Run ColD Fusion with simulated contributors on this machine.
 
     Paths in CONFIG begin at its own folder. The run folder gets the log, each round's base, a report and the model.
     """
-    settings = _at_home(read_settings(config), config)
-    folder = (out or _run_folder(settings, config)).resolve()
-    settings = dataclasses.replace(settings, out=str(folder))
-    ensure_free(folder)
+    if not config and not resume:
+        raise SettingsError("there is no CONFIG: name a TOML file, such as experiments/demo.toml, or --resume a run.")
+    if out and resume:
+        raise SettingsError("--out and --resume are two folders for one run: a run goes on in its own folder.")
+    settings = _settings(config, out, resume, keep_last)
+    folder, source = Path(settings.out), config or Path(settings.out) / "run.json"
+    if not resume:
+        ensure_free(folder)
     with console.status("Checking the tasks and the base"):
-        _check(settings, config)
-    ledger = Ledger.create(folder, to_table(settings))
+        _check(settings, source)
+    if resume:
+        ledger = Ledger.resume(folder, to_table(settings))
+        if settings.rounds <= (done := max(ledger.rounds(), default=-1)) and (folder / "model").exists():
+            ledger.set_status("finished")
+            console.print(
+                f"Nothing to do: {folder} holds {done} rounds. Set 'rounds' higher in CONFIG to go on.", markup=False
+            )
+            return
+    else:
+        ledger = Ledger.create(folder, to_table(settings))
     _follow(Run(ledger), Display(settings.rounds))
+
+
+def _settings(config: Path | None, out: Path | None, resume: Path | None, keep_last: int | None) -> Settings:
+    """The settings of a run, new or to go on with, with its folder in them."""
+    if config:
+        settings = _at_home(read_settings(config), config)
+        folder = (resume or out or _run_folder(settings, config)).resolve()
+    else:
+        folder = Path(resume or "").resolve()
+        settings = parse_settings(Ledger(folder).settings, str(folder / "run.json"))
+    server = settings.server if keep_last is None else dataclasses.replace(settings.server, keep_last=keep_last)
+    return dataclasses.replace(settings, out=str(folder), server=server, resume=False)
 
 
 def _at_home(settings: Settings, config: Path) -> Settings:
@@ -121,9 +161,11 @@ def _check(settings: Settings, config: Path) -> None:
     if settings.simulation.gpus and not torch.cuda.is_available():
         raise SettingsError(f"{config}: 'simulation.gpus' is {settings.simulation.gpus}, but torch sees no GPU here.")
     catalogue = read_catalogues(settings.tasks.catalogue, settings.tasks.data_root)
-    for name in settings.contributors:
+    check_server(settings)
+    names = [*settings.contributors, *filter(None, [settings.server.probe])]
+    for name in names:
         catalogue[name]  # a misspelt name is found before any rows are read
-    for name in settings.contributors:
+    for name in names:
         load_task(name, settings.tasks.catalogue, settings.tasks.data_root)
     load_encoder(open_base(settings.base))
 
@@ -149,14 +191,20 @@ def _follow(run: Run, display: Display) -> None:
         ledger.set_status("stopped", reason="it was interrupted")
         last = ledger.status.get("last_round")
         where = "before the first base was written" if last is None else f"after round {last}"
-        console.print(f"Stopped {where}. What was done is in {ledger.folder}", markup=False)
+        console.print(
+            f"Stopped {where}. What was done is in {ledger.folder}\nTo go on: coldfusion run --resume {ledger.folder}",
+            markup=False,
+        )
         sys.exit(130)
     code = run.exit_code
     run.stop()
     if code or ledger.status.get("state") != "finished":
         reason = ledger.status.get("reason") or f"its process ended with code {code}"
         ledger.set_status("failed", reason=reason)
-        raise RunError(f"the run failed: {reason}\nThe log is {ledger.folder / 'log.txt'}")
+        raise RunError(
+            f"the run failed: {reason}\nThe log is {ledger.folder / 'log.txt'}\nTo go on after its last whole round: "
+            f"coldfusion run --resume {ledger.folder}"
+        )
     ledger.set_status("finished", peak_memory_bytes=run.peak_memory)
     _show_result(ledger)
 
@@ -225,6 +273,8 @@ def evaluate(
     if head:
         finetuning = parse_table(FinetuneSettings, to_table(finetuning) | {"head": head}, "--head")
     evaluating = settings.evaluate if settings else EvaluateSettings()
+    if json_file and not json_file.resolve().parent.is_dir():
+        raise SettingsError(f"--json {json_file}: there is no folder {json_file.resolve().parent}.")
     if mode not in MODES:
         raise SettingsError(f"--mode must be one of {', '.join(MODES)}, but is '{mode}'.")
     with console.status("Loading torch and the model"):
@@ -263,6 +313,8 @@ def tasks(
     """List tasks: their sizes, classes, and the score of always answering the most frequent class."""
     from coldfusion_fl.tasks import load_task
 
+    if not split_names(catalogue):
+        raise SettingsError(f"--catalogue names no catalogue. Shipped are: {', '.join(SHIPPED)}.")
     there = read_catalogues(split_names(catalogue), data_root)
     table = Table(title=f"Tasks of {catalogue}", title_justify="left")
     for column in ("task", "metric", "classes", "train", "validation", "test", "baseline"):
@@ -289,3 +341,22 @@ def tasks(
         plain_error(reason)
     if len(unreadable) == len(wanted):
         sys.exit(2)
+
+
+@app.command(name="log")
+def show_log(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the records of all rounds as JSON.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Check every file against its hash.")] = False,
+) -> None:
+    """Show a run's lineage: round by round, who was fused, how large and which way, and who was refused and why."""
+    from coldfusion_fl.lineage import lineage, print_lineage
+
+    ledger = Ledger(folder)
+    records = lineage(ledger, check=check)
+    if as_json:
+        import json
+
+        print(json.dumps(records, indent=1))
+    else:
+        print_lineage(ledger, records, console)

@@ -29,7 +29,7 @@ class Display:
 
     def take(self, event: dict[str, Any]) -> str | None:
         """Note an event; the line to print where there is no live display, if it is worth one."""
-        handler = getattr(self, f"_on_{event['kind']}", None)
+        handler = getattr(self, f"_on_{event['kind'].replace('-', '_')}", None)
         line: str | None = handler(event) if handler else None
         if line:
             self._history = [*self._history, line][-6:]
@@ -64,7 +64,10 @@ class Display:
 
     def _on_kept(self, event: dict[str, Any]) -> str:
         self._trainings.append(event["time"] - self._phase_began)
-        return f"  the base is KEPT: {event['contributions']} fit contributions, {event['needed']} needed"
+        return f"  the base is KEPT: {event['reason']}"
+
+    def _on_left_out(self, event: dict[str, Any]) -> str:
+        return f"  {event['name']} is LEFT OUT from now on: {event['reason']}"
 
     def _on_evaluating(self, event: dict[str, Any]) -> None:
         self._begin(f"base {event['round']}: {len(event['names'])} nodes judge it", event)

@@ -40,7 +40,7 @@ def _draw_rounds(axes: Axes, summary: dict[str, Any]) -> None:
     for seen, colour in ((True, _SEEN), (False, _UNSEEN)):
         curves = []
         for row in summary["tasks"]:
-            if row["seen"] is not seen:
+            if row["seen"] is not seen or row["frozen-difference"] is None:
                 continue
             scores = [summary["rounds"][number].get(row["task"]) for number in numbers]
             values = np.array([np.nan if score is None else score for score in scores], float)

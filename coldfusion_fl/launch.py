@@ -32,6 +32,8 @@ class Run:
         self.ledger = ledger
         self.peak_memory = 0
         self._family: dict[int, psutil.Process] = {}
+        _, self._place = ledger.events_from(0)  # what a run that goes on has told before is not told again
+        ledger.event("began")
         self._log = (ledger.folder / "log.txt").open("ab")
         quiet = {
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -56,7 +58,7 @@ class Run:
         A run that said it is finished gets a moment to end its process, no more: Flower's simulation waits for every
         contributor, also for one that the rounds have long given up.
         """
-        place, measured, deadline = 0, 0.0, math.inf
+        place, measured, deadline = self._place, 0.0, math.inf
         while True:
             ended = self._process.poll() is not None or time.monotonic() > deadline
             events, place = self.ledger.events_from(place)

@@ -6,8 +6,14 @@
     status.json         running, finished, stopped or failed; the last durable round; why
     progress.jsonl      one event a line, for whoever watches
     log.txt             what Flower, Ray and the contributors print
-    rounds/003/         base.safetensors and record.json of round 3; 000 is the base that the run began with
-    rounds/003/scores.json  what the contributors' tests said of that base
+    rounds/003/         round 3; 000 is the base that the run began with
+        base.safetensors        the base that the round ended with
+        step.safetensors        what the step remembers, where it remembers anything
+        average.safetensors     the moving average of the bases, where one is kept
+        record.json             who was sampled; of each contribution its size, direction, share, hash and what its
+                                sender reported; who was refused and why; times, versions, the hash of the record before
+        scores.json             what the contributors' tests said of that base
+        SHA256SUMS              of all these, for `sha256sum --check`
     model/              the last base, in Hugging Face format
     report.json, report.csv, scores.png
 
@@ -16,23 +22,27 @@ Whatever must not be half-written is written aside, synced and renamed.
 
 import contextlib
 import errno
+import fcntl
+import functools
 import json
-import os
 import platform
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from coldfusion_fl.durable import aside, disk, remove, sha256, sweep, write_json
 from coldfusion_fl.errors import RunFolderError
+from coldfusion_fl.settings import differences
 
 _VERSIONS = ("coldfusion-fl", "flwr", "ray", "torch", "transformers", "numpy", "scikit-learn")
+_SUMS = "SHA256SUMS"
+_RECORD = "record.json"
 
 
 class Ledger:
@@ -58,11 +68,65 @@ class Ledger:
         """
         ensure_free(folder)
         ledger = cls(folder)
-        with _disk(folder):
+        with disk(folder):
             (folder / "rounds").mkdir(parents=True, exist_ok=True)
-            facts = {"settings": settings, "began": _now(), "versions": _versions()}
-            _write_json(folder / "run.json", facts)
+            facts = {"settings": settings, "began": _now(), "versions": versions()}
+            write_json(folder / "run.json", facts)
         ledger.set_status("running", last_round=None)
+        return ledger
+
+    @classmethod
+    def reopen(cls, folder: Path) -> "Ledger":
+        """Open the folder of a run that is to go on, and clear away what a killed process left half-written.
+
+        Raises:
+            RunFolderError: the folder holds no run, a process is still at it, or its last round is damaged.
+        """
+        ledger = cls(folder)
+        _ = ledger.settings  # it is a run folder
+        with ledger.lock(), disk(folder):
+            sweep(folder)
+            sweep(folder / "rounds")
+            ledger._end_progress()
+        if rounds := ledger.rounds():
+            sweep(ledger.round_folder(rounds[-1]))
+            ledger.verify(rounds[-1])
+        return ledger
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only process that writes rounds; the lock goes with the process, however it ends.
+
+        Raises:
+            RunFolderError: another process has it.
+        """
+        file: IO[bytes]
+        with disk(self.folder), (self.folder / ".lock").open("wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderError(
+                    f"{self.folder}: another process is at this run. Wait for it, or end it."
+                ) from None
+            yield
+
+    @classmethod
+    def resume(cls, folder: Path, settings: Mapping[str, Any]) -> "Ledger":
+        """Open the folder of a run that is to go on with these settings, as nested tables.
+
+        Raises:
+            RunFolderError: as `reopen`; or it holds a run of other settings, and what differs is said.
+        """
+        ledger = cls.reopen(folder)
+        if found := differences(ledger.settings, settings):
+            raise RunFolderError(
+                f"{folder} holds a run of other settings, so this one cannot go on with it:\n  " + "\n  ".join(found)
+            )
+        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        resumed = [*facts.get("resumed", []), {"time": _now(), "versions": versions()}]
+        with disk(folder):
+            write_json(folder / "run.json", {**facts, "settings": settings, "resumed": resumed})
+        ledger.set_status("running", reason=None)
         return ledger
 
     @property
@@ -89,14 +153,22 @@ class Ledger:
 
     def set_status(self, state: str, **facts: Any) -> None:
         """Say how the run is: `running`, `finished`, `stopped` or `failed`; other facts stay as they were."""
-        with _disk(self.folder):
-            _write_json(self.folder / "status.json", {**self.status, "state": state, "since": _now(), **facts})
+        with disk(self.folder):
+            write_json(self.folder / "status.json", {**self.status, "state": state, "since": _now(), **facts})
 
     def event(self, kind: str, /, **facts: Any) -> None:
         """Add an event to `progress.jsonl`; lines of several processes do not mix."""
         line = json.dumps({**facts, "kind": kind, "time": time.time()}) + "\n"
         with (self.folder / "progress.jsonl").open("ab", buffering=0) as file:
             file.write(line.encode())
+
+    def _end_progress(self) -> None:
+        """Cut off a line that a killed process did not finish, or the next event would be lost with it."""
+        file = self.folder / "progress.jsonl"
+        if file.exists():
+            with file.open("r+b") as progress:
+                whole = progress.read().rpartition(b"\n")
+                progress.truncate(len(whole[0] + whole[1]))
 
     def events(self) -> list[dict[str, Any]]:
         """All events so far."""
@@ -116,23 +188,44 @@ class Ledger:
         events = [json.loads(line) for line in whole.splitlines()]
         return events, place + len(whole) + 1 if whole else place
 
-    def save_round(self, number: int, base: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> None:
-        """Make a round durable: its base and its record, both or neither.
+    def save_round(
+        self,
+        number: int,
+        base: Mapping[str, np.ndarray],
+        record: Mapping[str, Any],
+        step_state: Mapping[str, np.ndarray] | None = None,
+        average: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Make a round durable: all of it or nothing.
+
+        Args:
+            number: the round; 0 for the base that the run began with.
+            base: the base that the round ended with.
+            record: what there is to say of it.
+            step_state: what the step remembers.
+            average: the moving average of the bases.
 
         Raises:
             RunFolderError: the disk is full or does not take it; the rounds before are intact.
         """
-        target = self.round_folder(number)
-        with _disk(self.folder), _aside(target) as folder:
+        with disk(self.folder), aside(self.round_folder(number)) as folder:
             folder.mkdir()
-            save_file(dict(base), folder / "base.safetensors")
-            (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+            for name, arrays in (("base", base), ("step", step_state), ("average", average)):
+                if arrays:
+                    _save(arrays, folder / f"{name}.safetensors")
+            (folder / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+            sums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+            (folder / _SUMS).write_text(_spell_sums(sums), encoding="utf-8")
         self.set_status("running", last_round=number)
 
     def save_scores(self, number: int, scores: Mapping[str, Any]) -> None:
         """Keep what the tests said of a round's base, by contributor."""
-        with _disk(self.folder):
-            _write_json(self.round_folder(number) / "scores.json", scores)
+        folder = self.round_folder(number)
+        with disk(self.folder):
+            write_json(folder / "scores.json", scores)
+            sums = self._sums(number) | {"scores.json": sha256(folder / "scores.json")}
+            with aside(folder / _SUMS) as path:
+                path.write_text(_spell_sums(sums), encoding="utf-8")
 
     def rounds(self) -> list[int]:
         """The numbers of the durable rounds, in order."""
@@ -142,18 +235,81 @@ class Ledger:
         """Where a round lies."""
         return self.folder / "rounds" / f"{number:03d}"
 
+    def verify(self, number: int, *, arrays: bool = True) -> None:
+        """Check a round's files against their hashes.
+
+        Args:
+            number: the round.
+            arrays: its arrays too; where `keep-last` removed them, they cannot be checked.
+
+        Raises:
+            RunFolderError: one is damaged or missing; it is named.
+        """
+        for name, recorded in self._sums(number).items():
+            file = self.round_folder(number) / name
+            if not arrays and file.suffix == ".safetensors":
+                continue
+            if not file.is_file():
+                raise RunFolderError(f"{file}: this file is missing. {self._way_back(number)}")
+            if sha256(file) != recorded:
+                raise RunFolderError(
+                    f"{file}: this file is damaged: its hash is not {recorded}. {self._way_back(number)}"
+                )
+
+    def keep_last(self, count: int) -> None:
+        """Remove the arrays of all rounds but the last so many; their records, scores and hashes stay."""
+        for number in self.rounds()[:-count]:
+            for file in self.round_folder(number).glob("*.safetensors"):
+                remove(file)
+
     def load_base(self, number: int) -> dict[str, np.ndarray]:
         """The base of a round, as arrays by name.
 
         Raises:
             RunFolderError: it is not there or damaged.
         """
-        file = self.round_folder(number) / "base.safetensors"
+        return self._load(number, "base")
+
+    def load_step_state(self, number: int) -> dict[str, np.ndarray]:
+        """What the step remembered after a round; nothing where it remembers nothing."""
+        return self._load(number, "step") if "step.safetensors" in self._sums(number) else {}
+
+    def load_average(self, number: int) -> dict[str, np.ndarray]:
+        """The moving average of the bases after a round; nothing where none is kept."""
+        return self._load(number, "average") if "average.safetensors" in self._sums(number) else {}
+
+    def record(self, number: int) -> dict[str, Any]:
+        """A round's record."""
+        return self.load_json(number, _RECORD)
+
+    def record_hash(self, number: int) -> str:
+        """The SHA-256 of a round's record; the record after it holds it, so that the rounds make a chain."""
+        return self._sums(number).get(_RECORD, "")
+
+    def _load(self, number: int, name: str) -> dict[str, np.ndarray]:
+        file = self.round_folder(number) / f"{name}.safetensors"
+        if not file.is_file() and number != self.rounds()[-1]:
+            raise RunFolderError(f"{file}: the arrays of round {number} were not kept (keep-last).")
         try:
-            base: dict[str, np.ndarray] = load_file(file)
+            arrays: dict[str, np.ndarray] = load_file(file)
         except (OSError, SafetensorError) as broken:
-            raise RunFolderError(f"{file}: the base of round {number} cannot be read: {broken}.") from None
-        return base
+            raise RunFolderError(
+                f"{file}: the {name} of round {number} cannot be read: {broken}. {self._way_back(number)}"
+            ) from None
+        return arrays
+
+    def _sums(self, number: int) -> dict[str, str]:
+        file = self.round_folder(number) / _SUMS
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as broken:
+            raise RunFolderError(f"{file}: it cannot be read: {broken}. {self._way_back(number)}") from None
+        return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+    def _way_back(self, number: int) -> str:
+        if not number:
+            return "Begin a new run."
+        return f"Remove {self.round_folder(number)} to go on from round {number - 1}."
 
     def load_json(self, number: int, name: str) -> dict[str, Any]:
         """`record.json` or `scores.json` of a round; empty where it is not there."""
@@ -170,8 +326,12 @@ class Ledger:
         Raises:
             RunFolderError: the disk is full or does not take it.
         """
-        with _disk(self.folder), _aside(self.folder / name) as path:
+        with disk(self.folder), aside(self.folder / name) as path:
             yield path
+
+
+def _spell_sums(sums: Mapping[str, str]) -> str:
+    return "".join(f"{digest}  {name}\n" for name, digest in sums.items())
 
 
 def ensure_free(folder: Path) -> None:
@@ -184,64 +344,27 @@ def ensure_free(folder: Path) -> None:
         status = Ledger(folder).status
         raise RunFolderError(
             f"{folder} holds another run already ({status.get('state', 'unknown state')}, "
-            f"{status.get('since', 'at an unknown time')}). Choose another folder with --out, or remove it."
+            f"{status.get('since', 'at an unknown time')}). Go on with it by --resume, or choose another folder."
         )
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise RunFolderError(f"{folder} is not empty. Choose a new folder with --out.")
 
 
-@contextlib.contextmanager
-def _aside(target: Path) -> Iterator[Path]:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    _remove(temporary)
+def _save(arrays: Mapping[str, np.ndarray], file: Path) -> None:
     try:
-        yield temporary
-        for path in [*temporary.rglob("*"), temporary]:
-            _sync(path)
-        if target.is_dir():
-            _remove(target)
-        temporary.replace(target)
-        _sync(target.parent)
-    finally:
-        _remove(temporary)
-
-
-def _write_json(target: Path, facts: Mapping[str, Any]) -> None:
-    with _aside(target) as path:
-        path.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    """Turn what a disk can do to a run into a message."""
-    try:
-        yield
-    except (OSError, SafetensorError) as failure:
-        full = getattr(failure, "errno", None) == errno.ENOSPC or "No space left" in str(failure)
-        reason = "the disk is full. Free some space" if full else f"it cannot be written: {failure}. Mend that"
-        raise RunFolderError(f"{folder}: {reason}; the rounds that were written before are intact.") from None
+        save_file(dict(arrays), file)
+    except SafetensorError as failure:
+        full = "No space left" in str(failure)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(failure)) from None
 
 
 def _now() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S%z")
 
 
-def _versions() -> dict[str, str]:
+@functools.cache
+def versions() -> dict[str, str]:
+    """The versions of this software and of what it stands on."""
     found = {"python": platform.python_version()}
     for name in _VERSIONS:
         with contextlib.suppress(metadata.PackageNotFoundError):

@@ -92,7 +92,7 @@ def as_parts(given: str | Sequence[str | P], known: Mapping[str, type[P]], what:
 
 
 def _value(text: str) -> Any:
-    """A number, true or false, a table `a:2 b:1`, or else the text itself."""
+    """A number, true or false, a table `a:2 b:1`, names `a b c`, or else the text itself."""
     if text in ("true", "false"):
         return text == "true"
     if re.fullmatch(r"[+-]?\d+", text):
@@ -102,7 +102,7 @@ def _value(text: str) -> Any:
     if ":" in text:
         pairs = (pair.partition(":") for pair in text.split())
         return {key: _value(value) for key, _, value in pairs}
-    return text
+    return tuple(text.split()) if " " in text else text
 
 
 def _spell(value: Any) -> str:

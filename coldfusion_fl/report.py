@@ -24,33 +24,38 @@ _COLUMNS = (
 
 
 def summarize(ledger: Ledger) -> dict[str, Any]:
-    """The first base against the last one, by task, and the scores over the rounds.
+    """The first base against the last one that was judged, by task, and the scores over the rounds.
 
     Returns:
-        `tasks`: a row a task with the keys of the CSV; `means`: rows of the same keys; `rounds`: frozen scores by task
-        of every judged base; `refused`: who was refused in which round and why; `seconds`: where the time went.
+        `tasks`: a row a task with the keys of the CSV, None where a base was not judged on it; `means`: rows of the
+        same keys, over the tasks with both scores; `rounds`: frozen scores by task of every judged base; `judged`:
+        which rounds' bases are compared; `refused`: who was refused in which round and why; `seconds`: where the time
+        went.
     """
     scores = {number: ledger.load_json(number, "scores.json") for number in ledger.rounds()}
     judged = {number: found for number, found in scores.items() if found}
-    first, last = (judged[min(judged)], judged[max(judged)]) if judged else ({}, {})
-    rows = [_row(name, first.get(name, {}), last[name]) for name in last]
+    first, last = (min(judged), max(judged)) if judged else (0, 0)
+    base, fused = judged.get(first, {}), judged.get(last, {}) if last else {}
+    rows = [_row(name, base.get(name, {}), fused.get(name, {})) for name in base.keys() | fused.keys()]
     rows.sort(key=lambda row: (not row["seen"], row["task"]))
     return {
         "tasks": rows,
         "means": _means(rows),
         "rounds": {number: {name: s.get("frozen") for name, s in found.items()} for number, found in judged.items()},
+        "judged": {"base": first, "fused": last, "last-round": max(scores, default=0)},
         "refused": _refused(ledger),
         "seconds": _seconds(ledger),
     }
 
 
 def _row(name: str, base: dict[str, Any], fused: dict[str, Any]) -> dict[str, Any]:
+    about = fused or base
     row = {
         "task": name,
-        "seen": fused.get("seen", True),
-        "metric": fused.get("metric", ""),
-        "head": fused.get("head", ""),
-        "test-rows": fused.get("num-examples", 0),
+        "seen": about.get("seen", True),
+        "metric": about.get("metric", ""),
+        "head": about.get("head", ""),
+        "test-rows": about.get("num-examples", 0),
     }
     for mode in SCORED:
         before, after = base.get(mode), fused.get(mode)
@@ -74,32 +79,44 @@ def _means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _mean(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     numbers = {}
-    for column in _COLUMNS[5:]:
-        values = [row[column] for row in rows if row[column] is not None]
-        numbers[column] = sum(values) / len(values) if values else None
+    for mode in SCORED:
+        both = [row for row in rows if row[f"{mode}-difference"] is not None]
+        for column in (f"{mode}-base", f"{mode}-fused", f"{mode}-difference"):
+            numbers[column] = sum(row[column] for row in both) / len(both) if both else None
     return {"task": name, "seen": "", "metric": "", "head": "", "test-rows": "", **numbers}
 
 
 def _refused(ledger: Ledger) -> list[dict[str, Any]]:
     return [
-        {"round": number, "name": name, "reason": reason}
+        {"round": number, "name": refusal["name"], "reason": refusal["reason"]}
         for number in ledger.rounds()
-        for name, reason in ledger.load_json(number, "record.json").get("refused", {}).items()
+        for refusal in ledger.record(number).get("refused", [])
     ]
 
 
 def _seconds(ledger: Ledger) -> dict[str, float]:
-    """Wall time of the rounds' trainings and of the evaluations, and what contributors spent training, added up."""
-    records = [ledger.load_json(number, "record.json") for number in ledger.rounds()]
-    events = ledger.events()
-    began = {event["round"]: event["time"] for event in events if event["kind"] == "evaluating"}
-    ended = {event["round"]: event["time"] for event in events if event["kind"] == "evaluated"}
+    """Wall time of the rounds' trainings and of the evaluations, and what contributors spent training, added up.
+
+    `total` is from the command to the last event, without the time between a stop and its resume.
+    """
+    records = [ledger.record(number) for number in ledger.rounds()]
     contributions = [c for record in records for c in record.get("contributions", {}).values()]
+    total = evaluations = 0.0
+    began: dict[str, Any] = {}
+    previous: dict[str, Any] | None = None
+    for event in ledger.events():
+        if previous and event["kind"] != "began":
+            total += event["time"] - previous["time"]
+        if event["kind"] == "evaluating":
+            began = event
+        if event["kind"] == "evaluated" and began.get("round") == event["round"]:
+            evaluations += event["time"] - began["time"]
+        previous = event
     return {
-        "rounds": sum(record.get("train-seconds", 0.0) for record in records),
-        "evaluations": sum(ended[number] - began[number] for number in ended),
-        "contributors": sum(c.get("seconds", 0.0) for c in contributions),
-        "total": events[-1]["time"] - events[0]["time"] if events else 0.0,
+        "rounds": sum(record["trained"] - record["began"] for record in records if "trained" in record),
+        "evaluations": evaluations,
+        "contributors": sum(c["reported"].get("seconds", 0.0) for c in contributions),
+        "total": total,
     }
 
 
@@ -126,7 +143,7 @@ def score_table(summary: dict[str, Any]) -> Table:
     table.add_column("metric")
     for mode in SCORED:
         table.add_column(mode, justify="right")
-        table.add_column("±", justify="right")
+        table.add_column("Δ", justify="right")
     roles = {True: "seen", False: "unseen"}
     previous: Any = None
     for row in summary["tasks"] + summary["means"]:
@@ -140,16 +157,18 @@ def score_table(summary: dict[str, Any]) -> Table:
         table.add_row(f"  {row['task']}{tiny}", row["metric"], *cells)
     heads = ", ".join(sorted({row["head"] for row in summary["tasks"]}))
     tiny_note = f"  * fewer than {TINY} test rows" if any(r["test-rows"] < TINY for r in summary["tasks"]) else ""
-    table.caption = f"head: {heads}.{tiny_note}"
+    judged = summary["judged"]
+    old = judged["fused"] != judged["last-round"]
+    old_note = f"  The last base that was judged is that of round {judged['fused']}." if old else ""
+    table.caption = f"head: {heads}.{tiny_note}{old_note}"
     table.caption_justify = "left"
     return table
 
 
 def _cells(row: dict[str, Any], mode: str) -> tuple[str, str]:
     before, after, difference = (row[f"{mode}-{which}"] for which in ("base", "fused", "difference"))
-    if after is None:
-        return "", ""
     if difference is None:
-        return f"{after:.1f}", ""
+        there = [score for score in (before, after) if score is not None]
+        return (f"{before:.1f} → ?" if after is None and there else f"? → {after:.1f}" if there else ""), ""
     colour = "green" if difference > 0 else "red" if difference < 0 else "white"
     return f"{before:.1f} → {after:.1f}", f"[{colour}]{difference:+.1f}"

@@ -1,8 +1,26 @@
-"""Which contributions may be fused, and why not the others."""
+"""Which contributions may be fused, and why not the others.
 
-from collections.abc import Mapping
+`misfit` is asked of each contribution at the door. The rules look at a round as a whole, one after another, each at
+those that the rules before it let through. As text: `size(factor=5), direction(min-cosine=-0.1)`.
+"""
+
+import functools
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
+
+from coldfusion_fl.fusion import Contribution, Encoder, Mean, Operator, fuse, shares
+from coldfusion_fl.fusion.blocks import blocks
+from coldfusion_fl.parts import Part
+from coldfusion_fl.settings import setting
+
+Probe = Callable[[Encoder], float]
+
+# With fewer to compare with, nobody can be told from the others.
+_COMPANY = 3
 
 
 def misfit(base: Mapping[str, np.ndarray], contribution: Mapping[str, np.ndarray]) -> str | None:
@@ -28,6 +46,308 @@ def misfit(base: Mapping[str, np.ndarray], contribution: Mapping[str, np.ndarray
         if not np.isfinite(array).all():
             return f"'{name}' holds values that are not finite (NaN or infinity)"
     return None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A contribution that fits the base, and what a rule may know of it.
+
+    Attributes:
+        contribution: its arrays may lie on disk.
+        norm: ‖θ_c − θ‖₂ over all floating-point arrays.
+        sha256: of its arrays.
+        past: the norms of its contributions that were fused in earlier rounds, oldest first.
+    """
+
+    contribution: Contribution
+    norm: float
+    sha256: str = ""
+    past: Sequence[float] = ()
+
+
+class Round:
+    """The candidates of a round, as the rules see them.
+
+    Args:
+        base: the arrays that the contributors began with.
+        candidates: by name.
+        operator: what will fuse them.
+        probe: the server's own held-out score of an encoder, more is better; None: it has none.
+    """
+
+    def __init__(
+        self, base: Encoder, candidates: Mapping[str, Candidate], operator: Operator, probe: Probe | None = None
+    ) -> None:
+        self.base = base
+        self.candidates = dict(sorted(candidates.items()))
+        self.operator = operator
+        self.probe = probe
+
+    def without(self, names: Iterable[str]) -> "Round":
+        """The same round without some candidates."""
+        left = self.candidates.keys() - set(names)
+        return Round(self.base, {name: self.candidates[name] for name in left}, self.operator, self.probe)
+
+    @functools.cached_property
+    def cosines(self) -> dict[str, float | None]:
+        """The cosine of each update to the mean direction of the others' updates.
+
+        Each of the others counts alike, however long its update. None where there are no others, or no direction.
+        Memory holds one encoder-sized sum and one contribution at a time.
+        """
+        total = {name: np.zeros(a.size, np.float32) for name, a in self.base.items() if a.dtype.kind == "f"}
+        for candidate in self.candidates.values():
+            for name, block, update in self._update_of(candidate):
+                total[name][block] += update / max(candidate.norm, np.finfo(np.float32).tiny)
+        length = sum(_dot(array, array) for array in total.values())
+        found: dict[str, float | None] = {}
+        for name, candidate in self.candidates.items():
+            along = sum(_dot(total[n][block], update) for n, block, update in self._update_of(candidate))
+            if not candidate.norm:
+                found[name] = None
+                continue
+            along /= candidate.norm
+            # The sum without this one: ⟨u, S − u⟩ and ‖S − u‖², with ‖u‖ = 1.
+            others = max(length - 2 * along + 1, 0.0) ** 0.5
+            found[name] = (along - 1) / others if others > 1e-6 else None
+        return found
+
+    def _update_of(self, candidate: Candidate) -> Iterable[tuple[str, slice, np.ndarray]]:
+        for name, array in self.base.items():
+            if array.dtype.kind == "f":
+                start, end = array.reshape(-1), candidate.contribution.encoder[name].reshape(-1)
+                for block in blocks(start.size):
+                    yield name, block, np.subtract(end[block], start[block], dtype=np.float32)
+
+
+def update_norm(base: Encoder, encoder: Encoder) -> float:
+    """‖θ_c − θ‖₂ over all floating-point arrays, added up in float64."""
+    total = 0.0
+    for name, array in base.items():
+        if array.dtype.kind == "f":
+            start, end = array.reshape(-1), encoder[name].reshape(-1)
+            for block in blocks(start.size):
+                update = np.subtract(end[block], start[block], dtype=np.float64)
+                total += float(update @ update)
+    return total**0.5
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a rule says of a round.
+
+    Attributes:
+        refused: reasons by name, each a clause that a person understands.
+        weights: `Contribution.weight` by name, where the rule lowers it.
+    """
+
+    refused: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+
+class Rule(Part):
+    """Says which candidates of a round may not be fused, or must count for less."""
+
+    needs_probe: ClassVar[bool] = False
+
+    def __call__(self, round_: Round) -> Verdict:
+        """Judge the candidates of a round."""
+        raise NotImplementedError
+
+    @property
+    def blocked(self) -> tuple[str, ...]:
+        """Contributors that are not even asked."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Size(Rule):
+    """Refuses an update that is too large, or suspiciously near zero.
+
+    Against the median of the round where it has three candidates or more, and against the median of the contributor's
+    own past from its fourth contribution on. An update of exactly zero is always refused.
+
+    Attributes:
+        factor: too large is more than so many times the median.
+        least: near zero is less than this share of the median.
+    """
+
+    name: ClassVar[str] = "size"
+    factor: float = setting(5.0, above=1)
+    least: float = setting(0.01, at_least=0, below=1)
+
+    def __call__(self, round_: Round) -> Verdict:
+        """See `Rule`."""
+        norms = [candidate.norm for candidate in round_.candidates.values()]
+        refused = {}
+        for name, candidate in round_.candidates.items():
+            against = ((norms, "the round's median"), (candidate.past, "the median of its own past"))
+            reasons = (self._reason(candidate.norm, others, what) for others, what in against)
+            if not candidate.norm:
+                refused[name] = "it sent the base back unchanged"
+            elif reason := next(filter(None, reasons), None):
+                refused[name] = reason
+        return Verdict(refused)
+
+    def _reason(self, norm: float, others: Sequence[float], what: str) -> str | None:
+        if len(others) < _COMPANY or not (usual := statistics.median(others)):
+            return None
+        if self.least * usual <= norm <= self.factor * usual:
+            return None
+        verdict = "too large" if norm > usual else "suspiciously small"
+        return f"its update is {verdict}: {norm / usual:.3g} times {what} (a norm of {norm:.3g} against {usual:.3g})"
+
+
+@dataclass(frozen=True)
+class Direction(Rule):
+    """Refuses an update that points away from the others' mean direction; in rounds of three candidates or more.
+
+    Attributes:
+        min_cosine: refused below this cosine. Honest updates on different tasks are nearly orthogonal.
+    """
+
+    name: ClassVar[str] = "direction"
+    min_cosine: float = setting(0.0, at_least=-1, at_most=1)
+
+    def __call__(self, round_: Round) -> Verdict:
+        """See `Rule`; the one that points away most goes first, since it bends the others' mean direction."""
+        refused: dict[str, str] = {}
+        while len(round_.candidates) >= _COMPANY:
+            cosines = {name: cosine for name, cosine in round_.cosines.items() if cosine is not None}
+            worst = min(cosines, key=lambda name: cosines[name], default=None)
+            if worst is None or cosines[worst] >= self.min_cosine:
+                break
+            refused[worst] = (
+                f"its update points away from the others': a cosine of {cosines[worst]:.3f}, below {self.min_cosine:g}"
+            )
+            round_ = round_.without([worst])
+        return Verdict(refused)
+
+
+@dataclass(frozen=True)
+class Gate(Rule):
+    """A held-out gate, the greedy soup of Wortsman et al. 2022 (arXiv 2203.05482, recipe 1).
+
+    The contributions are added to a uniform mean in the order of their own probe scores; one with which the mean's
+    score would fall is refused. It probes twice per contribution.
+
+    Attributes:
+        tolerance: a fall of so much, in the probe's own units, is let through.
+    """
+
+    name: ClassVar[str] = "gate"
+    needs_probe: ClassVar[bool] = True
+    tolerance: float = setting(0.0, at_least=0)
+
+    def __call__(self, round_: Round) -> Verdict:
+        """See `Rule`."""
+        probe = round_.probe
+        if probe is None:
+            raise TypeError("a gate needs a probe")
+        own = {name: probe(candidate.contribution.encoder) for name, candidate in round_.candidates.items()}
+        kept: list[Contribution] = []
+        best, refused = -float("inf"), {}
+        for name in sorted(own, key=lambda name: (-own[name], name)):
+            soup = [*kept, round_.candidates[name].contribution]
+            score = probe(fuse(Mean(), round_.base, soup)) if kept else own[name]
+            if score >= best - self.tolerance:
+                kept, best = soup, max(best, score)
+            else:
+                refused[name] = f"with it the server's probe would fall from {best:.4g} to {score:.4g}"
+        return Verdict(refused)
+
+
+@dataclass(frozen=True)
+class Cap(Rule):
+    """Caps each contributor's influence: its share of Σ_c w_c ‖θ_c − θ‖, the length of all updates that are fused.
+
+    Whoever has more counts for less, by its weight; with so few candidates that the shares cannot all be so small, they
+    become equal.
+
+    Attributes:
+        share: at most this share of the whole.
+    """
+
+    name: ClassVar[str] = "cap"
+    share: float = setting(0.25, above=0, at_most=1)
+
+    def __call__(self, round_: Round) -> Verdict:
+        """See `Rule`."""
+        parts = [candidate.contribution for candidate in round_.candidates.values()]
+        if not parts or not round_.operator.weighs:
+            return Verdict()
+        norms = [candidate.norm for candidate in round_.candidates.values()]
+        influence = np.array(shares(round_.operator, parts)) * norms
+        most = max(self.share, 1 / len(parts))
+        capped = _water_fill(influence, most)
+        factors = np.divide(capped, influence, out=np.ones_like(influence), where=influence > 0)
+        lowered = zip(round_.candidates, parts, factors, strict=True)
+        return Verdict(weights={name: part.weight * float(f) for name, part, f in lowered if f < 1})
+
+
+def _water_fill(influence: np.ndarray, most: float) -> np.ndarray:
+    """Lower the largest until none has more than its share of the new whole."""
+    order = np.argsort(-influence)
+    ordered = influence[order]
+    for capped in range(len(ordered)):
+        rest = ordered[capped:].sum()
+        # `capped` contributors with the share `most` each, and the rest as they are, make the whole.
+        level = most * rest / (1 - capped * most) if capped * most < 1 else ordered[-1]
+        if ordered[capped] <= level * (1 + 1e-12):
+            break
+    else:
+        level = ordered[-1]
+    result = influence.copy()
+    result[order] = np.minimum(ordered, level)
+    return result
+
+
+@dataclass(frozen=True)
+class Block(Rule):
+    """A block list: these contributors are not sampled, and what they send all the same is refused.
+
+    Attributes:
+        names: contributors.
+    """
+
+    name: ClassVar[str] = "block"
+    names: tuple[str, ...] = setting(())
+
+    def __call__(self, round_: Round) -> Verdict:
+        """See `Rule`."""
+        return Verdict({name: "it is on the block list" for name in round_.candidates if name in self.names})
+
+    @property
+    def blocked(self) -> tuple[str, ...]:
+        """See `Rule`."""
+        return self.names
+
+
+RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Size, Direction, Gate, Cap, Block)}
+
+
+def screen(round_: Round, rules: Sequence[Rule]) -> tuple[Round, dict[str, str]]:
+    """Let rules judge a round, one after another.
+
+    Returns:
+        The round as it may be fused, and the reasons for the others by name.
+    """
+    refused: dict[str, str] = {}
+    for rule in rules:
+        if not round_.candidates:
+            break
+        verdict = rule(round_)
+        refused |= verdict.refused
+        round_ = round_.without(verdict.refused)
+        for name, weight in verdict.weights.items():
+            candidate = round_.candidates[name]
+            lighter = replace(candidate.contribution, weight=weight)
+            round_.candidates[name] = replace(candidate, contribution=lighter)
+    return round_, refused
+
+
+def _dot(one: np.ndarray, other: np.ndarray) -> float:
+    return float(one @ other)
 
 
 def _count(names: list[str], noun: str) -> str:

@@ -99,6 +99,35 @@ class EvaluateSettings:
 
 
 @dataclass(frozen=True)
+class ServerSettings:
+    """What the server does with the contributions. The defaults are the paper's.
+
+    Attributes:
+        fusion: an operator of `coldfusion_fl.fusion`, such as `ties(density=0.2)`.
+        step: a step of `coldfusion_fl.step`, such as `nesterov(learning-rate=0.7, momentum=0.9)`.
+        ema: decay of an exponential moving average of the bases, written beside the model; 0: none.
+        screening: rules of `coldfusion_fl.screening`, one after another, such as `size(factor=5), direction`.
+        max_refusals: a contributor that sent so often what was not fit to be fused is sampled no more; 0: however
+            often.
+        probe: a task of the server's own; the frozen score on its validation split is the probe of `gate` and
+            `roll-back`.
+        roll_back: where the probe's score falls by more than so many points, a round keeps its base; 0: never.
+        fisher_examples: with the fusion `fisher`: so many training rows make a contributor's Fisher diagonal.
+        keep_last: the run folder keeps the arrays of so many rounds; 0: of all. The records stay.
+    """
+
+    fusion: str = setting("mean")
+    step: str = setting("plain")
+    ema: float = setting(0.0, at_least=0, below=1)
+    screening: str = setting("")
+    max_refusals: int = setting(3, at_least=0)
+    probe: str = setting("")
+    roll_back: float = setting(0.0, at_least=0)
+    fisher_examples: int = setting(256, at_least=1)
+    keep_last: int = setting(0, at_least=0)
+
+
+@dataclass(frozen=True)
 class SimulationSettings:
     """What one simulated contributor gets of this machine, by Ray."""
 
@@ -119,6 +148,7 @@ class Settings:
         contributors_per_round: contributors sampled each round.
         min_contributions: with fewer fit contributions a round keeps its base.
         round_timeout: seconds after which a round goes on without those that did not answer.
+        resume: go on with the run that `out` holds, after its last round.
     """
 
     base: str
@@ -128,7 +158,9 @@ class Settings:
     contributors_per_round: int = setting(8, at_least=1)
     min_contributions: int = setting(2, at_least=1)
     round_timeout: float = setting(3600.0, above=0)
+    resume: bool = setting(False)
     tasks: TaskSettings = field(default_factory=TaskSettings)
+    server: ServerSettings = field(default_factory=ServerSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     simulation: SimulationSettings = field(default_factory=SimulationSettings)
@@ -137,6 +169,25 @@ class Settings:
     def contributors(self) -> Names:
         """The names of all nodes of a simulation: seen tasks first, then unseen ones."""
         return self.tasks.seen + self.tasks.unseen
+
+
+# What may change when a run goes on, since the bases do not depend on it.
+_FREE = {"out", "resume", "rounds", "round-timeout", "server.keep-last"}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between the settings of two runs, of all that their bases depend on: a line a setting.
+
+    Args:
+        old: nested tables, as `to_table` makes them.
+        new: the same.
+    """
+    one, other = flatten(old), flatten(new)
+    return [
+        f"{key}: {one.get(key, 'nothing')!r} there, {other.get(key, 'nothing')!r} here"
+        for key in sorted(one.keys() | other.keys())
+        if key not in _FREE and not key.startswith("simulation.") and one.get(key) != other.get(key)
+    ]
 
 
 def read_settings(path: Path) -> Settings:

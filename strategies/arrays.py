@@ -1,16 +1,65 @@
-"""Encoders as Flower's ArrayRecords, and back."""
+"""Encoders as Flower's ArrayRecords, and back, without a copy more than is needed."""
 
-from collections.abc import Mapping
+import io
+import math
+from collections.abc import Iterable
 
 import numpy as np
 from flwr.app import Array, ArrayRecord
 
+_MAGIC = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_NUMPY = "numpy.ndarray"
+# A header is a line of text; more than this is no header.
+_HEADER = 1 << 14
 
-def to_record(encoder: Mapping[str, np.ndarray]) -> ArrayRecord:
-    """An encoder's arrays by name as a record for a message."""
-    return ArrayRecord({name: Array(array) for name, array in encoder.items()})
+
+class UnreadableArrayError(Exception):
+    """An array of a message cannot be read; the message is a clause that says why."""
 
 
-def to_numpy(record: ArrayRecord) -> dict[str, np.ndarray]:
-    """A record's arrays by name; bytes from outside can make numpy raise anything here."""
-    return {name: array.numpy() for name, array in record.items()}
+def to_record(encoder: dict[str, np.ndarray]) -> ArrayRecord:
+    """An encoder's arrays by name as a record for a message. Empties `encoder`, so that memory holds it once."""
+    record = ArrayRecord()
+    for name in list(encoder):
+        record[name] = to_array(encoder.pop(name))
+    return record
+
+
+def to_array(array: np.ndarray) -> Array:
+    """An array as Flower's, copied once."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    flat = array.ravel(order="F") if np.isfortran(array) else array.ravel()
+    data = b"".join((header.getvalue(), flat.view(np.uint8).data))
+    return Array(str(array.dtype), tuple(array.shape), _NUMPY, data)
+
+
+def to_numpy(record: ArrayRecord, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """A record's arrays by name: read-only views of its bytes.
+
+    Args:
+        record: whatever came.
+        names: only these; None: all.
+
+    Raises:
+        UnreadableArrayError: an array is not one of numpy's, holds objects, or lacks bytes that its header declares.
+    """
+    return {name: _view(name, record[name]) for name in (record if names is None else names)}
+
+
+def _view(name: str, array: Array) -> np.ndarray:
+    if array.stype != _NUMPY:
+        raise UnreadableArrayError(f"'{name}' is not an array of numpy's but '{array.stype}'")
+    stream = io.BytesIO(array.data[:_HEADER])
+    try:
+        shape, fortran, dtype = _MAGIC[np.lib.format.read_magic(stream)](stream)
+    # Bytes from outside can make a parser raise anything.
+    except Exception:
+        raise UnreadableArrayError(f"'{name}' is not in numpy's format") from None
+    if dtype.hasobject or dtype.kind not in "fiub":
+        raise UnreadableArrayError(f"'{name}' holds {dtype}, not numbers; it was not read")
+    declared, there = math.prod(shape) * dtype.itemsize, len(array.data) - stream.tell()
+    if declared != there:
+        raise UnreadableArrayError(f"'{name}' declares {declared} bytes, but {there} came; it was not read")
+    flat = np.frombuffer(array.data, dtype, offset=stream.tell())
+    return flat.reshape(shape, order="F" if fortran else "C")

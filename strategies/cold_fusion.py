@@ -1,8 +1,10 @@
 """The ColD Fusion strategy (Don-Yehiya et al., ACL 2023, https://aclanthology.org/2023.acl-long.46)."""
 
-import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from logging import INFO, WARNING
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +14,23 @@ from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from coldfusion_fl.errors import RunError
-from coldfusion_fl.fusion import Contribution, Mean, fuse
-from coldfusion_fl.screening import misfit
+from coldfusion_fl.errors import FusionError, RunError, RunFolderError, SettingsError
+from coldfusion_fl.fusion import Operator, fuse, shares
+from coldfusion_fl.history import past_norms, strikes
+from coldfusion_fl.policy import check_policy, parse_policy
+from coldfusion_fl.screening import Candidate, Probe, Round, Rule, screen, update_norm
+from coldfusion_fl.spool import Spool
+from coldfusion_fl.step import State, Step, moving_average
 
 from .arrays import to_numpy, to_record
+from .intake import Door, Refusal, encoder_hash, error_of, reported
 from .roll_call import Member, RollCall, exchange, simulated_nodes
 from .sampling import sample
 
 if TYPE_CHECKING:
     from coldfusion_fl.ledger import Ledger
 
-_REASON = 300
+_Encoder = dict[str, np.ndarray]
 
 
 class ColDFusion(Strategy):
@@ -31,7 +38,9 @@ class ColDFusion(Strategy):
 
     θ' = (1/|C|) Σ_c θ_c over the fit contributions of a round. A contribution that does not fit the base (a name too
     many or too few, another shape or type, a value that is not finite), an error and a missing answer are refused,
-    recorded by the contributor's name, and never stop the run.
+    recorded by the contributor's name, and never stop the run. Replies are taken one at a time and put aside on disk,
+    so that memory does not grow with them, and fused in sorted order of names, so that the order of arrival leaves no
+    trace.
 
     Parameters
     ----------
@@ -47,12 +56,37 @@ class ColDFusion(Strategy):
         Seed of the sampling. It also goes to the contributors, as `seed` in their configuration.
     evaluate_every : int (default: 1)
         The nodes judge the base after every so many rounds; always the first and the last base. 0: those two only.
+    fusion : Union[str, Operator] (default: "mean")
+        How contributions are fused: an operator of `coldfusion_fl.fusion`, or its text, such as "ties(density=0.2)".
+    step : Union[str, Step] (default: "plain")
+        How the next base follows from the base and what was fused: a step of `coldfusion_fl.step`, or its text, such as
+        "nesterov(learning-rate=0.7, momentum=0.9)".
+    ema : float (default: 0.0)
+        Decay of an exponential moving average of the bases, kept beside them as `average`; 0: none.
+    screening : Union[str, Sequence[Union[str, Rule]]] (default: "")
+        Rules of `coldfusion_fl.screening`, one after another, or their text, such as "size(factor=5), direction".
+    max_refusals : int (default: 3)
+        A contributor that sent so often what was not fit to be fused is sampled no more; 0: however often.
+    probe_fn : Optional[Callable[[Mapping[str, NDArray]], float]] (default: None)
+        The server's own held-out score of an encoder, more is better; for the rule "gate" and for `roll_back`.
+    roll_back : Optional[float] (default: None)
+        Where the probe's score of the next base is lower by more than this, the base is kept. None: never.
+    shared_keys : Optional[Union[str, Callable[[str], bool]]] (default: None)
+        Which arrays are shared: patterns of names as in a shell, with commas between ("features.*, embedding"), or a
+        function of a name. Only these are sent; others that come back are dropped. None: the initial arrays are, and a
+        contribution with others is refused.
     arrayrecord_key : str (default: "arrays")
-        Key of the ArrayRecord in messages.
+        Key of the ArrayRecord in messages. A Fisher diagonal comes in a record of the key "fisher" beside it.
     configrecord_key : str (default: "config")
         Key of the ConfigRecord in messages.
     ledger : Optional[Ledger] (default: None)
-        The run folder that keeps every round. None: nothing is kept.
+        The run folder that keeps every round, opened. Where it holds rounds, the run goes on after the last of them.
+        None: nothing is kept.
+    keep_last : int (default: 0)
+        The ledger keeps the arrays of so many rounds; the records stay. 0: of all.
+
+    The moving average of the bases is the attribute `average`. A SettingsError says which operator, step or rule is
+    unknown (and lists the known ones), which value is out of range, and which two contradict each other.
     """
 
     def __init__(
@@ -63,9 +97,18 @@ class ColDFusion(Strategy):
         node_timeout: float = 3600,
         seed: int = 0,
         evaluate_every: int = 1,
+        fusion: str | Operator = "mean",
+        step: str | Step = "plain",
+        ema: float = 0.0,
+        screening: str | Sequence[str | Rule] = "",
+        max_refusals: int = 3,
+        probe_fn: Probe | None = None,
+        roll_back: float | None = None,
+        shared_keys: str | Callable[[str], bool] | None = None,
         arrayrecord_key: str = "arrays",
         configrecord_key: str = "config",
         ledger: "Ledger | None" = None,
+        keep_last: int = 0,
     ) -> None:
         self.contributors_per_round = contributors_per_round
         self.min_contributions = min_contributions
@@ -73,15 +116,39 @@ class ColDFusion(Strategy):
         self.node_timeout = node_timeout
         self.seed = seed
         self.evaluate_every = evaluate_every
+        self.fusion, self.step, self.screening = parse_policy(fusion, step, screening)
+        self.ema = ema
+        self.max_refusals = max_refusals
+        self.probe_fn = probe_fn
+        self.roll_back = roll_back
+        self.is_shared = _pattern(shared_keys) if isinstance(shared_keys, str) else shared_keys
         self.arrayrecord_key = arrayrecord_key
         self.configrecord_key = configrecord_key
         self.ledger = ledger
+        self.keep_last = keep_last
+        self.average: _Encoder = {}
+        check_policy(
+            self.fusion,
+            self.screening,
+            contributors_per_round,
+            min_contributions,
+            has_probe=probe_fn is not None,
+            rolls_back=roll_back is not None,
+        )
+        if not 0 <= ema < 1:
+            raise SettingsError(f"ema must be at least 0 and below 1, but is {ema}.")
         self._roll_call = RollCall(configrecord_key)
+        self._met = False
         self._timeout = 3600.0
         self._last_round = 0
-        self._base: dict[str, np.ndarray] = {}
-        self._sampled: dict[str, Member] = {}
+        self._base: _Encoder = {}
+        self._step_state: State = {}
+        self._score: float | None = None
+        self._sent: dict[str, Message] = {}
         self._record: dict[str, Any] = {}
+        self._records: list[Mapping[str, Any]] = []
+        self._kept: int | None = None
+        self._warned = False
 
     def summary(self) -> None:
         """Log summary configuration of the strategy."""
@@ -89,7 +156,9 @@ class ColDFusion(Strategy):
         log(INFO, "\t│\t├──Contributors per round: %d", self.contributors_per_round)
         log(INFO, "\t│\t├──Nodes to wait for: %d", self.min_available_nodes)
         log(INFO, "\t│\t└──Seed: %d", self.seed)
-        log(INFO, "\t├──> Fusing: uniform mean of at least %d contributions", self.min_contributions)
+        log(INFO, "\t├──> Fusing: %s of at least %d contributions", self.fusion, self.min_contributions)
+        log(INFO, "\t├──> Step: %s%s", self.step, f", moving average {self.ema:g}" if self.ema else "")
+        log(INFO, "\t├──> Screening: misfit%s", "".join(f", {rule}" for rule in self.screening))
         log(INFO, "\t└──> Keys in records:")
         log(INFO, "\t\t├── ArrayRecord key: '%s'", self.arrayrecord_key)
         log(INFO, "\t\t└── ConfigRecord key: '%s'", self.configrecord_key)
@@ -104,7 +173,7 @@ class ColDFusion(Strategy):
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
-        """Run ColD Fusion for so many rounds.
+        """Run ColD Fusion for so many rounds, or go on to so many where the ledger holds rounds already.
 
         Other than Flower's own loop, this one takes each reply when it arrives, lets the nodes judge the first base
         too, and makes every round durable before the next begins. The parameters are those of `Strategy.start`;
@@ -112,27 +181,29 @@ class ColDFusion(Strategy):
 
         Raises:
             RunError: fewer contributors than `min_contributions` are there when the wait is over.
+            RunFolderError: the ledger's run began from other arrays, is damaged, or its disk is full.
         """
         log(INFO, "Starting %s strategy:", type(self).__name__)
         self.summary()
         self._timeout, self._last_round = timeout, num_rounds
         train_config, evaluate_config = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
-        result, arrays = Result(arrays=initial_arrays), initial_arrays
+        arrays = self._shared(initial_arrays)
+        done = self._resume(arrays)
+        if done is not None:
+            log(INFO, "Going on after round %d.", done)
+            arrays = to_record(dict(self._base))
         self._meet(grid)
-        self._base = to_numpy(initial_arrays)
-        self._keep_round(0, {})
-        self._judge(0, arrays, evaluate_config, grid, evaluate_fn, result)
-        for server_round in range(1, num_rounds + 1):
+        result = Result(arrays=arrays)
+        if done is None or self._unjudged(done):
+            self._judge(done or 0, arrays, evaluate_config, grid, evaluate_fn, result)
+        for server_round in range((done or 0) + 1, num_rounds + 1):
             log(INFO, "[ROUND %s/%s]", server_round, num_rounds)
-            began = time.monotonic()
             messages = self.configure_train(server_round, arrays, train_config, grid)
             fused, metrics = self.aggregate_train(server_round, exchange(grid, messages, timeout))
             if fused is not None:
                 result.arrays = arrays = fused
-                self._base = to_numpy(fused)
             if metrics is not None:
                 result.train_metrics_clientapp[server_round] = metrics
-            self._keep_round(server_round, self._record | {"train-seconds": time.monotonic() - began})
             self._judge(server_round, arrays, evaluate_config, grid, evaluate_fn, result)
         return result
 
@@ -140,104 +211,104 @@ class ColDFusion(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Sample contributors and send each the base."""
-        members = self._roll_call.present(grid)
-        pool = [name for name, member in members.items() if member.seen]
+        shared = self._shared(arrays)
+        self._keep_round(server_round - 1, shared)
+        members = self._meet(grid)
+        barred = self._barred()
+        pool = [name for name, member in members.items() if member.seen and name not in barred]
         names = sample(pool, self.contributors_per_round, self.seed, server_round)
-        if not self._base:
-            self._base = to_numpy(arrays)
-        self._sampled = {name: members[name] for name in names}
-        self._record = {"round": server_round, "sampled": names, "contributions": {}, "refused": {}}
+        self._record = {
+            "round": server_round,
+            "began": time.time(),
+            "sampled": names,
+            "left-out": {name: reason for name, reason in barred.items() if name in members},
+            "contributions": {},
+            "refused": [],
+            "fused": False,
+        }
         self._tell("round", round=server_round, sampled=names)
-        return [
-            self._message(arrays, config, server_round, node.node_id, MessageType.TRAIN)
-            for node in self._sampled.values()
-        ]
+        self._sent = {
+            name: self._message(shared, config, server_round, members[name].node_id, MessageType.TRAIN)
+            for name in names
+        }
+        return list(self._sent.values())
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Screen the replies one at a time and fuse those that fit; None for the arrays where the base is kept."""
-        fit: dict[str, dict[str, np.ndarray]] = {}
-        answered = set()
-        for reply in replies:
-            name = self._roll_call.name_of(reply.metadata.src_node_id)
-            answered.add(name)
-            encoder, reason = self._screen(reply)
-            if encoder is None:
-                self._refuse(server_round, name, reason)
-                continue
-            fit[name] = encoder
-            reported = _metrics(reply)
-            self._record["contributions"][name] = reported
-            self._tell("received", **{**reported, "round": server_round, "name": name})
-        for name in sorted(self._sampled.keys() - answered):
-            self._refuse(server_round, name, f"it did not answer within {self._timeout:g} s")
-        counts: dict[str, Any] = {"contributions": len(fit), "refused": len(self._record["refused"])}
-        enough = len(fit) >= self.min_contributions
-        self._record["fused"] = enough
-        self._tell("fused" if enough else "kept", round=server_round, **counts, needed=self.min_contributions)
-        if not enough:
-            log(
-                WARNING,
-                "Round %d keeps its base: %d contributions are fit, %d are needed.",
-                server_round,
-                len(fit),
-                self.min_contributions,
-            )
+        """Take the replies one at a time, screen and fuse them, and make a step; None where the base is kept."""
+        with closing(Spool(self.ledger.folder if self.ledger else None)) as spool:
+            candidates = self._receive(server_round, replies, spool)
+            self._record["trained"] = time.time()
+            fused, why_not = self._fuse(server_round, candidates)
+        following = None if fused is None else self._next_base(fused)
+        counts: dict[str, Any] = {
+            "contributions": len(self._record["contributions"]),
+            "refused": len(self._record["refused"]),
+        }
+        if following is None:
+            why_not = why_not or "the server's probe fell too far"
+            self._record["kept-because"] = why_not
+            log(WARNING, "Round %d keeps its base: %s.", server_round, why_not)
+            self._tell("kept", round=server_round, **counts, reason=why_not)
             return None, MetricRecord(counts)
-        # In sorted order, so that the order of arrival leaves no trace in the sum.
-        fused = fuse(Mean(), self._base, [Contribution(name, fit[name]) for name in sorted(fit)])
-        return to_record(fused), MetricRecord(counts)
+        self._record["fused"] = True
+        self._tell("fused", round=server_round, **counts)
+        return to_record(following), MetricRecord(counts)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Send the base to every node, where this round's base is to be judged."""
-        ends = server_round in (0, self._last_round)
-        if not ends and (not self.evaluate_every or server_round % self.evaluate_every):
+        """Make the round durable, and send its base to every node, where it is to be judged."""
+        shared = self._shared(arrays)
+        # Not right after fusing: a wrapper, such as one for differential privacy, may still have changed the arrays.
+        self._keep_round(server_round, shared)
+        if not self._is_judged(server_round):
             return []
-        members = self._roll_call.present(grid)
+        members = self._meet(grid)
         self._tell("evaluating", round=server_round, names=sorted(members))
-        messages = []
+        self._sent = {}
         for name in sorted(members):
             # The few-shot score is for tasks that the base has not seen, and it takes a training: at the ends only.
-            few_shot = ends and not members[name].seen
+            few_shot = self._is_end(server_round) and not members[name].seen
             extended = ConfigRecord({**config, "modes": "frozen,few-shot" if few_shot else "frozen"})
             node = members[name].node_id
-            messages.append(self._message(arrays, extended, server_round, node, MessageType.EVALUATE))
-        return messages
+            self._sent[name] = self._message(shared, extended, server_round, node, MessageType.EVALUATE)
+        return list(self._sent.values())
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Collect the scores by contributor; the mean of each kind of score is returned."""
         scores: dict[str, Any] = {}
+        silent = dict.fromkeys(self._sent, f"it did not answer within {self._timeout:g} s")
         for reply in replies:
-            name = self._roll_call.name_of(reply.metadata.src_node_id)
+            name = self._sender(reply) or self._roll_call.name_of(reply.metadata.src_node_id)
+            silent.pop(name, None)
             if reply.has_error():
-                log(
-                    WARNING,
-                    "'%s' could not evaluate the base of round %d: %s",
-                    name,
-                    server_round,
-                    _reason(reply),
-                )
-                self._tell("unscored", round=server_round, name=name, reason=_reason(reply))
+                self._unscored(server_round, name, error_of(reply))
                 continue
             about: Any = reply.content.config_records.get(self.configrecord_key, {})
             told = {key: about[key] for key in ("metric", "head", "seen") if isinstance(about.get(key), str | bool)}
-            scores[name] = {**told, **_metrics(reply)}
+            scores[name] = {**told, **reported(reply)}
             self._tell("score", **{**scores[name], "round": server_round, "name": name})
+        for name, reason in silent.items():
+            self._unscored(server_round, name, reason)
         if not scores:
             return None
         if self.ledger:
             self.ledger.save_scores(server_round, dict(sorted(scores.items())))
         numbers: dict[str, list[float]] = {}
-        for reported in scores.values():
-            for key, value in reported.items():
+        for found in scores.values():
+            for key, value in found.items():
                 if isinstance(value, float):
                     numbers.setdefault(key, []).append(value)
         return MetricRecord({key: float(np.mean(values)) for key, values in sorted(numbers.items())})
 
-    def _meet(self, grid: Grid) -> None:
+    # -- who takes part ---------------------------------------------------------------------------------------------
+
+    def _meet(self, grid: Grid) -> dict[str, Member]:
+        """The members that are connected now; before the first round they are waited for."""
+        if self._met:
+            return self._roll_call.present(grid)
         members = self._roll_call.wait(grid, self.min_available_nodes, self.node_timeout)
         seen = sorted(name for name, member in members.items() if member.seen)
         unseen = sorted(members.keys() - seen)
@@ -253,10 +324,199 @@ class ColDFusion(Strategy):
                 f"only {len(seen)} contributors are connected, {self.min_contributions} are needed for a round. Start "
                 "more nodes, or lower min-contributions."
             )
+        self._met = True
         log(INFO, "%d contributors: %s", len(seen), ", ".join(seen))
         if unseen:
             log(INFO, "%d nodes that only judge: %s", len(unseen), ", ".join(unseen))
         self._tell("members", seen=seen, unseen=unseen, rounds=self._last_round)
+        return members
+
+    def _barred(self) -> dict[str, str]:
+        """Contributors that are not sampled, and why not."""
+        barred = {name: "it is on the block list" for rule in self.screening for name in rule.blocked}
+        for name, count in strikes(self._records).items():
+            if self.max_refusals and count >= self.max_refusals and name not in barred:
+                barred[name] = f"it was refused {count} times"
+                if not any(name in record.get("left-out", {}) for record in self._records):
+                    log(WARNING, "'%s' is left out from now on: %s.", name, barred[name])
+                    self._tell("left-out", name=name, reason=barred[name])
+        return barred
+
+    def _sender(self, reply: Message) -> str | None:
+        """Whom a reply is of; None where it answers no message of this round."""
+        answered = reply.metadata.reply_to_message_id
+        return next((name for name, sent in self._sent.items() if sent.metadata.message_id == answered), None)
+
+    # -- a round ----------------------------------------------------------------------------------------------------
+
+    def _receive(self, server_round: int, replies: Iterable[Message], spool: Spool) -> dict[str, Candidate]:
+        """Take the replies at the door; those that fit become candidates on disk."""
+        door = Door(self._base, self.fusion, server_round, spool, self.is_shared, self.arrayrecord_key)
+        candidates: dict[str, Candidate] = {}
+        answered: set[str] = set()
+        for reply in replies:
+            name = self._sender(reply)
+            if name is None:
+                stranger = self._roll_call.name_of(reply.metadata.src_node_id)
+                self._refuse(server_round, Refusal(stranger, "its reply answers no message of this round"))
+            elif name in answered:
+                self._refuse(server_round, Refusal(name, "it answered twice; the first answer counts", strike=True))
+            else:
+                answered.add(name)
+                taken = door.take(name, reply)
+                if isinstance(taken, Refusal):
+                    self._refuse(server_round, taken)
+                else:
+                    candidates[name] = taken
+                    metrics = dict(taken.contribution.metrics)
+                    self._tell("received", **{**metrics, "round": server_round, "name": name})
+            del reply  # while the next one comes, memory need not hold this one
+        for name in sorted(self._sent.keys() - answered):
+            self._refuse(server_round, Refusal(name, f"it did not answer within {self._timeout:g} s"))
+        if door.dropped and not self._warned:
+            self._warned = True
+            name, count = next(iter(door.dropped.items()))
+            log(
+                WARNING,
+                "'%s' sent %d arrays that are not shared. They are dropped, here and from now on; what is private "
+                "should not leave its node.",
+                name,
+                count,
+            )
+        return candidates
+
+    def _fuse(self, server_round: int, candidates: Mapping[str, Candidate]) -> tuple[_Encoder | None, str]:
+        """The fused encoder, or None and why there is none."""
+        past = past_norms(self._records)
+        known = {name: replace(c, past=past.get(name, ())) for name, c in candidates.items()}
+        before = Round(self._base, known, self.fusion, self.probe_fn)
+        cosines = before.cosines if known else {}
+        fit, refused = screen(before, self.screening)
+        facts = {
+            name: {
+                "norm": c.norm,
+                "cosine": cosines[name],
+                "sha256": c.sha256,
+                "reported": dict(c.contribution.metrics),
+            }
+            for name, c in known.items()
+        }
+        for name, reason in refused.items():
+            self._refuse(server_round, Refusal(name, reason, strike=True, facts=facts[name]))
+        parts = [candidate.contribution for _, candidate in sorted(fit.candidates.items())]
+        weights = shares(self.fusion, parts)
+        self._record["contributions"] = {
+            part.name: facts[part.name] | {"share": weight} for part, weight in zip(parts, weights, strict=True)
+        }
+        if len(parts) < self.min_contributions:
+            return None, f"{len(parts)} contributions are fit, {self.min_contributions} are needed"
+        try:
+            # In sorted order, so that the order of arrival leaves no trace in the sum.
+            return fuse(self.fusion, self._base, parts), ""
+        except FusionError as failure:
+            return None, str(failure).rstrip(".")
+
+    def _next_base(self, fused: _Encoder) -> _Encoder | None:
+        """Make the step; None where the probe wants the base back."""
+        following, state = self.step(self._base, fused, self._step_state)
+        if self.roll_back is not None and self.probe_fn:
+            before = self.probe_fn(self._base) if self._score is None else self._score
+            after = self.probe_fn(following)
+            self._record["probe"] = {"before": before, "after": after}
+            if after < before - self.roll_back:
+                self._record["rolled-back"] = True
+                self._score = before
+                return None
+            self._score = after
+        self._step_state = state
+        self._record["update-norm"] = update_norm(self._base, following)
+        return following
+
+    def _refuse(self, server_round: int, refusal: Refusal) -> None:
+        log(WARNING, "Round %d: the contribution of '%s' is refused: %s.", server_round, refusal.name, refusal.reason)
+        entry = {"name": refusal.name, "reason": refusal.reason, "strike": refusal.strike, **refusal.facts}
+        self._record["refused"].append(entry)
+        self._tell("refused", round=server_round, name=refusal.name, reason=refusal.reason)
+
+    # -- what is kept -----------------------------------------------------------------------------------------------
+
+    def _shared(self, arrays: ArrayRecord) -> ArrayRecord:
+        if self.is_shared is None:
+            return arrays
+        shared = ArrayRecord({name: array for name, array in arrays.items() if self.is_shared(name)})
+        if not shared:
+            raise SettingsError(f"shared_keys matches none of the arrays: {', '.join(list(arrays)[:5])}, ...")
+        return shared
+
+    def _keep_round(self, server_round: int, arrays: ArrayRecord) -> None:
+        """Make a round durable, once; round 0 is the base that the run begins with."""
+        if self._kept is not None and self._kept >= server_round:
+            return
+        if self._kept is None and self.ledger and self.ledger.rounds():
+            raise RunFolderError(
+                f"{self.ledger.folder} holds rounds already, and Flower's own loop cannot go on with a run. Call this "
+                "strategy's own `start`, or give it a new ledger."
+            )
+        self._base = to_numpy(arrays)
+        if self.ema:
+            self.average = moving_average(self.average or self._base, self._base, self.ema)
+        record = {"round": server_round, **self._record, "ended": time.time(), **self._settings()}
+        record["base-sha256"] = encoder_hash(self._base)
+        if self.ledger:
+            from coldfusion_fl.ledger import versions
+
+            previous = self.ledger.record_hash(server_round - 1) if server_round else ""
+            record |= {"previous-record-sha256": previous, "versions": versions()}
+            self.ledger.save_round(server_round, self._base, record, self._step_state, self.average)
+            if self.keep_last:
+                self.ledger.keep_last(self.keep_last)
+        self._kept, self._record = server_round, {}
+        self._records.append(record)
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "fusion": str(self.fusion),
+            "step": str(self.step),
+            "screening": [str(rule) for rule in self.screening],
+        }
+
+    def _resume(self, initial: ArrayRecord) -> int | None:
+        """Take up the ledger's run where it stopped: its last round, or None where it has none."""
+        rounds = self.ledger.rounds() if self.ledger else []
+        if not self.ledger or not rounds:
+            self._keep_round(0, initial)
+            return None
+        last = rounds[-1]
+        self._records = [self.ledger.record(number) for number in rounds]
+        began, given = self._records[0].get("base-sha256"), encoder_hash(to_numpy(initial))
+        if began != given:
+            raise RunFolderError(
+                f"{self.ledger.folder}: this run began from another base than the one given (sha256 {began} is not "
+                f"{given}). Give it the base of its round 0, or begin a new run."
+            )
+        self._base = self.ledger.load_base(last)
+        self._step_state = self.ledger.load_step_state(last)
+        self.average = self.ledger.load_average(last)
+        self._kept = last
+        return last
+
+    def _tell(self, kind: str, /, **facts: Any) -> None:
+        if self.ledger:
+            self.ledger.event(kind, **facts)
+
+    # -- how the bases are judged -----------------------------------------------------------------------------------
+
+    def _is_end(self, server_round: int) -> bool:
+        return server_round in (0, self._last_round)
+
+    def _is_judged(self, server_round: int) -> bool:
+        return self._is_end(server_round) or bool(self.evaluate_every and server_round % self.evaluate_every == 0)
+
+    def _unjudged(self, server_round: int) -> bool:
+        """Whether a run that goes on was stopped before its last base was judged."""
+        if not self.ledger or not self._is_judged(server_round):
+            return False
+        return not self.ledger.load_json(server_round, "scores.json")
 
     def _judge(
         self,
@@ -277,6 +537,10 @@ class ColDFusion(Strategy):
         if evaluate_fn and (central := evaluate_fn(server_round, arrays)) is not None:
             result.evaluate_metrics_serverapp[server_round] = central
 
+    def _unscored(self, server_round: int, name: str, reason: str) -> None:
+        log(WARNING, "'%s' could not evaluate the base of round %d: %s", name, server_round, reason)
+        self._tell("unscored", round=server_round, name=name, reason=reason)
+
     def _message(
         self, arrays: ArrayRecord, config: ConfigRecord, server_round: int, node_id: int, message_type: str
     ) -> Message:
@@ -284,43 +548,7 @@ class ColDFusion(Strategy):
         content = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: told})
         return Message(content, dst_node_id=node_id, message_type=message_type)
 
-    def _screen(self, reply: Message) -> tuple[dict[str, np.ndarray] | None, str]:
-        """The encoder of a reply, or None and why it cannot be fused."""
-        if reply.has_error():
-            return None, f"its training failed: {_reason(reply)}"
-        arrays = reply.content.array_records.get(self.arrayrecord_key)
-        if arrays is None:
-            return None, f"its reply holds no arrays ('{self.arrayrecord_key}')"
-        try:
-            encoder = to_numpy(arrays)
-            reason = misfit(self._base, encoder)
-        # Bytes from outside can make numpy raise anything, and nothing that a contributor sends may end the run.
-        except (Exception, MemoryError) as broken:
-            return None, f"its arrays cannot be read: {type(broken).__name__}: {broken}"[:_REASON]
-        return (None, reason) if reason else (encoder, "")
 
-    def _refuse(self, server_round: int, name: str, reason: str) -> None:
-        log(WARNING, "Round %d: the contribution of '%s' is refused: %s.", server_round, name, reason)
-        self._record["refused"][name] = reason
-        self._tell("refused", round=server_round, name=name, reason=reason)
-
-    def _keep_round(self, server_round: int, record: dict[str, Any]) -> None:
-        if self.ledger:
-            self.ledger.save_round(server_round, self._base, record)
-
-    def _tell(self, kind: str, /, **facts: Any) -> None:
-        if self.ledger:
-            self.ledger.event(kind, **facts)
-
-
-def _metrics(reply: Message) -> dict[str, Any]:
-    """All finite numbers that a reply reports."""
-    reported = [item for record in reply.content.metric_records.values() for item in record.items()]
-    return {key: value for key, value in reported if isinstance(value, int | float) and math.isfinite(value)}
-
-
-def _reason(reply: Message) -> str:
-    """What a person needs of an error reply: Flower puts a whole traceback in front of it, and brackets around."""
-    lines = [line.strip() for line in (reply.error.reason or "").removesuffix("'>").splitlines() if line.strip()]
-    last = lines[-1] if lines else "no reason was given"
-    return last.removeprefix("Exception ClientAppException occurred. Message: ")[:_REASON]
+def _pattern(text: str) -> Callable[[str], bool]:
+    patterns = [pattern.strip() for pattern in text.split(",") if pattern.strip()]
+    return lambda name: any(fnmatchcase(name, pattern) for pattern in patterns)

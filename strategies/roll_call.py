@@ -7,12 +7,22 @@ from logging import INFO, WARNING
 
 from flwr.app import Message, MessageType, RecordDict
 from flwr.common import log
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 # The in-memory grid of a simulation says how often it may be asked; the deployment's own loop asks every 3 s.
 _POLL = 3.0
-# A node that is connected but says nothing may not hold up a round; it is asked again in the next.
+# A node that says nothing for so long is asked again; while nobody has answered yet, it is waited for.
 _ANSWER = 60.0
+# Newcomers may not hold up a round for longer; a later answer counts from the next round on.
+_COURTESY = 6.0
+# What the SuperLink answers in a node's place, where the node cannot be reached.
+_UNREACHABLE = {
+    ErrorCode.UNKNOWN,
+    ErrorCode.NODE_UNAVAILABLE,
+    ErrorCode.MESSAGE_UNAVAILABLE,
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+}
 _REMIND = 30.0
 
 
@@ -39,22 +49,30 @@ def simulated_nodes(members: Mapping[str, Member]) -> int | None:
 
 
 def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterator[Message]:
-    """Send messages and yield the replies one at a time as they arrive.
+    """Send messages and yield the replies as they arrive, one in memory at a time.
 
     Args:
         grid: Flower's grid.
         messages: one a node.
         timeout: seconds after which the replies that are still missing are given up.
     """
-    waiting = {message_id for message_id in grid.push_messages(messages) if message_id}
-    pause = getattr(grid, "pull_interval", _POLL)
+    waiting = [message_id for message_id in grid.push_messages(messages) if message_id]
     deadline = time.monotonic() + timeout
     while waiting and time.monotonic() < deadline:
-        for reply in grid.pull_messages(waiting):
-            waiting.discard(reply.metadata.reply_to_message_id)
-            yield reply
+        for message_id in list(waiting):
+            # Asked for one by one: Flower would give all that are there at once.
+            replies = list(grid.pull_messages([message_id]))
+            if replies:
+                waiting.remove(message_id)
+            while replies:
+                yield replies.pop()
         if waiting:
-            time.sleep(pause)
+            time.sleep(pause(grid))
+
+
+def pause(grid: Grid) -> float:
+    """Seconds between two looks at what has arrived."""
+    return float(getattr(grid, "pull_interval", _POLL))
 
 
 class RollCall:
@@ -70,6 +88,7 @@ class RollCall:
     def __init__(self, configrecord_key: str) -> None:
         self._key = configrecord_key
         self._known: dict[int, Member | None] = {}
+        self._asked: dict[int, tuple[str, float]] = {}
 
     def present(self, grid: Grid) -> dict[str, Member]:
         """The members that are connected now, by name; nodes that are new are asked first.
@@ -78,11 +97,11 @@ class RollCall:
         """
         there = set(grid.get_node_ids())
         self._known = {node: member for node, member in self._known.items() if node in there}
-        new = sorted(there - self._known.keys())
-        questions = [Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY) for node in new]
-        answers = {reply.metadata.src_node_id: reply for reply in exchange(grid, questions, _ANSWER)}
-        for node in sorted(answers):
-            self._known[node] = self._member(answers[node])
+        self._asked = {node: asked for node, asked in self._asked.items() if node in there}
+        new = sorted(there - self._known.keys() - self._asked.keys())
+        self._ask(grid, new)
+        patience = 0.0 if not new else _COURTESY if self._known else _ANSWER
+        self._listen(grid, time.monotonic() + patience)
         members: dict[str, Member] = {}
         for member in filter(None, self._known.values()):
             first = members.setdefault(member.name, member)
@@ -107,15 +126,38 @@ class RollCall:
             if time.monotonic() - reminded > _REMIND:
                 reminded = time.monotonic()
                 log(INFO, "Waiting for nodes: %d of %d are there.", len(members), nodes)
-            time.sleep(getattr(grid, "pull_interval", _POLL))
+            time.sleep(pause(grid))
 
     def name_of(self, node_id: int) -> str:
         """The name of a node."""
         member = self._known.get(node_id)
         return member.name if member else f"node-{node_id}"
 
-    def _member(self, reply: Message) -> Member | None:
-        node = reply.metadata.src_node_id
+    def _ask(self, grid: Grid, nodes: Iterable[int]) -> None:
+        for node in nodes:
+            question = Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY)
+            for message_id in grid.push_messages([question]):
+                if message_id:
+                    self._asked[node] = (message_id, time.monotonic())
+
+    def _listen(self, grid: Grid, deadline: float) -> None:
+        """Take the answers that are there, or come before the deadline."""
+        while self._asked:
+            for node, (message_id, since) in sorted(self._asked.items()):
+                for reply in grid.pull_messages([message_id]):
+                    del self._asked[node]
+                    if not (reply.has_error() and reply.error.code in _UNREACHABLE):
+                        self._known[node] = self._member(node, reply)
+                    break
+                else:
+                    if time.monotonic() - since > _ANSWER:
+                        del self._asked[node]
+            if time.monotonic() >= deadline:
+                return
+            if self._asked:
+                time.sleep(pause(grid))
+
+    def _member(self, node: int, reply: Message) -> Member | None:
         answer = None if reply.has_error() else reply.content.config_records.get(self._key)
         if answer is None:
             return Member(node, f"node-{node}")

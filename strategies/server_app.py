@@ -2,19 +2,26 @@
 
 import contextlib
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from flwr.app import ConfigRecord, Context
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 
-from coldfusion_fl.base import open_base
+from coldfusion_fl.base import Base, open_base
 from coldfusion_fl.card import model_card
 from coldfusion_fl.encoder import load_encoder, save_model
-from coldfusion_fl.errors import ColdFusionError
+from coldfusion_fl.errors import ColdFusionError, RunError
+from coldfusion_fl.evaluate import evaluate
+from coldfusion_fl.fusion import Fisher
 from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.report import write_report
+from coldfusion_fl.screening import Probe
 from coldfusion_fl.settings import Settings, flatten, parse_settings, to_table, unflatten
+from coldfusion_fl.tasks import load_task
 
 from .arrays import to_record
 from .cold_fusion import ColDFusion
@@ -27,43 +34,95 @@ def main(grid: Grid, context: Context) -> None:
     """Run what Flower's run-config says."""
     settings = parse_settings(unflatten(context.run_config), "the run-config")
     folder = Path(settings.out or f"runs/{context.run_id}").resolve()
-    serve(grid, settings, Ledger.create(folder, to_table(settings)))
+    make = Ledger.resume if settings.resume else Ledger.create
+    ledger = make(folder, to_table(settings))
+    ledger.event("began")
+    serve(grid, settings, ledger)
+
+
+def new_strategy(settings: Settings, base: Base, ledger: Ledger | None) -> ColDFusion:
+    """The strategy that a run's settings describe.
+
+    Raises:
+        SettingsError: an operator, step or rule is unknown or out of range, or two settings contradict each other.
+    """
+    server = settings.server
+    return ColDFusion(
+        contributors_per_round=settings.contributors_per_round,
+        min_contributions=settings.min_contributions,
+        min_available_nodes=len(settings.contributors),
+        seed=settings.seed,
+        evaluate_every=settings.evaluate.every,
+        fusion=server.fusion,
+        step=server.step,
+        ema=server.ema,
+        screening=server.screening,
+        max_refusals=server.max_refusals,
+        probe_fn=probe(settings, base) if server.probe else None,
+        roll_back=server.roll_back or None,
+        ledger=ledger,
+        keep_last=server.keep_last,
+    )
+
+
+def probe(settings: Settings, base: Base) -> Probe:
+    """The server's own held-out score: the frozen score of an encoder on the validation split of a task, in points."""
+    task = load_task(settings.server.probe, settings.tasks.catalogue, settings.tasks.data_root)
+    held_out = replace(task, test=task.validation)
+
+    def score(encoder: Mapping[str, np.ndarray]) -> float:
+        arrays = {name: encoder[name] for name in encoder}
+        return evaluate(base, arrays, held_out, "frozen", settings.finetune, settings.evaluate, settings.seed).value
+
+    return score
 
 
 def serve(grid: Grid, settings: Settings, ledger: Ledger) -> None:
-    """Run ColD Fusion and leave the fused model and the report in the run folder.
+    """Run ColD Fusion, or go on with it, and leave the fused model and the report in the run folder.
 
     Whatever ends the run before its end is written into the folder's status, and raised.
+
+    Raises:
+        RunError: no round fused anything.
     """
-    try:
-        base = open_base(settings.base)
-        encoder = load_encoder(base)
-        told = flatten({"finetune": to_table(settings.finetune), "evaluate": to_table(settings.evaluate)})
-        strategy = ColDFusion(
-            contributors_per_round=settings.contributors_per_round,
-            min_contributions=settings.min_contributions,
-            min_available_nodes=len(settings.contributors),
-            seed=settings.seed,
-            evaluate_every=settings.evaluate.every,
-            ledger=ledger,
+    with ledger.lock():
+        try:
+            _serve(grid, settings, ledger)
+        except BaseException as end:
+            reason = str(end) if isinstance(end, ColdFusionError) else f"{type(end).__name__}: {end}"
+            with contextlib.suppress(ColdFusionError):  # a full disk may be the reason
+                ledger.set_status("failed", reason=reason)
+            raise
+
+
+def _serve(grid: Grid, settings: Settings, ledger: Ledger) -> None:
+    base = open_base(settings.base)
+    strategy = new_strategy(settings, base, ledger)
+    told = flatten({"finetune": to_table(settings.finetune), "evaluate": to_table(settings.evaluate)})
+    if isinstance(strategy.fusion, Fisher):
+        told["fisher-examples"] = settings.server.fisher_examples
+    strategy.start(
+        grid,
+        to_record(load_encoder(base)),
+        num_rounds=settings.rounds,
+        timeout=settings.round_timeout,
+        train_config=ConfigRecord(told),
+        evaluate_config=ConfigRecord(told),
+    )
+    last = ledger.rounds()[-1]
+    if not any(ledger.record(number).get("fused") for number in ledger.rounds()):
+        raise RunError(
+            f"no round fused anything: the base is the one that the run began with. {ledger.folder / 'progress.jsonl'} "
+            "and `coldfusion log` say who was refused, and why."
         )
-        strategy.start(
-            grid,
-            to_record(encoder),
-            num_rounds=settings.rounds,
-            timeout=settings.round_timeout,
-            train_config=ConfigRecord(told),
-            evaluate_config=ConfigRecord(told),
-        )
-        with ledger.writing("model") as folder:
-            save_model(base, ledger.load_base(ledger.rounds()[-1]), folder)
+    models = {"model": ledger.load_base(last)}
+    if settings.server.ema:
+        models["model-average"] = ledger.load_average(last)
+    for name, encoder in models.items():
+        with ledger.writing(name) as folder:
+            save_model(base, encoder, folder)
             (folder / "README.md").write_text(model_card(ledger), encoding="utf-8")
-        write_report(ledger)
-        ledger.set_status("finished")
-        ledger.event("finished")
-        log(logging.INFO, "The fused model is in %s", ledger.folder / "model")
-    except BaseException as end:
-        reason = str(end) if isinstance(end, ColdFusionError) else f"{type(end).__name__}: {end}"
-        with contextlib.suppress(ColdFusionError):  # a full disk may be the reason
-            ledger.set_status("failed", reason=reason)
-        raise
+    write_report(ledger)
+    ledger.set_status("finished")
+    ledger.event("finished")
+    log(logging.INFO, "The fused model is in %s", ledger.folder / "model")

@@ -227,7 +227,7 @@ def _add(base: np.ndarray, total: np.ndarray, scale: float) -> np.ndarray:
 
 def _as(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if dtype.kind in "iub":
-        array = np.rint(array)
+        array = np.asarray(np.rint(array))  # of 0 dimensions it would be a number
     with np.errstate(over="ignore"):  # `fuse` says which array is not finite
         return array.astype(dtype, copy=False)
 

@@ -27,12 +27,13 @@ def ledger(tmp_path):
         "base": "some/base",
         "seed": 1,
         "contributors-per-round": 2,
-        "tasks": {"seen": "a, b", "unseen": "u"},
+        "tasks": {"seen": ["a", "b"], "unseen": ["u"]},
         "evaluate": {"shots": 100},
     }
     ledger = Ledger.create(tmp_path / "run", settings)
     base = {"w": np.zeros(2, np.float32)}
-    ledger.save_round(0, base, {})
+    made = {"fusion": "ties(density=0.2, scale=1)", "step": "plain", "screening": ["size(factor=5, least=0.01)"]}
+    ledger.save_round(0, base, {"round": 0, "base-sha256": "f00"})
     ledger.save_scores(
         0,
         {"a": scored(50.0), "b": scored(60.0, rows=40), "u": scored(30.0, seen=False, **{"few-shot": 20.0})},
@@ -41,12 +42,14 @@ def ledger(tmp_path):
         1,
         base,
         {
-            "refused": {"b": "it lacks a weight"},
-            "train-seconds": 5.0,
-            "contributions": {"a": {"seconds": 3.0}},
+            "refused": [{"name": "b", "reason": "it lacks a weight"}],
+            "began": 10.0,
+            "trained": 15.0,
+            "fused": True,
+            "contributions": {"a": {"reported": {"seconds": 3.0}}},
         },
     )
-    ledger.save_round(2, base, {})
+    ledger.save_round(2, base, {"round": 2, "base-sha256": "ba5", **made})
     ledger.save_scores(
         2,
         {"a": scored(54.0), "b": scored(50.0, rows=40), "u": scored(33.0, seen=False, **{"few-shot": 26.0})},

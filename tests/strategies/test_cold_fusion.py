@@ -173,8 +173,9 @@ def test_a_bad_contribution_is_refused_by_name_and_the_others_are_fused(kind, tm
     fused, result, _ = start([node("a", 2), node("culprit", train=train), node("c", 4)], ledger=ledger)
     assert fused.tolist() == [[3, 3, 3], [3, 3, 3]]
     record = ledger.load_json(1, "record.json")
-    assert record["refused"].keys() == {"culprit"}
-    assert reason in record["refused"]["culprit"]
+    (refusal,) = record["refused"]
+    assert refusal["name"] == "culprit"
+    assert reason in refusal["reason"]
     assert record["contributions"].keys() == {"a", "c"}
     assert result.train_metrics_clientapp[1]["refused"] == 1
     assert [e["name"] for e in ledger.events() if e["kind"] == "refused"] == ["culprit"]

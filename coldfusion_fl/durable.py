@@ -1,0 +1,91 @@
+"""Writing what must not be lost or half-written: aside, synced, then renamed."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from coldfusion_fl.errors import RunFolderError
+
+_PARTIAL = ".partial"
+_CHUNK = 1 << 20
+
+
+@contextlib.contextmanager
+def aside(target: Path) -> Iterator[Path]:
+    """A path beside the target to write a file or folder at; it is synced and takes the target's name when it is whole.
+
+    Whatever ends the writing before, the target is as it was.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}{_PARTIAL}")
+    remove(temporary)
+    try:
+        yield temporary
+        for path in [*temporary.rglob("*"), temporary]:
+            _sync(path)
+        if target.is_dir():
+            remove(target)
+        temporary.replace(target)
+        _sync(target.parent)
+    finally:
+        remove(temporary)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left half-written in a folder."""
+    for path in folder.glob(f".*{_PARTIAL}"):
+        remove(path)
+
+
+def write_json(target: Path, facts: Mapping[str, Any]) -> None:
+    """Write a JSON file durably."""
+    with aside(target) as path:
+        path.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def disk(folder: Path) -> Iterator[None]:
+    """Turn what a disk can do to a run into a message.
+
+    Raises:
+        RunFolderError: the disk is full, or does not take what was to be written in the block.
+    """
+    try:
+        yield
+    except OSError as failure:
+        full = failure.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full. Free some space" if full else f"it cannot be written: {failure}. Mend that"
+        raise RunFolderError(
+            f"{folder}: {reason}; the rounds that were written before are intact, and `coldfusion run --resume` goes "
+            "on from the last of them."
+        ) from None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

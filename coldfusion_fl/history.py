@@ -1,0 +1,24 @@
+"""What a run's earlier rounds say of a contributor."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Records = Sequence[Mapping[str, Any]]
+
+
+def past_norms(records: Records) -> dict[str, list[float]]:
+    """The norms of each contributor's fused updates, oldest first."""
+    norms: dict[str, list[float]] = {}
+    for record in records:
+        if record.get("fused"):
+            for name, facts in record["contributions"].items():
+                norms.setdefault(name, []).append(facts["norm"])
+    return norms
+
+
+def strikes(records: Records) -> Counter[str]:
+    """How often something came from each contributor that was not fit to be fused."""
+    return Counter(
+        refusal["name"] for record in records for refusal in record.get("refused", []) if refusal.get("strike")
+    )
