@@ -12,10 +12,11 @@ from flwr.clientapp.typing import Mod
 from flwr.common.constant import ErrorCode
 
 from coldfusion_fl.base import Base, open_base
-from coldfusion_fl.encoder import head_of, merge, new_model, split
+from coldfusion_fl.encoder import Encoder, head_of, merge, new_model, split
 from coldfusion_fl.errors import ColdFusionError, MisfitError, SettingsError
 from coldfusion_fl.evaluate import evaluate
 from coldfusion_fl.finetune import finetune
+from coldfusion_fl.fisher import fisher_diagonal
 from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.screening import misfit
 from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings, parse_table, unflatten
@@ -27,15 +28,16 @@ _HEAD = "head"
 _Handler = Callable[[Message, Context], Message]
 
 
-def contributor_app(mods: list[Mod] | None = None) -> ClientApp:
+def contributor_app(mods: list[Mod] | None = None, train_mods: list[Mod] | None = None) -> ClientApp:
     """A ClientApp that answers the roll call, trains and evaluates.
 
     Args:
         mods: Flower mods to wrap it in.
+        train_mods: mods for the training alone, such as Flower's for differential privacy, which take no other message.
     """
     app = ClientApp(mods=mods)
     app.query()(introduce)
-    app.train()(answering(train))
+    app.train(mods=train_mods)(answering(train))
     app.evaluate()(answering(judge))
     return app
 
@@ -104,14 +106,20 @@ def train(message: Message, context: Context) -> Message:
     if settings.keep_head:  # only of a training that went well
         context.state[_HEAD] = ArrayRecord(head_of(model))
     metrics: dict[str, Any] = {
+        "server-round": server_round,
         "loss": done.loss,
         "dev-score": done.dev_score,
         "num-examples": done.examples,
         "steps": done.steps,
         "seconds": done.seconds,
     }
-    record = ArrayRecord({name: Array(array) for name, array in contribution.items()})
-    return Message(RecordDict({"arrays": record, "metrics": MetricRecord(metrics)}), reply_to=message)
+    content = RecordDict({"arrays": _record(contribution), "metrics": MetricRecord(metrics)})
+    if rows := int(config.get("fisher-examples", 0)):
+        examples = task.train.draw(rows, [seed])
+        content["fisher"] = _record(
+            fisher_diagonal(model, base.tokenizer, examples, settings.max_length, contribution, seed)
+        )
+    return Message(content, reply_to=message)
 
 
 def judge(message: Message, context: Context) -> Message:
@@ -136,6 +144,10 @@ def judge(message: Message, context: Context) -> Message:
 @functools.lru_cache(maxsize=1)
 def _base(reference: str) -> Base:
     return open_base(reference)
+
+
+def _record(encoder: Encoder) -> ArrayRecord:
+    return ArrayRecord({name: Array(array) for name, array in encoder.items()})
 
 
 def _arrays(message: Message) -> dict[str, np.ndarray]:
