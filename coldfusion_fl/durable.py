@@ -36,9 +36,14 @@ def aside(target: Path) -> Iterator[Path]:
         remove(temporary)
 
 
+def is_partial(path: Path) -> bool:
+    """Whether a writer that was killed left this half-written."""
+    return path.name.startswith(".") and path.name.endswith(_PARTIAL)
+
+
 def sweep(folder: Path) -> None:
     """Remove what writers that were killed left half-written in a folder."""
-    for path in folder.glob(f".*{_PARTIAL}"):
+    for path in filter(is_partial, folder.iterdir()):
         remove(path)
 
 

@@ -25,18 +25,19 @@ import errno
 import fcntl
 import functools
 import json
+import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from coldfusion_fl.durable import aside, disk, remove, sha256, sweep, write_json
+from coldfusion_fl.durable import aside, disk, is_partial, remove, sha256, sweep, write_json
 from coldfusion_fl.errors import RunFolderError
 from coldfusion_fl.settings import differences
 
@@ -69,9 +70,11 @@ class Ledger:
         ensure_free(folder)
         ledger = cls(folder)
         with disk(folder):
-            (folder / "rounds").mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            sweep(folder)
             facts = {"settings": settings, "began": _now(), "versions": versions()}
             write_json(folder / "run.json", facts)
+            (folder / "rounds").mkdir()
         ledger.set_status("running", last_round=None)
         return ledger
 
@@ -85,6 +88,7 @@ class Ledger:
         ledger = cls(folder)
         _ = ledger.settings  # it is a run folder
         with ledger.lock(), disk(folder):
+            (folder / "rounds").mkdir(exist_ok=True)
             sweep(folder)
             sweep(folder / "rounds")
             ledger._end_progress()
@@ -100,15 +104,17 @@ class Ledger:
         Raises:
             RunFolderError: another process has it.
         """
-        file: IO[bytes]
-        with disk(self.folder), (self.folder / ".lock").open("wb") as file:
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RunFolderError(
                     f"{self.folder}: another process is at this run. Wait for it, or end it."
                 ) from None
             yield
+        finally:
+            os.close(descriptor)
 
     @classmethod
     def resume(cls, folder: Path, settings: Mapping[str, Any]) -> "Ledger":
@@ -346,7 +352,7 @@ def ensure_free(folder: Path) -> None:
             f"{folder} holds another run already ({status.get('state', 'unknown state')}, "
             f"{status.get('since', 'at an unknown time')}). Go on with it by --resume, or choose another folder."
         )
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    if folder.is_file() or (folder.is_dir() and not all(map(is_partial, folder.iterdir()))):
         raise RunFolderError(f"{folder} is not empty. Choose a new folder with --out.")
 
 

@@ -53,7 +53,9 @@ def _view(name: str, array: Array) -> np.ndarray:
     stream = io.BytesIO(array.data[:_HEADER])
     try:
         shape, fortran, dtype = _MAGIC[np.lib.format.read_magic(stream)](stream)
-    # Bytes from outside can make a parser raise anything.
+        # Bytes from outside can make a parser raise anything.
+        if any(size < 0 for size in shape):
+            raise ValueError(shape)
     except Exception:
         raise UnreadableArrayError(f"'{name}' is not in numpy's format") from None
     if dtype.hasobject or dtype.kind not in "fiub":

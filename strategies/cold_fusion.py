@@ -241,13 +241,12 @@ class ColDFusion(Strategy):
             candidates = self._receive(server_round, replies, spool)
             self._record["trained"] = time.time()
             fused, why_not = self._fuse(server_round, candidates)
-        following = None if fused is None else self._next_base(fused)
+        following, why_not = (None, why_not) if fused is None else self._next_base(fused)
         counts: dict[str, Any] = {
             "contributions": len(self._record["contributions"]),
             "refused": len(self._record["refused"]),
         }
         if following is None:
-            why_not = why_not or "the server's probe fell too far"
             self._record["kept-because"] = why_not
             log(WARNING, "Round %d keeps its base: %s.", server_round, why_not)
             self._tell("kept", round=server_round, **counts, reason=why_not)
@@ -416,8 +415,8 @@ class ColDFusion(Strategy):
         except FusionError as failure:
             return None, str(failure).rstrip(".")
 
-    def _next_base(self, fused: _Encoder) -> _Encoder | None:
-        """Make the step; None where the probe wants the base back."""
+    def _next_base(self, fused: _Encoder) -> tuple[_Encoder | None, str]:
+        """Make the step: the next base, or None and why the base is kept."""
         following, state = self.step(self._base, fused, self._step_state)
         if self.roll_back is not None and self.probe_fn:
             before = self.probe_fn(self._base) if self._score is None else self._score
@@ -426,11 +425,11 @@ class ColDFusion(Strategy):
             if after < before - self.roll_back:
                 self._record["rolled-back"] = True
                 self._score = before
-                return None
+                return None, f"the server's probe fell from {before:.4g} to {after:.4g}"
             self._score = after
         self._step_state = state
         self._record["update-norm"] = update_norm(self._base, following)
-        return following
+        return following, ""
 
     def _refuse(self, server_round: int, refusal: Refusal) -> None:
         log(WARNING, "Round %d: the contribution of '%s' is refused: %s.", server_round, refusal.name, refusal.reason)

@@ -196,10 +196,11 @@ def test_trainings_that_do_not_end_do_not_keep_the_run_from_ending(toy_run, tmp_
     endless = {"finetune.epochs": "1000000", "finetune.patience": "1e9", "round-timeout": "20", "rounds": "1"}
     process, ledger, family = under_way(toy_run(**endless), tmp_path / "run", "round")
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
+    assert process.returncode == 1, output
     assert "REFUSED, it did not answer within 20 s" in output
-    assert "the base is KEPT: 0 fit contributions, 2 needed" in output
-    assert ledger.status["state"] == "finished"
+    assert "the base is KEPT: 0 contributions are fit, 2 are needed" in output
+    assert "the run failed: no round fused anything" in output
+    assert ledger.status["state"] == "failed"
     assert not gone(family, 10)
 
 

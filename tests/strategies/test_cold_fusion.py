@@ -1,17 +1,22 @@
 """The strategy against a grid that plays the nodes, in one process and without Ray."""
 
-import random
+import io
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from coldfusion_fl.strategies import ColDFusion
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
+from played import PlayedGrid, contribution, node
 
-from coldfusion_fl.errors import RunError
+from coldfusion_fl.errors import RunError, RunFolderError, SettingsError
+from coldfusion_fl.fusion import Ties
 from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.screening import Size
+from coldfusion_fl.step import Nesterov
 
 SHAPE = (2, 3)
 
@@ -21,65 +26,6 @@ def server_identity(monkeypatch):
     """Flower gives the process of a ServerApp these when it runs one; a message cannot be made without."""
     for name, value in (("_task_id", 1), ("_run_id", 1), ("_node_id", 1)):
         monkeypatch.setattr(TaskIdentity, name, value)
-
-
-class PlayedGrid:
-    """Answers each message by the node's own function; None: never."""
-
-    pull_interval = 0.01
-
-    def __init__(self, nodes, order_seed=0):
-        self.nodes = nodes
-        self.sent = []
-        self._waiting = {}
-        self._order = random.Random(order_seed)
-
-    def get_node_ids(self):
-        return list(self.nodes)
-
-    def push_messages(self, messages):
-        ids = []
-        for number, message in enumerate(messages, start=len(self.sent)):
-            message.metadata.__dict__["_message_id"] = f"m{number}"
-            self.sent.append(message)
-            self._waiting[f"m{number}"] = message
-            ids.append(f"m{number}")
-        return ids
-
-    def pull_messages(self, message_ids):
-        """One reply a call, in a random order."""
-        for message_id in self._order.sample(sorted(message_ids), len(message_ids)):
-            message = self._waiting[message_id]
-            node = message.metadata.dst_node_id
-            answer = self.nodes[node](message)
-            if answer is None:
-                continue
-            reply = Message(answer, reply_to=message)
-            reply.metadata.__dict__["_src_node_id"] = node
-            return [reply]
-        return []
-
-
-def node(name, value=1.0, train=None, seen=True, scores=True):
-    def answer(message):
-        kind = message.metadata.message_type
-        if kind == "query":
-            return RecordDict({"config": ConfigRecord({"name": name, "seen": seen})})
-        if kind == "evaluate":
-            frozen = float(message.content["arrays"]["w"].numpy().mean())
-            metrics = MetricRecord({"frozen": frozen, "num-examples": 10})
-            return RecordDict({"metrics": metrics}) if scores else Error(code=0, reason="no")
-        if train:
-            return train(message)
-        base = message.content["arrays"]["w"].numpy()
-        return contribution(base + np.float32(value))
-
-    return answer
-
-
-def contribution(array, **more):
-    arrays = ArrayRecord({"w": Array(array), **{name: Array(value) for name, value in more.items()}})
-    return RecordDict({"arrays": arrays, "metrics": MetricRecord({"loss": 0.5, "num-examples": 8})})
 
 
 def start(nodes, rounds=1, ledger=None, timeout=0.5, order_seed=0, **settings):
@@ -139,28 +85,26 @@ BAD = {
         "cannot be read",
     ),
     "silence": (lambda m: None, "did not answer within 0.5 s"),
+    "another round's": (
+        lambda m: contribution(np.ones(SHAPE, np.float32), round=7),
+        "it is of round 7, not of round 1",
+    ),
 }
 
 
 def _pickled():
-    import io
-
     buffer = io.BytesIO()
     np.save(buffer, np.array([{"run": "me"}], dtype=object), allow_pickle=True)
     return buffer.getvalue()
 
 
 def _archive():
-    import io
-
     buffer = io.BytesIO()
     np.savez(buffer, w=np.ones(SHAPE, np.float32))
     return buffer.getvalue()
 
 
 def _huge():
-    import io
-
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": (10**13,)})
     return buffer.getvalue()
@@ -259,3 +203,244 @@ def test_the_strategy_needs_neither_torch_nor_transformers():
         "sys.exit(bool({'torch', 'transformers', 'sklearn', 'pandas', 'safetensors'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_two_answers_of_one_contributor_are_one_contribution(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    answers = [contribution(np.full(SHAPE, v, np.float32)) for v in (2, 50)]
+    fused, *_ = start([node("a", 4), node("twice", train=lambda m: answers)], ledger=ledger)
+    assert fused[0, 0] in (3, 27)
+    (refusal,) = ledger.record(1)["refused"]
+    assert (refusal["name"], refusal["reason"]) == ("twice", "it answered twice; the first answer counts")
+
+
+def test_an_answer_to_another_round_is_refused(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    strategy = ColDFusion(min_available_nodes=2, ledger=ledger)
+    grid = PlayedGrid({1: node("a"), 2: node("b")})
+    arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
+    late = list(strategy.configure_train(1, arrays, ConfigRecord(), grid))
+    grid.push_messages(late)
+    replies = [Message(contribution(np.ones(SHAPE, np.float32)), reply_to=message) for message in late]
+    for reply, message in zip(replies, late, strict=True):
+        reply.metadata.__dict__["_src_node_id"] = message.metadata.dst_node_id
+    messages = list(strategy.configure_train(2, arrays, ConfigRecord(), grid))
+    grid.push_messages(messages)
+    assert strategy.aggregate_train(2, replies)[0] is None
+    reasons = {r["reason"] for r in strategy._record["refused"]}
+    assert "its reply answers no message of this round" in reasons
+
+
+def test_the_parts_of_the_server_by_text_or_as_objects():
+    nodes = [node("a", 1), node("b", 1), node("c", 4)]
+    for fusion, step in (("median", "learning-rate(learning-rate=0.5)"), ("ties(density=1)", Nesterov(0.5, 0.0))):
+        fused, *_ = start(nodes, fusion=fusion, step=step)
+        assert fused[0, 0] == (0.5 if fusion == "median" else 1.0)
+    strategy = ColDFusion(fusion=Ties(), screening=[Size(), "direction"])
+    assert [rule.name for rule in strategy.screening] == ["size", "direction"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"fusion": "meen"}, "there is no 'meen'. Did you mean 'mean'? Known are: dare"),
+        ({"step": "adamw"}, "there is no 'adamw'. Did you mean 'adam'?"),
+        ({"screening": "size, gait"}, "there is no 'gait'. Did you mean 'gate'? Known are: block, cap"),
+        ({"screening": "size(factor=0.5)"}, "'size.factor' must be above 1"),
+        ({"screening": "gate"}, "gate: this needs a probe"),
+        ({"roll_back": 1.0}, "roll-back: this needs a probe"),
+        ({"fusion": "slerp"}, "slerp fuses exactly 2 contributions"),
+        ({"fusion": "median", "screening": "cap"}, "median heeds none"),
+        ({"min_contributions": 9}, "no round could ever fuse"),
+        ({"ema": 1.0}, "ema must be at least 0 and below 1"),
+    ],
+)
+def test_what_does_not_go_together_is_said_at_once(settings, words):
+    with pytest.raises(SettingsError) as caught:
+        ColDFusion(**settings)
+    assert words in str(caught.value)
+
+
+def test_screening_refuses_and_records_why(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    nodes = [node("a", 2), node("b", 3), node("c", 4), node("big", 3000)]
+    fused, *_ = start(nodes, ledger=ledger, screening="size")
+    assert fused[0, 0] == 3
+    record = ledger.record(1)
+    (refusal,) = record["refused"]
+    assert refusal["name"] == "big"
+    assert "too large" in refusal["reason"]
+    assert refusal["norm"] == pytest.approx(3000 * 6**0.5)
+    facts = record["contributions"]["a"]
+    assert facts["norm"] == pytest.approx(2 * 6**0.5)
+    assert facts["cosine"] == pytest.approx(1, abs=1e-3)
+    assert facts["share"] == pytest.approx(1 / 3)
+    assert facts["reported"] == {"loss": 0.5, "num-examples": 8}
+    assert len(facts["sha256"]) == 64
+
+
+def test_who_is_refused_too_often_is_left_out(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    bad = node("bad", train=lambda m: contribution(np.full(SHAPE, np.nan, np.float32)))
+    slow = node("slow", train=lambda m: None)
+    start([node("a"), node("b"), bad, slow], rounds=4, ledger=ledger, max_refusals=2, timeout=0.2)
+    sampled = [ledger.record(number)["sampled"] for number in (1, 2, 3, 4)]
+    assert ["bad" in names for names in sampled] == [True, True, False, False]
+    assert all("slow" in names for names in sampled)  # nothing came of it that was not fit
+    assert ledger.record(3)["left-out"] == {"bad": "it was refused 2 times"}
+    assert [e["name"] for e in ledger.events() if e["kind"] == "left-out"] == ["bad"]
+
+
+def test_who_is_on_the_block_list_is_not_asked():
+    fused, _, grid = start([node("a", 1), node("b", 3), node("x", 100)], screening="block(names=x)")
+    assert fused[0, 0] == 2
+    trained = {m.metadata.dst_node_id for m in grid.sent if m.metadata.message_type == "train"}
+    assert trained == {100, 101}
+
+
+def test_the_probe_takes_a_bad_round_back(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+
+    def probe(encoder):
+        return -abs(float(encoder["w"][0, 0]) - 3)
+
+    fused, *_ = start([node("a", 2), node("b", 2)], rounds=3, ledger=ledger, probe_fn=probe, roll_back=0.5)
+    # 0, 2, 4 (as good as 2), and 6 would be worse than 4 by 2.
+    assert fused[0, 0] == 4
+    assert ledger.record(3)["rolled-back"]
+    assert ledger.record(3)["probe"] == {"before": -1.0, "after": -3.0}
+    assert ledger.record(3)["kept-because"] == "the server's probe fell from -1 to -3"
+
+
+def test_the_gate_leaves_out_what_lowers_the_probe():
+    def probe(encoder):
+        return -abs(float(encoder["w"][0, 0]) - 2)
+
+    fused, *_ = start([node("a", 2), node("b", 2), node("c", 9)], probe_fn=probe, screening="gate")
+    assert fused[0, 0] == 2
+
+
+def test_the_moving_average_is_kept_beside(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    fused, *_ = start([node("a", 1), node("b", 1)], rounds=2, ledger=ledger, ema=0.5)
+    assert fused[0, 0] == 2
+    assert ledger.load_average(2)["w"][0, 0] == pytest.approx(0.5 * (0.5 * 0 + 0.5 * 1) + 0.5 * 2)
+
+
+def test_what_is_not_shared_is_neither_sent_nor_taken(caplog):
+    got = []
+
+    def everything(message):
+        got.append(set(message.content["arrays"]))
+        return contribution(message.content["arrays"]["w"].numpy() + np.float32(1), head=np.ones(3))
+
+    strategy = ColDFusion(shared_keys="w, body.*", min_available_nodes=2)
+    nodes = {1: node("a", train=everything), 2: node("b", train=everything)}
+    arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32)), "head": Array(np.zeros(5))})
+    result = strategy.start(PlayedGrid(nodes), arrays, num_rounds=2, timeout=5)
+    assert result.arrays["w"].numpy()[0, 0] == 2
+    assert set(result.arrays) == {"w"}
+    assert all(names == {"w"} for names in got)
+    warnings = [record for record in caplog.records if "not shared" in record.message]
+    assert len(warnings) == 1
+    with pytest.raises(SettingsError, match="matches none of the arrays: w, head"):
+        ColDFusion(shared_keys=lambda name: False, min_available_nodes=2).start(PlayedGrid(nodes), arrays)
+
+
+def test_a_fisher_diagonal_weighs():
+    def informed(value, fisher):
+        def train(message):
+            content = contribution(np.full(SHAPE, value, np.float32))
+            content["fisher"] = ArrayRecord({"w": Array(np.full(SHAPE, fisher, np.float32))})
+            return content
+
+        return train
+
+    fused, *_ = start([node("a", train=informed(1, 3)), node("b", train=informed(5, 1))], fusion="fisher")
+    assert fused[0, 0] == pytest.approx(2, abs=1e-4)
+    fused, *_ = start([node("a", 1), node("b", 1)], fusion="fisher")
+    assert fused[0, 0] == 0  # nobody sent one: the base is kept
+
+
+def test_nobody_reachable_is_a_contributor():
+    unreachable = Error(code=ErrorCode.NODE_UNAVAILABLE, reason="the node is gone")
+    fused, _, grid = start([node("a", 1), node("b", 3), lambda m: unreachable], min_available_nodes=2)
+    assert fused[0, 0] == 2
+    assert {m.metadata.dst_node_id for m in grid.sent if m.metadata.message_type == "train"} == {100, 101}
+
+
+def test_a_newcomer_that_says_nothing_does_not_hold_up_the_rounds(monkeypatch):
+    from coldfusion_fl.strategies import roll_call
+
+    monkeypatch.setattr(roll_call, "_COURTESY", 0.2)
+    began = __import__("time").monotonic()
+    nodes = {1: node("a", 1), 2: node("b", 3)}
+    grid = PlayedGrid(nodes)
+    strategy = ColDFusion(min_available_nodes=2)
+    arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
+    calls = iter(range(10**6))
+    monkeypatch.setattr(grid, "get_node_ids", lambda: [1, 2] if next(calls) < 1 else [1, 2, 3])
+    nodes[3] = lambda message: None
+    grid.nodes = nodes
+    strategy.start(grid, arrays, num_rounds=5, timeout=5)
+    assert __import__("time").monotonic() - began < 3
+
+
+@pytest.fixture
+def unbroken(tmp_path):
+    """Settings that remember much, their nodes, and the bases of an unbroken run of 5 rounds."""
+    settings = {"step": "nesterov", "ema": 0.9, "screening": "size", "contributors_per_round": 3, "max_refusals": 2}
+    bad = node("bad", train=lambda m: contribution(np.full(SHAPE, np.nan, np.float32)))
+    nodes = [node("a", 1), node("b", 1.5), node("c", 2), node("d", 0.7), bad]
+    ledger = Ledger.create(tmp_path / "unbroken", {})
+    start(nodes, rounds=5, ledger=ledger, **settings)
+    return settings, nodes, ledger
+
+
+def same(one, other):
+    assert one.rounds() == other.rounds()
+    for number in one.rounds():
+        for load in ("load_base", "load_step_state", "load_average"):
+            a, b = getattr(one, load)(number), getattr(other, load)(number)
+            assert {n: x.tobytes() for n, x in a.items()} == {n: x.tobytes() for n, x in b.items()}, (number, load)
+        assert one.record(number)["base-sha256"] == other.record(number)["base-sha256"]
+        assert one.load_json(number, "scores.json") == other.load_json(number, "scores.json")
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3])
+def test_a_run_goes_on_as_if_it_had_not_been_broken(unbroken, tmp_path, stop):
+    settings, nodes, whole = unbroken
+    ledger = Ledger.create(tmp_path / "run", {})
+    start(nodes, rounds=stop, ledger=ledger, **settings)
+    start(nodes, rounds=5, ledger=Ledger.reopen(ledger.folder), **settings)
+    same(whole, ledger)
+
+
+def test_a_base_that_was_not_judged_yet_is_judged_at_the_resume(unbroken, tmp_path):
+    settings, nodes, whole = unbroken
+    ledger = Ledger.create(tmp_path / "run", {})
+    start(nodes, rounds=2, ledger=ledger, **settings)
+    (ledger.round_folder(2) / "scores.json").unlink()
+    sums = ledger.round_folder(2) / "SHA256SUMS"
+    sums.write_text("".join(line for line in sums.read_text().splitlines(True) if "scores" not in line))
+    start(nodes, rounds=5, ledger=Ledger.reopen(ledger.folder), **settings)
+    same(whole, ledger)
+
+
+def test_a_run_does_not_go_on_from_another_base(unbroken):
+    _, nodes, ledger = unbroken
+    strategy = ColDFusion(min_available_nodes=2, ledger=ledger)
+    arrays = ArrayRecord({"w": Array(np.ones(SHAPE, np.float32))})
+    with pytest.raises(RunFolderError, match="began from another base"):
+        strategy.start(PlayedGrid(dict(enumerate(nodes))), arrays, num_rounds=9)
+
+
+def test_the_ledger_keeps_the_arrays_of_the_last_rounds(unbroken, tmp_path):
+    settings, nodes, whole = unbroken
+    ledger = Ledger.create(tmp_path / "run", {})
+    start(nodes, rounds=5, ledger=ledger, keep_last=2, **settings)
+    assert sorted(p.parent.name for p in (ledger.folder / "rounds").rglob("base.safetensors")) == ["004", "005"]
+    assert ledger.load_base(5)["w"].tobytes() == whole.load_base(5)["w"].tobytes()
+    assert ledger.record(1)["base-sha256"] == whole.record(1)["base-sha256"]
+    with pytest.raises(RunFolderError, match="not kept"):
+        ledger.load_base(1)

@@ -1,0 +1,79 @@
+"""A grid that plays the nodes, in one process and without Ray; importable without pytest."""
+
+import random
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+
+def pretend_to_be_a_server_app():
+    """Flower gives the process of a ServerApp these when it runs one; a message cannot be made without."""
+    for name in ("_task_id", "_run_id", "_node_id"):
+        setattr(TaskIdentity, name, 1)
+
+
+class PlayedGrid:
+    """Answers each message by the node's own function, now or a little later; None: never."""
+
+    pull_interval = 0.01
+
+    def __init__(self, nodes, order_seed=0):
+        self.nodes = nodes
+        self.sent = []
+        self._waiting = {}
+        self._order = random.Random(order_seed)
+
+    def get_node_ids(self):
+        return list(self.nodes)
+
+    def push_messages(self, messages):
+        ids = []
+        for number, message in enumerate(messages, start=len(self.sent)):
+            message.metadata.__dict__["_message_id"] = f"m{number}"
+            self.sent.append(message)
+            self._waiting[f"m{number}"] = message
+            ids.append(f"m{number}")
+        return ids
+
+    def pull_messages(self, message_ids):
+        """What has arrived of these; each reply may still be on its way."""
+        found = []
+        for message_id in message_ids:
+            if message_id not in self._waiting or self._order.random() < 0.5:
+                continue
+            message = self._waiting[message_id]
+            node = message.metadata.dst_node_id
+            answers = self.nodes[node](message)
+            for answer in answers if isinstance(answers, list) else [answers]:
+                if answer is not None:
+                    self._waiting.pop(message_id, None)
+                    reply = Message(answer, reply_to=message)
+                    reply.metadata.__dict__["_src_node_id"] = node
+                    found.append(reply)
+        return found
+
+
+def node(name, value=1.0, train=None, seen=True, scores=True):
+    def answer(message):
+        kind = message.metadata.message_type
+        if kind == "query":
+            return RecordDict({"config": ConfigRecord({"name": name, "seen": seen})})
+        if kind == "evaluate":
+            frozen = float(message.content["arrays"]["w"].numpy().mean())
+            metrics = MetricRecord({"frozen": frozen, "num-examples": 10})
+            return RecordDict({"metrics": metrics}) if scores else Error(code=0, reason="no")
+        if train:
+            return train(message)
+        base = message.content["arrays"]["w"].numpy()
+        return contribution(base + np.float32(value))
+
+    return answer
+
+
+def contribution(array, round=None, examples=8, **more):
+    arrays = ArrayRecord({"w": Array(array), **{name: Array(value) for name, value in more.items()}})
+    metrics = MetricRecord({"loss": 0.5, "num-examples": examples})
+    if round is not None:
+        metrics["server-round"] = round
+    return RecordDict({"arrays": arrays, "metrics": metrics})
