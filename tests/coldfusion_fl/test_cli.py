@@ -3,9 +3,16 @@
 import json
 import sys
 
+import numpy as np
 import pytest
+from coldfusion_fl.strategies import ColDFusion
+from flwr.app import Array, ArrayRecord
+from flwr.supercore.task_identity import TaskIdentity
+from played import PlayedGrid, contribution, node
 
 from coldfusion_fl import cli
+from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.settings import read_settings, to_table
 
 
 @pytest.fixture
@@ -41,6 +48,13 @@ ONE = {"contributors-per-round": "1", "min-contributions": "1"}
         ({"contributors-per-round": "9"}, "only 4 tasks are seen"),
         ({"base": '"./no-such-model"'}, "no such folder"),
         ({"simulation.cpus": "4096"}, "this machine has"),
+        ({"server.fusion": '"meen"'}, "fusion: there is no 'meen'. Did you mean 'mean'? Known are: dare, fisher"),
+        ({"server.step": '"nesterov(momentum=1)"'}, "'nesterov.momentum' must be below 1"),
+        ({"server.screening": '"size, gate"'}, "gate: this needs a probe"),
+        ({"server.probe": '"nobody"'}, "unknown task 'nobody'"),
+        ({"server.ema": "1.0"}, "'server.ema' must be below 1"),
+        ({"round-timeout": "inf"}, "must be a finite number"),
+        ({"seed": "4294967296"}, "must be below 2147483648"),
         (
             {"tasks.catalogue": '"paper36"', "tasks.seen": '"rte, cb, copa"', "tasks.unseen": ""},
             "data set 'nyu-mll/glue' (rte)",
@@ -158,3 +172,99 @@ def test_help_explains(coldfusion, command, words):
     code, out, _ = coldfusion(*command.split(), "--help")
     assert code == 0
     assert words in out
+
+
+@pytest.fixture
+def played_run(toy_run, tmp_path, monkeypatch):
+    """The folder of a run of a toy's settings, with played nodes: two rounds, a saboteur, and scores."""
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    config = toy_run()
+    settings = cli._settings(config, tmp_path / "run", None, None)
+    ledger = Ledger.create(tmp_path / "run", to_table(settings))
+    bad = node("c", train=lambda m: contribution(np.full((2, 3), np.nan, np.float32)))
+    strategy = ColDFusion(min_available_nodes=3, ledger=ledger, screening="size")
+    grid = PlayedGrid(dict(enumerate([node("a", 1), node("b", 2), bad])))
+    strategy.start(grid, ArrayRecord({"w": Array(np.zeros((2, 3), np.float32))}), num_rounds=2, timeout=5)
+    return ledger.folder, config
+
+
+def test_the_log_shows_the_lineage(coldfusion, played_run):
+    folder, _ = played_run
+    code, out, err = coldfusion("log", folder, "--check")
+    assert code == 0, err
+    for part in ("round 0", "the first", "round 2", "mean, plain", "fused", "refused", "not finite", "0.500"):
+        assert part in out
+    _, out, _ = coldfusion("log", folder, "--json")
+    records = json.loads(out)
+    assert [record["round"] for record in records] == [0, 1, 2]
+    assert records[2]["contributions"].keys() == {"a", "b"}
+    assert records[2]["mean-frozen-score"] == 3.0
+
+
+def test_a_damaged_file_is_named(coldfusion, played_run):
+    folder, config = played_run
+    file = folder / "rounds" / "002" / "base.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    for words in (("log", folder, "--check"), ("run", config, "--resume", folder)):
+        code, _, err = coldfusion(*words)
+        assert code == 2
+        assert f"{file}: this file is damaged" in err
+        assert "to go on from round 1" in err
+
+
+def test_a_record_that_was_changed_is_noticed(coldfusion, played_run):
+    folder, _ = played_run
+    file = folder / "rounds" / "001" / "record.json"
+    file.write_text(file.read_text().replace('"a"', '"z"'))
+    code, _, err = coldfusion("log", folder, "--check")
+    assert code == 2
+    assert "001/record.json: this file is damaged" in err
+
+
+def test_a_resume_of_another_run_says_what_differs(coldfusion, played_run, toy_run):
+    folder, _ = played_run
+    other = toy_run(seed="4", rounds="9", **{"server.fusion": '"median"', "tasks.seen": '"a, b, c"'})
+    code, _, err = coldfusion("run", other, "--resume", folder)
+    assert code == 2
+    assert "holds a run of other settings" in err
+    assert "seed: 3 there, 4 here" in err
+    assert "server.fusion: 'mean' there, 'median' here" in err
+    assert "tasks.seen: 'a, b, c, d' there, 'a, b, c' here" in err
+    assert "rounds" not in err.replace("rounds/", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("run",), "there is no CONFIG"),
+        (("run", "--resume", "nowhere"), "this is not a run folder"),
+        (("log", "nowhere"), "this is not a run folder"),
+        (("tasks", "--catalogue", " "), "names no catalogue. Shipped are: "),
+        (("evaluate", "x", "--tasks", "bbc_news", "--json", "no/such/x.json"), "there is no folder"),
+    ],
+)
+def test_a_mistake_on_the_command_line(coldfusion, words, message):
+    code, _, err = coldfusion(*words)
+    assert code == 2
+    assert message in err
+
+
+def test_a_run_that_another_process_is_at(coldfusion, played_run):
+    folder, config = played_run
+    with Ledger(folder).lock():
+        code, _, err = coldfusion("run", config, "--resume", folder)
+    assert code == 2
+    assert "another process is at this run" in err
+
+
+def test_a_comma_in_a_path_survives(toy_run):
+    settings = read_settings(toy_run())
+    from coldfusion_fl.settings import flatten, parse_settings, unflatten
+
+    table = to_table(settings)
+    table["tasks"]["catalogue"] = ["/data/a, b/mine.toml", "packaged"]
+    for form in (table, unflatten(flatten(table))):
+        assert parse_settings(form, "x").tasks.catalogue == ("/data/a, b/mine.toml", "packaged")

@@ -1,5 +1,6 @@
 """`coldfusion run` as a user starts it: a process of its own, watched from outside."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -189,6 +190,32 @@ def test_a_run_that_dies_is_a_failed_run(toy_run, tmp_path):
     assert "log.txt" in output
     assert ledger.status["state"] == "failed"
     assert not gone(family, 10)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(finished, tmp_path):
+    whole, _ = finished
+    config = whole.folder.parent / "toy.toml"
+    process, ledger, family = under_way(config, tmp_path / "run", "fused")
+    for victim in [*family, psutil.Process(process.pid)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
+    process.communicate(timeout=60)
+    assert not gone(family, 30)
+    again = subprocess.run(
+        [*COLDFUSION, "run", "--resume", str(ledger.folder)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert ledger.status["state"] == "finished"
+    for number in whole.rounds():
+        one, other = whole.load_base(number), ledger.load_base(number)
+        assert all(one[name].tobytes() == other[name].tobytes() for name in one), number
+        assert whole.load_json(number, "scores.json") == ledger.load_json(number, "scores.json")
+    once_more = subprocess.run(
+        [*COLDFUSION, "run", "--resume", str(ledger.folder)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert once_more.returncode == 0
+    assert "Nothing to do" in once_more.stdout
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """A grid that plays the nodes, in one process and without Ray; importable without pytest."""
 
 import random
+import time
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
@@ -48,10 +49,20 @@ class PlayedGrid:
             for answer in answers if isinstance(answers, list) else [answers]:
                 if answer is not None:
                     self._waiting.pop(message_id, None)
-                    reply = Message(answer, reply_to=message)
+                    reply = answer if isinstance(answer, Message) else Message(answer, reply_to=message)
                     reply.metadata.__dict__["_src_node_id"] = node
                     found.append(reply)
         return found
+
+    def send_and_receive(self, messages, *, timeout=None):
+        """What Flower's own loop asks of a grid."""
+        waiting, replies = set(self.push_messages(messages)), []
+        end = time.monotonic() + timeout
+        while waiting and time.monotonic() < end:
+            for reply in self.pull_messages(sorted(waiting)):
+                waiting.discard(reply.metadata.reply_to_message_id)
+                replies.append(reply)
+        return replies
 
 
 def node(name, value=1.0, train=None, seen=True, scores=True):
