@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from coldfusion_fl.fusion import Contribution, Encoder, Mean, Operator, fuse, shares
-from coldfusion_fl.fusion.blocks import blocks
+from coldfusion_fl.fusion.blocks import blocks, finite
 from coldfusion_fl.parts import Part
 from coldfusion_fl.settings import setting
 
@@ -43,7 +43,7 @@ def misfit(base: Mapping[str, np.ndarray], contribution: Mapping[str, np.ndarray
             return f"'{name}' has the shape {array.shape}, not the base's {expected.shape}"
         if array.dtype != expected.dtype:
             return f"'{name}' has the type {array.dtype}, not the base's {expected.dtype}"
-        if not np.isfinite(array).all():
+        if not finite(array):
             return f"'{name}' holds values that are not finite (NaN or infinity)"
     return None
 

@@ -1,5 +1,6 @@
 """Encoders as Flower's ArrayRecords, and back, without a copy more than is needed."""
 
+import functools
 import io
 import math
 from collections.abc import Iterable
@@ -7,10 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 from flwr.app import Array, ArrayRecord
 
-_MAGIC = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _NUMPY = "numpy.ndarray"
-# A header is a line of text; more than this is no header.
-_HEADER = 1 << 14
+# Before a header's text: numpy's magic, its version and the text's length. Arrays of numbers have version 1.0.
+_PREFIX = 10
 
 
 class UnreadableArrayError(Exception):
@@ -50,18 +50,28 @@ def to_numpy(record: ArrayRecord, names: Iterable[str] | None = None) -> dict[st
 def _view(name: str, array: Array) -> np.ndarray:
     if array.stype != _NUMPY:
         raise UnreadableArrayError(f"'{name}' is not an array of numpy's but '{array.stype}'")
-    stream = io.BytesIO(array.data[:_HEADER])
+    start = _PREFIX + int.from_bytes(array.data[_PREFIX - 2 : _PREFIX], "little")
     try:
-        shape, fortran, dtype = _MAGIC[np.lib.format.read_magic(stream)](stream)
-        # Bytes from outside can make a parser raise anything.
-        if any(size < 0 for size in shape):
-            raise ValueError(shape)
+        shape, fortran, dtype = _header(array.data[:start])
+    # Bytes from outside can make a parser raise anything.
     except Exception:
         raise UnreadableArrayError(f"'{name}' is not in numpy's format") from None
     if dtype.hasobject or dtype.kind not in "fiub":
         raise UnreadableArrayError(f"'{name}' holds {dtype}, not numbers; it was not read")
-    declared, there = math.prod(shape) * dtype.itemsize, len(array.data) - stream.tell()
+    declared, there = math.prod(shape) * dtype.itemsize, len(array.data) - start
     if declared != there:
         raise UnreadableArrayError(f"'{name}' declares {declared} bytes, but {there} came; it was not read")
-    flat = np.frombuffer(array.data, dtype, offset=stream.tell())
+    flat = np.frombuffer(array.data, dtype, offset=start)
     return flat.reshape(shape, order="F" if fortran else "C")
+
+
+@functools.lru_cache(maxsize=4096)  # of the same array it is the same in every reply
+def _header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """The shape, whether the order is Fortran's, and the dtype that a header declares."""
+    stream = io.BytesIO(data)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("not numpy's version 1.0")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if any(size < 0 for size in shape):
+        raise ValueError(f"no shape: {shape}")
+    return shape, fortran, dtype

@@ -23,7 +23,7 @@ from coldfusion_fl.spool import Spool
 from coldfusion_fl.step import State, Step, moving_average
 
 from .arrays import to_numpy, to_record
-from .intake import Door, Refusal, encoder_hash, error_of, reported
+from .intake import Door, Refusal, encoder_hash, error_of, records, reported
 from .roll_call import Member, RollCall, exchange, simulated_nodes
 from .sampling import sample
 
@@ -285,7 +285,7 @@ class ColDFusion(Strategy):
             if reply.has_error():
                 self._unscored(server_round, name, error_of(reply))
                 continue
-            about: Any = reply.content.config_records.get(self.configrecord_key, {})
+            about: Any = records(reply, ConfigRecord).get(self.configrecord_key, {})
             told = {key: about[key] for key in ("metric", "head", "seen") if isinstance(about.get(key), str | bool)}
             scores[name] = {**told, **reported(reply)}
             self._tell("score", **{**scores[name], "round": server_round, "name": name})

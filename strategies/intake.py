@@ -4,10 +4,10 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
 from coldfusion_fl.fusion import Contribution, Operator
 from coldfusion_fl.screening import Candidate, misfit, update_norm
@@ -17,6 +17,8 @@ from .arrays import UnreadableArrayError, to_numpy
 
 FISHER = "fisher"
 _REASON = 300
+
+_Record = TypeVar("_Record", ArrayRecord, MetricRecord, ConfigRecord)
 
 
 class UnfitError(Exception):
@@ -106,13 +108,13 @@ class Door:
         return Candidate(on_disk, norm, sha256=encoder_hash(contribution.encoder))
 
     def _read(self, name: str, reply: Message, metrics: Mapping[str, float]) -> Contribution:
-        record = reply.content.array_records.get(self._key)
+        record = records(reply, ArrayRecord).get(self._key)
         if record is None:
             raise UnfitError(f"its reply holds no arrays ('{self._key}')")
         wanted = [key for key in record if key in self._base or self._is_shared is None or self._is_shared(key)]
         if dropped := len(record) - len(wanted):
             self.dropped[name] = dropped
-        fisher = reply.content.array_records.get(FISHER)
+        fisher = records(reply, ArrayRecord).get(FISHER)
         diagonal = None if fisher is None else to_numpy(fisher, [key for key in fisher if key in self._base])
         return Contribution(name, to_numpy(record, wanted), self._round, metrics=metrics, fisher=diagonal)
 
@@ -127,9 +129,18 @@ def encoder_hash(encoder: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+def records(reply: Message, kind: type[_Record]) -> dict[str, _Record]:
+    """A reply's records of one kind by key.
+
+    Flower's own views, such as `content.array_records`, tie a message into a reference cycle: its bytes would stay in
+    memory until Python happens to look for cycles.
+    """
+    return {key: record for key, record in reply.content.items() if isinstance(record, kind)}
+
+
 def reported(reply: Message) -> dict[str, float]:
     """All finite numbers that a reply reports."""
-    items = [item for record in reply.content.metric_records.values() for item in record.items()]
+    items = [item for record in records(reply, MetricRecord).values() for item in record.items()]
     return {key: value for key, value in items if isinstance(value, int | float) and math.isfinite(value)}
 
 

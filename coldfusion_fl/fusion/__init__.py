@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from coldfusion_fl.errors import FusionError
+from coldfusion_fl.fusion.blocks import finite
 from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator, shares
 from coldfusion_fl.fusion.linear import Dare, Fisher, Mean, TaskArithmetic, WeightedMean, weighted_mean
 from coldfusion_fl.fusion.robust import GeometricMedian, Median, TrimmedMean
@@ -65,7 +66,7 @@ def fuse(operator: Operator, base: Encoder, contributions: Sequence[Contribution
     if others:  # such as a batch norm's count of batches
         fused |= weighted_mean((_Some(part.encoder, others), part.weight) for part in contributions)
     for name, array in fused.items():
-        if not np.isfinite(array).all():
+        if not finite(array):
             raise FusionError(f"the fused '{name}' is not finite. Take a smaller scale for '{operator}'.")
     return {name: fused[name] for name in base}
 

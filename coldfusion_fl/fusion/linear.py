@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from coldfusion_fl.errors import FusionError
-from coldfusion_fl.fusion.blocks import blocks
+from coldfusion_fl.fusion.blocks import blocks, side_by_side
 from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator
 from coldfusion_fl.settings import setting
 
@@ -168,12 +168,12 @@ def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> dict[str, np.ndarra
     for encoder, weight in parts:
         weights += weight
         if not dtypes:
-            for name in encoder:
-                array = encoder[name]
-                dtypes[name] = array.dtype
-                total[name] = np.array(array, _wide(array.dtype), order="C")
-                if weight != 1:
-                    total[name] *= weight
+            first = dict(encoder)
+            dtypes = {name: array.dtype for name, array in first.items()}
+            wide = {name: _wide(dtype) for name, dtype in dtypes.items()}
+            total = side_by_side(wide, {name: array.shape for name, array in first.items()})
+            for name, array in total.items():
+                np.multiply(first.pop(name), weight, out=array)
         elif encoder.keys() != dtypes.keys():
             raise FusionError("contributions with different names cannot be fused: screen them first.")
         else:

@@ -1,0 +1,226 @@
+"""How fast and in how much memory the server fuses: ratios between ways, measured in one run.
+
+    python experiments/bench/fusing.py [RESULT.json]
+
+Speed: eight encoders of MiniLM's shapes (90 MB), in memory. The ways take turns; the fastest of several turns counts.
+One way is copying all their bytes once (numpy, into arrays that are there): what has to be read at least.
+
+Memory: the whole path of a round, from replies as they arrive to the next base's message, in a process of its own.
+What is counted is its peak above what it held when the round's messages were out: base and all. The unit is one
+encoder. It is read from Linux' /proc.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from coldfusion_fl.strategies import ColDFusion
+from coldfusion_fl.strategies.arrays import to_array, to_numpy, to_record
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
+from flwr.supercore.task_identity import TaskIdentity
+
+from coldfusion_fl.fusion import Contribution, fuse
+from coldfusion_fl.policy import parse_policy
+
+TURNS = 7
+LAYER = {"attention": (384, 384), "intermediate": (1536, 384), "output": (384, 1536)}
+SPEED = [
+    "mean",
+    "weighted-mean",
+    "task-arithmetic",
+    "dare",
+    "ties",
+    "median",
+    "trimmed-mean",
+    "geometric-median",
+    "karcher",
+]
+MEMORY = [("mean", 8), ("mean", 32), ("mean", 128), ("ties", 8), ("ties", 32)]
+
+
+def new_encoder(seed: int) -> dict[str, np.ndarray]:
+    """Random arrays of MiniLM's shapes, 22.7M float32."""
+    draw = np.random.default_rng(seed)
+    shapes = {"embeddings": (30522, 384), "positions": (512, 384)}
+    for layer in range(6):
+        shapes |= {
+            f"{layer}.{name}.{i}": shape
+            for name, shape in LAYER.items()
+            for i in range(4 if name == "attention" else 1)
+        }
+        shapes |= {f"{layer}.bias.{i}": (384,) for i in range(10)}
+    return {name: draw.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+
+
+def seconds(ways: dict, turns: int) -> dict[str, float]:
+    """The fastest of several turns of each way; they take turns, so that a slow moment hits all."""
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(turns):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            best[name] = min(best[name], time.perf_counter() - began)
+    return best
+
+
+def speed() -> dict:
+    """Eight encoders in memory, fused in every way."""
+    base = new_encoder(0)
+    draw = np.random.default_rng(1)
+    encoders = [
+        {name: array + np.float32(0.01) * draw.standard_normal(array.shape, np.float32) for name, array in base.items()}
+        for _ in range(8)
+    ]
+    replies = [
+        RecordDict(
+            {
+                "arrays": ArrayRecord({name: to_array(array) for name, array in encoder.items()}),
+                "metrics": MetricRecord({"num-examples": 10}),
+            }
+        )
+        for encoder in encoders
+    ]
+    room = [{name: np.empty_like(array) for name, array in base.items()} for _ in encoders]
+
+    def copy() -> None:
+        for place, encoder in zip(room, encoders, strict=True):
+            for name, array in encoder.items():
+                np.copyto(place[name], array)
+
+    def ours(fusion: str) -> dict[str, np.ndarray]:
+        operator, _, _ = parse_policy(fusion, "plain", "")
+        parts = [
+            Contribution(str(i), to_numpy(reply["arrays"]), metrics={"num-examples": 10})
+            for i, reply in enumerate(replies)
+        ]
+        return fuse(operator, base, parts)
+
+    ways = {"copy": copy, "Flower: messages to message": lambda: aggregate_arrayrecords(replies, "num-examples")}
+    ways["mean: messages to message"] = lambda: to_record(ours("mean"))
+    ways |= {name: lambda name=name: ours(name) for name in SPEED}
+    found = seconds(ways, TURNS)
+    return {
+        name: {
+            "seconds": found[name],
+            "times-the-copy": found[name] / found["copy"],
+            "times-faster-than-flower": found["Flower: messages to message"] / found[name],
+        }
+        for name in ways
+    }
+
+
+class Nodes:
+    """A grid whose nodes answer the roll call and nothing else."""
+
+    pull_interval = 0.0
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._questions: dict[str, Message] = {}
+
+    def get_node_ids(self) -> list[int]:
+        """All nodes."""
+        return list(range(1, self.count + 1))
+
+    def push_messages(self, messages: list[Message]) -> list[str]:
+        """Take messages."""
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = f"{message.metadata.message_type}-{message.metadata.dst_node_id}"
+            self._questions[message.metadata.message_id] = message
+        return [message.metadata.message_id for message in messages]
+
+    def pull_messages(self, message_ids: list[str]) -> list[Message]:
+        """Each node's name."""
+        asked = [self._questions.pop(message_id) for message_id in message_ids]
+        return [
+            Message(
+                RecordDict({"config": ConfigRecord({"name": f"c{message.metadata.dst_node_id:03d}"})}),
+                reply_to=message,
+            )
+            for message in asked
+        ]
+
+
+def highest() -> int:
+    """The most bytes that this process has held."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+def peak(fusion: str, count: int) -> dict:
+    """One round in this process: so many replies that are made one at a time, as they would arrive."""
+    for name in ("_task_id", "_run_id", "_node_id"):
+        setattr(TaskIdentity, name, 1)
+    base = new_encoder(0)
+    size = sum(array.nbytes for array in base.values())
+    strategy = ColDFusion(contributors_per_round=count, min_available_nodes=count, fusion=fusion)
+    grid = Nodes(count)
+    messages = list(strategy.configure_train(1, to_record(base), ConfigRecord(), grid))
+    grid.push_messages(messages)
+
+    def replies():
+        for number, message in enumerate(messages):
+            sent = message.content["arrays"]
+            record = ArrayRecord(
+                {name: to_array(array.numpy() * np.float32(1 + 1e-4 * number)) for name, array in sent.items()}
+            )
+            yield Message(RecordDict({"arrays": record, "metrics": MetricRecord({"loss": 0.0})}), reply_to=message)
+            del record
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is held now
+    before = highest()
+    began = time.perf_counter()
+    fused, _ = strategy.aggregate_train(1, replies())
+    assert fused is not None
+    return {
+        "contributions": count,
+        "peak-above-base-in-encoders": (highest() - before) / size,
+        "encoder-megabytes": size / 1e6,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def memory() -> list[dict]:
+    """The peak of each fusion and number of contributions, each in a process of its own."""
+    found = []
+    for fusion, count in MEMORY:
+        words = [sys.executable, __file__, "--peak", fusion, str(count)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        found.append({"fusion": fusion, **json.loads(done.stdout.splitlines()[-1])})
+    return found
+
+
+def main() -> None:
+    """Measure, print, and write where a path is given."""
+    if sys.argv[1:2] == ["--peak"]:
+        print(json.dumps(peak(sys.argv[2], int(sys.argv[3]))))
+        return
+    found = {
+        "speed": speed(),
+        "memory": memory(),
+        "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
+        "versions": {name: metadata.version(name) for name in ("numpy", "flwr")},
+    }
+    for name, row in found["speed"].items():
+        print(
+            f"{name:30} {row['seconds']:7.3f} s  {row['times-the-copy']:6.2f} × the copy  "
+            f"{row['times-faster-than-flower']:6.2f} × as fast as Flower"
+        )
+    for row in found["memory"]:
+        print(
+            f"{row['fusion']:6} of {row['contributions']:4} contributions: a peak of "
+            f"{row['peak-above-base-in-encoders']:.2f} encoders above the base, {row['seconds']:.1f} s"
+        )
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
