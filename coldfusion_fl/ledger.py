@@ -135,6 +135,20 @@ class Ledger:
         ledger.set_status("running", reason=None)
         return ledger
 
+    @classmethod
+    def open(cls, folder: Path | str, settings: Mapping[str, Any] | None = None) -> "Ledger":
+        """`create` a run folder, or `resume` the run that it holds: for a strategy in a project of one's own.
+
+        Args:
+            folder: the run folder.
+            settings: what the bases depend on, as nested tables: a run does not go on with others.
+
+        Raises:
+            RunFolderError: as `create` and `resume`.
+        """
+        folder = Path(folder)
+        return (cls.resume if (folder / "run.json").exists() else cls.create)(folder, settings or {})
+
     @property
     def settings(self) -> dict[str, Any]:
         """The run's settings as nested tables.
@@ -165,7 +179,7 @@ class Ledger:
     def event(self, kind: str, /, **facts: Any) -> None:
         """Add an event to `progress.jsonl`; lines of several processes do not mix."""
         line = json.dumps({**facts, "kind": kind, "time": time.time()}) + "\n"
-        with (self.folder / "progress.jsonl").open("ab", buffering=0) as file:
+        with disk(self.folder), (self.folder / "progress.jsonl").open("ab", buffering=0) as file:
             file.write(line.encode())
 
     def _end_progress(self) -> None:
@@ -318,11 +332,18 @@ class Ledger:
         return f"Remove {self.round_folder(number)} to go on from round {number - 1}."
 
     def load_json(self, number: int, name: str) -> dict[str, Any]:
-        """`record.json` or `scores.json` of a round; empty where it is not there."""
+        """`record.json` or `scores.json` of a round; empty where it is not there.
+
+        Raises:
+            RunFolderError: it is damaged.
+        """
         file = self.round_folder(number) / name
         if not file.is_file():
             return {}
-        facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as broken:
+            raise RunFolderError(f"{file}: it cannot be read: {broken}. {self._way_back(number)}") from None
         return facts
 
     @contextlib.contextmanager

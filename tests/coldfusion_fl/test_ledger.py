@@ -91,3 +91,76 @@ def test_a_written_folder_replaces_the_old_one(ledger):
             (folder / text).write_text(text)
     assert [path.name for path in (ledger.folder / "model").iterdir()] == ["new"]
     assert json.loads((ledger.folder / "run.json").read_text())["versions"]["numpy"]
+
+
+def test_one_flipped_bit_is_found_and_named(ledger):
+    ledger.save_round(0, BASE, {})
+    ledger.save_round(1, BASE, {}, {"momentum/w": BASE["w"]}, BASE)
+    ledger.save_scores(1, {"a": {"frozen": 50.0}})
+    ledger.verify(1)
+    for file in sorted(ledger.round_folder(1).glob("*[!S]")):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(RunFolderError) as caught:
+            ledger.verify(1)
+        assert str(caught.value).startswith(f"{file}: this file is damaged: its hash is not")
+        assert str(caught.value).endswith(f"Remove {ledger.round_folder(1)} to go on from round 0.")
+        file.unlink()
+        with pytest.raises(RunFolderError, match=f"{file.name}: this file is missing"):
+            ledger.verify(1)
+        file.write_bytes(whole)
+    ledger.verify(1)
+
+
+def test_a_record_that_is_no_json_is_named(ledger):
+    ledger.save_round(0, BASE, {})
+    (ledger.round_folder(0) / "record.json").write_text("{")
+    with pytest.raises(RunFolderError, match=r"000/record.json: it cannot be read"):
+        ledger.record(0)
+
+
+def test_to_reopen_clears_what_a_kill_left(ledger):
+    ledger.save_round(0, BASE, {})
+    ledger.event("round", round=1)
+    half = ledger.folder / "rounds" / ".001.77.partial"
+    half.mkdir()
+    (half / "base.safetensors").write_bytes(b"half")
+    (ledger.round_folder(0) / ".scores.json.77.partial").write_text("{")
+    with (ledger.folder / "progress.jsonl").open("a") as file:
+        file.write('{"kind": "half')
+    again = Ledger.resume(ledger.folder, {"rounds": 5})
+    again.event("round", round=2)
+    assert [event["round"] for event in again.events()] == [1, 2]
+    assert not list(ledger.folder.rglob("*.partial"))
+    assert again.settings == {"rounds": 5}
+    assert len(json.loads((ledger.folder / "run.json").read_text())["resumed"]) == 1
+
+
+def test_to_go_on_with_other_settings_says_which(ledger):
+    with pytest.raises(RunFolderError, match=r"server\.fusion: 'nothing' there, 'ties' here"):
+        Ledger.resume(ledger.folder, {"rounds": 2, "server": {"fusion": "ties"}})
+
+
+def test_one_process_at_a_time(ledger):
+    with ledger.lock(), pytest.raises(RunFolderError, match="another process is at this run"):
+        Ledger.reopen(ledger.folder)
+    Ledger.reopen(ledger.folder)
+
+
+def test_the_arrays_of_the_last_rounds_stay_and_all_records(ledger):
+    for number in range(5):
+        ledger.save_round(number, BASE, {"round": number})
+    ledger.keep_last(2)
+    assert [bool(list(ledger.round_folder(n).glob("*.safetensors"))) for n in range(5)] == [0, 0, 0, 1, 1]
+    assert [ledger.record(number)["round"] for number in range(5)] == [0, 1, 2, 3, 4]
+    ledger.verify(0, arrays=False)
+    with pytest.raises(RunFolderError, match=r"the arrays of round 1 were not kept \(keep-last\)"):
+        ledger.load_base(1)
+
+
+def test_open_makes_a_folder_once_and_goes_on_with_it(tmp_path):
+    first = Ledger.open(str(tmp_path / "run"), {"lr": 1})
+    first.save_round(0, BASE, {})
+    assert Ledger.open(tmp_path / "run", {"lr": 1}).rounds() == [0]
+    with pytest.raises(RunFolderError, match="lr: 1 there, 2 here"):
+        Ledger.open(tmp_path / "run", {"lr": 2})

@@ -1,0 +1,55 @@
+"""A disk that is really full: a small file system of its own, where we may mount one."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from coldfusion_fl.strategies import ColDFusion
+from flwr.app import Array, ArrayRecord
+from flwr.supercore.task_identity import TaskIdentity
+from played import PlayedGrid, node
+
+from coldfusion_fl.errors import RunFolderError
+from coldfusion_fl.ledger import Ledger
+
+ROUNDS = 8
+BASE = np.zeros(1 << 18, np.float32)  # 1 MiB
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    words = [mount, "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)]
+    if not mount or subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system needs more rights than we have")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def start(ledger, monkeypatch):
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    strategy = ColDFusion(contributors_per_round=2, step="heavy-ball", ledger=ledger)
+    grid = PlayedGrid({1: node("a", 1), 2: node("b", 2)})
+    strategy.start(grid, ArrayRecord({"w": Array(BASE)}), num_rounds=ROUNDS, timeout=5)
+
+
+def test_a_full_disk_stops_the_run_with_its_rounds_intact_and_it_goes_on(small_disk, tmp_path, monkeypatch):
+    with pytest.raises(RunFolderError, match=r"the disk is full\. Free some space; the rounds .* are intact"):
+        start(Ledger.open(small_disk / "run"), monkeypatch)
+    there = Ledger(small_disk / "run").rounds()
+    assert 0 in there
+    assert ROUNDS not in there
+    for number in there:
+        Ledger(small_disk / "run").verify(number)
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    start(Ledger.open(small_disk / "run"), monkeypatch)
+    start(Ledger.open(tmp_path / "whole"), monkeypatch)
+    for number in range(ROUNDS + 1):
+        one, other = (Ledger(folder).load_base(number)["w"] for folder in (small_disk / "run", tmp_path / "whole"))
+        assert one.tobytes() == other.tobytes()
