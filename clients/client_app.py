@@ -22,7 +22,7 @@ from coldfusion_fl.screening import misfit
 from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings, parse_table, unflatten
 from coldfusion_fl.tasks import load_task
 
-from .contributor import Contributor, contributor_of
+from .contributor import Contributor, contributor_of, is_simulated
 
 _HEAD = "head"
 _Handler = Callable[[Message, Context], Message]
@@ -62,7 +62,7 @@ def introduce(message: Message, context: Context) -> Message:
         about = ConfigRecord({"name": who.name, "task": who.task, "seen": who.seen})
     except ColdFusionError as wrong:
         about = ConfigRecord({"problem": str(wrong)})
-    if "task" not in context.node_config and (nodes := context.node_config.get("num-partitions")):
+    if is_simulated() and (nodes := context.node_config.get("num-partitions")):
         about["simulated-nodes"] = int(nodes)
     return Message(RecordDict({"config": about}), reply_to=message)
 
@@ -104,7 +104,7 @@ def train(message: Message, context: Context) -> Message:
     if reason := misfit(arrays, contribution):
         raise MisfitError(f"the training on '{task.name}' went wrong: {reason}. Lower the learning rate.")
     if settings.keep_head:  # only of a training that went well
-        context.state[_HEAD] = ArrayRecord(head_of(model))
+        context.state[_HEAD] = ArrayRecord(head_of(model, arrays))
     metrics: dict[str, Any] = {
         "server-round": server_round,
         "loss": done.loss,

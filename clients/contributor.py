@@ -1,5 +1,6 @@
 """Who a contributor is, as its own machine says."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def contributor_of(context: Context) -> Contributor:
     node = context.node_config
     if "task" in node:
         return _of_node(node)
-    if "partition-id" not in node:
+    if not is_simulated():
         raise SettingsError(
             "this node does not know its task. Start it with --node-config \"task='NAME' base='MODEL'\", and where "
             "needed catalogue='FILE.toml' data-root='FOLDER'."
@@ -64,6 +65,12 @@ def contributor_of(context: Context) -> Contributor:
         seen=partition < len(settings.tasks.seen),
         run_folder=Path(settings.out) if settings.out and Path(settings.out).is_absolute() else None,
     )
+
+
+def is_simulated() -> bool:
+    """Whether this is a worker of Flower's simulation; a node of a deployment may have a partition too."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 def _of_node(node: UserConfig) -> Contributor:

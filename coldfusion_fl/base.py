@@ -61,14 +61,24 @@ def open_base(reference: str) -> Base:
         )
     try:
         config = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as broken:
+    # Whatever its values are wrong with, transformers raises an error of its own for it.
+    except Exception as broken:
         raise ModelError(f"{reference}: its config.json cannot be used: {first_line(broken)}") from None
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     # Tokenizers of many makes fail in as many ways on a folder without their files.
     except Exception as broken:
         raise ModelError(f"{reference}: its tokenizer cannot be loaded: {first_line(broken)}") from None
+    _bound(tokenizer, config)
     return Base(folder, reference, config, tokenizer, _pooling(folder))
+
+
+def _bound(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
+    """Let a tokenizer cut texts at what the model has positions for, where its own files do not say so."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if isinstance(positions, int) and 0 < positions < tokenizer.model_max_length:
+        # In RoBERTa and its like the positions begin behind the padding token's id.
+        tokenizer.model_max_length = positions - (config.pad_token_id or 0) - 1
 
 
 def _folder(reference: str) -> Path:
@@ -99,9 +109,13 @@ def _folder(reference: str) -> Path:
 def _pooling(folder: Path) -> str:
     """A sentence-embedding model says how it pools in 1_Pooling/config.json; others read the class token."""
     file = folder / "1_Pooling" / "config.json"
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens"):
-        return "mean"
-    return "class-token"
+    if not file.is_file():
+        return "class-token"
+    try:
+        says_mean = json.loads(file.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens")
+    except (OSError, ValueError, AttributeError) as broken:
+        raise ModelError(f"{file}: it cannot be read: {broken}. Mend it, or take it out of the folder.") from None
+    return "mean" if says_mean else "class-token"
 
 
 def write_base(base: Base, encoder: Any, state: dict[str, torch.Tensor], folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification
+from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoModelForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from coldfusion_fl.base import Base, write_base
@@ -89,16 +89,19 @@ def new_model(base: Base, num_labels: int, head: str, seed: int) -> nn.Module:
     Raises:
         ModelError: transformers has no sequence classification for this architecture, or its class has no encoder.
     """
+    if type(base.config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ModelError(
+            f"{base.reference}: transformers has no sequence classification for '{base.config.model_type}' models, so "
+            "it cannot be split into an encoder and a head. Take an encoder such as BERT, RoBERTa or ModernBERT."
+        )
     config = type(base.config).from_dict(base.config.to_dict() | {"num_labels": num_labels})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-        except ValueError:
-            raise ModelError(
-                f"{base.reference}: transformers has no sequence classification for '{config.model_type}' models, so "
-                "it cannot be split into an encoder and a head. Take an encoder such as BERT, RoBERTa or ModernBERT."
-            ) from None
+        # Each architecture has its own way to fail on values that do not go together.
+        except Exception as broken:
+            raise ModelError(f"{base.reference}: its config.json cannot be used: {first_line(broken)}") from None
         _check_split(model, base)
         return MeanHeadModel(encoder_of(model), num_labels) if head == "mean" else model
 
@@ -119,10 +122,17 @@ def encoder_of(model: nn.Module) -> nn.Module:
     return encoder
 
 
-def head_of(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights of the head: all that are not the encoder's."""
-    prefix = f"{model.base_model_prefix}."
-    return {name: value for name, value in model.state_dict().items() if not name.startswith(prefix)}
+def head_of(model: nn.Module, shared: Iterable[str]) -> dict[str, torch.Tensor]:
+    """The weights that stay home: all floating-point ones but the shared ones.
+
+    Args:
+        model: a model with a head.
+        shared: names of the encoder's weights that are shared. A pooler that the base lacks is not, and so belongs to
+            the head.
+    """
+    away = {f"{model.base_model_prefix}.{name}" for name in shared}
+    state = model.state_dict()
+    return {name: value for name, value in state.items() if value.is_floating_point() and name not in away}
 
 
 def load_encoder(base: Base) -> Encoder:

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,14 @@ def read_rows(path: Path, encoding_errors: str = "strict") -> pd.DataFrame:
         DataError: the file is not there, of another kind, not UTF-8 or broken.
     """
     try:
-        return _read(path, encoding_errors)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas would cut the rows, and only warn
+            return _read(path, encoding_errors)
+    except pd.errors.ParserWarning:
+        raise DataError(
+            f"{path}: its rows have more cells than the header has names. Name every column in the first line, and put "
+            "texts with separators in quotes."
+        ) from None
     except UnicodeDecodeError as bad:
         raise _not_utf8(path, bad) from None
     except (ValueError, OSError, EOFError, lzma.LZMAError) as broken:  # pandas' and pyarrow's are ValueErrors

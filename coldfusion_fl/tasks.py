@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from coldfusion_fl.settings import did_you_mean
 # Carving goes by a hash of a row's text: every run and every machine tests on the same rows, and a text that two tasks
 # share is a test row of both or of neither, so that no contributor trains on what another one tests.
 _CARVE = {"test": (0.0, 0.2), "validation": (0.2, 0.28)}
+_WHOLE_NUMBER = re.compile(r"-?[0-9]+")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -110,6 +111,7 @@ def _read_splits(catalogue: Catalogue, name: str) -> dict[str, pd.DataFrame]:
     spec = catalogue[name]
     if spec.hub:
         names = {split: getattr(spec, split) for split in SPLITS} | {"train": spec.train or "train"}
+        _check_apart(names)
         return {
             split: read_hub(spec.hub, spec.config, spec.revision, there, spec.label)
             for split, there in names.items()
@@ -124,7 +126,18 @@ def _read_splits(catalogue: Catalogue, name: str) -> dict[str, pd.DataFrame]:
     else:
         written = {split: getattr(spec, split) for split in SPLITS}
         paths = {split: _place(path, home, spec) if path else None for split, path in written.items()}
+    _check_apart({split: path.resolve() if path else None for split, path in paths.items()})
     return {split: read_rows(path, spec.encoding_errors) for split, path in paths.items() if path}
+
+
+def _check_apart(places: Mapping[str, object]) -> None:
+    """No split may be learnt from and tested on at once."""
+    for split in ("validation", "test"):
+        if places[split] and places[split] == places["train"]:
+            raise DataError(
+                f"'{places[split]}' is the train split too. Leave '{split}' out of the catalogue: it is carved out of "
+                "train, with no row in both."
+            )
 
 
 def _place(reference: str, home: Path | None, spec: TaskSpec) -> Path:
@@ -232,7 +245,7 @@ def _classes(tables: dict[str, pd.DataFrame]) -> tuple[str, ...]:
             )
     if len(learnt) < 2:
         raise DataError(f"train has only one class, '{next(iter(learnt))}'; a task needs two or more.")
-    numbers = all(label.lstrip("-").isdigit() for label in learnt)
+    numbers = all(_WHOLE_NUMBER.fullmatch(label) for label in learnt)
     return tuple(sorted(learnt, key=int if numbers else None))
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from coldfusion_fl.clients import contributor
 from coldfusion_fl.clients.client_app import contributor_app
 from coldfusion_fl.clients.contributor import contributor_of
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
@@ -153,7 +154,14 @@ def test_a_deployed_node_takes_nothing_from_the_server(tiny_base):
         contributor_of(context({"task": "rte"}, run_config))
 
 
-def test_a_simulated_node_is_the_task_of_its_partition(toy_run):
+def test_a_deployed_node_with_a_partition_follows_no_run_config(toy_run):
+    run_config = flatten(to_table(read_settings(toy_run())))
+    with pytest.raises(SettingsError, match="does not know its task"):
+        contributor_of(context({"partition-id": 0, "num-partitions": 5}, run_config))
+
+
+def test_a_simulated_node_is_the_task_of_its_partition(toy_run, monkeypatch):
+    monkeypatch.setattr(contributor, "is_simulated", lambda: True)
     run_config = flatten(to_table(read_settings(toy_run())))
     everybody = [contributor_of(context({"partition-id": i, "num-partitions": 5}, run_config)) for i in range(5)]
     assert [who.name for who in everybody] == ["a", "b", "c", "d", "u"]

@@ -1,4 +1,5 @@
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ from toys import ARCHITECTURES, make_base
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from coldfusion_fl.base import open_base
+from coldfusion_fl.batches import tokenize
 from coldfusion_fl.encoder import encoder_of, head_of, load_encoder, merge, new_model, save_model, split
 from coldfusion_fl.errors import MisfitError, ModelError
+from coldfusion_fl.tasks import Examples
 
 
 @pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
@@ -44,7 +47,7 @@ def test_contributors_with_different_classes_share_an_encoder(base):
     assert logits(two, base).shape[1] == 2
     assert logits(five, base).shape[1] == 5
     assert split(two, encoder).keys() == split(five, encoder).keys() == encoder.keys()
-    assert not head_of(two).keys() & {f"{two.base_model_prefix}.{name}" for name in encoder}
+    assert not head_of(two, encoder).keys() & {f"{two.base_model_prefix}.{name}" for name in encoder}
 
 
 def test_the_names_on_the_wire_are_the_encoders_floats(base):
@@ -109,6 +112,7 @@ def test_a_pooler_that_the_weights_lack_is_not_shared(tiny_base, tmp_path):
     model = new_model(base, 2, "class-token", seed=0)
     merge(model, encoder)
     assert split(model, encoder).keys() == encoder.keys()
+    assert {name for name in head_of(model, encoder) if "pooler" in name}  # it is kept where the head is
     save_model(base, encoder, tmp_path / "out")
     assert not any("pooler" in name for name in load_file(tmp_path / "out" / "model.safetensors"))
 
@@ -160,6 +164,50 @@ def test_an_architecture_without_sequence_classification_is_refused(tmp_path):
     folder = make_base(tmp_path / "vit", "vit", image_size=8, patch_size=4)
     with pytest.raises(ModelError, match="no sequence classification for 'vit' models"):
         load_encoder(open_base(str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("{", "its config.json cannot be used"),
+        ("[]", "its config.json cannot be used"),
+        ({"hidden_size": "many"}, "its config.json cannot be used"),
+        ({"num_attention_heads": 7}, "its config.json cannot be used.*7"),
+        ({"model_type": "nobody-knows"}, "its config.json cannot be used"),
+    ],
+)
+def test_a_broken_config_is_named(tmp_path, config, words):
+    file = make_base(tmp_path / "odd") / "config.json"
+    whole = json.loads(file.read_text())
+    file.write_text(config if isinstance(config, str) else json.dumps(whole | config))
+    with pytest.raises(ModelError, match=words):
+        load_encoder(open_base(str(file.parent)))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '"mean"', '{"pooling_mode_mean_tokens": false}'])
+def test_a_broken_pooling_file_is_named_or_heeded(tmp_path, content):
+    folder = make_base(tmp_path / "odd")
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(content)
+    if content.endswith("}"):
+        assert open_base(str(folder)).pooling == "class-token"
+    else:
+        with pytest.raises(ModelError, match=r"1_Pooling.config\.json: it cannot be read"):
+            open_base(str(folder))
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta"])
+@pytest.mark.parametrize("said", [None, 100, 512])
+def test_no_text_is_longer_than_the_model_has_positions(tmp_path, architecture, said):
+    folder = make_base(tmp_path / "short", architecture)  # 130 positions
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": said or 10**30}))
+    base = open_base(str(folder))
+    examples = Examples(["cat " * 600], None, np.zeros(1, np.int64))
+    row = tokenize(base.tokenizer, examples, 600)[0]
+    assert len(row["input_ids"]) == (said if said == 100 else 129)
+    model = new_model(base, 2, "class-token", seed=0)
+    model(input_ids=torch.tensor([row["input_ids"]]), attention_mask=torch.ones(1, len(row["input_ids"])))
 
 
 @pytest.mark.parametrize(

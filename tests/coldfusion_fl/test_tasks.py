@@ -99,6 +99,21 @@ def test_number_labels_are_sorted_as_numbers():
     assert build_task("t", spec(), {"train": rows}).classes == tuple(map(str, range(12)))
 
 
+@pytest.mark.parametrize("strange", ["--1", "²", "1-2", "٣"])
+def test_labels_that_only_look_like_numbers_are_names(strange):
+    task = build_task("t", spec(), {"train": ROWS.assign(label=["10", strange] * 20)})
+    assert task.classes == tuple(sorted(["10", strange]))
+
+
+def test_a_test_split_that_is_the_train_split_is_refused(tmp_path):
+    write(tmp_path, "t.csv")
+    for body in ('train = "t.csv"\ntest = "t.csv"', 'train = "t.csv"\nvalidation = "./t.csv"'):
+        with pytest.raises(DataError, match="is the train split too"):
+            load_task("mine", catalogue(tmp_path, body))
+    with pytest.raises(DataError, match="'train' is the train split too"):
+        load_task("mine", catalogue(tmp_path, 'hub = "a/b"\ntest = "train"'))
+
+
 def test_a_regression():
     rows = pd.DataFrame({"text": [f"t{i}" for i in range(50)], "label": np.linspace(0, 5, 50)})
     task = build_task("t", spec(metric="spearman"), {"train": rows})
@@ -148,6 +163,8 @@ def test_bad_rows_are_named(splits, changes, words):
         ("t.tsv", b'text\tlabel\n"open\tx\n', "cannot be read"),
         ("t.csv.gz", gzip.compress(b"text,label\na,b\n" * 90)[:-9], "cannot be read"),
         ("t.csv.xz", b"no archive", "cannot be read"),
+        ("t.csv", b"text,label\na,b,c\nd,e,f\n", "rows have more cells than the header has names"),
+        ("t.tsv", b"text\tlabel\na\tb\nc\td\te\n", "line 3"),
         ("t.doc", b"", r"end in '\.doc' are not known"),
     ],
 )
