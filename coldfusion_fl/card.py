@@ -35,7 +35,7 @@ tokenizer = AutoTokenizer.from_pretrained(FOLDER)
 |---|---|---|---|---|---|
 {rows}
 
-Head: {heads}. Frozen: a linear probe. Few-shot: finetuned on {shots} labelled examples.
+Head: {heads}. Frozen: a linear probe. Few-shot: finetuned on {shots} labelled examples.{note}
 
 ## Method
 
@@ -58,7 +58,8 @@ def model_card(ledger: Ledger) -> str:
         rows.append(f"| {row['task']} | {role} | {written} |")
     records = [ledger.record(number) for number in ledger.rounds()]
     fused = Counter(name for record in records if record.get("fused") for name in record["contributions"])
-    last = records[-1]
+    last, judged = records[-1], summary["judged"]
+    old = judged["fused"] != judged["last-round"]
     return _CARD.format(
         rounds=last["round"],
         base=settings["base"],
@@ -74,5 +75,6 @@ def model_card(ledger: Ledger) -> str:
         rows="\n".join(rows),
         heads=", ".join(sorted({row["head"] for row in summary["tasks"]})),
         shots=settings["evaluate"]["shots"],
+        note=f" The scores are those of round {judged['fused']}'s base, the last that was judged." if old else "",
         versions=", ".join(f"{name} {version}" for name, version in versions.items()),
     )

@@ -156,7 +156,7 @@ def score_table(summary: dict[str, Any]) -> Table:
         tiny = "*" if isinstance(row["test-rows"], int) and row["test-rows"] < TINY else ""
         table.add_row(f"  {row['task']}{tiny}", row["metric"], *cells)
     heads = ", ".join(sorted({row["head"] for row in summary["tasks"]}))
-    tiny_note = f"  * fewer than {TINY} test rows" if any(r["test-rows"] < TINY for r in summary["tasks"]) else ""
+    tiny_note = f"  * fewer than {TINY} test rows." if any(r["test-rows"] < TINY for r in summary["tasks"]) else ""
     judged = summary["judged"]
     old = judged["fused"] != judged["last-round"]
     old_note = f"  The last base that was judged is that of round {judged['fused']}." if old else ""

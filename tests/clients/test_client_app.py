@@ -11,6 +11,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from coldfusion_fl.base import open_base
 from coldfusion_fl.encoder import load_encoder
 from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.fusion import Contribution, Fisher
 from coldfusion_fl.settings import flatten, read_settings, to_table
 
 FINETUNE = {
@@ -80,6 +81,15 @@ def test_a_kept_head_stays_in_the_nodes_own_context(node, encoder):
     kept = returned(ask("train", node, encoder, **{"finetune.keep-head": True, "server-round": 2}))
     fresh = returned(ask("train", node, encoder, **{"server-round": 2}))
     assert any(kept[name].tobytes() != fresh[name].tobytes() for name in kept)
+
+
+def test_a_fisher_diagonal_comes_along_where_the_fusion_needs_one(node, encoder):
+    reply = ask("train", node, encoder, **{"fisher-examples": 8})
+    diagonal = {name: array.numpy() for name, array in reply.content["fisher"].items()}
+    contribution = Contribution("b", returned(reply), fisher=diagonal)
+    assert Fisher().unfit(contribution) is None
+    assert any(array.any() for array in diagonal.values())
+    assert "fisher" not in ask("train", node, encoder).content
 
 
 def test_two_nodes_with_different_classes_fit_one_base(node, encoder, toy_data, tiny_base):

@@ -42,6 +42,21 @@ def test_lines_for_where_there_is_no_terminal():
     assert "  c: REFUSED, it lacks a weight" in lines
 
 
+def test_who_is_left_out_and_a_base_that_is_kept_are_said():
+    display = Display(rounds=2)
+    for event in EVENTS:
+        display.take(event)
+    lines = [
+        display.take({"kind": "left-out", "name": "c", "reason": "it was refused 3 times", "time": NOW + 20}),
+        display.take({"kind": "kept", "round": 1, "reason": "1 contributions are fit, 2 are needed", "time": NOW + 20}),
+    ]
+    assert lines == [
+        "  c is LEFT OUT from now on: it was refused 3 times",
+        "  the base is KEPT: 1 contributions are fit, 2 are needed",
+    ]
+    assert all(line.strip() in shown(display) for line in lines)
+
+
 def test_the_time_that_is_left():
     display = Display(rounds=3)
     for event in EVENTS:

@@ -79,6 +79,23 @@ def test_a_task_that_was_not_scored_at_first_has_no_difference(ledger):
     assert rows["b"]["frozen-difference"] is None
 
 
+def test_where_the_last_base_was_not_judged_the_last_judged_one_is_compared_and_it_is_said(ledger):
+    ledger.save_round(3, {"w": np.ones(2, np.float32)}, {**ledger.record(2), "round": 3, "base-sha256": "1a57"})
+    summary = summarize(ledger)
+    assert summary["judged"] == {"base": 0, "fused": 2, "last-round": 3}
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(score_table(summary))
+    assert "The last base that was judged is that of round 2." in console.export_text()
+    assert "those of round 2's base, the last that was judged" in model_card(ledger)
+
+
+def test_the_total_leaves_out_the_time_between_a_stop_and_its_resume(ledger, monkeypatch):
+    for kind, now in (("began", 100), ("round", 110), ("began", 5000), ("round", 5003)):
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        ledger.event(kind, round=1)
+    assert summarize(ledger)["seconds"]["total"] == 13
+
+
 def test_the_files(ledger):
     write_report(ledger)
     with (ledger.folder / "report.csv").open() as file:

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from coldfusion_fl.base import open_base
+from coldfusion_fl.encoder import load_encoder
 from coldfusion_fl.ledger import Ledger
 
 COLDFUSION = [sys.executable, "-c", "from coldfusion_fl.cli import main; main()"]
@@ -216,6 +218,38 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(finished, tmp_path):
     )
     assert once_more.returncode == 0
     assert "Nothing to do" in once_more.stdout
+
+
+@pytest.mark.slow
+def test_a_run_with_everything_at_the_server(toy_run, tmp_path):
+    everything = {
+        "server.fusion": '"fisher"',
+        "server.step": '"nesterov(learning-rate=0.5)"',
+        "server.screening": '"size, gate(tolerance=100), cap"',
+        "server.probe": '"u"',
+        "server.roll-back": "100",
+        "server.ema": "0.9",
+        "server.fisher-examples": "8",
+        "server.keep-last": "1",
+    }
+    process = start(toy_run(**everything), tmp_path / "run")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    ledger = Ledger(tmp_path / "run")
+    assert ledger.rounds() == [0, 1, 2]
+    record = ledger.record(2)
+    assert record["fused"]
+    assert record["probe"].keys() == {"before", "after"}
+    assert record["fusion"].startswith("fisher")
+    assert {path.name for path in ledger.round_folder(2).glob("*.safetensors")} == {
+        "base.safetensors",
+        "step.safetensors",
+        "average.safetensors",
+    }
+    assert not list(ledger.round_folder(1).glob("*.safetensors"))
+    for name, arrays in (("model", ledger.load_base(2)), ("model-average", ledger.load_average(2))):
+        saved = load_encoder(open_base(str(ledger.folder / name)))
+        assert all(saved[key].tobytes() == array.tobytes() for key, array in arrays.items()), name
 
 
 @pytest.mark.slow

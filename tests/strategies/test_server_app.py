@@ -1,0 +1,55 @@
+"""How a run's settings become a strategy."""
+
+import numpy as np
+import pytest
+from coldfusion_fl.strategies.server_app import new_strategy
+
+from coldfusion_fl.base import open_base
+from coldfusion_fl.encoder import load_encoder
+from coldfusion_fl.fusion import Ties
+from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.screening import Gate, Size
+from coldfusion_fl.settings import read_settings, to_table
+from coldfusion_fl.step import Nesterov
+
+
+@pytest.fixture
+def strategy(toy_run, tiny_base, tmp_path):
+    def make(**changes):
+        settings = read_settings(toy_run(**changes))
+        ledger = Ledger.create(tmp_path / "run", to_table(settings))
+        return new_strategy(settings, open_base(str(tiny_base)), ledger)
+
+    return make
+
+
+def test_the_defaults_are_the_papers(strategy):
+    made = strategy()
+    assert (str(made.fusion), str(made.step), made.screening, made.probe_fn) == ("mean", "plain", (), None)
+    assert made.roll_back is None
+    assert made.contributors_per_round == 3
+
+
+def test_every_setting_of_the_server_arrives(strategy):
+    made = strategy(
+        server__fusion='"ties(density=0.5)"',
+        server__step='"nesterov(momentum=0.5)"',
+        server__ema="0.9",
+        server__screening='"size(factor=7), gate"',
+        server__max_refusals="2",
+        server__probe='"u"',
+        server__roll_back="3",
+        server__keep_last="4",
+    )
+    assert made.fusion == Ties(density=0.5)
+    assert made.step == Nesterov(momentum=0.5)
+    assert made.screening == (Size(factor=7), Gate())
+    assert (made.ema, made.max_refusals, made.roll_back, made.keep_last) == (0.9, 2, 3, 4)
+
+
+def test_the_probe_tells_encoders_apart_in_points(strategy, tiny_base):
+    probe = strategy(server__probe='"u"', server__screening='"gate"').probe_fn
+    encoder = load_encoder(open_base(str(tiny_base)))
+    whole, blank = probe(encoder), probe({name: np.zeros_like(array) for name, array in encoder.items()})
+    assert 0 <= blank < whole <= 100
+    assert probe(encoder) == whole  # not of a draw
