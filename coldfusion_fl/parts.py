@@ -80,8 +80,16 @@ def parse_parts(text: str, known: Mapping[str, type[P]], what: str) -> tuple[P, 
 
 
 def as_part(given: str | P, known: Mapping[str, type[P]], what: str) -> P:
-    """A part as it is, or made of its text."""
-    return parse_part(given, known, what) if isinstance(given, str) else given
+    """A part as it is, or made of its text.
+
+    Raises:
+        SettingsError: as `parse_part`; or it is neither.
+    """
+    if isinstance(given, str):
+        return parse_part(given, known, what)
+    if not isinstance(given, Part):
+        raise SettingsError(f"{what}: {given!r} is no {what}. Write a text such as '{next(iter(known))}' or an object.")
+    return given
 
 
 def as_parts(given: str | Sequence[str | P], known: Mapping[str, type[P]], what: str) -> tuple[P, ...]:

@@ -32,6 +32,18 @@ if TYPE_CHECKING:
 
 _Encoder = dict[str, np.ndarray]
 
+_AT_LEAST = {
+    "contributors_per_round": 1,
+    "min_contributions": 1,
+    "min_available_nodes": 1,
+    "node_timeout": 0,
+    "seed": 0,
+    "evaluate_every": 0,
+    "max_refusals": 0,
+    "roll_back": 0,
+    "keep_last": 0,
+}
+
 
 class ColDFusion(Strategy):
     """ColD Fusion: contributors finetune the shared base, and their uniform mean is the next base.
@@ -127,6 +139,9 @@ class ColDFusion(Strategy):
         self.ledger = ledger
         self.keep_last = keep_last
         self.average: _Encoder = {}
+        for name, least in _AT_LEAST.items():
+            if (value := getattr(self, name)) is not None and value < least:
+                raise SettingsError(f"{name} must be at least {least}, but is {value}.")
         check_policy(
             self.fusion,
             self.screening,

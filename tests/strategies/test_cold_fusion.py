@@ -252,6 +252,11 @@ def test_the_parts_of_the_server_by_text_or_as_objects():
         ({"fusion": "slerp"}, "slerp fuses exactly 2 contributions"),
         ({"fusion": "median", "screening": "cap"}, "median heeds none"),
         ({"min_contributions": 9}, "no round could ever fuse"),
+        ({"contributors_per_round": 0}, "contributors_per_round must be at least 1, but is 0"),
+        ({"keep_last": -2}, "keep_last must be at least 0, but is -2"),
+        ({"roll_back": -1.0, "probe_fn": len}, "roll_back must be at least 0"),
+        ({"fusion": 3}, "fusion: 3 is no fusion. Write a text such as 'mean'"),
+        ({"screening": [len]}, "is no screening"),
         ({"ema": 1.0}, "ema must be at least 0 and below 1"),
     ],
 )
