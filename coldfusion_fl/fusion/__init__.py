@@ -12,7 +12,7 @@ import numpy as np
 from coldfusion_fl.errors import FusionError
 from coldfusion_fl.fusion.blocks import finite
 from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator, shares
-from coldfusion_fl.fusion.linear import Dare, Fisher, Mean, TaskArithmetic, WeightedMean, weighted_mean
+from coldfusion_fl.fusion.linear import Dare, Fisher, Mean, TaskArithmetic, WeightedMean
 from coldfusion_fl.fusion.robust import GeometricMedian, Median, TrimmedMean
 from coldfusion_fl.fusion.sparse import Ties
 from coldfusion_fl.fusion.spherical import Karcher, Slerp
@@ -46,7 +46,7 @@ OPERATORS: dict[str, type[Operator]] = {
 
 
 def fuse(operator: Operator, base: Encoder, contributions: Sequence[Contribution]) -> dict[str, np.ndarray]:
-    """Fuse contributions, whatever their arrays: an operator the floating-point ones, the rounded mean all others.
+    """Fuse contributions, whatever their arrays: an operator the floating-point ones, the median all others.
 
     Args:
         operator: how.
@@ -62,12 +62,15 @@ def fuse(operator: Operator, base: Encoder, contributions: Sequence[Contribution
     floats = [name for name, array in base.items() if array.dtype.kind == "f"]
     others = [name for name in base if name not in set(floats)]
     parts = [replace(part, encoder=_Some(part.encoder, floats)) for part in contributions]
+    if not parts:
+        raise FusionError("there is no contribution to fuse.")
     fused = operator({name: base[name] for name in floats}, parts) if floats else {}
-    if others:  # such as a batch norm's count of batches
-        fused |= weighted_mean((_Some(part.encoder, others), part.weight) for part in contributions)
+    for name in others:  # such as a batch norm's count of batches; nobody moves it far by a huge number
+        rows = np.sort(np.stack([part.encoder[name] for part in contributions]), axis=0)
+        fused[name] = rows[(len(rows) - 1) // 2]
     for name, array in fused.items():
         if not finite(array):
-            raise FusionError(f"the fused '{name}' is not finite. Take a smaller scale for '{operator}'.")
+            raise FusionError(f"the '{name}' that {operator.name} makes of these contributions is not finite.")
     return {name: fused[name] for name in base}
 
 

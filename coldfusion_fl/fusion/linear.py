@@ -12,7 +12,8 @@ from coldfusion_fl.fusion.blocks import blocks, side_by_side
 from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator
 from coldfusion_fl.settings import setting
 
-_TINY = 1e-12
+# No data set has more rows; far larger numbers would leave float32.
+_HEAVIEST = 1e12
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Mean(Operator):
     """The uniform mean of the paper: θ' = (1/|C|) Σ_c θ_c (Don-Yehiya et al. 2023, section 3).
 
     A contribution whose influence is capped counts with its `weight` in place of 1. The sum runs in the arrays' own
-    precision, float16 and integers in a higher one: over n contributions the relative error is at most n units in the
+    precision, float16 in a higher one: over n contributions the relative error is at most n units in the
     last place.
     """
 
@@ -56,7 +57,7 @@ class WeightedMean(Mean):
         reported = contribution.metrics.get(self.by)
         if reported is None:
             return f"it does not report '{self.by}', by which contributions are weighed"
-        return None if reported > 0 else f"it reports {self.by} = {reported:g}, which is no weight"
+        return None if 0 < reported <= _HEAVIEST else f"it reports {self.by} = {reported:g}, which is no weight"
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,12 @@ class Dare(Operator):
 class Fisher(Operator):
     """The Fisher-weighted mean: θ' = Σ_c w_c F_c ⊙ θ_c / Σ_c w_c F_c (Matena and Raffel 2022, arXiv 2111.09832, eq. 3).
 
-    F_c is the diagonal of a contributor's Fisher information, sent beside its encoder. In an element about which no
-    contributor is informed it is the plain mean.
+    F_c is the diagonal of a contributor's Fisher information, sent beside its encoder, divided by its own mean over the
+    model: nobody weighs more by sending larger numbers in all places. In an element about which no contributor is
+    informed it is the plain mean.
 
     Attributes:
-        floor: added to every F, in units of that F's mean over the model, so that nothing is divided by zero.
+        floor: added to every F, so that nothing is divided by zero.
     """
 
     name: ClassVar[str] = "fisher"
@@ -127,9 +129,10 @@ class Fisher(Operator):
             if fisher is None:
                 raise FusionError(f"the contribution of '{contribution.name}' has no Fisher diagonal.")
             size = sum(array.size for array in base.values())
-            floor = self.floor * sum(float(fisher[name].sum(dtype=np.float64)) for name in base) / size + _TINY
+            mean = sum(float(fisher[name].sum(dtype=np.float64)) for name in base) / size
+            scale = 1 / mean if mean > np.finfo(np.float32).tiny else 0.0
             for name in base:
-                information = (fisher[name] + floor) * contribution.weight
+                information = (fisher[name] * scale + self.floor) * contribution.weight
                 below[name] += information
                 above[name] += information * contribution.encoder[name]
         return {name: (above[name] / below[name]).astype(array.dtype) for name, array in base.items()}
@@ -157,7 +160,7 @@ def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> dict[str, np.ndarra
         parts: encoders with equal names, shapes and dtypes, and their weights.
 
     Returns:
-        Arrays by name, with the dtypes of the first encoder; the mean of integers is rounded.
+        Arrays by name, with the dtypes of the first encoder.
 
     Raises:
         FusionError: there is no encoder, all weights are 0, or an encoder has other names than the first.
@@ -226,14 +229,10 @@ def _add(base: np.ndarray, total: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _as(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    if dtype.kind in "iub":
-        array = np.asarray(np.rint(array))  # of 0 dimensions it would be a number
     with np.errstate(over="ignore"):  # `fuse` says which array is not finite
         return array.astype(dtype, copy=False)
 
 
 def _wide(dtype: np.dtype) -> np.dtype:
     """The precision to add up in."""
-    if dtype.kind in "iub":
-        return np.dtype(np.float64)
     return np.dtype(np.float32) if dtype == np.float16 else dtype

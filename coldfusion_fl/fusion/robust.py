@@ -60,11 +60,12 @@ class GeometricMedian(Operator):
     """The geometric median of encoders: θ' = argmin_z Σ_c w_c ‖z − θ_c‖₂ (Pillutla et al. 2022, arXiv 1912.13445).
 
     By the smoothed Weiszfeld iteration: β_c ∝ w_c / max(ν, ‖z − θ_c‖), z = Σ_c β_c θ_c. As z stays a mean of the
-    contributions, the distances follow from their inner products alone.
+    contributions, the distances follow from their inner products alone. Where it begins, how fine it is and when it
+    stops go by the median distance between contributions, which a minority cannot enlarge.
 
     Attributes:
         iterations: at most so many.
-        tolerance: stop when no β moves by more.
+        tolerance: stop when z moves by less, in units of the median distance; ν is a millionth of it.
     """
 
     name: ClassVar[str] = "geometric-median"
@@ -80,14 +81,20 @@ class GeometricMedian(Operator):
 
     def _shares(self, inner: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Weiszfeld's iteration on inner products, shape (n, n); the β, shape (n,)."""
-        shares = weights / weights.sum()
-        smallest = 1e-6 * float(np.sqrt(np.diag(inner).max())) + np.finfo(np.float64).tiny
+        squares = np.diag(inner)
+        between = np.sqrt(np.maximum(squares[:, None] + squares - 2 * inner, 0))
+        usual = np.median(between, axis=1)
+        unit = float(np.median(usual))
+        smallest = 1e-6 * unit + np.finfo(np.float64).tiny
+        # From the mean, one that lies a million times as far would take as many steps to be left behind.
+        shares = weights / np.maximum(usual, smallest)
+        shares /= shares.sum()
         for _ in range(self.iterations):
-            squared = np.diag(inner) - 2 * inner @ shares + shares @ inner @ shares
+            squared = squares - 2 * inner @ shares + shares @ inner @ shares
             new = weights / np.maximum(np.sqrt(np.maximum(squared, 0)), smallest)
             new /= new.sum()
-            moved, shares = float(np.abs(new - shares).max()), new
-            if moved <= self.tolerance:
+            move, shares = new - shares, new
+            if move @ inner @ move <= (self.tolerance * unit) ** 2:
                 break
         return shares
 

@@ -42,7 +42,8 @@ class Slerp(Operator):
 
     def _fuse(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         inner = gram([one, other])
-        cosine = float(inner[0, 1] / max(np.sqrt(inner[0, 0] * inner[1, 1]), _TINY))
+        norms = np.sqrt(np.diag(inner))
+        cosine = float(inner[0, 1] / norms[0] / norms[1]) if norms.all() else 1.0
         if abs(cosine) > _PARALLEL:
             return _combine([one, other], [1 - self.t, self.t])
         angle = np.arccos(np.clip(cosine, -1, 1))

@@ -131,9 +131,22 @@ def test_fisher_is_the_formula_and_the_mean_where_nobody_knows():
         part.fisher["w1"][:20] = 0
     fused = Fisher(floor=1e-6)(base, parts)
     information = np.stack([part.fisher["w0"] for part in parts]).astype(float)
+    size = sum(array.size for array in base.values())
+    for row, part in zip(information, parts, strict=True):
+        row /= sum(array.sum(dtype=float) for array in part.fisher.values()) / size
     expected = (information * stacked(parts, "w0")).sum(axis=0) / information.sum(axis=0)
     assert np.allclose(fused["w0"], expected, atol=1e-4)
-    assert np.allclose(fused["w1"][:20], stacked(parts, "w1").mean(axis=0)[:20], atol=1e-2)
+    assert np.allclose(fused["w1"][:20], stacked(parts, "w1").mean(axis=0)[:20], atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1e-20, 1e3, 1e30])
+def test_nobody_weighs_more_by_a_larger_fisher_diagonal(factor):
+    base, parts = draw(4, fisher=True)
+    expected = Fisher()(base, parts)
+    for name, array in parts[0].fisher.items():
+        parts[0].fisher[name] = array * np.float32(factor)
+    fused = Fisher()(base, parts)
+    assert all(np.allclose(fused[name], expected[name], rtol=1e-5) for name in base)
 
 
 def test_a_fisher_diagonal_is_checked():
@@ -156,12 +169,14 @@ def test_dtypes_and_other_kinds_of_arrays_stay(dtype):
     assert {name: a.dtype for name, a in fused.items()} == {name: a.dtype for name, a in base.items()}
     assert {name: a.shape for name, a in fused.items()} == {name: a.shape for name, a in base.items()}
     assert fused["count"] == 13
+    parts[0].encoder["count"] = np.array(2**63 - 1, np.int64)  # nobody moves it far
+    assert fuse(Mean(), base, parts)["count"] == 16
 
 
 def test_a_result_that_is_not_finite_is_no_result():
     base = {"w": np.zeros(3, np.float16)}
     parts = [Contribution(f"c{i}", {"w": np.full(3, 60_000, np.float16)}) for i in range(9)]
-    with pytest.raises(FusionError, match="'w' is not finite. Take a smaller scale"):
+    with pytest.raises(FusionError, match="'w' that task-arithmetic makes of these contributions is not finite"):
         fuse(TaskArithmetic(scale=1.0), base, parts)
     assert fuse(Mean(), base, parts)["w"][0] == 60_000
 

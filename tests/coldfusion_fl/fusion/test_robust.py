@@ -57,6 +57,18 @@ def test_a_minority_of_saboteurs_does_not_pull_far(operator):
     assert np.abs(fused["w0"] - honest.mean(axis=0)).max() < 3 * 0.1
 
 
+@pytest.mark.parametrize("factor", [1e3, 1e9, 1e15, 1e30])
+@pytest.mark.parametrize("count", [3, 8])
+def test_one_contribution_moves_the_geometric_median_no_further_however_far_it_lies(count, factor):
+    base, parts = draw(count)
+    honest = GeometricMedian()(base, parts[1:])
+    for name, array in parts[0].encoder.items():
+        parts[0].encoder[name] = base[name] + (array - base[name]) * np.float32(factor)
+    fused = GeometricMedian()(base, parts)
+    apart = max(np.abs(part.encoder["w0"] - honest["w0"]).max() for part in parts[1:])
+    assert np.abs(fused["w0"] - honest["w0"]).max() < apart
+
+
 @given(st.integers(3, 6), st.integers(0, 30))
 def test_the_geometric_median_is_the_minimum(count, seed):
     base, parts = draw(count, seed, shapes=((3,), (2, 2)))

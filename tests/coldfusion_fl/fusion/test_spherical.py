@@ -36,6 +36,13 @@ def test_slerp_of_parallel_or_empty_directions_is_a_straight_line():
     assert np.allclose(Slerp()(base, [nothing, nothing])["w"], 0)
 
 
+@pytest.mark.parametrize("operator", [Slerp(), Karcher()])
+def test_two_equal_arrays_stay_however_small(operator):
+    base, (one, other) = far(2, norm=3e-8)
+    other.encoder.update(one.encoder)
+    assert np.allclose(operator(base, [one, other])["w0"], one.encoder["w0"], rtol=1e-5, atol=0)
+
+
 def test_slerp_joins_two():
     base, parts = far(3)
     with pytest.raises(FusionError, match="joins two contributions, not 3. For more take 'karcher'"):
