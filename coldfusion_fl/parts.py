@@ -7,7 +7,7 @@ run-config (which knows no nested tables) and in a constructor's argument alike.
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_origin, get_type_hints
 
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.settings import check_value, did_you_mean, parse_table
@@ -29,7 +29,8 @@ class Part:
         types = get_type_hints(type(self))
         for spec in dataclasses.fields(self):  # type: ignore[arg-type]
             where = f"{self.name}: '{spec.name.replace('_', '-')}'"
-            check_value(getattr(self, spec.name), types[spec.name], spec, where)
+            value = check_value(getattr(self, spec.name), types[spec.name], spec, where)
+            object.__setattr__(self, spec.name, value)  # frozen: a text of names has become names
 
     def __str__(self) -> str:
         values = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}  # type: ignore[arg-type]
@@ -61,12 +62,15 @@ def parse_part(text: str, known: Mapping[str, type[P]], what: str) -> P:
         near = did_you_mean(name, known).strip()
         listed = "" if near.startswith("Known") else f" Known are: {', '.join(sorted(known))}."
         raise SettingsError(f"{what}: there is no '{name}'. {near}{listed}")
+    types = {key.replace("_", "-"): kind for key, kind in get_type_hints(known[name]).items()}
     table = {}
     for argument in filter(None, (part.strip() for part in (inside or "").split(","))):
         key, equals, value = (side.strip() for side in argument.partition("="))
         if not equals or not key or not value:
             raise SettingsError(f"{what} = {text!r}: '{argument}' is no parameter; write key=value.")
-        table[key] = _value(value)
+        if key in table:
+            raise SettingsError(f"{what} = {text!r}: '{key}' is given twice.")
+        table[key] = _value(value, types.get(key))
     return parse_table(known[name], table, what, f"{name}.")
 
 
@@ -99,25 +103,25 @@ def as_parts(given: str | Sequence[str | P], known: Mapping[str, type[P]], what:
     return tuple(as_part(part, known, what) for part in given)
 
 
-def _value(text: str) -> Any:
-    """A number, true or false, a table `a:2 b:1`, names `a b c`, or else the text itself."""
-    if text in ("true", "false"):
-        return text == "true"
-    if re.fullmatch(r"[+-]?\d+", text):
+def _value(text: str, kind: Any) -> Any:
+    """What a text says where a value of this kind is wanted: names `a b c`, a table `a:2 b:1`, a number, or itself."""
+    if get_origin(kind) is tuple:
+        return tuple(text.split())
+    if get_origin(kind) is dict:
+        pairs = (pair.rpartition(":") for pair in text.split())
+        return {key: _value(number, float) for key, _, number in pairs}
+    if kind is int and re.fullmatch(r"[+-]?[0-9]+", text):
         return int(text)
-    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", text):
-        return float(text)
-    if ":" in text:
-        pairs = (pair.partition(":") for pair in text.split())
-        return {key: _value(value) for key, _, value in pairs}
-    return tuple(text.split()) if " " in text else text
+    try:
+        return float(text) if kind in (int, float) else text
+    except ValueError:
+        return text
 
 
 def _spell(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
     if isinstance(value, Mapping):
-        return " ".join(f"{key}:{number:g}" for key, number in value.items())
+        return " ".join(f"{key}:{_spell(number)}" for key, number in value.items())
     if isinstance(value, tuple):
         return " ".join(value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    # Short where that is exact: a record's text must make the same part again.
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)

@@ -1,8 +1,11 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import OPERATORS, Mean, Slerp, Ties, WeightedMean
 from coldfusion_fl.parts import as_part, as_parts, parse_part, parse_parts
+from coldfusion_fl.screening import RULES, Block
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -18,6 +21,18 @@ def test_parameters():
     assert given == WeightedMean(weights={"a": 2.0, "b-c": 0.5})
     assert parse_part(str(given), OPERATORS, "fusion") == given
     assert as_part(Slerp(0.3), OPERATORS, "fusion") == as_part("slerp(t=0.3)", OPERATORS, "fusion")
+
+
+def test_names_are_names_whatever_they_look_like():
+    assert parse_part("block(names=1 true a:2)", RULES, "screening") == Block(names=("1", "true", "a:2"))
+    assert Block(names="task-10").names == ("task-10",)
+    assert parse_part("weighted-mean(weights=host:80:2)", OPERATORS, "fusion").weights == {"host:80": 2.0}
+
+
+@given(st.floats(1e-3, 1), st.floats(1e-9, 1e9))
+def test_the_text_makes_the_same_part_again(density, scale):
+    part = Ties(density=density, scale=scale)
+    assert parse_part(str(part), OPERATORS, "fusion") == part
 
 
 def test_a_list_is_cut_at_its_outer_commas():
@@ -41,6 +56,8 @@ def test_a_list_is_cut_at_its_outer_commas():
         ("dare(drop-rate=1)", "'dare.drop-rate' must be below 1"),
         ("trimmed-mean(cut=nan)", "must be a finite number, but is nan"),
         ("ties(density)", "'density' is no parameter; write key=value"),
+        ("ties(density=0.1, density=0.9)", "'density' is given twice"),
+        ("karcher(iterations=2.5)", "must be a whole number, but is 2.5"),
         ("ties(density=high)", "must be a number, but is 'high'"),
         ("weighted-mean(weights=a:-1)", "must give numbers of at least 0 by name"),
         ("ties(density=0.2", "write a name and its parameters"),
