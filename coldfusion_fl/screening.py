@@ -97,27 +97,30 @@ class Round:
         """
         total = {name: np.zeros(a.size, np.float32) for name, a in self.base.items() if a.dtype.kind == "f"}
         for candidate in self.candidates.values():
-            for name, block, update in self._update_of(candidate):
-                total[name][block] += update / max(candidate.norm, np.finfo(np.float32).tiny)
+            for name, block, direction in self._direction_of(candidate):
+                total[name][block] += direction
         length = sum(_dot(array, array) for array in total.values())
         found: dict[str, float | None] = {}
         for name, candidate in self.candidates.items():
-            along = sum(_dot(total[n][block], update) for n, block, update in self._update_of(candidate))
             if not candidate.norm:
                 found[name] = None
                 continue
-            along /= candidate.norm
+            along = sum(_dot(total[n][block], direction) for n, block, direction in self._direction_of(candidate))
             # The sum without this one: ⟨u, S − u⟩ and ‖S − u‖², with ‖u‖ = 1.
             others = max(length - 2 * along + 1, 0.0) ** 0.5
             found[name] = (along - 1) / others if others > 1e-6 else None
         return found
 
-    def _update_of(self, candidate: Candidate) -> Iterable[tuple[str, slice, np.ndarray]]:
+    def _direction_of(self, candidate: Candidate) -> Iterable[tuple[str, slice, np.ndarray]]:
+        """An update divided by its norm, block by block; in float64 on the way, so that no size is too large."""
+        if not candidate.norm:
+            return
         for name, array in self.base.items():
             if array.dtype.kind == "f":
                 start, end = array.reshape(-1), candidate.contribution.encoder[name].reshape(-1)
                 for block in blocks(start.size):
-                    yield name, block, np.subtract(end[block], start[block], dtype=np.float32)
+                    update = np.subtract(end[block], start[block], dtype=np.float64)
+                    yield name, block, np.divide(update, candidate.norm, out=update).astype(np.float32)
 
 
 def update_norm(base: Encoder, encoder: Encoder) -> float:
@@ -149,6 +152,8 @@ class Rule(Part):
     """Says which candidates of a round may not be fused, or must count for less."""
 
     needs_probe: ClassVar[bool] = False
+    # Whether what it refuses counts against its sender.
+    strikes: ClassVar[bool] = True
 
     def __call__(self, round_: Round) -> Verdict:
         """Judge the candidates of a round."""
@@ -234,7 +239,8 @@ class Gate(Rule):
     """A held-out gate, the greedy soup of Wortsman et al. 2022 (arXiv 2203.05482, recipe 1).
 
     The contributions are added to a uniform mean in the order of their own probe scores; one with which the mean's
-    score would fall is refused. It probes twice per contribution.
+    score would fall is refused. It probes twice per contribution. What does not help today's mean may help tomorrow's,
+    so that a refusal does not count against its sender.
 
     Attributes:
         tolerance: a fall of so much, in the probe's own units, is let through.
@@ -242,6 +248,7 @@ class Gate(Rule):
 
     name: ClassVar[str] = "gate"
     needs_probe: ClassVar[bool] = True
+    strikes: ClassVar[bool] = False
     tolerance: float = setting(0.0, at_least=0)
 
     def __call__(self, round_: Round) -> Verdict:
@@ -266,8 +273,8 @@ class Gate(Rule):
 class Cap(Rule):
     """Caps each contributor's influence: its share of Σ_c w_c ‖θ_c − θ‖, the length of all updates that are fused.
 
-    Whoever has more counts for less, by its weight; with so few candidates that the shares cannot all be so small, they
-    become equal.
+    Whoever has more counts for less, by its weight; with so few updates that the shares cannot all be so small, they
+    become equal. An update of zero has no influence, and none to lower.
 
     Attributes:
         share: at most this share of the whole.
@@ -283,7 +290,7 @@ class Cap(Rule):
             return Verdict()
         norms = [candidate.norm for candidate in round_.candidates.values()]
         influence = np.array(shares(round_.operator, parts)) * norms
-        most = max(self.share, 1 / len(parts))
+        most = max(self.share, 1 / max(1, np.count_nonzero(influence)))
         capped = _water_fill(influence, most)
         factors = np.divide(capped, influence, out=np.ones_like(influence), where=influence > 0)
         lowered = zip(round_.candidates, parts, factors, strict=True)
@@ -331,18 +338,18 @@ class Block(Rule):
 RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Size, Direction, Gate, Cap, Block)}
 
 
-def screen(round_: Round, rules: Sequence[Rule]) -> tuple[Round, dict[str, str]]:
+def screen(round_: Round, rules: Sequence[Rule]) -> tuple[Round, dict[str, tuple[Rule, str]]]:
     """Let rules judge a round, one after another.
 
     Returns:
-        The round as it may be fused, and the reasons for the others by name.
+        The round as it may be fused, and for the others the rule that refused them and its reason, by name.
     """
-    refused: dict[str, str] = {}
+    refused: dict[str, tuple[Rule, str]] = {}
     for rule in rules:
         if not round_.candidates:
             break
         verdict = rule(round_)
-        refused |= verdict.refused
+        refused |= {name: (rule, reason) for name, reason in verdict.refused.items()}
         round_ = round_.without(verdict.refused)
         for name, weight in verdict.weights.items():
             candidate = round_.candidates[name]

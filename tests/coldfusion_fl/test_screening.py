@@ -108,6 +108,18 @@ def test_a_turned_update_points_away():
     assert not Direction()(of({"a": [1, 0, 0, 0], "b": [-1, 0, 0, 0]})).refused
 
 
+@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 3.4e38), (np.float32, 1e-30), (np.float64, 1e150)])
+def test_no_size_hides_a_direction(dtype, size):
+    base = {"w": np.zeros((2, 2), dtype)}
+    honest = {"a": [1, 0.2, 0, 0], "b": [0.9, 0, 0.3, 0], "c": [1, 0, 0, 0.1], "d": [1, 0, 0.1, 0]}
+    encoders = {name: {"w": np.array(update, dtype).reshape(2, 2)} for name, update in honest.items()}
+    encoders["turned"] = {"w": np.full((2, 2), -size, dtype)}
+    candidates = {n: Candidate(Contribution(n, encoder), update_norm(base, encoder)) for n, encoder in encoders.items()}
+    round_ = Round(base, candidates, Mean())
+    assert all(np.isfinite(cosine) for cosine in round_.cosines.values())
+    assert Direction()(round_).refused.keys() == {"turned"}
+
+
 def test_the_gate_keeps_what_does_not_lower_the_probe():
     def probe(encoder):
         return -float(np.abs(encoder["w"] - 1).sum())
@@ -119,15 +131,17 @@ def test_the_gate_keeps_what_does_not_lower_the_probe():
     assert Gate()(of(updates, probe=probe)).refused.keys() == {"bad", "fair"}
 
 
-@given(st.lists(st.floats(0.1, 1000), min_size=2, max_size=8), st.floats(0.05, 1))
+@given(st.lists(st.just(0.0) | st.floats(0.1, 1000), min_size=2, max_size=8).filter(any), st.floats(0.05, 1))
 def test_nobody_has_more_than_its_share(norms, share):
     updates = {f"c{i}": [norm, 0, 0, 0] for i, norm in enumerate(norms)}
     round_, refused = screen(of(updates), [Cap(share=share)])
     assert not refused
     influence = [c.contribution.weight * c.norm for c in round_.candidates.values()]
-    assert max(influence) <= max(share, 1 / len(norms)) * sum(influence) * (1 + 1e-6)
-    within = [c for c in round_.candidates.values() if c.contribution.weight == 1]
-    assert within or share <= 1 / len(norms)
+    movers = sum(norm > 0 for norm in norms)
+    assert max(influence) <= max(share, 1 / movers) * sum(influence) * (1 + 1e-6)
+    within = [c for c in round_.candidates.values() if c.contribution.weight == 1 and c.norm]
+    assert within or share <= 1 / movers
+    assert all(c.contribution.weight == 1 for c in round_.candidates.values() if not c.norm)
 
 
 def test_a_claim_of_many_examples_is_capped():
@@ -151,9 +165,11 @@ def test_rules_compose_each_sees_what_the_others_let_through():
     }
     round_, refused = screen(of(updates), parse_parts("block(names=x y), size, direction", RULES, "screening"))
     assert set(round_.candidates) == {"a", "b", "c"}
-    assert refused["x"] == "it is on the block list"
-    assert "too large" in refused["big"]
-    assert "points away" in refused["turned"]
+    reasons = {name: reason for name, (_, reason) in refused.items()}
+    assert reasons["x"] == "it is on the block list"
+    assert "too large" in reasons["big"]
+    assert "points away" in reasons["turned"]
+    assert [refused[name][0].name for name in ("x", "big", "turned")] == ["block", "size", "direction"]
     assert Block(names=("x", "y")).blocked == ("x", "y")
 
 
