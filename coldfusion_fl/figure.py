@@ -73,7 +73,7 @@ def _label(axes: Axes, last: int, ends: list[tuple[float, str, str]]) -> None:
     apart, place = 0.035 * (high - low), -np.inf
     for value, name, colour in sorted(ends):
         place = max(value, place + apart)
-        axes.text(last + 0.02 * max(1, last), place, name, va="center", fontsize=7, color=colour)
+        axes.text(last + 0.02 * max(1, last), place, name, va="center", fontsize=7, color=colour, parse_math=False)
     axes.set_xlim(right=last * 1.22 + 0.1)
 
 
@@ -83,7 +83,7 @@ def _draw_few_shot(axes: Axes, rows: list[dict[str, Any]]) -> None:
         values = [row[f"few-shot-{which}"] for row in rows]
         bars = axes.bar(places + offset, values, width=0.38, color=colour, label=which)
         axes.bar_label(bars, fmt="%.1f", fontsize=8)
-    axes.set_xticks(places, [row["task"] for row in rows], rotation=20)
+    axes.set_xticks(places, [row["task"] for row in rows], rotation=20, parse_math=False)
     axes.set_ylabel("test score, points")
     axes.set_title("Few-shot score, unseen tasks")
     axes.set_ylim(top=1.25 * max(row[f"few-shot-{which}"] for row in rows for which in ("base", "fused")))

@@ -290,7 +290,7 @@ class Cap(Rule):
             return Verdict()
         norms = [candidate.norm for candidate in round_.candidates.values()]
         influence = np.array(shares(round_.operator, parts)) * norms
-        most = max(self.share, 1 / max(1, np.count_nonzero(influence)))
+        most = max(self.share, 1 / max(1, int(np.count_nonzero(influence))))
         capped = _water_fill(influence, most)
         factors = np.divide(capped, influence, out=np.ones_like(influence), where=influence > 0)
         lowered = zip(round_.candidates, parts, factors, strict=True)

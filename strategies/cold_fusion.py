@@ -1,5 +1,6 @@
 """The ColD Fusion strategy (Don-Yehiya et al., ACL 2023, https://aclanthology.org/2023.acl-long.46)."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -16,6 +17,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from coldfusion_fl.errors import FusionError, RunError, RunFolderError, SettingsError
 from coldfusion_fl.fusion import Operator, fuse, shares
+from coldfusion_fl.fusion.blocks import finite
 from coldfusion_fl.history import past_norms, strikes
 from coldfusion_fl.policy import check_policy, parse_policy
 from coldfusion_fl.screening import Candidate, Probe, Round, Rule, screen, update_norm
@@ -24,13 +26,16 @@ from coldfusion_fl.step import State, Step, moving_average
 
 from .arrays import to_numpy, to_record
 from .intake import Door, Refusal, encoder_hash, error_of, records, reported
-from .roll_call import Member, RollCall, exchange, simulated_nodes
+from .roll_call import Member, RollCall, exchange, in_simulation, pause, simulated_nodes
 from .sampling import sample
 
 if TYPE_CHECKING:
     from coldfusion_fl.ledger import Ledger
 
 _Encoder = dict[str, np.ndarray]
+
+# What a node says of its scores, beside the numbers.
+_TOLD = {"metric": str, "head": str, "seen": bool}
 
 _AT_LEAST = {
     "contributors_per_round": 1,
@@ -131,7 +136,7 @@ class ColDFusion(Strategy):
         self.fusion, self.step, self.screening = parse_policy(fusion, step, screening)
         self.ema = ema
         self.max_refusals = max_refusals
-        self.probe_fn = probe_fn
+        self.probe_fn = None if probe_fn is None else _finite(probe_fn)
         self.roll_back = roll_back
         self.is_shared = _pattern(shared_keys) if isinstance(shared_keys, str) else shared_keys
         self.arrayrecord_key = arrayrecord_key
@@ -140,7 +145,7 @@ class ColDFusion(Strategy):
         self.keep_last = keep_last
         self.average: _Encoder = {}
         for name, least in _AT_LEAST.items():
-            if (value := getattr(self, name)) is not None and value < least:
+            if (value := getattr(self, name)) is not None and not value >= least:
                 raise SettingsError(f"{name} must be at least {least}, but is {value}.")
         check_policy(
             self.fusion,
@@ -228,9 +233,7 @@ class ColDFusion(Strategy):
         """Sample contributors and send each the base."""
         shared = self._shared(arrays)
         self._keep_round(server_round - 1, shared)
-        members = self._meet(grid)
-        barred = self._barred()
-        pool = [name for name, member in members.items() if member.seen and name not in barred]
+        members, barred, pool = self._pool(grid)
         names = sample(pool, self.contributors_per_round, self.seed, server_round)
         self._record = {
             "round": server_round,
@@ -295,14 +298,18 @@ class ColDFusion(Strategy):
         scores: dict[str, Any] = {}
         silent = dict.fromkeys(self._sent, f"it did not answer within {self._timeout:g} s")
         for reply in replies:
-            name = self._sender(reply) or self._roll_call.name_of(reply.metadata.src_node_id)
-            silent.pop(name, None)
+            name = self._sender(reply)
+            if name not in silent:
+                stranger = name or self._roll_call.name_of(reply.metadata.src_node_id)
+                log(WARNING, "'%s' sent scores that nobody asked for, or a second time. They do not count.", stranger)
+                continue
+            del silent[name]
             if reply.has_error():
                 self._unscored(server_round, name, error_of(reply))
                 continue
             about: Any = records(reply, ConfigRecord).get(self.configrecord_key, {})
-            told = {key: about[key] for key in ("metric", "head", "seen") if isinstance(about.get(key), str | bool)}
-            scores[name] = {**told, **reported(reply)}
+            told = {key: about[key] for key, kind in _TOLD.items() if isinstance(about.get(key), kind)}
+            scores[name] = {key: value for key, value in reported(reply).items() if key not in _TOLD} | told
             self._tell("score", **{**scores[name], "round": server_round, "name": name})
         for name, reason in silent.items():
             self._unscored(server_round, name, reason)
@@ -344,6 +351,26 @@ class ColDFusion(Strategy):
             log(INFO, "%d nodes that only judge: %s", len(unseen), ", ".join(unseen))
         self._tell("members", seen=seen, unseen=unseen, rounds=self._last_round)
         return members
+
+    def _pool(self, grid: Grid) -> tuple[dict[str, Member], dict[str, str], list[str]]:
+        """The members, who of them is barred, and who can be sampled; where that is too few, waits for more.
+
+        Raises:
+            RunError: too few are left when the wait is over.
+        """
+        deadline = time.monotonic() + self.node_timeout
+        while True:
+            members, barred = self._meet(grid), self._barred()
+            pool = [name for name, member in members.items() if member.seen and name not in barred]
+            if len(pool) >= self.min_contributions:
+                return members, barred, pool
+            if in_simulation(grid) or time.monotonic() > deadline:
+                out = f", and {len(barred)} are left out or blocked" if barred else ""
+                raise RunError(
+                    f"only {len(pool)} contributors are there{out}; {self.min_contributions} are needed for a round. "
+                    "What was done is kept. To go on: start more nodes, lower min-contributions, or raise max-refusals."
+                )
+            time.sleep(pause(grid))
 
     def _barred(self) -> dict[str, str]:
         """Contributors that are not sampled, and why not."""
@@ -415,8 +442,8 @@ class ColDFusion(Strategy):
             }
             for name, c in known.items()
         }
-        for name, reason in refused.items():
-            self._refuse(server_round, Refusal(name, reason, strike=True, facts=facts[name]))
+        for name, (rule, reason) in refused.items():
+            self._refuse(server_round, Refusal(name, reason, strike=rule.strikes, facts=facts[name]))
         parts = [candidate.contribution for _, candidate in sorted(fit.candidates.items())]
         weights = shares(self.fusion, parts)
         self._record["contributions"] = {
@@ -432,11 +459,15 @@ class ColDFusion(Strategy):
 
     def _next_base(self, fused: _Encoder) -> tuple[_Encoder | None, str]:
         """Make the step: the next base, or None and why the base is kept."""
-        following, state = self.step(self._base, fused, self._step_state)
+        with np.errstate(over="ignore", invalid="ignore"):
+            following, state = self.step(self._base, fused, self._step_state)
+        for name, array in [*following.items(), *state.items()]:
+            if not finite(array):  # what the step remembers would spoil every base to come
+                return None, f"the step '{self.step}' makes '{name}' not finite"
         if self.roll_back is not None and self.probe_fn:
             before = self.probe_fn(self._base) if self._score is None else self._score
             after = self.probe_fn(following)
-            self._record["probe"] = {"before": before, "after": after}
+            self._record["probe"] = {"before": _number(before), "after": _number(after)}
             if after < before - self.roll_back:
                 self._record["rolled-back"] = True
                 self._score = before
@@ -488,11 +519,26 @@ class ColDFusion(Strategy):
         self._records.append(record)
 
     def _settings(self) -> dict[str, Any]:
+        """What a round's base depends on, for its record."""
         return {
             "fusion": str(self.fusion),
             "step": str(self.step),
+            "ema": self.ema,
             "screening": [str(rule) for rule in self.screening],
+            "max-refusals": self.max_refusals,
+            "roll-back": self.roll_back,
+            "seed": self.seed,
+            "contributors-per-round": self.contributors_per_round,
+            "min-contributions": self.min_contributions,
         }
+
+    def _changes(self, record: Mapping[str, Any]) -> list[str]:
+        """What differs from the settings of a round: a line a setting. Screening may change as a run goes on."""
+        return [
+            f"{key}: {record[key]!r} there, {value!r} here"
+            for key, value in self._settings().items()
+            if key in record and key not in ("screening", "max-refusals") and record[key] != value
+        ]
 
     def _resume(self, initial: ArrayRecord) -> int | None:
         """Take up the ledger's run where it stopped: its last round, or None where it has none."""
@@ -502,6 +548,11 @@ class ColDFusion(Strategy):
             return None
         last = rounds[-1]
         self._records = [self.ledger.record(number) for number in rounds]
+        if changed := self._changes(self._records[-1]):
+            raise RunFolderError(
+                f"{self.ledger.folder} holds a run of other settings, so this one cannot go on with it:\n  "
+                + "\n  ".join(changed)
+            )
         began, given = self._records[0].get("base-sha256"), encoder_hash(to_numpy(initial))
         if began != given:
             raise RunFolderError(
@@ -561,6 +612,21 @@ class ColDFusion(Strategy):
         told = ConfigRecord({**config, "server-round": server_round, "seed": self.seed})
         content = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: told})
         return Message(content, dst_node_id=node_id, message_type=message_type)
+
+
+def _finite(probe: Probe) -> Probe:
+    """The probe as a number of Python's; what is no number is the worst of all scores."""
+
+    def score(encoder: Mapping[str, np.ndarray]) -> float:
+        value = float(probe(encoder))
+        return value if math.isfinite(value) else -math.inf
+
+    return score
+
+
+def _number(score: float) -> float | None:
+    """For a record in JSON, which knows no infinity."""
+    return score if math.isfinite(score) else None
 
 
 def _pattern(text: str) -> Callable[[str], bool]:

@@ -1,6 +1,7 @@
 """The door: what comes back from contributors, checked and put aside one reply at a time."""
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
-from coldfusion_fl.fusion import Contribution, Operator
+from coldfusion_fl.fusion import Contribution, Fisher, Operator
 from coldfusion_fl.screening import Candidate, misfit, update_norm
 from coldfusion_fl.spool import Spool
 
@@ -17,6 +18,7 @@ from .arrays import UnreadableArrayError, to_numpy
 
 FISHER = "fisher"
 _REASON = 300
+_MOST_NUMBERS = 100
 
 _Record = TypeVar("_Record", ArrayRecord, MetricRecord, ConfigRecord)
 
@@ -114,7 +116,7 @@ class Door:
         wanted = [key for key in record if key in self._base or self._is_shared is None or self._is_shared(key)]
         if dropped := len(record) - len(wanted):
             self.dropped[name] = dropped
-        fisher = records(reply, ArrayRecord).get(FISHER)
+        fisher = records(reply, ArrayRecord).get(FISHER) if isinstance(self._operator, Fisher) else None
         diagonal = None if fisher is None else to_numpy(fisher, [key for key in fisher if key in self._base])
         return Contribution(name, to_numpy(record, wanted), self._round, metrics=metrics, fisher=diagonal)
 
@@ -139,9 +141,10 @@ def records(reply: Message, kind: type[_Record]) -> dict[str, _Record]:
 
 
 def reported(reply: Message) -> dict[str, float]:
-    """All finite numbers that a reply reports."""
-    items = [item for record in records(reply, MetricRecord).values() for item in record.items()]
-    return {key: value for key, value in items if isinstance(value, int | float) and math.isfinite(value)}
+    """The finite numbers that a reply reports, the first hundred of them."""
+    items = (item for record in records(reply, MetricRecord).values() for item in record.items())
+    numbers = ((key, value) for key, value in items if isinstance(value, int | float) and math.isfinite(value))
+    return {key[:_REASON]: value for key, value in itertools.islice(numbers, _MOST_NUMBERS)}
 
 
 def error_of(reply: Message) -> str:

@@ -10,7 +10,7 @@ from flwr.common import log
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-# The in-memory grid of a simulation says how often it may be asked; the deployment's own loop asks every 3 s.
+# The in-memory grid of a simulation, and it alone, says how often it may be asked; a deployment's loop asks every 3 s.
 _POLL = 3.0
 # A node that says nothing for so long is asked again; while nobody has answered yet, it is waited for.
 _ANSWER = 60.0
@@ -24,6 +24,7 @@ _UNREACHABLE = {
     ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
 }
 _REMIND = 30.0
+_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
 def pause(grid: Grid) -> float:
     """Seconds between two looks at what has arrived."""
     return float(getattr(grid, "pull_interval", _POLL))
+
+
+def in_simulation(grid: Grid) -> bool:
+    """Whether the nodes are simulated: no others will come, and what they say is said by this machine."""
+    return hasattr(grid, "pull_interval")
 
 
 class RollCall:
@@ -147,7 +153,7 @@ class RollCall:
                 for reply in grid.pull_messages([message_id]):
                     del self._asked[node]
                     if not (reply.has_error() and reply.error.code in _UNREACHABLE):
-                        self._known[node] = self._member(node, reply)
+                        self._known[node] = self._member(node, reply, in_simulation(grid))
                     break
                 else:
                     if time.monotonic() - since > _ANSWER:
@@ -157,17 +163,22 @@ class RollCall:
             if self._asked:
                 time.sleep(pause(grid))
 
-    def _member(self, node: int, reply: Message) -> Member | None:
+    def _member(self, node: int, reply: Message, is_simulated: bool) -> Member | None:
         answer = None if reply.has_error() else reply.content.config_records.get(self._key)
         if answer is None:
             return Member(node, f"node-{node}")
         if "problem" in answer:
-            log(WARNING, "Node %d is left out: %s", node, answer["problem"])
+            log(WARNING, "Node %d is left out: %s", node, _printable(answer["problem"]))
             return None
         simulated = answer.get("simulated-nodes")
         return Member(
             node,
-            name=str(answer.get("name", f"node-{node}")),
+            name=_printable(answer.get("name", ""))[:_LONGEST_NAME] or f"node-{node}",
             seen=bool(answer.get("seen", True)),
-            nodes=int(str(simulated)) if simulated else None,
+            nodes=simulated if is_simulated and isinstance(simulated, int) else None,
         )
+
+
+def _printable(said: object) -> str:
+    """A node's words without what would move a terminal's cursor or break a line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(said))

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from coldfusion_fl.strategies import ColDFusion
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
 from played import PlayedGrid, contribution, node
@@ -353,16 +353,22 @@ def test_what_is_not_shared_is_neither_sent_nor_taken(caplog):
 
 
 def test_a_fisher_diagonal_weighs():
-    def informed(value, fisher):
+    def informed(value, *fisher):
         def train(message):
             content = contribution(np.full(SHAPE, value, np.float32))
-            content["fisher"] = ArrayRecord({"w": Array(np.full(SHAPE, fisher, np.float32))})
+            content["fisher"] = ArrayRecord({"w": Array(np.repeat(np.float32([fisher]).T, SHAPE[1], axis=1))})
             return content
 
         return train
 
-    fused, *_ = start([node("a", train=informed(1, 3)), node("b", train=informed(5, 1))], fusion="fisher")
-    assert fused[0, 0] == pytest.approx(2, abs=1e-4)
+    nodes = [node("a", train=informed(1, 3, 1)), node("b", train=informed(5, 1, 3))]
+    fused, *_ = start(nodes, fusion="fisher")
+    assert np.allclose(fused, [[2, 2, 2], [4, 4, 4]], atol=1e-4)
+    nodes[1] = node("b", train=informed(5, np.nan, 3))
+    fused, *_ = start(nodes, fusion="fisher", min_contributions=1)
+    assert np.allclose(fused, 1)  # only the fit one was fused
+    fused, *_ = start(nodes, min_contributions=2)
+    assert np.allclose(fused, 3)  # the mean does not look at them
     fused, *_ = start([node("a", 1), node("b", 1)], fusion="fisher")
     assert fused[0, 0] == 0  # nobody sent one: the base is kept
 
@@ -433,11 +439,132 @@ def test_a_base_that_was_not_judged_yet_is_judged_at_the_resume(unbroken, tmp_pa
 
 
 def test_a_run_does_not_go_on_from_another_base(unbroken):
-    _, nodes, ledger = unbroken
-    strategy = ColDFusion(min_available_nodes=2, ledger=ledger)
+    settings, nodes, ledger = unbroken
+    strategy = ColDFusion(min_available_nodes=2, ledger=ledger, **settings)
     arrays = ArrayRecord({"w": Array(np.ones(SHAPE, np.float32))})
     with pytest.raises(RunFolderError, match="began from another base"):
         strategy.start(PlayedGrid(dict(enumerate(nodes))), arrays, num_rounds=9)
+
+
+def test_a_run_does_not_go_on_with_other_settings_but_with_other_screening(unbroken):
+    settings, nodes, ledger = unbroken
+    with pytest.raises(RunFolderError) as caught:
+        start(nodes, rounds=6, ledger=ledger, **{**settings, "step": "plain", "seed": 9})
+    for line in ("step: 'nesterov(learning-rate=0.7, momentum=0.9)' there, 'plain' here", "seed: 0 there, 9 here"):
+        assert f"\n  {line}" in str(caught.value)
+    start(nodes, rounds=6, ledger=ledger, **{**settings, "screening": "size, block(names=a)", "max_refusals": 9})
+    assert "bad" not in ledger.record(6)["left-out"]  # pardoned
+    assert "a" in ledger.record(6)["left-out"]
+    assert ledger.record(6)["fused"]
+
+
+@pytest.mark.parametrize("step", ["yogi", "adam", "learning-rate(learning-rate=1e30)"])
+def test_a_step_that_is_not_finite_keeps_the_base_and_what_is_remembered(step, tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    calls = iter(range(100))
+    wild = node("wild", train=lambda m: contribution(np.full(SHAPE, 1e25 if next(calls) < 2 else 1, np.float32)))
+    start([node("a"), node("b"), wild], rounds=4, ledger=ledger, step=step)
+    assert "not finite" in ledger.record(1)["kept-because"]
+    assert not ledger.record(2)["fused"]
+    assert ledger.record(4)["fused"] == (not step.startswith("learning"))
+    assert not ledger.record(4)["refused"]
+    for number in ledger.rounds():
+        assert np.isfinite(ledger.load_base(number)["w"]).all()
+
+
+def test_an_outage_is_waited_for_and_does_not_burn_the_rounds(tmp_path, monkeypatch):
+    ledger = Ledger.create(tmp_path / "run", {})
+    grid = PlayedGrid({1: node("a"), 2: node("b")})
+    monkeypatch.delattr(PlayedGrid, "pull_interval")  # no simulation: nodes come and go
+    monkeypatch.setattr("coldfusion_fl.strategies.roll_call._POLL", 0.01)
+    there = grid.get_node_ids
+    looks = iter(range(10**6))
+    monkeypatch.setattr(grid, "get_node_ids", lambda: [] if 6 < next(looks) < 30 else there())
+    arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
+    ColDFusion(ledger=ledger).start(grid, arrays, num_rounds=8, timeout=5)
+    assert next(looks) > 30
+    assert [ledger.record(number)["fused"] for number in range(1, 9)] == [True] * 8
+
+
+def test_where_too_few_are_left_the_run_ends_and_says_how_to_go_on(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    bad = [node(n, train=lambda m: contribution(np.full(SHAPE, np.nan, np.float32))) for n in ("bad", "worse")]
+    with pytest.raises(RunError, match="only 1 contributors are there, and 2 are left out or blocked; 2 are needed"):
+        start([node("a"), *bad], rounds=50, ledger=ledger, max_refusals=3)
+    assert ledger.rounds() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("score", [np.float32(1), np.float64("nan"), np.array(2), True])
+def test_a_probe_may_return_any_number(score, tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    start([node("a"), node("b")], ledger=ledger, probe_fn=lambda encoder: score, roll_back=0.5, screening="gate")
+    assert ledger.record(1)["fused"]
+
+
+def test_a_base_without_a_score_is_taken_back(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    probe = lambda encoder: np.nan if encoder["w"][0, 0] else 0.5  # noqa: E731
+    fused, *_ = start([node("a"), node("b")], rounds=2, ledger=ledger, probe_fn=probe, roll_back=0.1)
+    assert not fused.any()
+    assert ledger.record(2)["rolled-back"]
+    assert ledger.record(2)["probe"] == {"before": 0.5, "after": None}
+
+
+def test_scores_are_counted_once_of_those_that_were_asked_and_words_stay_words(tmp_path):
+    def judging(name, *more, **metrics):
+        def answer(message):
+            if message.metadata.message_type != "evaluate":
+                return node(name)(message)
+            metrics_record = MetricRecord({"frozen": 50.0, "num-examples": 9, **metrics})
+            config = ConfigRecord({"metric": "accuracy", "seen": True})
+            return [*more, RecordDict({"metrics": metrics_record, "config": config})]  # the last one is taken first
+
+        return answer
+
+    other = Message(RecordDict({"metrics": MetricRecord({"frozen": 1e9})}), dst_node_id=1, message_type="evaluate")
+    again = RecordDict({"metrics": MetricRecord({"frozen": 1e9})})
+    ledger = Ledger.create(tmp_path / "run", {})
+    nodes = [judging("a", again, head=1.0, metric=2.0, seen=3), judging("b", other)]
+    _, result, _ = start(nodes, ledger=ledger)
+    assert result.evaluate_metrics_clientapp[1]["frozen"] == 50.0
+    for found in ledger.load_json(1, "scores.json").values():
+        assert found == {"metric": "accuracy", "seen": True, "frozen": 50.0, "num-examples": 9}
+
+
+@pytest.mark.parametrize("said", ["abc", 1, -3, 2.5, [1]])
+def test_what_a_node_says_of_the_simulation_counts_in_a_simulation_alone(said, monkeypatch):
+    monkeypatch.delattr(PlayedGrid, "pull_interval")
+    monkeypatch.setattr("coldfusion_fl.strategies.roll_call._POLL", 0.01)
+    talker = node("a")
+
+    def answer(message):
+        if message.metadata.message_type != "query":
+            return talker(message)
+        return RecordDict({"config": ConfigRecord({"name": "a", "simulated-nodes": said})})
+
+    fused, *_ = start([answer, node("b"), node("c"), node("d")])
+    assert fused[0, 0] == 1
+
+
+def test_a_name_cannot_forge_lines(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    start([node("a\n\x1b[31mround 9" + "x" * 500), node("$\\frac$"), node("")], ledger=ledger)
+    names = ledger.record(1)["sampled"]
+    assert all(name.isprintable() and 0 < len(name) <= 100 for name in names)
+    assert "$\\frac$" in names
+    assert any(name.startswith("node-") for name in names)
+
+
+def test_a_hundred_numbers_are_enough(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+
+    def chatty(message):
+        content = contribution(np.ones(SHAPE, np.float32))
+        content["more"] = MetricRecord({f"m{i}": float(i) for i in range(5000)})
+        return content
+
+    start([node("a"), node("b", train=chatty)], ledger=ledger)
+    assert len(ledger.record(1)["contributions"]["b"]["reported"]) == 100
 
 
 def test_the_ledger_keeps_the_arrays_of_the_last_rounds(unbroken, tmp_path):

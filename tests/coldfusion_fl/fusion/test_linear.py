@@ -132,8 +132,7 @@ def test_fisher_is_the_formula_and_the_mean_where_nobody_knows():
     fused = Fisher(floor=1e-6)(base, parts)
     information = np.stack([part.fisher["w0"] for part in parts]).astype(float)
     size = sum(array.size for array in base.values())
-    for row, part in zip(information, parts, strict=True):
-        row /= sum(array.sum(dtype=float) for array in part.fisher.values()) / size
+    information *= [[[size / sum(a.sum(dtype=float) for a in part.fisher.values())]] for part in parts]
     expected = (information * stacked(parts, "w0")).sum(axis=0) / information.sum(axis=0)
     assert np.allclose(fused["w0"], expected, atol=1e-4)
     assert np.allclose(fused["w1"][:20], stacked(parts, "w1").mean(axis=0)[:20], atol=1e-5)
