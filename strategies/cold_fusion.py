@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from logging import INFO, WARNING
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from coldfusion_fl.screening import Candidate, Probe, Round, Rule, screen, updat
 from coldfusion_fl.spool import Spool
 from coldfusion_fl.step import State, Step, moving_average
 
-from .arrays import to_numpy, to_record
+from .arrays import UnreadableArrayError, to_numpy, to_record
 from .intake import Door, Refusal, encoder_hash, error_of, records, reported
 from .roll_call import Member, RollCall, exchange, in_simulation, pause, simulated_nodes
 from .sampling import sample
@@ -37,17 +38,16 @@ _Encoder = dict[str, np.ndarray]
 # What a node says of its scores, beside the numbers.
 _TOLD = {"metric": str, "head": str, "seen": bool}
 
-_AT_LEAST = {
+_WHOLE_NUMBERS = {
     "contributors_per_round": 1,
     "min_contributions": 1,
     "min_available_nodes": 1,
-    "node_timeout": 0,
     "seed": 0,
     "evaluate_every": 0,
     "max_refusals": 0,
-    "roll_back": 0,
     "keep_last": 0,
 }
+_NUMBERS = {"node_timeout": 0, "roll_back": 0, "ema": 0}
 
 
 class ColDFusion(Strategy):
@@ -144,9 +144,7 @@ class ColDFusion(Strategy):
         self.ledger = ledger
         self.keep_last = keep_last
         self.average: _Encoder = {}
-        for name, least in _AT_LEAST.items():
-            if (value := getattr(self, name)) is not None and not value >= least:
-                raise SettingsError(f"{name} must be at least {least}, but is {value}.")
+        self._check_arguments(shared_keys)
         check_policy(
             self.fusion,
             self.screening,
@@ -155,8 +153,6 @@ class ColDFusion(Strategy):
             has_probe=probe_fn is not None,
             rolls_back=roll_back is not None,
         )
-        if not 0 <= ema < 1:
-            raise SettingsError(f"ema must be at least 0 and below 1, but is {ema}.")
         self._roll_call = RollCall(configrecord_key)
         self._met = False
         self._timeout = 3600.0
@@ -169,6 +165,23 @@ class ColDFusion(Strategy):
         self._records: list[Mapping[str, Any]] = []
         self._kept: int | None = None
         self._warned = False
+
+    def _check_arguments(self, shared_keys: object) -> None:
+        for kind, what, limits in ((int, "a whole number", _WHOLE_NUMBERS), (int | float, "a number", _NUMBERS)):
+            for name, least in limits.items():
+                value = getattr(self, name)
+                if name == "roll_back" and value is None:
+                    continue
+                if not isinstance(value, kind) or isinstance(value, bool) or not value >= least:
+                    raise SettingsError(f"{name} must be {what} of at least {least}, but is {value!r}.")
+        if self.ema >= 1:
+            raise SettingsError(f"ema must be at least 0 and below 1, but is {self.ema}.")
+        if shared_keys is not None and not callable(shared_keys) and not (isinstance(shared_keys, str) and shared_keys):
+            raise SettingsError(
+                f"shared_keys must be patterns with commas between, or a function, not {shared_keys!r}."
+            )
+        if isinstance(self.ledger, str | Path):
+            raise SettingsError(f"ledger must be an opened run folder: Ledger.open({str(self.ledger)!r}).")
 
     def summary(self) -> None:
         """Log summary configuration of the strategy."""
@@ -502,7 +515,7 @@ class ColDFusion(Strategy):
                 f"{self.ledger.folder} holds rounds already, and Flower's own loop cannot go on with a run. Call this "
                 "strategy's own `start`, or give it a new ledger."
             )
-        self._base = to_numpy(arrays)
+        self._base = self._read(arrays)
         if self.ema:
             self.average = moving_average(self.average or self._base, self._base, self.ema)
         record = {"round": server_round, **self._record, "ended": time.time(), **self._settings()}
@@ -517,6 +530,20 @@ class ColDFusion(Strategy):
                 self.ledger.keep_last(self.keep_last)
         self._kept, self._record = server_round, {}
         self._records.append(record)
+
+    def _read(self, arrays: ArrayRecord) -> _Encoder:
+        """The arrays of a base; those of the first come from outside, and no contribution could fit what is no base."""
+        try:
+            base = to_numpy(arrays)
+        except UnreadableArrayError as wrong:
+            raise SettingsError(f"the initial arrays cannot be fused: {wrong}.") from None
+        if self._kept is None:
+                    raise SettingsError(f"the initial arrays cannot be fused: '{name}' has values that are not finite.")
+                if not finite(array):
+                    raise SettingsError(
+                        f"the initial arrays cannot be fused: '{name}' holds values that are not finite."
+                    )
+        return base
 
     def _settings(self) -> dict[str, Any]:
         """What a round's base depends on, for its record."""
@@ -553,7 +580,7 @@ class ColDFusion(Strategy):
                 f"{self.ledger.folder} holds a run of other settings, so this one cannot go on with it:\n  "
                 + "\n  ".join(changed)
             )
-        began, given = self._records[0].get("base-sha256"), encoder_hash(to_numpy(initial))
+        began, given = self._records[0].get("base-sha256"), encoder_hash(self._read(initial))
         if began != given:
             raise RunFolderError(
                 f"{self.ledger.folder}: this run began from another base than the one given (sha256 {began} is not "

@@ -96,6 +96,13 @@ def test_the_total_leaves_out_the_time_between_a_stop_and_its_resume(ledger, mon
     assert summarize(ledger)["seconds"]["total"] == 13
 
 
+def test_a_name_is_no_formula(ledger):
+    ledger.save_scores(0, {"$\\frac$": scored(50.0), "$x": scored(30.0, seen=False, **{"few-shot": 20.0})})
+    ledger.save_scores(2, {"$\\frac$": scored(54.0), "$x": scored(33.0, seen=False, **{"few-shot": 26.0})})
+    write_report(ledger)
+    assert (ledger.folder / "scores.png").stat().st_size > 10_000
+
+
 def test_the_files(ledger):
     write_report(ledger)
     with (ledger.folder / "report.csv").open() as file:

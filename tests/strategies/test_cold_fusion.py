@@ -252,9 +252,15 @@ def test_the_parts_of_the_server_by_text_or_as_objects():
         ({"fusion": "slerp"}, "slerp fuses exactly 2 contributions"),
         ({"fusion": "median", "screening": "cap"}, "median heeds none"),
         ({"min_contributions": 9}, "no round could ever fuse"),
-        ({"contributors_per_round": 0}, "contributors_per_round must be at least 1, but is 0"),
-        ({"keep_last": -2}, "keep_last must be at least 0, but is -2"),
-        ({"roll_back": -1.0, "probe_fn": len}, "roll_back must be at least 0"),
+        ({"contributors_per_round": 0}, "contributors_per_round must be a whole number of at least 1, but is 0"),
+        ({"keep_last": -2}, "keep_last must be a whole number of at least 0, but is -2"),
+        ({"roll_back": -1.0, "probe_fn": len}, "roll_back must be a number of at least 0"),
+        ({"contributors_per_round": 2.5}, "must be a whole number"),
+        ({"ema": "0.9"}, "ema must be a number"),
+        ({"roll_back": float("nan"), "probe_fn": len}, "roll_back must be a number of at least 0, but is nan"),
+        ({"shared_keys": ""}, "shared_keys must be patterns"),
+        ({"shared_keys": ["a.*"]}, "shared_keys must be patterns"),
+        ({"ledger": "runs/mine"}, "ledger must be an opened run folder: Ledger.open('runs/mine')"),
         ({"fusion": 3}, "fusion: 3 is no fusion. Write a text such as 'mean'"),
         ({"screening": [len]}, "is no screening"),
         ({"ema": 1.0}, "ema must be at least 0 and below 1"),
@@ -263,6 +269,21 @@ def test_the_parts_of_the_server_by_text_or_as_objects():
 def test_what_does_not_go_together_is_said_at_once(settings, words):
     with pytest.raises(SettingsError) as caught:
         ColDFusion(**settings)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.array([1, np.nan], np.float32), "'w' has values that are not finite"),
+        (np.array([1j]), "'w' holds complex128, not numbers"),
+        (np.array(["text"]), "not numbers"),
+    ],
+)
+def test_initial_arrays_that_are_no_base(array, words):
+    strategy = ColDFusion(min_available_nodes=2)
+    with pytest.raises(SettingsError, match="the initial arrays cannot be fused") as caught:
+        strategy.start(PlayedGrid({1: node("a"), 2: node("b")}), ArrayRecord({"w": Array(array)}))
     assert words in str(caught.value)
 
 
