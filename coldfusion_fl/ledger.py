@@ -38,12 +38,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from coldfusion_fl.durable import aside, disk, is_partial, remove, sha256, sweep, write_json
-from coldfusion_fl.errors import RunFolderError
+from coldfusion_fl.errors import RunFolderError, SettingsError
 from coldfusion_fl.settings import differences
 
 _VERSIONS = ("coldfusion-fl", "flwr", "ray", "torch", "transformers", "numpy", "scikit-learn")
 _SUMS = "SHA256SUMS"
 _RECORD = "record.json"
+_SCORES = "scores.json"
+_ARRAYS = ".safetensors"
+_PRUNED = "pruned.json"
 
 
 class Ledger:
@@ -55,6 +58,7 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._locks = 0
 
     @classmethod
     def create(cls, folder: Path, settings: Mapping[str, Any]) -> "Ledger":
@@ -67,6 +71,7 @@ class Ledger:
         Raises:
             RunFolderError: the folder holds something already, or cannot be made.
         """
+        settings = _as_json(settings)
         ensure_free(folder)
         ledger = cls(folder)
         with disk(folder):
@@ -99,11 +104,14 @@ class Ledger:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the only process that writes rounds; the lock goes with the process, however it ends.
+        """Be the only one that writes rounds; the lock goes with the process, however it ends. Whoever has it has it.
 
         Raises:
-            RunFolderError: another process has it.
+            RunFolderError: another ledger has it.
         """
+        if self._locks:
+            yield
+            return
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
             try:
@@ -112,9 +120,20 @@ class Ledger:
                 raise RunFolderError(
                     f"{self.folder}: another process is at this run. Wait for it, or end it."
                 ) from None
+            self._locks += 1
             yield
         finally:
+            self._locks = 0
             os.close(descriptor)
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether somebody is at this run."""
+        try:
+            with self.lock():
+                return False
+        except RunFolderError:
+            return True
 
     @classmethod
     def resume(cls, folder: Path, settings: Mapping[str, Any]) -> "Ledger":
@@ -123,6 +142,7 @@ class Ledger:
         Raises:
             RunFolderError: as `reopen`; or it holds a run of other settings, and what differs is said.
         """
+        settings = _as_json(settings)
         ledger = cls.reopen(folder)
         if found := differences(ledger.settings, settings):
             raise RunFolderError(
@@ -158,7 +178,7 @@ class Ledger:
         """
         try:
             tables: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))["settings"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             raise RunFolderError(f"{self.folder}: this is not a run folder (no readable run.json in it).") from None
         return tables
 
@@ -166,10 +186,10 @@ class Ledger:
     def status(self) -> dict[str, Any]:
         """What `status.json` says, or an empty table."""
         try:
-            status: dict[str, Any] = json.loads((self.folder / "status.json").read_text(encoding="utf-8"))
+            status = json.loads((self.folder / "status.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return status
+        return status if isinstance(status, dict) else {}
 
     def set_status(self, state: str, **facts: Any) -> None:
         """Say how the run is: `running`, `finished`, `stopped` or `failed`; other facts stay as they were."""
@@ -233,8 +253,10 @@ class Ledger:
             for name, arrays in (("base", base), ("step", step_state), ("average", average)):
                 if arrays:
                     _save(arrays, folder / f"{name}.safetensors")
-            (folder / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
             sums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+            spelt = json.dumps({**record, "files": sums}, indent=1, allow_nan=False)
+            (folder / _RECORD).write_text(spelt, encoding="utf-8")
+            sums[_RECORD] = sha256(folder / _RECORD)
             (folder / _SUMS).write_text(_spell_sums(sums), encoding="utf-8")
         self.set_status("running", last_round=number)
 
@@ -242,44 +264,68 @@ class Ledger:
         """Keep what the tests said of a round's base, by contributor."""
         folder = self.round_folder(number)
         with disk(self.folder):
-            write_json(folder / "scores.json", scores)
-            sums = self._sums(number) | {"scores.json": sha256(folder / "scores.json")}
+            write_json(folder / _SCORES, scores)
+            sums = self._sums(number) | {_SCORES: sha256(folder / _SCORES)}
             with aside(folder / _SUMS) as path:
                 path.write_text(_spell_sums(sums), encoding="utf-8")
 
     def rounds(self) -> list[int]:
-        """The numbers of the durable rounds, in order."""
-        return sorted(int(path.name) for path in (self.folder / "rounds").glob("[0-9]*") if path.name.isdigit())
+        """The numbers of the durable rounds, in order.
+
+        Raises:
+            RunFolderError: one between them is missing.
+        """
+        numbers = sorted(int(path.name) for path in (self.folder / "rounds").glob("[0-9]*") if path.name.isdigit())
+        for expected, number in enumerate(numbers):
+            if expected != number:
+                raise RunFolderError(f"{self.round_folder(expected)}: this round is missing. {self.way_back(expected)}")
+        return numbers
+
+    def has_scores(self, number: int) -> bool:
+        """Whether a round's base was judged, and what came of it is durable."""
+        return _SCORES in self._sums(number)
 
     def round_folder(self, number: int) -> Path:
         """Where a round lies."""
         return self.folder / "rounds" / f"{number:03d}"
 
-    def verify(self, number: int, *, arrays: bool = True) -> None:
+    def verify(self, number: int) -> None:
         """Check a round's files against their hashes.
-
-        Args:
-            number: the round.
-            arrays: its arrays too; where `keep-last` removed them, they cannot be checked.
 
         Raises:
             RunFolderError: one is damaged or missing; it is named.
         """
-        for name, recorded in self._sums(number).items():
-            file = self.round_folder(number) / name
-            if not arrays and file.suffix == ".safetensors":
-                continue
+        if found := self.damage(number):
+            raise RunFolderError(f"{found[0]} {self.way_back(number)}")
+
+    def damage(self, number: int) -> list[str]:
+        """What is wrong with a round's files: a sentence a file. Arrays that `keep_last` removed are not missed."""
+        folder = self.round_folder(number)
+        try:
+            sums, record = self._sums(number), self.record(number)
+        except RunFolderError as unreadable:
+            return [str(unreadable)]
+        # Each of the two says what the arrays' hashes are: the damaged list of hashes is found by the record.
+        if _RECORD not in sums or any(sums.get(name) != digest for name, digest in record.get("files", {}).items()):
+            return [f"{folder / _SUMS}: this file is damaged: it does not list what the round's record does."]
+        found = []
+        for name, recorded in sums.items():
+            file = folder / name
             if not file.is_file():
-                raise RunFolderError(f"{file}: this file is missing. {self._way_back(number)}")
-            if sha256(file) != recorded:
-                raise RunFolderError(
-                    f"{file}: this file is damaged: its hash is not {recorded}. {self._way_back(number)}"
-                )
+                if file.suffix != _ARRAYS or not (folder / _PRUNED).exists():
+                    found.append(f"{file}: this file is missing.")
+            elif sha256(file) != recorded:
+                found.append(f"{file}: this file is damaged: its hash is not {recorded}.")
+        return found
 
     def keep_last(self, count: int) -> None:
         """Remove the arrays of all rounds but the last so many; their records, scores and hashes stay."""
         for number in self.rounds()[:-count]:
-            for file in self.round_folder(number).glob("*.safetensors"):
+            if not self._has_arrays(number):
+                continue
+            with disk(self.folder):
+                write_json(self.round_folder(number) / _PRUNED, {"time": _now(), "keep-last": count})
+            for file in self.round_folder(number).glob(f"*{_ARRAYS}"):
                 remove(file)
 
     def load_base(self, number: int) -> dict[str, np.ndarray]:
@@ -292,29 +338,35 @@ class Ledger:
 
     def load_step_state(self, number: int) -> dict[str, np.ndarray]:
         """What the step remembered after a round; nothing where it remembers nothing."""
-        return self._load(number, "step") if "step.safetensors" in self._sums(number) else {}
+        return self._load(number, "step") if f"step{_ARRAYS}" in self.record(number)["files"] else {}
 
     def load_average(self, number: int) -> dict[str, np.ndarray]:
         """The moving average of the bases after a round; nothing where none is kept."""
-        return self._load(number, "average") if "average.safetensors" in self._sums(number) else {}
+        return self._load(number, "average") if f"average{_ARRAYS}" in self.record(number)["files"] else {}
 
     def record(self, number: int) -> dict[str, Any]:
-        """A round's record."""
-        return self.load_json(number, _RECORD)
+        """A round's record.
+
+        Raises:
+            RunFolderError: it is missing or damaged.
+        """
+        if not (record := self.load_json(number, _RECORD)):
+            raise RunFolderError(f"{self.round_folder(number) / _RECORD}: this file is missing.")
+        return record
 
     def record_hash(self, number: int) -> str:
         """The SHA-256 of a round's record; the record after it holds it, so that the rounds make a chain."""
         return self._sums(number).get(_RECORD, "")
 
     def _load(self, number: int, name: str) -> dict[str, np.ndarray]:
-        file = self.round_folder(number) / f"{name}.safetensors"
-        if not file.is_file() and number != self.rounds()[-1]:
+        file = self.round_folder(number) / f"{name}{_ARRAYS}"
+        if not file.is_file() and (self.round_folder(number) / _PRUNED).exists():
             raise RunFolderError(f"{file}: the arrays of round {number} were not kept (keep-last).")
         try:
             arrays: dict[str, np.ndarray] = load_file(file)
         except (OSError, SafetensorError) as broken:
             raise RunFolderError(
-                f"{file}: the {name} of round {number} cannot be read: {broken}. {self._way_back(number)}"
+                f"{file}: the {name} of round {number} cannot be read: {broken}. {self.way_back(number)}"
             ) from None
         return arrays
 
@@ -323,13 +375,20 @@ class Ledger:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as broken:
-            raise RunFolderError(f"{file}: it cannot be read: {broken}. {self._way_back(number)}") from None
+            raise RunFolderError(f"{file}: it cannot be read: {broken}.") from None
         return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
-    def _way_back(self, number: int) -> str:
-        if not number:
-            return "Begin a new run."
-        return f"Remove {self.round_folder(number)} to go on from round {number - 1}."
+    def _has_arrays(self, number: int) -> bool:
+        return (self.round_folder(number) / f"base{_ARRAYS}").is_file()
+
+    def way_back(self, number: int) -> str:
+        """What to do about a round that cannot be gone on from."""
+        earlier = [before for before in range(number) if self._has_arrays(before)]
+        if not earlier:
+            return "No earlier round has its arrays: begin a new run."
+        folders = sorted(path.name for path in (self.folder / "rounds").glob("[0-9]*") if int(path.name) > earlier[-1])
+        listed = folders[0] if len(folders) == 1 else f"{folders[0]} to {folders[-1]}"
+        return f"Remove {listed} in {self.folder / 'rounds'} to go on from round {earlier[-1]}."
 
     def load_json(self, number: int, name: str) -> dict[str, Any]:
         """`record.json` or `scores.json` of a round; empty where it is not there.
@@ -342,8 +401,10 @@ class Ledger:
             return {}
         try:
             facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(facts, dict):
+                raise ValueError(f"it is no table but {type(facts).__name__}")
         except (OSError, ValueError) as broken:
-            raise RunFolderError(f"{file}: it cannot be read: {broken}. {self._way_back(number)}") from None
+            raise RunFolderError(f"{file}: it cannot be read: {broken}.") from None
         return facts
 
     @contextlib.contextmanager
@@ -355,6 +416,19 @@ class Ledger:
         """
         with disk(self.folder), aside(self.folder / name) as path:
             yield path
+
+
+def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they will be read again.
+
+    Raises:
+        SettingsError: they hold what JSON has no word for.
+    """
+    try:
+        table: dict[str, Any] = json.loads(json.dumps(settings))
+    except (TypeError, ValueError) as wrong:
+        raise SettingsError(f"a run folder's settings must be texts, numbers, lists and tables: {wrong}.") from None
+    return table
 
 
 def _spell_sums(sums: Mapping[str, str]) -> str:

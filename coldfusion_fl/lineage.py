@@ -17,17 +17,20 @@ def lineage(ledger: Ledger, *, check: bool = False) -> list[dict[str, Any]]:
 
     Args:
         ledger: the run.
-        check: check every file that is there against its hash, and each record against the one after it.
+        check: check every file against its hash.
 
     Raises:
-        RunFolderError: it holds no run, or a file is damaged or missing; it is named.
+        RunFolderError: it holds no run, a record does not follow the one before it, or files are damaged or missing;
+            all of them are named.
     """
     records: list[dict[str, Any]] = []
-    keep = ledger.settings.get("server", {}).get("keep-last", 0)
+    _ = ledger.settings  # it is a run folder
     numbers = ledger.rounds()
+    damage = {number: found for number in numbers if check and (found := ledger.damage(number))}
+    if damage:
+        sentences = [sentence for found in damage.values() for sentence in found]
+        raise RunFolderError("\n".join([*sentences, ledger.way_back(min(damage))]))
     for number in numbers:
-        if check:
-            ledger.verify(number, arrays=not keep or number in numbers[-keep:])
         record = ledger.record(number)
         if records and record.get("previous-record-sha256") != ledger.record_hash(number - 1):
             raise RunFolderError(
@@ -43,7 +46,10 @@ def lineage(ledger: Ledger, *, check: bool = False) -> list[dict[str, Any]]:
 def print_lineage(ledger: Ledger, records: list[dict[str, Any]], console: Console) -> None:
     """Print a lineage for a person."""
     status = ledger.status
-    console.print(f"{ledger.folder}: {status.get('state', 'unknown')}, {len(records)} bases", markup=False)
+    state = status.get("state", "unknown")
+    if state == "running" and not ledger.is_locked:
+        state = "not running any more"
+    console.print(f"{ledger.folder}: {state}, {len(records)} bases", markup=False)
     for record in records:
         _print_round(record, console)
 

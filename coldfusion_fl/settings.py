@@ -171,8 +171,11 @@ class Settings:
         return self.tasks.seen + self.tasks.unseen
 
 
-# What may change when a run goes on, since the bases do not depend on it.
-_FREE = {"out", "resume", "rounds", "round-timeout", "server.keep-last"}
+# What may change when a run goes on: the bases do not depend on it, or it is how a person answers what the run showed,
+# and each round's record says what screened it.
+_FREE = {
+    "out", "resume", "rounds", "round-timeout", "server.keep-last", "server.screening", "server.max-refusals",
+}  # fmt: skip
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -351,7 +354,7 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
         elif isinstance(value, list):
-            flat[prefix + key] = ", ".join(name.replace(",", "\\,") for name in value)
+            flat[prefix + key] = ", ".join(str(name).replace(",", "\\,") for name in value)
         else:
             flat[prefix + key] = value
     return flat

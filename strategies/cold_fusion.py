@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from logging import INFO, WARNING
@@ -220,6 +220,17 @@ class ColDFusion(Strategy):
         self.summary()
         self._timeout, self._last_round = timeout, num_rounds
         train_config, evaluate_config = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
+        with self.ledger.lock() if self.ledger else nullcontext():
+            return self._rounds(grid, initial_arrays, train_config, evaluate_config, evaluate_fn)
+
+    def _rounds(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        train_config: ConfigRecord,
+        evaluate_config: ConfigRecord,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None,
+    ) -> Result:
         arrays = self._shared(initial_arrays)
         done = self._resume(arrays)
         if done is not None:
@@ -229,10 +240,10 @@ class ColDFusion(Strategy):
         result = Result(arrays=arrays)
         if done is None or self._unjudged(done):
             self._judge(done or 0, arrays, evaluate_config, grid, evaluate_fn, result)
-        for server_round in range((done or 0) + 1, num_rounds + 1):
-            log(INFO, "[ROUND %s/%s]", server_round, num_rounds)
+        for server_round in range((done or 0) + 1, self._last_round + 1):
+            log(INFO, "[ROUND %s/%s]", server_round, self._last_round)
             messages = self.configure_train(server_round, arrays, train_config, grid)
-            fused, metrics = self.aggregate_train(server_round, exchange(grid, messages, timeout))
+            fused, metrics = self.aggregate_train(server_round, exchange(grid, messages, self._timeout))
             if fused is not None:
                 result.arrays = arrays = fused
             if metrics is not None:
@@ -538,11 +549,9 @@ class ColDFusion(Strategy):
         except UnreadableArrayError as wrong:
             raise SettingsError(f"the initial arrays cannot be fused: {wrong}.") from None
         if self._kept is None:
-                    raise SettingsError(f"the initial arrays cannot be fused: '{name}' has values that are not finite.")
+            for name, array in base.items():
                 if not finite(array):
-                    raise SettingsError(
-                        f"the initial arrays cannot be fused: '{name}' holds values that are not finite."
-                    )
+                    raise SettingsError(f"the initial arrays cannot be fused: '{name}' has values that are not finite.")
         return base
 
     def _settings(self) -> dict[str, Any]:
@@ -608,7 +617,7 @@ class ColDFusion(Strategy):
         """Whether a run that goes on was stopped before its last base was judged."""
         if not self.ledger or not self._is_judged(server_round):
             return False
-        return not self.ledger.load_json(server_round, "scores.json")
+        return not self.ledger.has_scores(server_round)
 
     def _judge(
         self,

@@ -215,6 +215,23 @@ def test_a_damaged_file_is_named(coldfusion, played_run):
         assert "to go on from round 1" in err
 
 
+def test_all_damaged_files_are_named(coldfusion, played_run):
+    folder, _ = played_run
+    files = [folder / "rounds" / "000" / "base.safetensors", folder / "rounds" / "002" / "scores.json"]
+    for file in files:
+        file.write_bytes(b"{}")
+    code, _, err = coldfusion("log", folder, "--check")
+    assert code == 2
+    assert all(f"{file}: this file is damaged" in err for file in files)
+
+
+def test_the_log_says_that_nobody_is_at_a_run(coldfusion, played_run):
+    folder, _ = played_run
+    assert "not running any more, 3 bases" in coldfusion("log", folder)[1]
+    with Ledger(folder).lock():
+        assert "run: running, 3 bases" in coldfusion("log", folder)[1]
+
+
 def test_a_record_that_was_changed_is_noticed(coldfusion, played_run):
     folder, _ = played_run
     file = folder / "rounds" / "001" / "record.json"

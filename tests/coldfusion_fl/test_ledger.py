@@ -1,12 +1,15 @@
+import contextlib
 import errno
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from coldfusion_fl import ledger as module
-from coldfusion_fl.errors import RunFolderError
+from coldfusion_fl.errors import RunFolderError, SettingsError
 from coldfusion_fl.ledger import Ledger, ensure_free
+from coldfusion_fl.lineage import lineage
 
 BASE = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "scalar": np.array(2.5, np.float32)}
 
@@ -21,7 +24,8 @@ def test_a_round_comes_back_as_it_was(ledger):
     ledger.save_round(1, BASE, {"sampled": ["a"]})
     assert ledger.rounds() == [0, 1]
     assert all(ledger.load_base(1)[name].tobytes() == array.tobytes() for name, array in BASE.items())
-    assert ledger.load_json(1, "record.json") == {"sampled": ["a"]}
+    assert ledger.record(1)["sampled"] == ["a"]
+    assert ledger.record(1)["files"].keys() == {"base.safetensors"}
     assert ledger.status["last_round"] == 1
     assert ledger.settings == {"rounds": 2}
 
@@ -103,8 +107,8 @@ def test_one_flipped_bit_is_found_and_named(ledger):
         file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         with pytest.raises(RunFolderError) as caught:
             ledger.verify(1)
-        assert str(caught.value).startswith(f"{file}: this file is damaged: its hash is not")
-        assert str(caught.value).endswith(f"Remove {ledger.round_folder(1)} to go on from round 0.")
+        assert str(caught.value).startswith((f"{file}: this file is damaged: its hash", f"{file}: it cannot be read"))
+        assert str(caught.value).endswith(f"Remove 001 in {ledger.folder / 'rounds'} to go on from round 0.")
         file.unlink()
         with pytest.raises(RunFolderError, match=f"{file.name}: this file is missing"):
             ledger.verify(1)
@@ -153,9 +157,64 @@ def test_the_arrays_of_the_last_rounds_stay_and_all_records(ledger):
     ledger.keep_last(2)
     assert [bool(list(ledger.round_folder(n).glob("*.safetensors"))) for n in range(5)] == [0, 0, 0, 1, 1]
     assert [ledger.record(number)["round"] for number in range(5)] == [0, 1, 2, 3, 4]
-    ledger.verify(0, arrays=False)
+    for number in range(5):
+        ledger.verify(number)
     with pytest.raises(RunFolderError, match=r"the arrays of round 1 were not kept \(keep-last\)"):
         ledger.load_base(1)
+    # From the newest damaged round the way back is to the newest that has its arrays, past all that have not.
+    (ledger.round_folder(4) / "base.safetensors").unlink()
+    assert ledger.way_back(4).startswith("Remove 004 in")
+    (ledger.round_folder(3) / "base.safetensors").unlink()
+    assert ledger.way_back(4) == "No earlier round has its arrays: begin a new run."
+    with pytest.raises(RunFolderError, match=r"004/base.safetensors: this file is missing"):
+        ledger.verify(4)
+
+
+def test_the_way_back_takes_all_later_rounds_along(ledger):
+    for number in range(6):
+        ledger.save_round(number, BASE, {"round": number})
+    assert ledger.way_back(3) == f"Remove 003 to 005 in {ledger.folder / 'rounds'} to go on from round 2."
+    shutil.rmtree(ledger.round_folder(3))
+    with pytest.raises(RunFolderError, match=r"003: this round is missing. Remove 004 to 005 in .* from round 2"):
+        ledger.rounds()
+
+
+@pytest.mark.parametrize("change", [lambda lines: [], lambda lines: lines[1:], lambda lines: lines[:1]])
+def test_a_damaged_list_of_hashes_is_noticed(ledger, change):
+    ledger.save_round(0, BASE, {})
+    ledger.save_round(1, BASE, {}, {"momentum/w": BASE["w"]})
+    file = ledger.round_folder(1) / "SHA256SUMS"
+    file.write_text("".join(change(file.read_text().splitlines(keepends=True))))
+    with pytest.raises(RunFolderError, match="SHA256SUMS: this file is damaged"):
+        Ledger.reopen(ledger.folder)
+
+
+def test_settings_come_back_as_they_were_or_are_refused(tmp_path):
+    settings = {"sizes": [1, 2], "pair": (1, 2), 3: "an int key", "deep": {"a": [{"b": 1}]}}
+    Ledger.open(tmp_path / "run", settings)
+    assert Ledger.open(tmp_path / "run", settings).settings["sizes"] == [1, 2]
+    with pytest.raises(RunFolderError, match="sizes: '1, 2' there, '1, 3' here"):
+        Ledger.open(tmp_path / "run", {**settings, "sizes": [1, 3]})
+    with pytest.raises(SettingsError, match="must be texts, numbers, lists and tables"):
+        Ledger.open(tmp_path / "other", {"path": tmp_path})
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("name", ["run.json", "status.json", "rounds/000/record.json", "rounds/000/scores.json"])
+@pytest.mark.parametrize("content", ["[]", "null", "{", None])
+def test_whatever_a_file_holds_there_is_no_traceback(ledger, name, content):
+    ledger.save_round(0, BASE, {"round": 0, "base-sha256": "f00"})
+    ledger.save_scores(0, {"a": {"frozen": 1.0}})
+    file = ledger.folder / name
+    file.unlink() if content is None else file.write_text(content)
+    with contextlib.suppress(RunFolderError):
+        lineage(ledger)
+    if name == "status.json":
+        lineage(ledger, check=True)
+    else:
+        with pytest.raises(RunFolderError, match=f"{name}|not a run folder"):
+            lineage(ledger, check=True)
+    assert isinstance(ledger.status, dict)
 
 
 def test_open_makes_a_folder_once_and_goes_on_with_it(tmp_path):
