@@ -62,7 +62,7 @@ def test_a_full_disk_is_said_so(ledger, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(module, "save_file", full)
-    with pytest.raises(RunFolderError, match="the disk is full. Free some space; the rounds"):
+    with pytest.raises(RunFolderError, match="the disk is full. Free some space. What was written before"):
         ledger.save_round(0, BASE, {})
 
 
