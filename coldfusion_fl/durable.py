@@ -83,8 +83,8 @@ def disk(folder: Path) -> Iterator[None]:
         full = failure.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = "the disk is full. Free some space" if full else f"it cannot be written: {failure}. Mend that"
         raise RunFolderError(
-            f"{folder}: {reason}. What was written before is intact; a run that is resumed goes on after its last whole "
-            "round."
+            f"{folder}: {reason}. What was written before is intact; a run that is resumed goes on after its last "
+            "whole round."
         ) from None
 
 

@@ -5,9 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from logging import INFO, WARNING
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,17 +14,19 @@ from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from coldfusion_fl.errors import FusionError, RunError, RunFolderError, SettingsError
+from coldfusion_fl.errors import FusionError, RunError, SettingsError
 from coldfusion_fl.fusion import Operator, fuse, shares
 from coldfusion_fl.fusion.blocks import finite
 from coldfusion_fl.history import past_norms, strikes
 from coldfusion_fl.policy import check_policy, parse_policy
 from coldfusion_fl.screening import Candidate, Probe, Round, Rule, screen, update_norm
 from coldfusion_fl.spool import Spool
-from coldfusion_fl.step import State, Step, moving_average
+from coldfusion_fl.step import Step
 
-from .arrays import UnreadableArrayError, to_numpy, to_record
-from .intake import Door, Refusal, encoder_hash, error_of, records, reported
+from .arguments import as_filter, as_probe, check_arguments
+from .arrays import to_record
+from .intake import Door, Refusal, error_of, records, reported
+from .memory import Memory
 from .roll_call import Member, RollCall, exchange, in_simulation, pause, simulated_nodes
 from .sampling import sample
 
@@ -37,17 +37,6 @@ _Encoder = dict[str, np.ndarray]
 
 # What a node says of its scores, beside the numbers.
 _TOLD = {"metric": str, "head": str, "seen": bool}
-
-_WHOLE_NUMBERS = {
-    "contributors_per_round": 1,
-    "min_contributions": 1,
-    "min_available_nodes": 1,
-    "seed": 0,
-    "evaluate_every": 0,
-    "max_refusals": 0,
-    "keep_last": 0,
-}
-_NUMBERS = {"node_timeout": 0, "roll_back": 0, "ema": 0}
 
 
 class ColDFusion(Strategy):
@@ -102,7 +91,7 @@ class ColDFusion(Strategy):
     keep_last : int (default: 0)
         The ledger keeps the arrays of so many rounds; the records stay. 0: of all.
 
-    The moving average of the bases is the attribute `average`. A SettingsError says which operator, step or rule is
+    A SettingsError says which operator, step or rule is
     unknown (and lists the known ones), which value is out of range, and which two contradict each other.
     """
 
@@ -127,6 +116,7 @@ class ColDFusion(Strategy):
         ledger: "Ledger | None" = None,
         keep_last: int = 0,
     ) -> None:
+        check_arguments({name: value for name, value in locals().items() if name != "self"})
         self.contributors_per_round = contributors_per_round
         self.min_contributions = min_contributions
         self.min_available_nodes = min_available_nodes
@@ -136,15 +126,13 @@ class ColDFusion(Strategy):
         self.fusion, self.step, self.screening = parse_policy(fusion, step, screening)
         self.ema = ema
         self.max_refusals = max_refusals
-        self.probe_fn = None if probe_fn is None else _finite(probe_fn)
+        self.probe_fn = as_probe(probe_fn)
         self.roll_back = roll_back
-        self.is_shared = _pattern(shared_keys) if isinstance(shared_keys, str) else shared_keys
+        self.is_shared = as_filter(shared_keys)
         self.arrayrecord_key = arrayrecord_key
         self.configrecord_key = configrecord_key
         self.ledger = ledger
         self.keep_last = keep_last
-        self.average: _Encoder = {}
-        self._check_arguments(shared_keys)
         check_policy(
             self.fusion,
             self.screening,
@@ -157,31 +145,16 @@ class ColDFusion(Strategy):
         self._met = False
         self._timeout = 3600.0
         self._last_round = 0
-        self._base: _Encoder = {}
-        self._step_state: State = {}
         self._score: float | None = None
         self._sent: dict[str, Message] = {}
         self._record: dict[str, Any] = {}
-        self._records: list[Mapping[str, Any]] = []
-        self._kept: int | None = None
+        self._memory = Memory(ledger, keep_last, ema, self._settings())
         self._warned = False
 
-    def _check_arguments(self, shared_keys: object) -> None:
-        for kind, what, limits in ((int, "a whole number", _WHOLE_NUMBERS), (int | float, "a number", _NUMBERS)):
-            for name, least in limits.items():
-                value = getattr(self, name)
-                if name == "roll_back" and value is None:
-                    continue
-                if not isinstance(value, kind) or isinstance(value, bool) or not value >= least:
-                    raise SettingsError(f"{name} must be {what} of at least {least}, but is {value!r}.")
-        if self.ema >= 1:
-            raise SettingsError(f"ema must be at least 0 and below 1, but is {self.ema}.")
-        if shared_keys is not None and not callable(shared_keys) and not (isinstance(shared_keys, str) and shared_keys):
-            raise SettingsError(
-                f"shared_keys must be patterns with commas between, or a function, not {shared_keys!r}."
-            )
-        if isinstance(self.ledger, str | Path):
-            raise SettingsError(f"ledger must be an opened run folder: Ledger.open({str(self.ledger)!r}).")
+    @property
+    def average(self) -> Mapping[str, np.ndarray]:
+        """The moving average of the bases, arrays by name; empty where `ema` is 0."""
+        return self._memory.average
 
     def summary(self) -> None:
         """Log summary configuration of the strategy."""
@@ -232,10 +205,12 @@ class ColDFusion(Strategy):
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None,
     ) -> Result:
         arrays = self._shared(initial_arrays)
-        done = self._resume(arrays)
-        if done is not None:
+        done = self._memory.resume(arrays)
+        if done is None:
+            self._keep_round(0, arrays)
+        else:
             log(INFO, "Going on after round %d.", done)
-            arrays = to_record(dict(self._base))
+            arrays = to_record(dict(self._memory.base))
         self._meet(grid)
         result = Result(arrays=arrays)
         if done is None or self._unjudged(done):
@@ -399,10 +374,10 @@ class ColDFusion(Strategy):
     def _barred(self) -> dict[str, str]:
         """Contributors that are not sampled, and why not."""
         barred = {name: "it is on the block list" for rule in self.screening for name in rule.blocked}
-        for name, count in strikes(self._records).items():
+        for name, count in strikes(self._memory.records).items():
             if self.max_refusals and count >= self.max_refusals and name not in barred:
                 barred[name] = f"it was refused {count} times"
-                if not any(name in record.get("left-out", {}) for record in self._records):
+                if not any(name in record.get("left-out", {}) for record in self._memory.records):
                     log(WARNING, "'%s' is left out from now on: %s.", name, barred[name])
                     self._tell("left-out", name=name, reason=barred[name])
         return barred
@@ -416,7 +391,7 @@ class ColDFusion(Strategy):
 
     def _receive(self, server_round: int, replies: Iterable[Message], spool: Spool) -> dict[str, Candidate]:
         """Take the replies at the door; those that fit become candidates on disk."""
-        door = Door(self._base, self.fusion, server_round, spool, self.is_shared, self.arrayrecord_key)
+        door = Door(self._memory.base, self.fusion, server_round, spool, self.is_shared, self.arrayrecord_key)
         candidates: dict[str, Candidate] = {}
         answered: set[str] = set()
         for reply in replies:
@@ -452,9 +427,9 @@ class ColDFusion(Strategy):
 
     def _fuse(self, server_round: int, candidates: Mapping[str, Candidate]) -> tuple[_Encoder | None, str]:
         """The fused encoder, or None and why there is none."""
-        past = past_norms(self._records)
+        past = past_norms(self._memory.records)
         known = {name: replace(c, past=past.get(name, ())) for name, c in candidates.items()}
-        before = Round(self._base, known, self.fusion, self.probe_fn)
+        before = Round(self._memory.base, known, self.fusion, self.probe_fn)
         cosines = before.cosines if known else {}
         fit, refused = screen(before, self.screening)
         facts = {
@@ -477,19 +452,19 @@ class ColDFusion(Strategy):
             return None, f"{len(parts)} contributions are fit, {self.min_contributions} are needed"
         try:
             # In sorted order, so that the order of arrival leaves no trace in the sum.
-            return fuse(self.fusion, self._base, parts), ""
+            return fuse(self.fusion, self._memory.base, parts), ""
         except FusionError as failure:
             return None, str(failure).rstrip(".")
 
     def _next_base(self, fused: _Encoder) -> tuple[_Encoder | None, str]:
         """Make the step: the next base, or None and why the base is kept."""
         with np.errstate(over="ignore", invalid="ignore"):
-            following, state = self.step(self._base, fused, self._step_state)
+            following, state = self.step(self._memory.base, fused, self._memory.step_state)
         for name, array in [*following.items(), *state.items()]:
             if not finite(array):  # what the step remembers would spoil every base to come
                 return None, f"the step '{self.step}' makes '{name}' not finite"
         if self.roll_back is not None and self.probe_fn:
-            before = self.probe_fn(self._base) if self._score is None else self._score
+            before = self.probe_fn(self._memory.base) if self._score is None else self._score
             after = self.probe_fn(following)
             self._record["probe"] = {"before": _number(before), "after": _number(after)}
             if after < before - self.roll_back:
@@ -497,8 +472,8 @@ class ColDFusion(Strategy):
                 self._score = before
                 return None, f"the server's probe fell from {before:.4g} to {after:.4g}"
             self._score = after
-        self._step_state = state
-        self._record["update-norm"] = update_norm(self._base, following)
+        self._memory.step_state = state
+        self._record["update-norm"] = update_norm(self._memory.base, following)
         return following, ""
 
     def _refuse(self, server_round: int, refusal: Refusal) -> None:
@@ -519,40 +494,8 @@ class ColDFusion(Strategy):
 
     def _keep_round(self, server_round: int, arrays: ArrayRecord) -> None:
         """Make a round durable, once; round 0 is the base that the run begins with."""
-        if self._kept is not None and self._kept >= server_round:
-            return
-        if self._kept is None and self.ledger and self.ledger.rounds():
-            raise RunFolderError(
-                f"{self.ledger.folder} holds rounds already, and Flower's own loop cannot go on with a run. Call this "
-                "strategy's own `start`, or give it a new ledger."
-            )
-        self._base = self._read(arrays)
-        if self.ema:
-            self.average = moving_average(self.average or self._base, self._base, self.ema)
-        record = {"round": server_round, **self._record, "ended": time.time(), **self._settings()}
-        record["base-sha256"] = encoder_hash(self._base)
-        if self.ledger:
-            from coldfusion_fl.ledger import versions
-
-            previous = self.ledger.record_hash(server_round - 1) if server_round else ""
-            record |= {"previous-record-sha256": previous, "versions": versions()}
-            self.ledger.save_round(server_round, self._base, record, self._step_state, self.average)
-            if self.keep_last:
-                self.ledger.keep_last(self.keep_last)
-        self._kept, self._record = server_round, {}
-        self._records.append(record)
-
-    def _read(self, arrays: ArrayRecord) -> _Encoder:
-        """The arrays of a base; those of the first come from outside, and no contribution could fit what is no base."""
-        try:
-            base = to_numpy(arrays)
-        except UnreadableArrayError as wrong:
-            raise SettingsError(f"the initial arrays cannot be fused: {wrong}.") from None
-        if self._kept is None:
-            for name, array in base.items():
-                if not finite(array):
-                    raise SettingsError(f"the initial arrays cannot be fused: '{name}' has values that are not finite.")
-        return base
+        if self._memory.keep(server_round, arrays, self._record):
+            self._record = {}
 
     def _settings(self) -> dict[str, Any]:
         """What a round's base depends on, for its record."""
@@ -567,39 +510,6 @@ class ColDFusion(Strategy):
             "contributors-per-round": self.contributors_per_round,
             "min-contributions": self.min_contributions,
         }
-
-    def _changes(self, record: Mapping[str, Any]) -> list[str]:
-        """What differs from the settings of a round: a line a setting. Screening may change as a run goes on."""
-        return [
-            f"{key}: {record[key]!r} there, {value!r} here"
-            for key, value in self._settings().items()
-            if key in record and key not in ("screening", "max-refusals") and record[key] != value
-        ]
-
-    def _resume(self, initial: ArrayRecord) -> int | None:
-        """Take up the ledger's run where it stopped: its last round, or None where it has none."""
-        rounds = self.ledger.rounds() if self.ledger else []
-        if not self.ledger or not rounds:
-            self._keep_round(0, initial)
-            return None
-        last = rounds[-1]
-        self._records = [self.ledger.record(number) for number in rounds]
-        if changed := self._changes(self._records[-1]):
-            raise RunFolderError(
-                f"{self.ledger.folder} holds a run of other settings, so this one cannot go on with it:\n  "
-                + "\n  ".join(changed)
-            )
-        began, given = self._records[0].get("base-sha256"), encoder_hash(self._read(initial))
-        if began != given:
-            raise RunFolderError(
-                f"{self.ledger.folder}: this run began from another base than the one given (sha256 {began} is not "
-                f"{given}). Give it the base of its round 0, or begin a new run."
-            )
-        self._base = self.ledger.load_base(last)
-        self._step_state = self.ledger.load_step_state(last)
-        self.average = self.ledger.load_average(last)
-        self._kept = last
-        return last
 
     def _tell(self, kind: str, /, **facts: Any) -> None:
         if self.ledger:
@@ -650,21 +560,6 @@ class ColDFusion(Strategy):
         return Message(content, dst_node_id=node_id, message_type=message_type)
 
 
-def _finite(probe: Probe) -> Probe:
-    """The probe as a number of Python's; what is no number is the worst of all scores."""
-
-    def score(encoder: Mapping[str, np.ndarray]) -> float:
-        value = float(probe(encoder))
-        return value if math.isfinite(value) else -math.inf
-
-    return score
-
-
 def _number(score: float) -> float | None:
     """For a record in JSON, which knows no infinity."""
     return score if math.isfinite(score) else None
-
-
-def _pattern(text: str) -> Callable[[str], bool]:
-    patterns = [pattern.strip() for pattern in text.split(",") if pattern.strip()]
-    return lambda name: any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,0 +1,65 @@
+"""The strategy's arguments, checked and made ready."""
+
+import math
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.screening import Probe
+
+_WHOLE_NUMBERS = {
+    "contributors_per_round": 1,
+    "min_contributions": 1,
+    "min_available_nodes": 1,
+    "seed": 0,
+    "evaluate_every": 0,
+    "max_refusals": 0,
+    "keep_last": 0,
+}
+_NUMBERS = {"node_timeout": 0, "roll_back": 0, "ema": 0}
+
+
+def check_arguments(given: Mapping[str, Any]) -> None:
+    """Check what a person gave to the constructor, by name.
+
+    Raises:
+        SettingsError: an argument is of another type or out of range.
+    """
+    for kind, what, limits in ((int, "a whole number", _WHOLE_NUMBERS), (int | float, "a number", _NUMBERS)):
+        for name, least in limits.items():
+            value = given[name]
+            if name == "roll_back" and value is None:
+                continue
+            if not isinstance(value, kind) or isinstance(value, bool) or not value >= least:
+                raise SettingsError(f"{name} must be {what} of at least {least}, but is {value!r}.")
+    if given["ema"] >= 1:
+        raise SettingsError(f"ema must be at least 0 and below 1, but is {given['ema']}.")
+    keys = given["shared_keys"]
+    if keys is not None and not callable(keys) and not (isinstance(keys, str) and keys):
+        raise SettingsError(f"shared_keys must be patterns with commas between, or a function, not {keys!r}.")
+    if isinstance(given["ledger"], str | Path):
+        raise SettingsError(f"ledger must be an opened run folder: Ledger.open({str(given['ledger'])!r}).")
+
+
+def as_filter(shared_keys: str | Callable[[str], bool] | None) -> Callable[[str], bool] | None:
+    """Says of a name whether it is shared; None: all are."""
+    if not isinstance(shared_keys, str):
+        return shared_keys
+    patterns = [pattern.strip() for pattern in shared_keys.split(",") if pattern.strip()]
+    return lambda name: any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def as_probe(probe_fn: Probe | None) -> Probe | None:
+    """A probe that returns a number of Python's; what is no number is the worst of all scores."""
+    if probe_fn is None:
+        return None
+
+    def score(encoder: Mapping[str, np.ndarray]) -> float:
+        value = float(probe_fn(encoder))
+        return value if math.isfinite(value) else -math.inf
+
+    return score
