@@ -55,15 +55,15 @@ class Run:
     def events(self) -> Iterator[dict[str, Any] | None]:
         """The run's events as they come, and None when there is none just now, until it ends.
 
-        A run that said it is finished gets a moment to end its process, no more: Flower's simulation waits for every
-        contributor, also for one that the rounds have long given up.
+        A run that said it is finished or has failed gets a moment to end its process, no more: Flower's simulation
+        waits for every contributor, also for one that the rounds have long given up.
         """
         place, measured, deadline = self._place, 0.0, math.inf
         while True:
             ended = self._process.poll() is not None or time.monotonic() > deadline
             events, place = self.ledger.events_from(place)
             yield from events
-            if any(event["kind"] == "finished" for event in events):
+            if any(event["kind"] in ("finished", "failed") for event in events):
                 deadline = time.monotonic() + _GRACE
             if ended:
                 return

@@ -92,6 +92,7 @@ def serve(grid: Grid, settings: Settings, ledger: Ledger) -> None:
             reason = str(end) if isinstance(end, ColdFusionError) else f"{type(end).__name__}: {end}"
             with contextlib.suppress(ColdFusionError):  # a full disk may be the reason
                 ledger.set_status("failed", reason=reason)
+                ledger.event("failed", reason=reason)
             raise
 
 

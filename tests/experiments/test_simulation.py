@@ -9,6 +9,7 @@ from coldfusion_fl.clients.client_app import contributor_app
 from coldfusion_fl.experiments.simulation import simulate, with_run_config
 from flwr.app import Array
 
+from coldfusion_fl.errors import RunError
 from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.settings import read_settings, to_table
 
@@ -93,7 +94,11 @@ def test_one_culprit_changes_nothing_but_its_own_absence(toy_run, tmp_path, kind
 
 @pytest.mark.slow
 def test_a_round_without_enough_contributions_keeps_its_base(toy_run, tmp_path):
-    ledger = run(toy_run, tmp_path / "run", saboteurs(a="raise", b="nan"), **{"min-contributions": "3"})
-    assert not ledger.load_json(1, "record.json")["fused"]
+    with pytest.raises(RunError, match="no round fused anything"):
+        run(toy_run, tmp_path / "run", saboteurs(a="raise", b="nan"), **{"min-contributions": "3"})
+    ledger = Ledger(tmp_path / "run")
+    assert ledger.status["state"] == "failed"
+    assert not ledger.record(1)["fused"]
+    assert "2 contributions are fit, 3 are needed" in ledger.record(1)["kept-because"]
     first, last = ledger.load_base(0), ledger.load_base(1)
     assert all(first[name].tobytes() == last[name].tobytes() for name in first)
