@@ -20,7 +20,12 @@ NEEDLESS = ("torch", "transformers", "safetensors")
 ABSENT = ("transformers", "datasets", "safetensors", "pandas", "accelerate", "hypothesis")
 
 
-def call(*words, timeout=300, **more):
+def own_environment():
+    """Without another environment's packages, which Flower's simulation in an earlier test puts on the path."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+
+
+def call(*words, timeout=300, env=None, **more):
     """The output of a command; if it fails, its last lines are the error."""
     done = subprocess.run(
         [str(word) for word in words],
@@ -29,6 +34,7 @@ def call(*words, timeout=300, **more):
         text=True,
         timeout=timeout,
         check=False,
+        env=env or own_environment(),
         **more,
     )
     assert done.returncode == 0, done.stdout[-6000:]
@@ -79,9 +85,8 @@ def foreign(fresh, tmp_path):
     """The foreign project's environment variables; whatever was started with them is ended."""
     home = tmp_path / "flower-home"
     home.mkdir()
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     yield {
-        **kept,
+        **own_environment(),
         "PATH": f"{fresh}{os.pathsep}{os.environ['PATH']}",
         "FLWR_HOME": str(home),
         "FLWR_TELEMETRY_ENABLED": "0",
