@@ -104,8 +104,11 @@ def run(
         ledger = Ledger.resume(folder, to_table(settings))
         if settings.rounds <= (done := max(ledger.rounds(), default=-1)) and (folder / "model").exists():
             ledger.set_status("finished")
+            name = config or "CONFIG"
             console.print(
-                f"Nothing to do: {folder} holds {done} rounds. Set 'rounds' higher in CONFIG to go on.", markup=False
+                f"Nothing to do: {folder} holds all its {done} rounds. For more, set 'rounds' higher in its settings' "
+                f"file: coldfusion run {name} --resume {folder}",
+                markup=False,
             )
             return
     else:
@@ -161,7 +164,10 @@ def _check(settings: Settings, config: Path) -> None:
     if settings.simulation.gpus and not torch.cuda.is_available():
         raise SettingsError(f"{config}: 'simulation.gpus' is {settings.simulation.gpus}, but torch sees no GPU here.")
     catalogue = read_catalogues(settings.tasks.catalogue, settings.tasks.data_root)
-    check_server(settings)
+    try:
+        check_server(settings)
+    except SettingsError as wrong:
+        raise SettingsError(f"{config}, [server]: {wrong}") from None
     names = [*settings.contributors, *filter(None, [settings.server.probe])]
     for name in names:
         catalogue[name]  # a misspelt name is found before any rows are read
@@ -254,7 +260,9 @@ def evaluate(
     config: Annotated[
         Path | None, typer.Option("--config", help="Take the tables finetune and evaluate of this run's settings.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the drawn rows, heads and training.", min=0)] = 0,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of the drawn rows, heads and training. Default: CONFIG's.", min=0)
+    ] = None,
     head: Annotated[
         str | None,
         typer.Option("--head", help="What the head reads: class-token, mean, or auto (as the model says)."),
@@ -269,6 +277,7 @@ def evaluate(
     for name in names:
         known[name]  # a misspelt name is found before the model is loaded
     settings = read_settings(config) if config else None
+    seed = seed if seed is not None else settings.seed if settings else 0
     finetuning = settings.finetune if settings else FinetuneSettings()
     if head:
         finetuning = parse_table(FinetuneSettings, to_table(finetuning) | {"head": head}, "--head")
@@ -358,5 +367,7 @@ def show_log(
         import json
 
         print(json.dumps(records, indent=1))
-    else:
-        print_lineage(ledger, records, console)
+        return
+    print_lineage(ledger, records, console)
+    if check:
+        console.print(f"\nAll files of the {len(records)} rounds are as they were written.")

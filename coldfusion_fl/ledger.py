@@ -38,7 +38,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from coldfusion_fl.durable import aside, disk, is_partial, remove, sha256, sweep, write_json
-from coldfusion_fl.errors import RunFolderError, SettingsError
+from coldfusion_fl.errors import ColdFusionError, RunFolderError, SettingsError
 from coldfusion_fl.settings import differences
 
 _VERSIONS = ("coldfusion-fl", "flwr", "ray", "torch", "transformers", "numpy", "scikit-learn")
@@ -99,8 +99,16 @@ class Ledger:
             ledger._end_progress()
         if rounds := ledger.rounds():
             sweep(ledger.round_folder(rounds[-1]))
+            ledger._drop_bad_scores(rounds[-1])
             ledger.verify(rounds[-1])
         return ledger
+
+    def _drop_bad_scores(self, number: int) -> None:
+        """Forget scores that are damaged: the base is judged again, and nothing else depends on them."""
+        sums, file = self._sums(number), self.round_folder(number) / _SCORES
+        if _SCORES in sums and (not file.is_file() or sha256(file) != sums[_SCORES]):
+            self._write_sums(number, {name: digest for name, digest in sums.items() if name != _SCORES})
+            remove(file)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -196,6 +204,20 @@ class Ledger:
         with disk(self.folder):
             write_json(self.folder / "status.json", {**self.status, "state": state, "since": _now(), **facts})
 
+    @contextlib.contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Write into the status how a run goes: `running`, then `finished`, or `failed` and why."""
+        self.set_status("running", reason=None)
+        try:
+            yield
+        except BaseException as end:
+            reason = str(end) if isinstance(end, ColdFusionError) else f"{type(end).__name__}: {end}"
+            with contextlib.suppress(ColdFusionError):  # a full disk may be the reason
+                self.set_status("failed", reason=reason)
+                self.event("failed", reason=reason)
+            raise
+        self.set_status("finished")
+
     def event(self, kind: str, /, **facts: Any) -> None:
         """Add an event to `progress.jsonl`; lines of several processes do not mix."""
         line = json.dumps({**facts, "kind": kind, "time": time.time()}) + "\n"
@@ -265,9 +287,11 @@ class Ledger:
         folder = self.round_folder(number)
         with disk(self.folder):
             write_json(folder / _SCORES, scores)
-            sums = self._sums(number) | {_SCORES: sha256(folder / _SCORES)}
-            with aside(folder / _SUMS) as path:
-                path.write_text(_spell_sums(sums), encoding="utf-8")
+            self._write_sums(number, self._sums(number) | {_SCORES: sha256(folder / _SCORES)})
+
+    def _write_sums(self, number: int, sums: Mapping[str, str]) -> None:
+        with disk(self.folder), aside(self.round_folder(number) / _SUMS) as path:
+            path.write_text(_spell_sums(sums), encoding="utf-8")
 
     def rounds(self) -> list[int]:
         """The numbers of the durable rounds, in order.
@@ -447,8 +471,10 @@ def ensure_free(folder: Path) -> None:
             f"{folder} holds another run already ({status.get('state', 'unknown state')}, "
             f"{status.get('since', 'at an unknown time')}). Go on with it by --resume, or choose another folder."
         )
-    if folder.is_file() or (folder.is_dir() and not all(map(is_partial, folder.iterdir()))):
-        raise RunFolderError(f"{folder} is not empty. Choose a new folder with --out.")
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder} is a file. Choose a new folder.")
+    if folder.is_dir() and not all(map(is_partial, folder.iterdir())):
+        raise RunFolderError(f"{folder} is not empty. Choose a new folder.")
 
 
 def _save(arrays: Mapping[str, np.ndarray], file: Path) -> None:

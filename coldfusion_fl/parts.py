@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar, get_origin, get_type_hints
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.settings import check_value, did_you_mean, parse_table
 
-_PART = re.compile(r"\s*([a-z][a-z0-9-]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
+_PART = re.compile(r"\s*([a-z][a-z0-9_-]*)\s*(?:\((.*)\))?\s*", re.DOTALL | re.IGNORECASE)
 _OUTER_COMMA = re.compile(r",(?![^(]*\))")
 
 
@@ -57,7 +57,7 @@ def parse_part(text: str, known: Mapping[str, type[P]], what: str) -> P:
     match = _PART.fullmatch(text)
     if not match:
         raise SettingsError(f"{what} = {text!r}: write a name and its parameters, such as 'name(key=value)'.")
-    name, inside = match.groups()
+    name, inside = match[1].lower().replace("_", "-"), match[2]
     if name not in known:
         near = did_you_mean(name, known).strip()
         listed = "" if near.startswith("Known") else f" Known are: {', '.join(sorted(known))}."
@@ -67,7 +67,12 @@ def parse_part(text: str, known: Mapping[str, type[P]], what: str) -> P:
     for argument in filter(None, (part.strip() for part in (inside or "").split(","))):
         key, equals, value = (side.strip() for side in argument.partition("="))
         if not equals or not key or not value:
-            raise SettingsError(f"{what} = {text!r}: '{argument}' is no parameter; write key=value.")
+            raise SettingsError(
+                f"{what} = {text!r}: '{argument}' is no parameter; write key=value, and several names with spaces."
+            )
+        key = key.replace("_", "-")
+        if not dataclasses.fields(known[name]):  # type: ignore[arg-type]
+            raise SettingsError(f"{what} = {text!r}: {name} has no parameters.")
         if key in table:
             raise SettingsError(f"{what} = {text!r}: '{key}' is given twice.")
         table[key] = _value(value, types.get(key))

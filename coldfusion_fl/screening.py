@@ -5,6 +5,7 @@ those that the rules before it let through. As text: `size(factor=5), direction(
 """
 
 import functools
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -239,7 +240,8 @@ class Gate(Rule):
     """A held-out gate, the greedy soup of Wortsman et al. 2022 (arXiv 2203.05482, recipe 1).
 
     The contributions are added to a uniform mean in the order of their own probe scores; one with which the mean's
-    score would fall is refused. It probes twice per contribution. What does not help today's mean may help tomorrow's,
+    score would fall is refused. The best one always passes, even where it is worse than the base: from that a roll-back
+    guards. It probes twice per contribution. What does not help today's mean may help tomorrow's,
     so that a refusal does not count against its sender.
 
     Attributes:
@@ -260,6 +262,9 @@ class Gate(Rule):
         kept: list[Contribution] = []
         best, refused = -float("inf"), {}
         for name in sorted(own, key=lambda name: (-own[name], name)):
+            if not math.isfinite(own[name]):
+                refused[name] = "the server's probe gives no number for it"
+                continue
             soup = [*kept, round_.candidates[name].contribution]
             score = probe(fuse(Mean(), round_.base, soup)) if kept else own[name]
             if score >= best - self.tolerance:

@@ -41,6 +41,12 @@ def check_arguments(given: Mapping[str, Any]) -> None:
     keys = given["shared_keys"]
     if keys is not None and not callable(keys) and not (isinstance(keys, str) and keys):
         raise SettingsError(f"shared_keys must be patterns with commas between, or a function, not {keys!r}.")
+    if given["probe_fn"] is not None and not callable(given["probe_fn"]):
+        raise SettingsError(
+            f"probe_fn must be a function of an encoder, its arrays by name, not {given['probe_fn']!r}."
+        )
+    if given["screening"] is None:
+        raise SettingsError('screening must be a text or a list of rules; "" is no rule.')
     if isinstance(given["ledger"], str | Path):
         raise SettingsError(f"ledger must be an opened run folder: Ledger.open({str(given['ledger'])!r}).")
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from logging import INFO, WARNING
 from typing import TYPE_CHECKING, Any
@@ -193,19 +193,24 @@ class ColDFusion(Strategy):
         self.summary()
         self._timeout, self._last_round = timeout, num_rounds
         train_config, evaluate_config = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
-        with self.ledger.lock() if self.ledger else nullcontext():
-            return self._rounds(grid, initial_arrays, train_config, evaluate_config, evaluate_fn)
+        arrays = self._shared(initial_arrays)
+        with ExitStack() as stack:
+            if self.ledger:
+                stack.enter_context(self.ledger.lock())
+            done = self._memory.resume(arrays)
+            if self.ledger:  # from here on the run is under way; a refused resume leaves its status as it was
+                stack.enter_context(self.ledger.under_way())
+            return self._rounds(grid, arrays, done, train_config, evaluate_config, evaluate_fn)
 
     def _rounds(
         self,
         grid: Grid,
-        initial_arrays: ArrayRecord,
+        arrays: ArrayRecord,
+        done: int | None,
         train_config: ConfigRecord,
         evaluate_config: ConfigRecord,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None,
     ) -> Result:
-        arrays = self._shared(initial_arrays)
-        done = self._memory.resume(arrays)
         if done is None:
             self._keep_round(0, arrays)
         else:
@@ -270,7 +275,13 @@ class ColDFusion(Strategy):
             return None, MetricRecord(counts)
         self._record["fused"] = True
         self._tell("fused", round=server_round, **counts)
-        return to_record(following), MetricRecord(counts)
+        return to_record(following), MetricRecord({**self._means(), **counts})
+
+    def _means(self) -> dict[str, float]:
+        """The means of the numbers that all fused contributors reported."""
+        told = [facts["reported"] for facts in self._record["contributions"].values()]
+        common = set.intersection(*(set(numbers) for numbers in told)) - {"server-round"}
+        return {key: float(np.mean([numbers[key] for numbers in told])) for key in sorted(common)}
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -465,6 +476,8 @@ class ColDFusion(Strategy):
                 return None, f"the step '{self.step}' makes '{name}' not finite"
         if self.roll_back is not None and self.probe_fn:
             before = self.probe_fn(self._memory.base) if self._score is None else self._score
+            if before == -math.inf:
+                raise RunError("the server's probe gives no number for the base, so nothing can be rolled back by it.")
             after = self.probe_fn(following)
             self._record["probe"] = {"before": _number(before), "after": _number(after)}
             if after < before - self.roll_back:

@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Mapping
+from logging import WARNING
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flwr.app import ArrayRecord
+from flwr.common import log
 
 from coldfusion_fl.errors import RunFolderError, SettingsError
 from coldfusion_fl.fusion.blocks import finite
+from coldfusion_fl.screening import misfit
 from coldfusion_fl.step import State, moving_average
 
 from .arrays import UnreadableArrayError, to_numpy
@@ -94,7 +97,7 @@ class Memory:
             Its last round; None where it has none yet.
 
         Raises:
-            RunFolderError: it began from other arrays, or its settings were others.
+            RunFolderError: its arrays have other names, shapes or types, or its settings were others.
         """
         rounds = self.ledger.rounds() if self.ledger else []
         if not self.ledger or not rounds:
@@ -105,14 +108,16 @@ class Memory:
                 f"{self.ledger.folder} holds a run of other settings, so this one cannot go on with it:\n  "
                 + "\n  ".join(changed)
             )
-        began, given = self.records[0].get("base-sha256"), encoder_hash(self._read(initial))
-        if began != given:
-            raise RunFolderError(
-                f"{self.ledger.folder}: this run began from another base than the one given (sha256 {began} is not "
-                f"{given}). Give it the base of its round 0, or begin a new run."
-            )
+        given = self._read(initial)
         last = rounds[-1]
         self.base = self.ledger.load_base(last)
+        if reason := misfit(self.base, given):
+            raise RunFolderError(
+                f"{self.ledger.folder}: its run is of another model than the one given: {reason}. Give it that model, "
+                "or begin a new run."
+            )
+        if self.records[0].get("base-sha256") != encoder_hash(given):
+            log(WARNING, "The initial arrays are not those that the run began with. It goes on from its own base.")
         self.step_state = self.ledger.load_step_state(last)
         self.average = self.ledger.load_average(last)
         self.kept = last

@@ -121,6 +121,8 @@ class RollCall:
 
     def wait(self, grid: Grid, nodes: int, timeout: float) -> dict[str, Member]:
         """The members, as soon as there are so many, or when nobody else can come, or the time is over."""
+        log(INFO, "Asking the nodes for their names. One whose client does not know the question logs an error; it is")
+        log(INFO, "harmless, and the node is called node-ID.")
         deadline = time.monotonic() + timeout
         reminded = 0.0
         while True:

@@ -1,6 +1,5 @@
 """The ServerApp: runs ColD Fusion as its settings say, keeps the run folder, and writes the result."""
 
-import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +13,7 @@ from flwr.serverapp import Grid, ServerApp
 from coldfusion_fl.base import Base, open_base
 from coldfusion_fl.card import model_card
 from coldfusion_fl.encoder import load_encoder, save_model
-from coldfusion_fl.errors import ColdFusionError, RunError
+from coldfusion_fl.errors import RunError
 from coldfusion_fl.evaluate import evaluate
 from coldfusion_fl.fusion import Fisher
 from coldfusion_fl.ledger import Ledger
@@ -85,15 +84,8 @@ def serve(grid: Grid, settings: Settings, ledger: Ledger) -> None:
     Raises:
         RunError: no round fused anything.
     """
-    with ledger.lock():
-        try:
-            _serve(grid, settings, ledger)
-        except BaseException as end:
-            reason = str(end) if isinstance(end, ColdFusionError) else f"{type(end).__name__}: {end}"
-            with contextlib.suppress(ColdFusionError):  # a full disk may be the reason
-                ledger.set_status("failed", reason=reason)
-                ledger.event("failed", reason=reason)
-            raise
+    with ledger.lock(), ledger.under_way():
+        _serve(grid, settings, ledger)
 
 
 def _serve(grid: Grid, settings: Settings, ledger: Ledger) -> None:
@@ -124,6 +116,5 @@ def _serve(grid: Grid, settings: Settings, ledger: Ledger) -> None:
             save_model(base, encoder, folder)
             (folder / "README.md").write_text(model_card(ledger), encoding="utf-8")
     write_report(ledger)
-    ledger.set_status("finished")
     ledger.event("finished")
     log(logging.INFO, "The fused model is in %s", ledger.folder / "model")

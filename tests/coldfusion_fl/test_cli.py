@@ -195,6 +195,7 @@ def test_the_log_shows_the_lineage(coldfusion, played_run):
     assert code == 0, err
     for part in ("round 0", "the first", "round 2", "mean, plain", "fused", "refused", "not finite", "0.500"):
         assert part in out
+    assert "All files of the 3 rounds are as they were written." in out
     _, out, _ = coldfusion("log", folder, "--json")
     records = json.loads(out)
     assert [record["round"] for record in records] == [0, 1, 2]
@@ -227,6 +228,7 @@ def test_all_damaged_files_are_named(coldfusion, played_run):
 
 def test_the_log_says_that_nobody_is_at_a_run(coldfusion, played_run):
     folder, _ = played_run
+    Ledger(folder).set_status("running")  # and then it was killed
     assert "not running any more, 3 bases" in coldfusion("log", folder)[1]
     with Ledger(folder).lock():
         assert "run: running, 3 bases" in coldfusion("log", folder)[1]

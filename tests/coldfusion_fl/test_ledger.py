@@ -36,6 +36,8 @@ def test_a_folder_is_used_once(ledger, tmp_path):
     (tmp_path / "other").mkdir()
     ensure_free(tmp_path / "other")
     (tmp_path / "other" / "file").touch()
+    with pytest.raises(RunFolderError, match="is a file"):
+        ensure_free(tmp_path / "other" / "file")
     with pytest.raises(RunFolderError, match="not empty"):
         ensure_free(tmp_path / "other")
     with pytest.raises(RunFolderError, match="not a run folder"):
@@ -114,6 +116,18 @@ def test_one_flipped_bit_is_found_and_named(ledger):
             ledger.verify(1)
         file.write_bytes(whole)
     ledger.verify(1)
+
+
+def test_damaged_scores_are_made_again_and_cost_no_base(ledger):
+    ledger.save_round(0, BASE, {})
+    ledger.save_scores(0, {"a": {"frozen": 50.0}})
+    (ledger.round_folder(0) / "scores.json").write_text("{}")
+    with pytest.raises(RunFolderError, match=r"scores.json: this file is damaged"):
+        ledger.verify(0)
+    again = Ledger.reopen(ledger.folder)
+    assert not again.has_scores(0)
+    again.save_scores(0, {"a": {"frozen": 51.0}})
+    again.verify(0)
 
 
 def test_a_record_that_is_no_json_is_named(ledger):

@@ -16,6 +16,8 @@ def test_each_operator_is_made_of_its_name_and_spelt_again(name):
 
 def test_parameters():
     assert parse_part(" ties( density = 0.5 ,scale=2 ) ", OPERATORS, "fusion") == Ties(density=0.5, scale=2.0)
+    assert parse_part("TIES(Density=0.5)".replace("D", "d"), OPERATORS, "fusion") == Ties(density=0.5)
+    assert parse_part("trimmed_mean", OPERATORS, "fusion").name == "trimmed-mean"
     assert parse_part("mean()", OPERATORS, "fusion") == Mean()
     given = parse_part("weighted-mean(weights=a:2 b-c:0.5)", OPERATORS, "fusion")
     assert given == WeightedMean(weights={"a": 2.0, "b-c": 0.5})
@@ -55,7 +57,8 @@ def test_a_list_is_cut_at_its_outer_commas():
         ("ties(density=1.5)", "'ties.density' must be at most 1, but is 1.5"),
         ("dare(drop-rate=1)", "'dare.drop-rate' must be below 1"),
         ("trimmed-mean(cut=nan)", "must be a finite number, but is nan"),
-        ("ties(density)", "'density' is no parameter; write key=value"),
+        ("ties(density)", "'density' is no parameter; write key=value, and several names with spaces"),
+        ("mean(x=1)", "mean has no parameters"),
         ("ties(density=0.1, density=0.9)", "'density' is given twice"),
         ("karcher(iterations=2.5)", "must be a whole number, but is 2.5"),
         ("ties(density=high)", "must be a number, but is 'high'"),

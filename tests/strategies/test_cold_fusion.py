@@ -37,6 +37,31 @@ def start(nodes, rounds=1, ledger=None, timeout=0.5, order_seed=0, **settings):
     return result.arrays["w"].numpy(), result, grid
 
 
+def test_a_ledger_says_how_its_run_ended(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    start([node("a"), node("b")], ledger=ledger)
+    assert ledger.status["state"] == "finished"
+    with pytest.raises(RunError):
+        start([node("a")], rounds=3, ledger=ledger, node_timeout=0.1)
+    assert ledger.status["state"] == "failed"
+    assert "are connected" in ledger.status["reason"]
+    start([node("a"), node("b")], rounds=3, ledger=ledger)
+    assert (ledger.status["state"], ledger.status["reason"]) == ("finished", None)
+
+
+def test_what_all_contributors_report_comes_back_as_means():
+    def told(loss, **more):
+        def train(message):
+            content = contribution(np.ones(SHAPE, np.float32), round=1)
+            content["metrics"] = MetricRecord({"loss": loss, "contributions": 99, **more})
+            return content
+
+        return train
+
+    _, result, _ = start([node("a", train=told(1.0, f1=0.5)), node("b", train=told(3.0))])
+    assert result.train_metrics_clientapp[1] == {"loss": 2.0, "contributions": 2, "refused": 0}
+
+
 def test_the_next_base_is_the_uniform_mean():
     fused, result, _ = start([node("a", 1), node("b", 2), node("c", 6)], rounds=2)
     assert fused.tolist() == [[6, 6, 6], [6, 6, 6]]  # twice the mean of 3
@@ -261,6 +286,8 @@ def test_the_parts_of_the_server_by_text_or_as_objects():
         ({"shared_keys": ""}, "shared_keys must be patterns"),
         ({"shared_keys": ["a.*"]}, "shared_keys must be patterns"),
         ({"ledger": "runs/mine"}, "ledger must be an opened run folder: Ledger.open('runs/mine')"),
+        ({"screening": None}, "screening must be a text or a list of rules"),
+        ({"probe_fn": 3}, "probe_fn must be a function"),
         ({"fusion": 3}, "fusion: 3 is no fusion. Write a text such as 'mean'"),
         ({"screening": [len]}, "is no screening"),
         ({"ema": 1.0}, "ema must be at least 0 and below 1"),
@@ -459,12 +486,18 @@ def test_a_base_that_was_not_judged_yet_is_judged_at_the_resume(unbroken, tmp_pa
     same(whole, ledger)
 
 
-def test_a_run_does_not_go_on_from_another_base(unbroken):
+def test_a_run_goes_on_with_its_own_model_alone(unbroken, caplog):
     settings, nodes, ledger = unbroken
-    strategy = ColDFusion(min_available_nodes=2, ledger=ledger, **settings)
-    arrays = ArrayRecord({"w": Array(np.ones(SHAPE, np.float32))})
-    with pytest.raises(RunFolderError, match="began from another base"):
-        strategy.start(PlayedGrid(dict(enumerate(nodes))), arrays, num_rounds=9)
+    grid = PlayedGrid(dict(enumerate(nodes)))
+    strategy, larger = ColDFusion(ledger=ledger, **settings), ArrayRecord({"w": Array(np.ones(9, np.float32))})
+    with pytest.raises(RunFolderError, match=r"another model than the one given: 'w' has the shape \(9,\)"):
+        strategy.start(grid, larger, num_rounds=9)
+    assert ledger.status["state"] == "finished"  # as it was
+    kept = ledger.load_base(5)["w"]
+    other = ArrayRecord({"w": Array(np.full(SHAPE, 1e6, np.float32))})  # such as a model that is drawn afresh
+    ColDFusion(min_available_nodes=2, ledger=ledger, **settings).start(grid, other, num_rounds=6, timeout=5)
+    assert any("It goes on from its own base" in record.message for record in caplog.records)
+    assert np.abs(ledger.load_base(6)["w"] - kept).max() < 10
 
 
 def test_a_run_does_not_go_on_with_other_settings_but_with_other_screening(unbroken):
@@ -515,11 +548,19 @@ def test_where_too_few_are_left_the_run_ends_and_says_how_to_go_on(tmp_path):
     assert ledger.rounds() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("score", [np.float32(1), np.float64("nan"), np.array(2), True])
+@pytest.mark.parametrize("score", [np.float32(1), np.array(2), True])
 def test_a_probe_may_return_any_number(score, tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     start([node("a"), node("b")], ledger=ledger, probe_fn=lambda encoder: score, roll_back=0.5, screening="gate")
     assert ledger.record(1)["fused"]
+
+
+def test_a_probe_that_gives_no_number_is_said():
+    nodes, settings = [node("a"), node("b")], {"probe_fn": lambda encoder: np.nan}
+    with pytest.raises(RunError, match="the server's probe gives no number for the base"):
+        start(nodes, roll_back=0.5, **settings)
+    fused, *_ = start(nodes, screening="gate", **settings)
+    assert not fused.any()  # nobody passed the gate
 
 
 def test_a_base_without_a_score_is_taken_back(tmp_path):
