@@ -12,19 +12,22 @@ from flwr.clientapp.typing import Mod
 from flwr.common.constant import ErrorCode
 
 from coldfusion_fl.base import Base, open_base
-from coldfusion_fl.encoder import Encoder, head_of, merge, new_model, split
+from coldfusion_fl.encoder import Encoder, head_of, load_head, merge, new_model, split
 from coldfusion_fl.errors import ColdFusionError, MisfitError, SettingsError
 from coldfusion_fl.evaluate import evaluate
 from coldfusion_fl.finetune import finetune
 from coldfusion_fl.fisher import fisher_diagonal
 from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.screening import misfit
-from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings, parse_table, unflatten
+from coldfusion_fl.settings import WIRES, EvaluateSettings, FinetuneSettings, parse_table, unflatten
 from coldfusion_fl.tasks import load_task
+from coldfusion_fl.wire import pack
 
 from .contributor import Contributor, contributor_of, is_simulated
+from .keepsakes import Keepsakes, place_of
 
 _HEAD = "head"
+_LOST = "lost"
 _Handler = Callable[[Message, Context], Message]
 
 
@@ -89,8 +92,9 @@ def train(message: Message, context: Context) -> Message:
     base = _base(who.base)
     model = new_model(base, task.num_labels, base.head(settings.head), seed)
     merge(model, arrays)
-    if settings.keep_head and _HEAD in context.state.array_records:
-        model.load_state_dict(context.state.array_records[_HEAD].to_torch_state_dict(), strict=False)
+    kept = Keepsakes(context, place_of(who.run_folder, who.name) if who.run_folder else None)
+    if settings.keep_head:
+        load_head(model, kept.get(_HEAD, server_round))
     done = finetune(
         model,
         base.tokenizer,
@@ -104,7 +108,7 @@ def train(message: Message, context: Context) -> Message:
     if reason := misfit(arrays, contribution):
         raise MisfitError(f"the training on '{task.name}' went wrong: {reason}. Lower the learning rate.")
     if settings.keep_head:  # only of a training that went well
-        context.state[_HEAD] = ArrayRecord(head_of(model, arrays))
+        kept.put(_HEAD, server_round, head_of(model, arrays))
     metrics: dict[str, Any] = {
         "server-round": server_round,
         "loss": done.loss,
@@ -113,7 +117,15 @@ def train(message: Message, context: Context) -> Message:
         "steps": done.steps,
         "seconds": done.seconds,
     }
-    content = RecordDict({"arrays": _record(contribution), "metrics": MetricRecord(metrics)})
+    content = RecordDict({"metrics": MetricRecord(metrics)})
+    wire = str(config.get("wire", "float32"))
+    if wire in WIRES[1:]:
+        packed, lost = pack(contribution, arrays, wire, kept.get(_LOST, server_round))
+        kept.put(_LOST, server_round, lost)
+        content["arrays"], content["scales"] = _record(packed.arrays), _record(packed.scales)
+        content["config"] = ConfigRecord({"wire": wire})
+    else:  # also for a server that knows more ways than we do
+        content["arrays"] = _record(contribution)
     if rows := int(config.get("fisher-examples", 0)):
         examples = task.train.draw(rows, [seed])
         content["fisher"] = _record(

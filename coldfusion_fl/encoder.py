@@ -122,8 +122,8 @@ def encoder_of(model: nn.Module) -> nn.Module:
     return encoder
 
 
-def head_of(model: nn.Module, shared: Iterable[str]) -> dict[str, torch.Tensor]:
-    """The weights that stay home: all floating-point ones but the shared ones.
+def head_of(model: nn.Module, shared: Iterable[str]) -> Encoder:
+    """The weights that stay home, as arrays: all floating-point ones but the shared ones.
 
     Args:
         model: a model with a head.
@@ -132,7 +132,16 @@ def head_of(model: nn.Module, shared: Iterable[str]) -> dict[str, torch.Tensor]:
     """
     away = {f"{model.base_model_prefix}.{name}" for name in shared}
     state = model.state_dict()
-    return {name: value for name, value in state.items() if value.is_floating_point() and name not in away}
+    return {
+        name: value.detach().cpu().numpy().copy()
+        for name, value in state.items()
+        if value.is_floating_point() and name not in away
+    }
+
+
+def load_head(model: nn.Module, head: Mapping[str, np.ndarray]) -> None:
+    """Put a head back that `head_of` took; nothing where it is empty."""
+    model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in head.items()}, strict=False)
 
 
 def load_encoder(base: Base) -> Encoder:

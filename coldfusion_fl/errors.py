@@ -47,6 +47,10 @@ class FusionError(ColdFusionError):
     """Contributions cannot be fused."""
 
 
+class WireError(ColdFusionError):
+    """A contribution is not packed as it says; the message is a clause."""
+
+
 class RunFolderError(ColdFusionError):
     """A run folder holds another run, or is not a run folder."""
 

@@ -18,6 +18,8 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 from coldfusion_fl.errors import SettingsError
 
 HEADS = ("auto", "class-token", "mean")
+# How a contribution may travel, the exact way first.
+WIRES = ("float32", "bfloat16", "float16", "int8")
 MODES = ("finetuned", "frozen", "few-shot")
 
 Names = tuple[str, ...]
@@ -112,6 +114,8 @@ class ServerSettings:
         probe: a task of the server's own; the frozen score on its validation split is the probe of `gate` and
             `roll-back`.
         roll_back: where the probe's score falls by more than so many points, a round keeps its base; 0: never.
+        wire: how contributions travel: `float32`, exactly; `bfloat16`, `float16` or `int8`, as differences to the base
+            in a half or a quarter of the bytes. What rounding loses stays at the contributor for its next one.
         fisher_examples: with the fusion `fisher`: so many training rows make a contributor's Fisher diagonal.
         keep_last: the run folder keeps the arrays of so many rounds; 0: of all. The records stay.
     """
@@ -123,6 +127,7 @@ class ServerSettings:
     max_refusals: int = setting(3, at_least=0)
     probe: str = setting("")
     roll_back: float = setting(0.0, at_least=0)
+    wire: str = setting("float32", one_of=WIRES)
     fisher_examples: int = setting(256, at_least=1)
     keep_last: int = setting(0, at_least=0)
 

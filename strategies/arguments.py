@@ -10,6 +10,7 @@ import numpy as np
 
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.screening import Probe
+from coldfusion_fl.settings import WIRES
 
 _WHOLE_NUMBERS = {
     "contributors_per_round": 1,
@@ -38,6 +39,8 @@ def check_arguments(given: Mapping[str, Any]) -> None:
                 raise SettingsError(f"{name} must be {what} of at least {least}, but is {value!r}.")
     if given["ema"] >= 1:
         raise SettingsError(f"ema must be at least 0 and below 1, but is {given['ema']}.")
+    if given["wire"] not in WIRES:
+        raise SettingsError(f"wire must be one of {', '.join(WIRES)}, but is {given['wire']!r}.")
     keys = given["shared_keys"]
     if keys is not None and not callable(keys) and not (isinstance(keys, str) and keys):
         raise SettingsError(f"shared_keys must be patterns with commas between, or a function, not {keys!r}.")

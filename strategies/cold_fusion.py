@@ -71,6 +71,11 @@ class ColDFusion(Strategy):
         Decay of an exponential moving average of the bases, kept beside them as `average`; 0: none.
     screening : Union[str, Sequence[Union[str, Rule]]] (default: "")
         Rules of `coldfusion_fl.screening`, one after another, or their text, such as "size(factor=5), direction".
+    wire : str (default: "float32")
+        How contributions travel: "float32", exactly; "bfloat16", "float16" or "int8", as differences to the base in a
+        half or a quarter of the bytes. Clients are asked for it in their configuration, as `wire`; those that do not
+        know it send arrays as ever. Inside Flower's wrappers, such as those for differential privacy, always float32;
+        with Flower's mods at the clients that change arrays, leave it so.
     max_refusals : int (default: 3)
         A contributor that sent so often what was not fit to be fused is sampled no more; 0: however often.
     probe_fn : Optional[Callable[[Mapping[str, NDArray]], float]] (default: None)
@@ -107,6 +112,7 @@ class ColDFusion(Strategy):
         step: str | Step = "plain",
         ema: float = 0.0,
         screening: str | Sequence[str | Rule] = "",
+        wire: str = "float32",
         max_refusals: int = 3,
         probe_fn: Probe | None = None,
         roll_back: float | None = None,
@@ -125,6 +131,7 @@ class ColDFusion(Strategy):
         self.evaluate_every = evaluate_every
         self.fusion, self.step, self.screening = parse_policy(fusion, step, screening)
         self.ema = ema
+        self.wire = wire
         self.max_refusals = max_refusals
         self.probe_fn = as_probe(probe_fn)
         self.roll_back = roll_back
@@ -165,6 +172,7 @@ class ColDFusion(Strategy):
         log(INFO, "\t├──> Fusing: %s of at least %d contributions", self.fusion, self.min_contributions)
         log(INFO, "\t├──> Step: %s%s", self.step, f", moving average {self.ema:g}" if self.ema else "")
         log(INFO, "\t├──> Screening: misfit%s", "".join(f", {rule}" for rule in self.screening))
+        log(INFO, "\t├──> Contributions travel as: %s", self.wire)
         log(INFO, "\t└──> Keys in records:")
         log(INFO, "\t\t├── ArrayRecord key: '%s'", self.arrayrecord_key)
         log(INFO, "\t\t└── ConfigRecord key: '%s'", self.configrecord_key)
@@ -402,7 +410,8 @@ class ColDFusion(Strategy):
 
     def _receive(self, server_round: int, replies: Iterable[Message], spool: Spool) -> dict[str, Candidate]:
         """Take the replies at the door; those that fit become candidates on disk."""
-        door = Door(self._memory.base, self.fusion, server_round, spool, self.is_shared, self.arrayrecord_key)
+        keys = self.arrayrecord_key, self.configrecord_key
+        door = Door(self._memory.base, self.fusion, server_round, spool, self.is_shared, *keys)
         candidates: dict[str, Candidate] = {}
         answered: set[str] = set()
         for reply in replies:
@@ -522,6 +531,7 @@ class ColDFusion(Strategy):
             "seed": self.seed,
             "contributors-per-round": self.contributors_per_round,
             "min-contributions": self.min_contributions,
+            "wire": self.wire,
         }
 
     def _tell(self, kind: str, /, **facts: Any) -> None:
@@ -569,6 +579,9 @@ class ColDFusion(Strategy):
         self, arrays: ArrayRecord, config: ConfigRecord, server_round: int, node_id: int, message_type: str
     ) -> Message:
         told = ConfigRecord({**config, "server-round": server_round, "seed": self.seed})
+        # Where a wrapper runs the rounds it works on the arrays that come back: packed ones would mean nothing to it.
+        if message_type == MessageType.TRAIN and self.wire != "float32" and self._last_round:
+            told["wire"] = self.wire
         content = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: told})
         return Message(content, dst_node_id=node_id, message_type=message_type)
 

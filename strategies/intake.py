@@ -10,13 +10,16 @@ from typing import Any, TypeVar
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
+from coldfusion_fl.errors import WireError
 from coldfusion_fl.fusion import Contribution, Fisher, Operator
 from coldfusion_fl.screening import Candidate, misfit, update_norm
 from coldfusion_fl.spool import Spool
+from coldfusion_fl.wire import Packed, unpack
 
 from .arrays import UnreadableArrayError, to_numpy
 
 FISHER = "fisher"
+SCALES = "scales"
 _REASON = 300
 _MOST_NUMBERS = 100
 
@@ -54,6 +57,7 @@ class Door:
         spool: where fit contributions are put aside.
         is_shared: says of a name that the base lacks whether it ought to be shared; those that ought not are dropped.
         arrayrecord_key: of the encoder in a reply.
+        configrecord_key: of what a reply says of itself: how it is packed.
 
     Attributes:
         dropped: how many arrays were dropped of whom.
@@ -67,6 +71,7 @@ class Door:
         spool: Spool,
         is_shared: Callable[[str], bool] | None,
         arrayrecord_key: str,
+        configrecord_key: str,
     ) -> None:
         self._base = base
         self._operator = operator
@@ -74,6 +79,7 @@ class Door:
         self._spool = spool
         self._is_shared = is_shared
         self._key = arrayrecord_key
+        self._config_key = configrecord_key
         self.dropped: dict[str, int] = {}
 
     def take(self, name: str, reply: Message) -> Candidate | Refusal:
@@ -116,9 +122,20 @@ class Door:
         wanted = [key for key in record if key in self._base or self._is_shared is None or self._is_shared(key)]
         if dropped := len(record) - len(wanted):
             self.dropped[name] = dropped
+        encoder = self._unpack(reply, to_numpy(record, wanted))
         fisher = records(reply, ArrayRecord).get(FISHER) if isinstance(self._operator, Fisher) else None
         diagonal = None if fisher is None else to_numpy(fisher, [key for key in fisher if key in self._base])
-        return Contribution(name, to_numpy(record, wanted), self._round, metrics=metrics, fisher=diagonal)
+        return Contribution(name, encoder, self._round, metrics=metrics, fisher=diagonal)
+
+    def _unpack(self, reply: Message, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The arrays as they were before they were packed; most are not."""
+        about = records(reply, ConfigRecord).get(self._config_key) or ConfigRecord()
+        wire = str(about.get("wire", "float32"))
+        scales = records(reply, ArrayRecord).get(SCALES, ArrayRecord())
+        try:
+            return unpack(Packed(wire, arrays, to_numpy(scales) if wire == "int8" else {}), self._base)
+        except WireError as wrong:
+            raise UnfitError(str(wrong)) from None
 
 
 def encoder_hash(encoder: Mapping[str, np.ndarray]) -> str:

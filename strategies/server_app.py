@@ -54,6 +54,7 @@ def new_strategy(settings: Settings, base: Base, ledger: Ledger | None) -> ColDF
         evaluate_every=settings.evaluate.every,
         fusion=server.fusion,
         step=server.step,
+        wire=server.wire,
         ema=server.ema,
         screening=server.screening,
         max_refusals=server.max_refusals,

@@ -12,7 +12,8 @@ from coldfusion_fl.base import open_base
 from coldfusion_fl.encoder import load_encoder
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import Contribution, Fisher
-from coldfusion_fl.settings import flatten, read_settings, to_table
+from coldfusion_fl.settings import WIRES, flatten, read_settings, to_table
+from coldfusion_fl.wire import Packed, unpack
 
 FINETUNE = {
     "finetune.learning-rate": 1e-3,
@@ -81,6 +82,41 @@ def test_a_kept_head_stays_in_the_nodes_own_context(node, encoder):
     kept = returned(ask("train", node, encoder, **{"finetune.keep-head": True, "server-round": 2}))
     fresh = returned(ask("train", node, encoder, **{"server-round": 2}))
     assert any(kept[name].tobytes() != fresh[name].tobytes() for name in kept)
+
+
+def unpacked(reply, base):
+    parts = {kind: {n: a.numpy() for n, a in reply.content[kind].items()} for kind in ("arrays", "scales")}
+    return unpack(Packed(reply.content["config"]["wire"], *parts.values()), base)
+
+
+@pytest.mark.parametrize("wire", WIRES[1:])
+def test_a_contribution_is_packed_as_it_is_asked_for(node, encoder, wire):
+    plain = returned(ask("train", node, encoder))
+    reply = ask("train", node, encoder, wire=wire)
+    back = unpacked(reply, encoder)
+    size = sum(len(array.data) for kind in ("arrays", "scales") for array in reply.content[kind].values())
+    assert size < 0.6 * sum(array.nbytes for array in plain.values())  # of so small arrays the headers count
+    for name, array in plain.items():
+        furthest = np.abs(array - encoder[name]).max()
+        assert np.abs(back[name] - array).max() <= 0.01 * furthest
+    lost = {name: array.numpy() for name, array in node.state["lost"].items()}
+    assert all(np.allclose(back[name] + lost[name], plain[name], atol=1e-6) for name in plain)
+
+
+def test_what_was_lost_goes_along_the_next_time(node, encoder):
+    ask("train", node, encoder, wire="int8")
+    lost = {name: array.numpy() for name, array in node.state["lost"].items()}
+    plain = returned(ask("train", node, encoder, **{"server-round": 2}))
+    after = unpacked(ask("train", node, encoder, wire="int8", **{"server-round": 2}), encoder)
+    still = {name: array.numpy() for name, array in node.state["lost"].items()}
+    for name, array in plain.items():
+        assert np.allclose(after[name] + still[name], array + lost[name], atol=1e-6)
+
+
+def test_a_way_to_travel_that_is_not_known_here_is_not_taken(node, encoder):
+    reply = ask("train", node, encoder, wire="int4")
+    assert returned(reply).keys() == encoder.keys()
+    assert "config" not in reply.content
 
 
 def test_a_fisher_diagonal_comes_along_where_the_fusion_needs_one(node, encoder):

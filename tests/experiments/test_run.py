@@ -194,9 +194,25 @@ def test_a_run_that_dies_is_a_failed_run(toy_run, tmp_path):
     assert not gone(family, 10)
 
 
+@pytest.fixture(scope="module", params=["as it is", "with kept heads, and packed"])
+def unbroken(request, finished, tmp_path_factory):
+    """A whole run: the first, or one whose nodes keep something from round to round."""
+    ledger, _ = finished
+    if request.param == "as it is":
+        return ledger
+    folder = tmp_path_factory.mktemp("kept")
+    text = (ledger.folder.parent / "toy.toml").read_text()
+    config = folder / "toy.toml"
+    config.write_text(text.replace("[finetune]", '[server]\nwire = "int8"\n[finetune]\nkeep-head = true'))
+    process = start(config, folder / "run")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return Ledger(folder / "run")
+
+
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(finished, tmp_path):
-    whole, _ = finished
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(unbroken, tmp_path):
+    whole = unbroken
     config = whole.folder.parent / "toy.toml"
     process, ledger, family = under_way(config, tmp_path / "run", "fused")
     for victim in [*family, psutil.Process(process.pid)]:

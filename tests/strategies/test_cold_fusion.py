@@ -16,7 +16,9 @@ from coldfusion_fl.errors import RunError, RunFolderError, SettingsError
 from coldfusion_fl.fusion import Ties
 from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.screening import Size
+from coldfusion_fl.settings import WIRES
 from coldfusion_fl.step import Nesterov
+from coldfusion_fl.wire import pack
 
 SHAPE = (2, 3)
 
@@ -288,6 +290,7 @@ def test_the_parts_of_the_server_by_text_or_as_objects():
         ({"ledger": "runs/mine"}, "ledger must be an opened run folder: Ledger.open('runs/mine')"),
         ({"screening": None}, "screening must be a text or a list of rules"),
         ({"probe_fn": 3}, "probe_fn must be a function"),
+        ({"wire": "int4"}, "wire must be one of float32, bfloat16, float16, int8, but is 'int4'"),
         ({"fusion": 3}, "fusion: 3 is no fusion. Write a text such as 'mean'"),
         ({"screening": [len]}, "is no screening"),
         ({"ema": 1.0}, "ema must be at least 0 and below 1"),
@@ -606,6 +609,48 @@ def test_what_a_node_says_of_the_simulation_counts_in_a_simulation_alone(said, m
 
     fused, *_ = start([answer, node("b"), node("c"), node("d")])
     assert fused[0, 0] == 1
+
+
+def packing(name, value, declare=None):
+    """A node that sends what it is asked for; or says so, and sends something else."""
+
+    def train(message):
+        base = message.content["arrays"]["w"].numpy()
+        wire = message.content["config"].get("wire", "float32")
+        packed, _ = pack({"w": base + np.float32(value)}, {"w": base}, wire)
+        content = contribution(packed.arrays["w"])
+        content["scales"] = ArrayRecord({n: Array(a) for n, a in packed.scales.items()})
+        content["config"] = ConfigRecord({"wire": declare or wire})
+        return content
+
+    return node(name, train=train)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_contributions_travel_as_they_are_asked_to_and_who_does_not_know_takes_part(wire, tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    fused, _, grid = start([packing("a", 1), packing("b", 2), node("plain", 6)], rounds=2, ledger=ledger, wire=wire)
+    assert np.allclose(fused, 6, rtol=1e-5)
+    asked = {m.content["config"].get("wire") for m in grid.sent if m.metadata.message_type == "train"}
+    assert asked == {None if wire == "float32" else wire}
+    assert ledger.record(1)["wire"] == wire
+    assert ledger.record(1)["contributions"]["a"]["norm"] == pytest.approx(6**0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("declare", "words"),
+    [
+        ("int4", "it travels as 'int4', which is not known here"),
+        ("float16", "'w' is int8 of shape (2, 3), not float16"),
+    ],
+)
+def test_what_is_not_packed_as_it_says_is_refused(declare, words, tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    fused, *_ = start([packing("a", 1), packing("b", 1), packing("bad", 9, declare)], ledger=ledger, wire="int8")
+    (refusal,) = ledger.record(1)["refused"]
+    assert refusal["name"] == "bad"
+    assert words in refusal["reason"]
+    assert np.allclose(fused, 1)
 
 
 def test_a_name_cannot_forge_lines(tmp_path):
