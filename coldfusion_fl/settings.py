@@ -177,9 +177,10 @@ class Settings:
 
 
 # What may change when a run goes on: the bases do not depend on it, or it is how a person answers what the run showed,
-# and each round's record says what screened it.
+# and each round's record says what it was.
 _FREE = {
-    "out", "resume", "rounds", "round-timeout", "server.keep-last", "server.screening", "server.max-refusals",
+    "out", "resume", "rounds", "round-timeout", "min-contributions",
+    "server.keep-last", "server.screening", "server.max-refusals",
 }  # fmt: skip
 
 

@@ -96,8 +96,8 @@ class ColDFusion(Strategy):
     keep_last : int (default: 0)
         The ledger keeps the arrays of so many rounds; the records stay. 0: of all.
 
-    A SettingsError says which operator, step or rule is
-    unknown (and lists the known ones), which value is out of range, and which two contradict each other.
+    A SettingsError says which operator, step or rule is unknown (and lists the known ones), which value is out of
+    range, and which two contradict each other.
     """
 
     def __init__(
@@ -157,6 +157,7 @@ class ColDFusion(Strategy):
         self._record: dict[str, Any] = {}
         self._memory = Memory(ledger, keep_last, ema, self._settings())
         self._warned = False
+        self._left_out: set[str] = set()
 
     @property
     def average(self) -> Mapping[str, np.ndarray]:
@@ -396,7 +397,9 @@ class ColDFusion(Strategy):
         for name, count in strikes(self._memory.records).items():
             if self.max_refusals and count >= self.max_refusals and name not in barred:
                 barred[name] = f"it was refused {count} times"
-                if not any(name in record.get("left-out", {}) for record in self._memory.records):
+                known = self._left_out or {n for record in self._memory.records for n in record.get("left-out", {})}
+                self._left_out = known | {name}
+                if name not in known:
                     log(WARNING, "'%s' is left out from now on: %s.", name, barred[name])
                     self._tell("left-out", name=name, reason=barred[name])
         return barred

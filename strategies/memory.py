@@ -20,8 +20,8 @@ from .intake import encoder_hash
 if TYPE_CHECKING:
     from coldfusion_fl.ledger import Ledger
 
-# A person may answer what a run showed with other screening; each round's record says what screened it.
-_FREE = ("screening", "max-refusals")
+# A person may answer what a run showed with other screening; each round's record says what it was.
+_FREE = ("screening", "max-refusals", "min-contributions")
 
 
 class Memory:

@@ -551,6 +551,19 @@ def test_where_too_few_are_left_the_run_ends_and_says_how_to_go_on(tmp_path):
     assert ledger.rounds() == [0, 1, 2, 3]
 
 
+def test_who_is_left_out_is_said_once_however_long_others_are_waited_for(tmp_path, monkeypatch):
+    monkeypatch.delattr(PlayedGrid, "pull_interval")
+    monkeypatch.setattr("coldfusion_fl.strategies.roll_call._POLL", 0.01)
+    ledger = Ledger.create(tmp_path / "run", {})
+    bad = [node(n, train=lambda m: contribution(np.full(SHAPE, np.nan, np.float32))) for n in ("bad", "worse")]
+    settings = {"max_refusals": 1, "node_timeout": 0.3}
+    with pytest.raises(RunError, match="2 are left out"):
+        start([node("a"), *bad], rounds=9, ledger=ledger, **settings)
+    assert sorted(event["name"] for event in ledger.events() if event["kind"] == "left-out") == ["bad", "worse"]
+    start([node("a"), *bad], rounds=2, ledger=ledger, **settings, min_contributions=1)  # as the message advises
+    assert ledger.record(2)["fused"]
+
+
 @pytest.mark.parametrize("score", [np.float32(1), np.array(2), True])
 def test_a_probe_may_return_any_number(score, tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})

@@ -1,0 +1,95 @@
+"""What packing a contribution costs and saves: bytes, time, and the score of the fused base.
+
+    python experiments/bench/wire.py FOLDER [RESULT.json]
+
+Bytes and time: an encoder of MiniLM's shapes and an update of the size of a real one; the ways take turns, the fastest
+of several turns counts, and one way is copying the encoder once. Scores: the eight packaged tasks of sabotage.toml,
+all honest, four rounds, once with each way to travel; the same seeds, so that only rounding differs. A run that is
+in FOLDER already goes on.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from coldfusion_fl.experiments.simulation import simulate
+from fusing import TURNS, new_encoder, seconds
+
+from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.report import summarize
+from coldfusion_fl.settings import WIRES, Settings, read_settings, to_table
+from coldfusion_fl.wire import Packed, pack, unpack
+
+
+def packing() -> dict[str, dict[str, float]]:
+    """Bytes of each way to travel against float32's, and the time to pack and to unpack against a copy."""
+    base = new_encoder(0)
+    draw = np.random.default_rng(1)
+    encoder = {name: a + np.float32(1e-3) * draw.standard_normal(a.shape, np.float32) for name, a in base.items()}
+    room = {name: np.empty_like(array) for name, array in base.items()}
+    packed = {wire: pack(encoder, base, wire)[0] for wire in WIRES}
+
+    def copy() -> None:
+        for name, array in encoder.items():
+            np.copyto(room[name], array)
+
+    ways = {"copy": copy}
+    for wire in WIRES[1:]:
+        ways[f"pack {wire}"] = lambda wire=wire: pack(encoder, base, wire)
+        ways[f"unpack {wire}"] = lambda wire=wire: unpack(packed[wire], base)
+    found = seconds(ways, TURNS)
+    whole = size(packed["float32"])
+    return {
+        wire: {
+            "bytes-of-float32": size(packed[wire]) / whole,
+            "pack-times-a-copy": found.get(f"pack {wire}", 0) / found["copy"],
+            "unpack-times-a-copy": found.get(f"unpack {wire}", 0) / found["copy"],
+            "pack-seconds": found.get(f"pack {wire}", 0),
+            "unpack-seconds": found.get(f"unpack {wire}", 0),
+        }
+        for wire in WIRES
+    }
+
+
+def size(packed: Packed) -> int:
+    """Bytes of the arrays that travel."""
+    return sum(array.nbytes for array in [*packed.arrays.values(), *packed.scales.values()])
+
+
+def scores(settings: Settings, folder: Path) -> dict[str, float | None]:
+    """The fused base's frozen score by task, of a whole run or the rest of one."""
+    settings = replace(settings, out=str(folder))
+    if Ledger(folder).status.get("state") != "finished":
+        there = (folder / "run.json").exists()
+        ledger = (Ledger.resume if there else Ledger.create)(folder, to_table(settings))
+        ledger.event("began")
+        simulate(settings, ledger)
+    return {row["task"]: row["frozen-fused"] for row in summarize(Ledger(folder))["tasks"]}
+
+
+def main() -> None:
+    """Measure, print, and write where a path is given."""
+    folder = Path(sys.argv[1]).resolve()
+    found = packing()
+    with resources.as_file(resources.files("coldfusion_fl.experiments") / "sabotage.toml") as file:
+        settings = read_settings(file)
+    for wire, row in found.items():
+        told = scores(replace(settings, server=replace(settings.server, screening="", wire=wire)), folder / wire)
+        row["scores"] = told
+        row["mean-score"] = sum(told.values()) / len(told)
+        row["points-over-float32"] = row["mean-score"] - found["float32"]["mean-score"]
+        print(
+            f"{wire:9} {row['bytes-of-float32']:.3f} of the bytes, pack {row['pack-times-a-copy']:.1f} and unpack "
+            f"{row['unpack-times-a-copy']:.1f} times a copy, mean frozen score {row['mean-score']:.2f} "
+            f"({row['points-over-float32']:+.2f})",
+            flush=True,
+        )
+    if len(sys.argv) > 2:
+        Path(sys.argv[2]).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
