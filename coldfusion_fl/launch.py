@@ -41,6 +41,8 @@ class Run:
             "FLWR_TELEMETRY_ENABLED": "0",
             "TOKENIZERS_PARALLELISM": "false",
             "PYTHONUNBUFFERED": "1",
+            # Large pieces of memory in huge pages: a run took a tenth less time, and no more memory.
+            "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
         }
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", _SIMULATION, str(ledger.folder), str(os.getpid())],
