@@ -39,7 +39,7 @@ from safetensors.numpy import load_file, save_file
 
 from coldfusion_fl.durable import aside, disk, is_partial, remove, sha256, sweep, write_json
 from coldfusion_fl.errors import ColdFusionError, RunFolderError, SettingsError
-from coldfusion_fl.settings import differences
+from coldfusion_fl.settings import ensure_same
 
 _VERSIONS = ("coldfusion-fl", "flwr", "ray", "torch", "transformers", "numpy", "scikit-learn")
 _SUMS = "SHA256SUMS"
@@ -58,7 +58,7 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._locks = 0
+        self._has_lock = False
 
     @classmethod
     def create(cls, folder: Path, settings: Mapping[str, Any]) -> "Ledger":
@@ -117,7 +117,7 @@ class Ledger:
         Raises:
             RunFolderError: another ledger has it.
         """
-        if self._locks:
+        if self._has_lock:
             yield
             return
         descriptor = os.open(self.folder, os.O_RDONLY)
@@ -128,10 +128,10 @@ class Ledger:
                 raise RunFolderError(
                     f"{self.folder}: another process is at this run. Wait for it, or end it."
                 ) from None
-            self._locks += 1
+            self._has_lock = True
             yield
         finally:
-            self._locks = 0
+            self._has_lock = False
             os.close(descriptor)
 
     @property
@@ -152,10 +152,7 @@ class Ledger:
         """
         settings = _as_json(settings)
         ledger = cls.reopen(folder)
-        if found := differences(ledger.settings, settings):
-            raise RunFolderError(
-                f"{folder} holds a run of other settings, so this one cannot go on with it:\n  " + "\n  ".join(found)
-            )
+        ensure_same(ledger.settings, settings, folder)
         facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         resumed = [*facts.get("resumed", []), {"time": _now(), "versions": versions()}]
         with disk(folder):
@@ -274,7 +271,7 @@ class Ledger:
             folder.mkdir()
             for name, arrays in (("base", base), ("step", step_state), ("average", average)):
                 if arrays:
-                    _save(arrays, folder / f"{name}.safetensors")
+                    _save(arrays, folder / f"{name}{_ARRAYS}")
             sums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
             spelt = json.dumps({**record, "files": sums}, indent=1, allow_nan=False)
             (folder / _RECORD).write_text(spelt, encoding="utf-8")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_origin, get_type_hints
 
-from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.errors import RunFolderError, SettingsError
 
 HEADS = ("auto", "class-token", "mean")
 # How a contribution may travel, the exact way first.
@@ -184,19 +184,27 @@ _FREE = {
 }  # fmt: skip
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between the settings of two runs, of all that their bases depend on: a line a setting.
+def ensure_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
+    """Check that a run goes on with the settings it had, as far as its bases depend on them.
 
     Args:
         old: nested tables, as `to_table` makes them.
         new: the same.
+        folder: the run's.
+
+    Raises:
+        RunFolderError: they differ; a line for each setting says how.
     """
     one, other = flatten(old), flatten(new)
-    return [
+    found = [
         f"{key}: {one.get(key, 'nothing')!r} there, {other.get(key, 'nothing')!r} here"
         for key in sorted(one.keys() | other.keys())
         if key not in _FREE and not key.startswith("simulation.") and one.get(key) != other.get(key)
     ]
+    if found:
+        raise RunFolderError(
+            f"{folder} holds a run of other settings, so this one cannot go on with it:\n  " + "\n  ".join(found)
+        )
 
 
 def read_settings(path: Path) -> Settings:

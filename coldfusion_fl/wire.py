@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from coldfusion_fl.errors import WireError
-from coldfusion_fl.fusion.blocks import blocks
+from coldfusion_fl.fusion.blocks import BLOCK
 from coldfusion_fl.settings import WIRES
 
 Arrays = Mapping[str, np.ndarray]
@@ -136,7 +136,7 @@ def _rows(array: np.ndarray) -> np.ndarray:
 
 def _pieces(rows: np.ndarray) -> list[slice]:
     """Whole rows, about a block of elements each."""
-    height = max(1, -(-len(rows) * next(blocks(max(1, rows.size))).stop // max(1, rows.size)))
+    height = max(1, BLOCK // max(1, rows.shape[1]))
     return [slice(top, top + height) for top in range(0, len(rows), height)]
 
 

@@ -52,8 +52,7 @@ def run(settings: Settings, folder: Path, saboteurs: bool) -> Ledger:
     settings = replace(settings, out=str(folder))
     if Ledger(folder).status.get("state") == "finished":
         return Ledger(folder)
-    there = (folder / "run.json").exists()
-    ledger = (Ledger.resume if there else Ledger.create)(folder, to_table(settings))
+    ledger = Ledger.open(folder, to_table(settings))
     ledger.event("began")
     mods = [with_run_config(settings)] + ([sabotage] if saboteurs else [])
     simulate(settings, ledger, contributor_app(mods=mods))

@@ -394,12 +394,12 @@ class ColDFusion(Strategy):
     def _barred(self) -> dict[str, str]:
         """Contributors that are not sampled, and why not."""
         barred = {name: "it is on the block list" for rule in self.screening for name in rule.blocked}
+        said = self._left_out | {name for record in self._memory.records for name in record.get("left-out", {})}
         for name, count in strikes(self._memory.records).items():
             if self.max_refusals and count >= self.max_refusals and name not in barred:
                 barred[name] = f"it was refused {count} times"
-                known = self._left_out or {n for record in self._memory.records for n in record.get("left-out", {})}
-                self._left_out = known | {name}
-                if name not in known:
+                if name not in said:
+                    self._left_out.add(name)
                     log(WARNING, "'%s' is left out from now on: %s.", name, barred[name])
                     self._tell("left-out", name=name, reason=barred[name])
         return barred

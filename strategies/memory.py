@@ -12,6 +12,7 @@ from flwr.common import log
 from coldfusion_fl.errors import RunFolderError, SettingsError
 from coldfusion_fl.fusion.blocks import finite
 from coldfusion_fl.screening import misfit
+from coldfusion_fl.settings import ensure_same
 from coldfusion_fl.step import State, moving_average
 
 from .arrays import UnreadableArrayError, to_numpy
@@ -103,11 +104,9 @@ class Memory:
         if not self.ledger or not rounds:
             return None
         self.records = [self.ledger.record(number) for number in rounds]
-        if changed := self._changes(self.records[-1]):
-            raise RunFolderError(
-                f"{self.ledger.folder} holds a run of other settings, so this one cannot go on with it:\n  "
-                + "\n  ".join(changed)
-            )
+        then = self.records[-1]
+        told = [key for key in self._settings if key in then and key not in _FREE]
+        ensure_same({key: then[key] for key in told}, {key: self._settings[key] for key in told}, self.ledger.folder)
         given = self._read(initial)
         last = rounds[-1]
         self.base = self.ledger.load_base(last)
@@ -123,21 +122,14 @@ class Memory:
         self.kept = last
         return last
 
-    def _changes(self, record: Mapping[str, Any]) -> list[str]:
-        """What differs from the settings of a round: a line a setting."""
-        return [
-            f"{key}: {record[key]!r} there, {value!r} here"
-            for key, value in self._settings.items()
-            if key in record and key not in _FREE and record[key] != value
-        ]
-
     def _read(self, arrays: ArrayRecord) -> dict[str, np.ndarray]:
         """The arrays of a base; those of the first come from outside, and no contribution could fit what is no base."""
         try:
             base = to_numpy(arrays)
         except UnreadableArrayError as wrong:
             raise SettingsError(f"the initial arrays cannot be fused: {wrong}.") from None
-        strange = next((name for name, array in base.items() if not finite(array)), None)
-        if self.kept is None and strange is not None:
-            raise SettingsError(f"the initial arrays cannot be fused: '{strange}' has values that are not finite.")
+        if self.kept is None:
+            for name, array in base.items():
+                if not finite(array):
+                    raise SettingsError(f"the initial arrays cannot be fused: '{name}' has values that are not finite.")
         return base

@@ -15,12 +15,11 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from coldfusion_fl.experiments.simulation import simulate
+from coldfusion_fl.experiments.sabotage import run
 from fusing import TURNS, new_encoder, seconds
 
-from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.report import summarize
-from coldfusion_fl.settings import WIRES, Settings, read_settings, to_table
+from coldfusion_fl.settings import WIRES, Settings, read_settings
 from coldfusion_fl.wire import Packed, pack, unpack
 
 
@@ -61,13 +60,8 @@ def size(packed: Packed) -> int:
 
 def scores(settings: Settings, folder: Path) -> dict[str, float | None]:
     """The fused base's frozen score by task, of a whole run or the rest of one."""
-    settings = replace(settings, out=str(folder))
-    if Ledger(folder).status.get("state") != "finished":
-        there = (folder / "run.json").exists()
-        ledger = (Ledger.resume if there else Ledger.create)(folder, to_table(settings))
-        ledger.event("began")
-        simulate(settings, ledger)
-    return {row["task"]: row["frozen-fused"] for row in summarize(Ledger(folder))["tasks"]}
+    ledger = run(settings, folder, saboteurs=False)
+    return {row["task"]: row["frozen-fused"] for row in summarize(ledger)["tasks"]}
 
 
 def main() -> None:
