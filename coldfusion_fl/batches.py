@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
@@ -11,7 +12,7 @@ from coldfusion_fl.tasks import Examples
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, examples: Examples, max_length: int) -> list[dict[str, Any]]:
-    """Rows for a Trainer: token ids cut at `max_length` (or at what the model takes), and the label.
+    """Rows to learn from: token ids cut at `max_length` (or at what the model takes), and the label.
 
     Returns:
         One dict a row, with lists of ints of the row's own length, and `labels`.
@@ -42,6 +43,28 @@ def batches(
         chosen = order[start : start + size]
         batch = collate([{k: v for k, v in rows[i].items() if k != "labels"} for i in chosen])
         yield chosen, dict(batch)
+
+
+def shuffled(
+    tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], size: int, order: np.random.Generator
+) -> Iterator[dict[str, torch.Tensor]]:
+    """One epoch: padded batches of rows of like length, the batches in a drawn order.
+
+    Args:
+        tokenizer: the base's, for padding.
+        rows: as `tokenize` makes them.
+        size: rows a batch; one batch is smaller where they do not come out even.
+        order: draws which rows of a length go together, and the order of the batches.
+
+    Yields:
+        A batch's tensors of shape (batch, length), and `labels` of shape (batch,).
+    """
+    collate = DataCollatorWithPadding(tokenizer)
+    drawn = order.permutation(len(rows)).tolist()
+    drawn.sort(key=lambda i: len(rows[i]["input_ids"]))
+    starts = range(0, len(drawn), size)
+    for start in order.permutation(starts):
+        yield dict(collate([rows[i] for i in drawn[start : start + size]]))
 
 
 def has_bf16() -> bool:

@@ -4,34 +4,22 @@ All scores are test scores in points. Each says which head it was: on a base tha
 head decides more than fusing does.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.dummy import DummyClassifier
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import make_scorer
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from coldfusion_fl.base import Base
-from coldfusion_fl.batches import autocast, batches, device, tokenize
+from coldfusion_fl.batches import tokenize
 from coldfusion_fl.encoder import encoder_of, mean_pool, merge, new_model
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.finetune import finetune
-from coldfusion_fl.metrics import METRICS, score
+from coldfusion_fl.metrics import score
+from coldfusion_fl.predict import predict
 from coldfusion_fl.settings import MODES, EvaluateSettings, FinetuneSettings
 from coldfusion_fl.tasks import Examples, Task
-
-_BATCH = 64
-_FOLDS = 3
 
 
 @dataclass(frozen=True)
@@ -127,7 +115,7 @@ def _finetuned(
     model = new_model(base, task.num_labels, base.head(schedule.head), seed)
     merge(model, encoder)
     finetune(model, base.tokenizer, task, train, schedule, seed, early_stop=early_stop)
-    outputs = _outputs(model, base.tokenizer, test, schedule.max_length)
+    outputs = predict(model, base.tokenizer, tokenize(base.tokenizer, test, schedule.max_length))
     return task.score_outputs(outputs, test.labels)
 
 
@@ -142,35 +130,16 @@ def _frozen(
     seed: int,
 ) -> float:
     """Encode once, then fit a linear probe: the frozen encoder never changes, so no training loop is needed."""
+    from coldfusion_fl.probe import fit_probe
+
     model = new_model(base, task.num_labels, "class-token", seed)
     merge(model, encoder)
     pooler = any(name.startswith("pooler.") for name in encoder)
     module = _Features(encoder_of(model), head, pooler)
-    known, asked = (_outputs(module, base.tokenizer, part, max_length) for part in (train, test))
-    return score(task.metric, test.labels, _probe(task, known, train.labels).predict(asked))
-
-
-def _probe(task: Task, features: np.ndarray, labels: np.ndarray) -> BaseEstimator:
-    """A linear probe on standardised features; its penalty is chosen by cross-validation on the training rows alone.
-
-    The best penalty differs a hundredfold between tasks of accuracy and of macro F1: a fixed one would favour some.
-    """
-    if task.classes is None:
-        linear, grid = Ridge(), {"linear__alpha": [1.0, 10.0, 100.0, 1000.0]}
-        folds = len(labels) >= _FOLDS
-    else:
-        counts = np.bincount(labels)
-        if np.count_nonzero(counts) < 2:  # one class was drawn: there is nothing to fit
-            return DummyClassifier().fit(features, labels)
-        linear, grid = LogisticRegression(max_iter=200), {"linear__C": [0.01, 0.1, 1.0]}
-        folds = counts.max() >= _FOLDS
-    probe = Pipeline([("scale", StandardScaler()), ("linear", linear)])
-    if folds:
-        probe = GridSearchCV(probe, grid, cv=_FOLDS, scoring=make_scorer(METRICS[task.metric]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer rows than folds
-        return probe.fit(features, labels)
+    known, asked = (
+        predict(module, base.tokenizer, tokenize(base.tokenizer, part, max_length)) for part in (train, test)
+    )
+    return score(task.metric, test.labels, fit_probe(task, known, train.labels).predict(asked))
 
 
 class _Features(nn.Module):
@@ -190,19 +159,3 @@ class _Features(nn.Module):
         if self.head == "mean":
             return {"logits": mean_pool(output.last_hidden_state, inputs["attention_mask"])}
         return {"logits": output.pooler_output if self.pooler else output.last_hidden_state[:, 0]}
-
-
-def _outputs(model: nn.Module, tokenizer: PreTrainedTokenizerBase, examples: Examples, max_length: int) -> np.ndarray:
-    """The model's outputs for each row, shape (n, size), float32."""
-    rows = tokenize(tokenizer, examples, max_length)
-    place = device()
-    model = model.to(place).eval()
-    found: list[tuple[list[int], np.ndarray]] = []
-    with torch.inference_mode(), autocast():
-        for chosen, batch in batches(tokenizer, rows, _BATCH):
-            outputs = model(**{name: value.to(place) for name, value in batch.items()})
-            found.append((chosen, outputs["logits"].float().cpu().numpy()))
-    result = np.empty((len(rows), found[0][1].shape[1]), np.float32)
-    for chosen, values in found:
-        result[chosen] = values
-    return result

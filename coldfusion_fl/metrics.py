@@ -4,15 +4,31 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import ConstantInputWarning, spearmanr
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+# scipy and scikit-learn take more than a second to load, and who asks for the name of a metric needs neither.
+
+
+def _accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(truth, predicted))
 
 
 def _macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
+    from sklearn.metrics import f1_score
+
     return float(f1_score(truth, predicted, average="macro", zero_division=0))
 
 
+def _matthews(truth: np.ndarray, predicted: np.ndarray) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(truth, predicted))
+
+
 def _spearman(truth: np.ndarray, predicted: np.ndarray) -> float:
+    from scipy.stats import ConstantInputWarning, spearmanr
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantInputWarning)
         correlation = float(spearmanr(truth, predicted).statistic)
@@ -21,9 +37,9 @@ def _spearman(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "accuracy": lambda truth, predicted: float(accuracy_score(truth, predicted)),
+    "accuracy": _accuracy,
     "macro-f1": _macro_f1,
-    "matthews": lambda truth, predicted: float(matthews_corrcoef(truth, predicted)),
+    "matthews": _matthews,
     "spearman": _spearman,
 }
 REGRESSION_METRICS = ("spearman",)

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from coldfusion_fl.experiments.sabotage import run
-from fusing import TURNS, new_encoder, seconds
 
 from coldfusion_fl.report import summarize
 from coldfusion_fl.settings import WIRES, Settings, read_settings
 from coldfusion_fl.wire import Packed, pack, unpack
+
+from .fusing import TURNS, new_encoder, seconds
 
 
 def packing() -> dict[str, dict[str, float]]:

@@ -1,13 +1,12 @@
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from coldfusion_fl import batches as batches_module
-from coldfusion_fl import finetune as finetune_module
 from coldfusion_fl.base import open_base
-from coldfusion_fl.batches import batches, tokenize
+from coldfusion_fl.batches import batches, shuffled, tokenize
 from coldfusion_fl.encoder import load_encoder, merge, new_model, split
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.evaluate import _Features, draw_shots, evaluate
@@ -119,12 +118,10 @@ def test_shots_have_every_class(task):
     assert len(set(draw_shots(task, 20, 0).texts)) == 20
 
 
-def run_early_stop(scores, patience, batch_size=10, steps_between=10):
-    rule = EarlyStop(patience, batch_size)
+def run_early_stop(scores, patience, examples_between=100):
+    rule = EarlyStop(patience)
     for number, value in enumerate(scores, start=1):
-        control = SimpleNamespace(should_training_stop=False)
-        rule.on_evaluate(None, SimpleNamespace(global_step=number * steps_between), control, {"eval_score": value})
-        if control.should_training_stop:
+        if rule.is_due(value, number * examples_between):
             return number
     return None
 
@@ -158,6 +155,27 @@ def test_batches_are_of_like_length_and_complete(base, task):
     assert sorted(seen) == list(range(60))
 
 
+def test_an_epoch_has_every_row_once_in_batches_of_like_length(base, task):
+    rows = tokenize(base.tokenizer, task.train, 16)
+    epochs = [list(shuffled(base.tokenizer, rows, 7, np.random.default_rng(seed))) for seed in (0, 0, 1)]
+    for epoch in epochs:
+        seen = sorted(tuple(ids[ids != base.tokenizer.pad_token_id].tolist()) for b in epoch for ids in b["input_ids"])
+        assert seen == sorted(tuple(row["input_ids"]) for row in rows)
+        assert sorted(len(batch["labels"]) for batch in epoch) == [4] + [7] * 8
+        spread = [int(np.ptp(batch["attention_mask"].sum(dim=1).numpy())) for batch in epoch]
+        assert sum(spread) <= max(len(row["input_ids"]) for row in rows)
+    first, again, other = ([batch["input_ids"].tolist() for batch in epoch] for epoch in epochs)
+    assert first == again != other
+
+
+def test_a_kept_seed_leaves_torch_as_it_was(base, encoder, task):
+    torch.manual_seed(5)
+    untouched = torch.rand(3)
+    torch.manual_seed(5)
+    trained(base, encoder, task, 1)
+    assert torch.rand(3).equal(untouched)
+
+
 def test_long_texts_are_cut(base, task):
     rows = tokenize(base.tokenizer, task.train, 8)
     assert max(len(row["input_ids"]) for row in rows) == 8
@@ -165,8 +183,7 @@ def test_long_texts_are_cut(base, task):
 
 def test_bf16_autocast_trains_and_scores(base, encoder, task, monkeypatch):
     """As on a processor or GPU that has it; the shared weights stay float32."""
-    for module in (batches_module, finetune_module):
-        monkeypatch.setattr(module, "has_bf16", lambda: True)
+    monkeypatch.setattr(batches_module, "has_bf16", lambda: True)
     after, done = trained(base, encoder, task, 1)
     assert np.isfinite(done.loss)
     assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in after.values())

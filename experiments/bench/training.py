@@ -1,0 +1,133 @@
+"""Ways to finetune the same model on the same rows, a core each.
+
+- `trainer`: the Hugging Face Trainer with its default arguments (float32, batches of 8 in any order).
+- `tuned`: the Trainer with bfloat16, batches of 16 and of like length: how this project trained at first.
+- `loop`: a plain loop with bfloat16 autocast, batches of 16 and of like length, and fused AdamW.
+- `ours`: `coldfusion_fl.finetune.finetune`.
+"""
+
+import tempfile
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback
+
+from coldfusion_fl.base import Base
+from coldfusion_fl.batches import autocast, has_bf16, tokenize
+from coldfusion_fl.encoder import load_encoder, merge, new_model
+from coldfusion_fl.finetune import finetune
+from coldfusion_fl.settings import FinetuneSettings
+from coldfusion_fl.tasks import Examples, Task
+
+# Short and long texts, two to twenty classes.
+TASKS = ("newsgroups", "reuters_r8", "movie_sentiment", "election_tweets", "tv_speakers")
+
+
+@dataclass(frozen=True)
+class Work:
+    """One finetuning to be done in several ways.
+
+    Attributes:
+        base: the base.
+        task: the task.
+        examples: the rows to learn from.
+        epochs: passes over them.
+        max_length: tokens a text is cut at.
+        seed: of the head, the order and the dropout.
+        learning_rate: of all ways; the default is the Trainer's own and ours.
+        batch_size: of all ways but `trainer`.
+    """
+
+    base: Base
+    task: Task
+    examples: Examples
+    epochs: int = 1
+    max_length: int = 128
+    seed: int = 0
+    learning_rate: float = 5e-5
+    batch_size: int = 16
+
+    def model(self) -> nn.Module:
+        """The base with a fresh head."""
+        model = new_model(self.base, self.task.num_labels, self.base.head("auto"), self.seed)
+        merge(model, load_encoder(self.base))
+        return model
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The base's."""
+        return self.base.tokenizer
+
+
+def trainer(model: nn.Module, work: Work, **changed: object) -> None:
+    """The Hugging Face Trainer as it comes, but that it prints and saves nothing."""
+    with tempfile.TemporaryDirectory() as unused:
+        arguments = TrainingArguments(
+            output_dir=unused,
+            num_train_epochs=work.epochs,
+            learning_rate=work.learning_rate,
+            seed=work.seed,
+            use_cpu=not torch.cuda.is_available(),
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            **changed,
+        )
+        set_seed(work.seed)
+        rows = tokenize(work.tokenizer, work.examples, work.max_length)
+        collate = DataCollatorWithPadding(work.tokenizer)
+        todo = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collate)
+        todo.remove_callback(PrinterCallback)
+        todo.train()
+
+
+def tuned(model: nn.Module, work: Work) -> None:
+    """The Trainer with all of its options that help here."""
+    trainer(
+        model,
+        work,
+        bf16=has_bf16(),
+        per_device_train_batch_size=work.batch_size,
+        train_sampling_strategy="group_by_length",
+    )
+
+
+def loop(model: nn.Module, work: Work) -> None:
+    """What one would write by hand, without a thought for the vocabulary."""
+    torch.manual_seed(work.seed)
+    place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows = tokenize(work.tokenizer, work.examples, work.max_length)
+    rows.sort(key=lambda row: len(row["input_ids"]))
+    starts = range(0, len(rows), work.batch_size)
+    collate = DataCollatorWithPadding(work.tokenizer)
+    optimiser = torch.optim.AdamW(model.to(place).parameters(), lr=work.learning_rate, fused=True)
+    steps = work.epochs * len(starts)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, steps)
+    model.train()
+    for _ in range(work.epochs):
+        for i in torch.randperm(len(starts)).tolist():
+            batch = collate(rows[starts[i] : starts[i] + work.batch_size]).to(place)
+            with autocast():
+                loss = model(**batch).loss
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+
+
+def ours(model: nn.Module, work: Work) -> None:
+    """The project's own."""
+    settings = FinetuneSettings(
+        learning_rate=work.learning_rate,
+        epochs=work.epochs,
+        batch_size=work.batch_size,
+        max_length=work.max_length,
+    )
+    finetune(model, work.tokenizer, work.task, work.examples, settings, work.seed, early_stop=False)
+
+
+WAYS = {"trainer": trainer, "tuned": tuned, "loop": loop, "ours": ours}
