@@ -83,7 +83,7 @@ def train(message: Message, context: Context) -> Message:
     who = contributor_of(context)
     if not who.seen:
         raise SettingsError(f"'{who.name}' does not contribute: its node says seen=false.")
-    config = unflatten(dict(message.content.config_records["config"]))
+    config = unflatten(dict(_part(message, "config")))
     settings = parse_table(FinetuneSettings, config.get("finetune", {}), "the server's settings", "finetune.")
     server_round = int(config.get("server-round", 0))
     seed = _seed(int(config.get("seed", 0)), server_round, who.name)
@@ -137,7 +137,7 @@ def train(message: Message, context: Context) -> Message:
 def judge(message: Message, context: Context) -> Message:
     """Score the base on this contributor's own test split."""
     who = contributor_of(context)
-    config = unflatten(dict(message.content.config_records["config"]))
+    config = unflatten(dict(_part(message, "config")))
     source = "the server's settings"
     finetuning = parse_table(FinetuneSettings, config.get("finetune", {}), source, "finetune.")
     settings = parse_table(EvaluateSettings, config.get("evaluate", {}), source, "evaluate.")
@@ -162,8 +162,13 @@ def _record(encoder: Encoder) -> ArrayRecord:
     return ArrayRecord({name: Array(array) for name, array in encoder.items()})
 
 
-def _arrays(message: Message) -> dict[str, np.ndarray]:
-    return {name: array.numpy() for name, array in message.content.array_records["arrays"].items()}
+def _arrays(message: Message) -> Encoder:
+    return {name: array.numpy() for name, array in _part(message, "arrays").items()}
+
+
+def _part(message: Message, key: str) -> Any:
+    # Its typed views (content.array_records) tie the message into a circle, so that it stays in memory for long.
+    return message.content[key]
 
 
 def _seed(seed: int, server_round: int, name: str) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoModelForSequenceClassification
+from transformers.initialization import no_init_weights
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from coldfusion_fl.base import Base, write_base
@@ -78,7 +79,9 @@ def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def new_model(base: Base, num_labels: int, head: str, seed: int) -> nn.Module:
-    """The base's architecture with a fresh head, its weights drawn by the seed: merge an encoder into it next.
+    """The base's architecture with a fresh head, its weights drawn by the seed.
+
+    Those of the encoder are not drawn, and mean nothing until `merge`: that would take longer than all else here.
 
     Args:
         base: the base.
@@ -98,12 +101,24 @@ def new_model(base: Base, num_labels: int, head: str, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+            with no_init_weights():
+                model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
         # Each architecture has its own way to fail on values that do not go together.
         except Exception as broken:
             raise ModelError(f"{base.reference}: its config.json cannot be used: {first_line(broken)}") from None
         _check_split(model, base)
+        _draw_head(model)
         return MeanHeadModel(encoder_of(model), num_labels) if head == "mean" else model
+
+
+def _draw_head(model: Any) -> None:
+    """Draw what no encoder brings, as the architecture does: the head, and a pooler, which a base may lack."""
+    encoder = encoder_of(model)
+    pooler = getattr(encoder, "pooler", None)
+    brought = set(encoder.modules()) - set(pooler.modules() if pooler else ())
+    for module in model.modules():
+        if module not in brought:
+            model._init_weights(module)
 
 
 def _check_split(model: nn.Module, base: Base) -> None:

@@ -39,6 +39,25 @@ def test_split_and_merge_leave_the_logits_unchanged(base, head):
     assert torch.equal(logits(other, base), before)
 
 
+@pytest.mark.parametrize("head", ["class-token", "mean"])
+def test_every_weight_is_either_merged_or_drawn(base, head):
+    """The encoder's weights are not drawn; here what nobody sets is NaN."""
+    torch.use_deterministic_algorithms(True)  # torch.empty then gives NaN
+    try:
+        model = new_model(base, 3, head, seed=1)
+        assert any(value.isnan().any() for value in encoder_of(model).state_dict().values())
+        merge(model, load_encoder(base))
+        again = new_model(base, 3, head, seed=1)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    drawn = head_of(model, load_encoder(base))
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        assert value.isfinite().all(), name
+    assert all(array.tobytes() == head_of(again, load_encoder(base))[name].tobytes() for name, array in drawn.items())
+    spread = max(array.std() for array in drawn.values())
+    assert 0.01 < spread < 0.2
+
+
 def test_contributors_with_different_classes_share_an_encoder(base):
     two, five = new_model(base, 2, "class-token", seed=1), new_model(base, 5, "class-token", seed=2)
     encoder = load_encoder(base)
