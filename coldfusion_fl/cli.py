@@ -1,7 +1,6 @@
 """The command line: `coldfusion`."""
 
 import dataclasses
-import os
 import signal
 import sys
 from pathlib import Path
@@ -12,11 +11,11 @@ from rich.live import Live
 from rich.table import Table
 
 from coldfusion_fl.catalogue import SHIPPED, read_catalogues
+from coldfusion_fl.checks import check_words
 from coldfusion_fl.display import Display, plain_console, spell
 from coldfusion_fl.errors import ColdFusionError, RunError, SettingsError
 from coldfusion_fl.launch import Run
 from coldfusion_fl.ledger import Ledger, ensure_free
-from coldfusion_fl.policy import check_server
 from coldfusion_fl.settings import (
     MODES,
     EvaluateSettings,
@@ -98,9 +97,19 @@ def run(
     folder, source = Path(settings.out), config or Path(settings.out) / "run.json"
     if not resume:
         ensure_free(folder)
-    with console.status("Checking the tasks and the base"):
-        _check(settings, source)
-    if resume:
+    check_words(settings, str(source))
+    with Run(to_table(settings), str(source)) as started:
+        with console.status("Checking the tasks and the base"):
+            started.wait_for_checks()
+        if ledger := _ledger(settings, config, is_new=not resume):
+            started.begin(ledger)
+            _follow(started, ledger, Display(settings.rounds))
+
+
+def _ledger(settings: Settings, config: Path | None, is_new: bool) -> Ledger | None:
+    """The folder of a run, new or to go on with; None, and said so, where all of its rounds are done."""
+    folder = Path(settings.out)
+    if not is_new:
         ledger = Ledger.resume(folder, to_table(settings))
         if settings.rounds <= (done := max(ledger.rounds(), default=-1)) and (folder / "model").exists():
             ledger.set_status("finished")
@@ -110,10 +119,9 @@ def run(
                 f"file: coldfusion run {name} --resume {folder}",
                 markup=False,
             )
-            return
-    else:
-        ledger = Ledger.create(folder, to_table(settings))
-    _follow(Run(ledger), Display(settings.rounds))
+            return None
+        return ledger
+    return Ledger.create(folder, to_table(settings))
 
 
 def _settings(config: Path | None, out: Path | None, resume: Path | None, keep_last: int | None) -> Settings:
@@ -148,37 +156,8 @@ def _run_folder(settings: Settings, config: Path) -> Path:
     return next(folder for folder in (first, *others) if not folder.exists())
 
 
-def _check(settings: Settings, config: Path) -> None:
-    """Find a user's mistakes before anything is written."""
-    cores = os.cpu_count() or 1
-    if settings.simulation.cpus > cores:
-        raise SettingsError(
-            f"{config}: 'simulation.cpus' is {settings.simulation.cpus}, but this machine has {cores} cores. Lower it."
-        )
-    import torch
-
-    from coldfusion_fl.base import open_base
-    from coldfusion_fl.encoder import load_encoder
-    from coldfusion_fl.tasks import load_task
-
-    if settings.simulation.gpus and not torch.cuda.is_available():
-        raise SettingsError(f"{config}: 'simulation.gpus' is {settings.simulation.gpus}, but torch sees no GPU here.")
-    catalogue = read_catalogues(settings.tasks.catalogue, settings.tasks.data_root)
-    try:
-        check_server(settings)
-    except SettingsError as wrong:
-        raise SettingsError(f"{config}, [server]: {wrong}") from None
-    names = [*settings.contributors, *filter(None, [settings.server.probe])]
-    for name in names:
-        catalogue[name]  # a misspelt name is found before any rows are read
-    for name in names:
-        load_task(name, settings.tasks.catalogue, settings.tasks.data_root)
-    load_encoder(open_base(settings.base))
-
-
-def _follow(run: Run, display: Display) -> None:
+def _follow(run: Run, ledger: Ledger, display: Display) -> None:
     """Show a run until it ends, and then what it came to."""
-    ledger = run.ledger
     # A polite kill is as good as Ctrl-C, and Ctrl-C counts even where a shell started us with it ignored.
     _when_stopped(signal.default_int_handler)
     try:

@@ -1,17 +1,22 @@
 """A run in a process of its own: start it, follow it, end it with all that it started."""
 
 import contextlib
+import json
 import math
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import psutil
 
+from coldfusion_fl import errors
+from coldfusion_fl.durable import disk
+from coldfusion_fl.errors import RunError
 from coldfusion_fl.ledger import Ledger
 
 # The program is named, not imported: the core knows nothing of Flower.
@@ -22,19 +27,20 @@ _MEMORY_EVERY = 2.0
 
 
 class Run:
-    """A simulation that goes on.
+    """A simulation in a process of its own: as a context, it ends with it.
+
+    The process checks the settings while it gets ready, and begins when it is told of its run folder.
 
     Args:
-        ledger: its run folder, which `Ledger.create` has made.
+        table: the run's settings, as `settings.to_table` gives them.
+        source: where they stand, for messages.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, table: dict[str, Any], source: str) -> None:
         self.peak_memory = 0
         self._family: dict[int, psutil.Process] = {}
-        _, self._place = ledger.events_from(0)  # what a run that goes on has told before is not told again
-        ledger.event("began")
-        self._log = (ledger.folder / "log.txt").open("ab")
+        self._early_log = tempfile.TemporaryFile()  # noqa: SIM115
+        answers, answer = os.pipe()
         quiet = {
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -45,14 +51,63 @@ class Run:
             "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", _SIMULATION, str(ledger.folder), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
+            [sys.executable, "-P", "-m", _SIMULATION, str(os.getpid()), str(answer)],
+            stdin=subprocess.PIPE,
+            pass_fds=[answer],
+            stdout=self._early_log,
             stderr=subprocess.STDOUT,
             env={**quiet, **os.environ},
             # Ctrl-C is for us: we say where the run stopped, and end the process and Ray in order.
             start_new_session=True,
         )
+        os.close(answer)
+        self._answers = os.fdopen(answers)
+        self._tell({"settings": table, "source": source})
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._early_log.close()
+        self._answers.close()
+
+    def wait_for_checks(self) -> None:
+        """Wait until the tasks and the base are read.
+
+        Raises:
+            ColdFusionError: what is wrong with them, as `checks.check_contents` says it.
+            RunError: the process ended.
+        """
+        if line := self._answers.readline():
+            if wrong := json.loads(line):
+                raise getattr(errors, wrong["class"])(wrong["message"])
+            return
+        self._process.wait()
+        self._early_log.seek(0)
+        said = self._early_log.read().decode(errors="replace").strip()
+        raise RunError(f"the run's process ended with code {self.exit_code} before it began. It said:\n{said}")
+
+    def begin(self, ledger: Ledger) -> None:
+        """Let it begin.
+
+        Args:
+            ledger: the run's folder, which `Ledger.create` or `Ledger.resume` has made ready.
+        """
+        self._ledger = ledger
+        _, self._place = ledger.events_from(0)  # what a run that goes on has told before is not told again
+        ledger.event("began")
+        self._early_log.seek(0)
+        with disk(ledger.folder), (ledger.folder / "log.txt").open("ab") as log:
+            log.write(self._early_log.read())
+        self._tell(str(ledger.folder))
+
+    def _tell(self, what: object) -> None:
+        pipe = self._process.stdin
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and `exit_code` says how
+            if pipe:
+                pipe.write(json.dumps(what).encode() + b"\n")
+                pipe.flush()
 
     def events(self) -> Iterator[dict[str, Any] | None]:
         """The run's events as they come, and None when there is none just now, until it ends.
@@ -63,7 +118,7 @@ class Run:
         place, measured, deadline = self._place, 0.0, math.inf
         while True:
             ended = self._process.poll() is not None or time.monotonic() > deadline
-            events, place = self.ledger.events_from(place)
+            events, place = self._ledger.events_from(place)
             yield from events
             if any(event["kind"] in ("finished", "failed") for event in events):
                 deadline = time.monotonic() + _GRACE
@@ -95,7 +150,6 @@ class Run:
         psutil.wait_procs(left, timeout=_GRACE)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE)
-        self._log.close()
 
     def _meet_family(self) -> None:
         """Remember the descendants: when a parent among them dies, its children can no longer be found."""

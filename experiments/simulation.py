@@ -1,20 +1,23 @@
 """A run as a Flower simulation on this machine, in a process of its own.
 
-`coldfusion run` starts it as `python -m coldfusion_fl.experiments.simulation FOLDER`, with what it prints going to the
-folder's log, and watches the folder. So the terminal stays free for the display, and ending the process ends Ray too.
+`coldfusion run` starts it as `python -m coldfusion_fl.experiments.simulation PARENT PIPE`, tells it a run folder on its
+standard input, and watches the folder; what it prints goes to the folder's log. So the terminal stays free for the
+display, and ending the process ends Ray too. Ray and the libraries take seconds to start: meanwhile the settings are
+checked, here, so that only one process loads what that needs.
 """
 
 import contextlib
+import json
 import logging
 import os
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
-from coldfusion_fl.clients.client_app import contributor_app
-from coldfusion_fl.strategies.server_app import serve
+import ray
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable, Mod
@@ -22,7 +25,8 @@ from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
-from coldfusion_fl.errors import ColdFusionError
+from coldfusion_fl.checks import check_contents
+from coldfusion_fl.errors import ColdFusionError, RunError
 from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.settings import Settings, flatten, parse_settings, to_table
 
@@ -38,6 +42,9 @@ def simulate(settings: Settings, ledger: Ledger, client_app: ClientApp | None = 
     Raises:
         ColdFusionError: what ended the run before its end.
     """
+    from coldfusion_fl.clients.client_app import contributor_app
+    from coldfusion_fl.strategies.server_app import serve
+
     server_app = ServerApp()
     outcome: list[ColdFusionError] = []
 
@@ -53,10 +60,7 @@ def simulate(settings: Settings, ledger: Ledger, client_app: ClientApp | None = 
         server_app,
         client_app or contributor_app(mods=[with_run_config(settings)]),
         num_supernodes=len(settings.contributors),
-        backend_config={
-            "init_args": {"include_dashboard": False, "log_to_driver": True},
-            "client_resources": {"num_cpus": share.cpus, "num_gpus": share.gpus},
-        },
+        backend_config={"client_resources": {"num_cpus": share.cpus, "num_gpus": share.gpus}},
     )
     if outcome:
         raise outcome[0]
@@ -92,14 +96,55 @@ def _end_family() -> None:
     os._exit(1)
 
 
-def main() -> None:
-    """Run the simulation of a run folder that `coldfusion run` has made."""
-    ledger = Ledger(Path(sys.argv[1]))
-    _end_with(int(sys.argv[2]))
+def _check(asked: dict[str, Any], answer: int) -> None:
+    """Say on a pipe what is wrong with the settings, or that nothing is."""
+    wrong = None
     try:
+        check_contents(parse_settings(asked["settings"], asked["source"]), asked["source"])
+    except ColdFusionError as error:
+        wrong = {"class": type(error).__name__, "message": str(error)}
+    with os.fdopen(answer, "w") as pipe:
+        pipe.write(json.dumps(wrong) + "\n")
+
+
+def _start_ray() -> Exception | None:
+    """Start Ray; why it does not start."""
+    # Its workers import what this process can import.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*sys.path, os.environ.get("PYTHONPATH")]))
+    try:
+        ray.init(include_dashboard=False)
+    except Exception as failure:
+        return failure
+    return None
+
+
+def _redirect(file: Path) -> None:
+    with file.open("ab") as log_file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(log_file.fileno(), stream.fileno())
+
+
+def main() -> None:
+    """Check the settings of a run, and run the simulation of the folder that is then named."""
+    parent, answer = map(int, sys.argv[1:])
+    _end_with(parent)
+    asked = json.loads(sys.stdin.readline())
+    checking = threading.Thread(target=_check, args=(asked, answer), daemon=True)
+    checking.start()  # beside Ray's start, which is mostly waiting
+    failure = _start_ray()
+    checking.join()
+    if not (named := sys.stdin.readline()):
+        return  # the settings were not what they should be
+    ledger = Ledger(Path(json.loads(named)))
+    _redirect(ledger.folder / "log.txt")
+    try:
+        if failure:
+            raise RunError(f"Ray does not start: {failure}")
         simulate(parse_settings(ledger.settings, str(ledger.folder)), ledger)
     except ColdFusionError as wrong:
         log(logging.ERROR, "%s", wrong)
+        ledger.set_status("failed", reason=str(wrong))
         sys.exit(wrong.exit_code)
     except Exception as crash:
         # When Flower's simulation crashes, the server app still waits for its nodes in a thread that nothing ends.

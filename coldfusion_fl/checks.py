@@ -1,0 +1,62 @@
+"""What can be wrong with a run's settings, found before anything is written."""
+
+import os
+
+from coldfusion_fl.catalogue import read_catalogues
+from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.policy import check_server
+from coldfusion_fl.settings import Settings
+
+
+def check_words(settings: Settings, source: str) -> None:
+    """Find what settings say that cannot be; reads no rows and no weights.
+
+    Args:
+        settings: the run's.
+        source: where they stand, for messages.
+
+    Raises:
+        SettingsError: there are not so many cores, or the server's settings contradict each other.
+        CatalogueError: a catalogue cannot be read, or has no such task.
+    """
+    cores = os.cpu_count() or 1
+    if settings.simulation.cpus > cores:
+        raise SettingsError(
+            f"{source}: 'simulation.cpus' is {settings.simulation.cpus}, but this machine has {cores} cores. Lower it."
+        )
+    catalogue = read_catalogues(settings.tasks.catalogue, settings.tasks.data_root)
+    try:
+        check_server(settings)
+    except SettingsError as wrong:
+        raise SettingsError(f"{source}, [server]: {wrong}") from None
+    for name in _tasks(settings):
+        catalogue[name]
+
+
+def check_contents(settings: Settings, source: str) -> None:
+    """Find what is wrong with the rows and the base, which are all read.
+
+    Args:
+        settings: the run's.
+        source: where they stand, for messages.
+
+    Raises:
+        SettingsError: a GPU is wanted where there is none.
+        DataError: the rows of a task cannot be read or make no task.
+        ModelError: the base cannot be loaded.
+    """
+    import torch
+
+    from coldfusion_fl.base import open_base
+    from coldfusion_fl.encoder import load_encoder
+    from coldfusion_fl.tasks import load_task
+
+    if settings.simulation.gpus and not torch.cuda.is_available():
+        raise SettingsError(f"{source}: 'simulation.gpus' is {settings.simulation.gpus}, but torch sees no GPU here.")
+    for name in _tasks(settings):
+        load_task(name, settings.tasks.catalogue, settings.tasks.data_root)
+    load_encoder(open_base(settings.base))
+
+
+def _tasks(settings: Settings) -> list[str]:
+    return [*settings.contributors, *filter(None, [settings.server.probe])]
