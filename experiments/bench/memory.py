@@ -1,0 +1,66 @@
+"""Does the memory of a simulation grow with its contributors? 200 against 20 of them, eight a round.
+
+Each has a task of its own with 60 rows; what is measured is the peak that `coldfusion run` reports: its processes with
+what they share counted once.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.tasks import load_task
+
+from .table import Row
+from .training import BASE
+
+_ROWS = 60
+_RUN = """
+base = "{base}"
+rounds = 2
+contributors-per-round = 8
+[tasks]
+catalogue = "tasks.toml"
+seen = "{names}"
+[finetune]
+epochs = 1
+examples = 32
+max-length = 32
+[evaluate]
+every = 0
+train-examples = 20
+test-examples = 10
+shots = 0
+"""
+
+
+def memory(counts: Sequence[int] = (20, 200)) -> tuple[list[Row], dict[str, Any]]:
+    """Run both, once."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = {str(count): peak(Path(folder) / str(count), count) for count in counts}
+    few, many = (found[str(count)] for count in counts)
+    what = f"{counts[1]} simulated contributors, eight a round"
+    return [Row(what, f"{counts[0]}", [many / few], "<= 1.1", "times the memory")], {"peak-bytes": found}
+
+
+def peak(folder: Path, count: int) -> int:
+    """The peak of a run of so many contributors, in bytes."""
+    folder.mkdir()
+    train = load_task("tv_speakers").train
+    names = [f"task{number:03d}" for number in range(count)]
+    for number, name in enumerate(names):
+        part = range(number * _ROWS, (number + 1) * _ROWS)
+        lines = [json.dumps({"text": train.texts[i], "label": int(train.labels[i] == 0)}) for i in part]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    tables = [f'[tasks.{name}]\ntrain = "{name}.jsonl"\n' for name in names]
+    (folder / "tasks.toml").write_text("\n".join(tables), encoding="utf-8")
+    config = folder / "run.toml"
+    config.write_text(_RUN.format(base=BASE, names=", ".join(names)), encoding="utf-8")
+    command = [sys.executable, "-c", "from coldfusion_fl.cli import main; main()", "run", config]
+    subprocess.run([*command, "--out", folder / "run"], check=True, stdout=subprocess.DEVNULL)
+    bytes_: int = Ledger(folder / "run").status["peak_memory_bytes"]
+    return bytes_

@@ -1,0 +1,115 @@
+"""A federated round in simulation against its local training alone, and how long a run takes to start.
+
+Both train eight packaged contributors on 256 examples each of at most 128 tokens, a core each: once as a round of
+`coldfusion run`, and once by as many plain processes as there are cores, which have loaded everything before.
+"""
+
+import functools
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from coldfusion_fl.base import Base, open_base
+from coldfusion_fl.encoder import Encoder, load_encoder, merge, new_model
+from coldfusion_fl.finetune import finetune
+from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.settings import FinetuneSettings
+from coldfusion_fl.tasks import load_task
+
+from .table import Row
+from .training import BASE
+
+NAMES = (
+    "newsgroups",
+    "reuters_r8",
+    "reuters_r52",
+    "movie_sentiment",
+    "plot_or_review",
+    "election_tweets",
+    "tv_speakers",
+    "convention_party",
+)
+# What `coldfusion run` gives its processes, and Ray its workers of one core.
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+_RUN = """
+base = "{base}"
+rounds = 1
+contributors-per-round = {count}
+[tasks]
+seen = "{names}"
+[finetune]
+epochs = 1
+examples = {examples}
+max-length = 128
+[evaluate]
+every = 0
+train-examples = 50
+test-examples = 50
+shots = 0
+"""
+
+
+def rounds(turns: int = 2, examples: int = 256, names: tuple[str, ...] = NAMES) -> tuple[list[Row], list[Any]]:
+    """Time both in turn."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(turns):
+            config = Path(folder) / f"{turn}.toml"
+            listed = ", ".join(names)
+            config.write_text(_RUN.format(base=BASE, names=listed, count=len(names), examples=examples))
+            found.append(run(config) | {"alone": alone(examples, names)})
+    rows = [
+        Row(
+            "a federated round of eight",
+            "its local training in plain processes",
+            [turn["round"] / turn["alone"] for turn in found],
+            "<= 1.08",
+            "times as long",
+        ),
+        Row("start-up until the first contributor works", "", [turn["start-up"] for turn in found], "<= 15", "s"),
+    ]
+    return rows, found
+
+
+def run(config: Path) -> dict[str, float]:
+    """Seconds of a run: its start-up, and its first round until the bases are fused."""
+    folder, began = config.with_suffix(""), time.time()
+    command = [sys.executable, "-c", "from coldfusion_fl.cli import main; main()", "run", config, "--out", folder]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    when: dict[str, float] = {}
+    for event in Ledger(folder).events():
+        when.setdefault(event["kind"], event["time"])
+    return {"start-up": when["evaluating"] - began, "round": when["fused"] - when["round"]}
+
+
+def alone(examples: int, names: tuple[str, ...]) -> float:
+    """Seconds of the same finetunings in plain processes."""
+    os.environ.update(_ENVIRONMENT)
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        pool.map(_finetune, [(name, 16) for name in names * 2], chunksize=1)  # everything is loaded now
+        began = time.perf_counter()
+        pool.map(_finetune, [(name, examples) for name in names], chunksize=1)
+        return time.perf_counter() - began
+
+
+def _finetune(asked: tuple[str, int]) -> None:
+    name, examples = asked
+    torch.set_num_threads(1)
+    base, encoder = _base()
+    task, settings = load_task(name), FinetuneSettings(epochs=1, examples=examples)
+    model = new_model(base, task.num_labels, base.head(settings.head), 0)
+    merge(model, encoder)
+    finetune(model, base.tokenizer, task, task.train.draw(examples, [0]), settings, 0)
+
+
+@functools.lru_cache(maxsize=1)
+def _base() -> tuple[Base, Encoder]:
+    base = open_base(BASE)
+    return base, load_encoder(base)

@@ -1,0 +1,85 @@
+"""Two ways of doing the same work, timed in turn, and how many times faster one is."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from coldfusion_fl.display import plain_console
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+        what: the work, and the way that is ours.
+        against: the other way.
+        figures: ratios, one a turn; or seconds.
+        goal: what the median ought to be, with its sign: ">= 2.5" or "<= 1.08"; empty: none.
+        unit: what the figures are: "times faster", "times the bytes", "s".
+    """
+
+    what: str
+    against: str
+    figures: list[float]
+    goal: str
+    unit: str
+
+    @property
+    def median(self) -> float:
+        """Of the figures."""
+        return statistics.median(self.figures)
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the median meets the goal; None where there is none."""
+        if not self.goal:
+            return None
+        sign, number = self.goal.split()
+        return self.median >= float(number) if sign == ">=" else self.median <= float(number)
+
+
+def in_turn(ways: Mapping[str, Callable[[], object]], turns: int) -> list[dict[str, float]]:
+    """The seconds of each way in each turn; they take turns, so that a slow moment of the machine hits all."""
+    found = []
+    for _ in range(turns):
+        seconds = {}
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            seconds[name] = time.perf_counter() - began
+        found.append(seconds)
+    return found
+
+
+def print_table(rows: list[Row]) -> None:
+    """The rows, for people."""
+    table = Table(title="Medians of several turns, and their spread", title_justify="left")
+    for heading in ("what", "against", "median", "spread", "goal", ""):
+        table.add_column(heading)
+    for row in rows:
+        met = {True: "met", False: "NOT MET", None: ""}[row.is_met]
+        spread = f"{min(row.figures):.2f} to {max(row.figures):.2f}" if len(row.figures) > 1 else ""
+        table.add_row(row.what, row.against, f"{row.median:.2f} {row.unit}", spread, row.goal, met)
+    plain_console().print(table)
+
+
+def write(rows: list[Row], details: Mapping[str, Any], file: Path) -> None:
+    """The rows and what they were made of, as JSON."""
+    found = {
+        "rows": [asdict(row) | {"median": row.median, "met": row.is_met} for row in rows],
+        "details": details,
+        "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
+        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "flwr", "ray", "numpy")},
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,91 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from toys import ARCHITECTURES, make_base
+
+from coldfusion_fl.base import open_base
+from coldfusion_fl.encoder import encoder_of, load_encoder, merge, new_model
+from coldfusion_fl.quick_dropout import Masks, quick_dropout
+
+
+@pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
+def model(request, tmp_path_factory):
+    base = open_base(str(make_base(tmp_path_factory.mktemp("bases") / request.param, request.param)))
+    model = new_model(base, 3, "mean", seed=0)
+    merge(model, load_encoder(base))
+    return model
+
+
+def batch():
+    """Texts of different lengths, so that some of it is padding."""
+    ids = torch.tensor([[101, 1037, 4937, 1998, 1037, 102], [101, 7852, 102, 0, 0, 0]])
+    return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": torch.tensor([1, 2])}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0, 0.99), st.sampled_from([torch.float32, torch.bfloat16]), st.integers(0, 2**63 - 1))
+def test_masks_drop_at_their_rate_and_keep_the_mean(rate, dtype, seed):
+    mask = Masks(seed)(torch.empty(200, 300, dtype=dtype), rate)
+    assert mask.dtype == dtype
+    assert (mask == 0).float().mean().item() == pytest.approx(rate, abs=0.01)
+    assert set(mask.unique().tolist()) <= {0.0, torch.tensor(1 / (1 - round(rate * 65536) / 65536), dtype=dtype).item()}
+    assert mask.equal(Masks(seed)(torch.empty(200, 300, dtype=dtype), rate))
+
+
+def test_masks_of_a_seed_differ_from_draw_to_draw():
+    masks = Masks(0)
+    one, two = (masks(torch.empty(100), 0.5) for _ in range(2))
+    assert not one.equal(two)
+
+
+def test_without_dropout_nothing_changes(model):
+    """The same losses and gradients as with PyTorch's attention, with padding and without."""
+    for module in model.modules():
+        for name in ("p", "drop_prob", "attention_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    whole = batch()
+    for part in (whole, {name: value[:1] for name, value in whole.items()}):
+        found = []
+        for quick in (False, True):
+            model.train().zero_grad()
+            with quick_dropout(model, 0) if quick else torch.enable_grad():
+                loss = model(**part)["loss"]
+                loss.backward()
+            found.append((loss.item(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+        assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
+        for plain, ours in zip(found[0][1], found[1][1], strict=True):
+            torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-6)
+
+
+def test_it_drops_in_training_alone_and_leaves_the_model_as_it_was(tiny_base):
+    base = open_base(str(tiny_base))
+    model = new_model(base, 3, "mean", seed=0)
+    merge(model, load_encoder(base))
+    before = [(name, type(module)) for name, module in model.named_modules()]
+    with torch.no_grad():
+        usual = model.eval()(**batch())["logits"]
+        with quick_dropout(model, 0):
+            one, two = (model.train()(**batch())["logits"] for _ in range(2))
+            torch.testing.assert_close(model.eval()(**batch())["logits"], usual)
+            model.train()
+        assert not one.equal(two)
+        with quick_dropout(model, 0):
+            assert model(**batch())["logits"].equal(one)
+        assert model.eval()(**batch())["logits"].equal(usual)
+    assert [(name, type(module)) for name, module in model.named_modules()] == before
+    assert encoder_of(model).config._attn_implementation == "sdpa"
+
+
+def test_attention_itself_is_dropped(tiny_base):
+    base = open_base(str(tiny_base))
+    model = new_model(base, 3, "mean", seed=0)
+    merge(model, load_encoder(base))
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and not name.endswith("self.dropout"):
+            module.p = 0.0
+    with torch.no_grad(), quick_dropout(model.train(), 0):
+        one, two = (model(**batch())["logits"] for _ in range(2))
+    assert not one.equal(two)
