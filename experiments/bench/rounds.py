@@ -63,8 +63,9 @@ def rounds(turns: int = 2, examples: int = 256, names: tuple[str, ...] = NAMES) 
         for turn in range(turns):
             config = Path(folder) / f"{turn}.toml"
             listed = ", ".join(names)
-            config.write_text(_RUN.format(base=BASE, names=listed, count=len(names), examples=examples))
-            found.append(run(config) | {"alone": alone(examples, names)})
+            text = _RUN.format(base=BASE, names=listed, count=len(names), examples=examples)
+            config.write_text(text, encoding="utf-8")
+            found.append(run(config) | {"alone": alone(BASE, examples, names, os.cpu_count() or 1)})
     rows = [
         Row(
             "a federated round of eight",
@@ -89,20 +90,20 @@ def run(config: Path) -> dict[str, float]:
     return {"start-up": when["evaluating"] - began, "round": when["fused"] - when["round"]}
 
 
-def alone(examples: int, names: tuple[str, ...]) -> float:
-    """Seconds of the same finetunings in plain processes."""
+def alone(reference: str, examples: int, names: tuple[str, ...], processes: int) -> float:
+    """Seconds that some finetunings take in so many plain processes, which have loaded everything before."""
     os.environ.update(_ENVIRONMENT)
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        pool.map(_finetune, [(name, 16) for name in names * 2], chunksize=1)  # everything is loaded now
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        pool.map(_finetune, [(reference, name, 16) for name in names * processes], chunksize=1)
         began = time.perf_counter()
-        pool.map(_finetune, [(name, examples) for name in names], chunksize=1)
+        pool.map(_finetune, [(reference, name, examples) for name in names], chunksize=1)
         return time.perf_counter() - began
 
 
-def _finetune(asked: tuple[str, int]) -> None:
-    name, examples = asked
+def _finetune(asked: tuple[str, str, int]) -> None:
+    reference, name, examples = asked
     torch.set_num_threads(1)
-    base, encoder = _base()
+    base, encoder = _base(reference)
     task, settings = load_task(name), FinetuneSettings(epochs=1, examples=examples)
     model = new_model(base, task.num_labels, base.head(settings.head), 0)
     merge(model, encoder)
@@ -110,6 +111,6 @@ def _finetune(asked: tuple[str, int]) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _base() -> tuple[Base, Encoder]:
-    base = open_base(BASE)
+def _base(reference: str) -> tuple[Base, Encoder]:
+    base = open_base(reference)
     return base, load_encoder(base)

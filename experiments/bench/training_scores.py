@@ -22,6 +22,7 @@ from .training import BASE, TASKS, WAYS, Work
 
 # Way, learning rate, batch size: the Trainer's defaults; twice the batch at twice the learning rate (Goyal et al. 2017,
 # arXiv 1706.02677); twice the batch at the same rate.
+EXAMPLES = 600
 TRIED = [("trainer", 5e-5, 8), ("ours", 1e-4, 16), ("ours", 5e-5, 16)]
 
 
@@ -40,7 +41,7 @@ def main() -> None:
                 lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
                 if any(key.items() <= json.loads(line).items() for line in lines):
                     continue
-                examples = task.train.draw(600, [seed])
+                examples = task.train.draw(EXAMPLES, [seed])
                 work = Work(base, task, examples, epochs=3, seed=seed, learning_rate=rate, batch_size=size)
                 model = work.model()
                 began = time.perf_counter()

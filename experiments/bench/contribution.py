@@ -1,0 +1,72 @@
+"""Where the time of one contribution goes.
+
+    python -m coldfusion_fl.experiments.bench.contribution [TASK]
+
+A contributor's ClientApp is given a train message, as a simulation's worker is, on one core: 256 examples of at most
+128 tokens. The second of two contributions counts, when everything is loaded. Printed are the seconds of its steps,
+and the operations that the processor spent most on, by torch.profiler.
+"""
+
+import pickle
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from coldfusion_fl.clients import client_app
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+from torch.profiler import ProfilerActivity, profile
+
+from coldfusion_fl.base import open_base
+from coldfusion_fl.encoder import load_encoder
+
+from .training import BASE
+
+STEPS = ("load_task", "new_model", "merge", "finetune", "split", "misfit", "_arrays", "_record")
+CONFIG: dict[str, Any] = {"server-round": 1, "finetune.examples": 256, "finetune.epochs": 1}
+
+
+def contribution(task: str) -> tuple[dict[str, float], profile]:
+    """The seconds of each step, and the profile."""
+    torch.set_num_threads(1)
+    for name in ("_task_id", "_run_id", "_node_id"):
+        setattr(TaskIdentity, name, 1)  # who sends, which Flower sets in its own processes
+    context = Context(1, 1, {"task": task, "base": BASE}, RecordDict(), {})
+    content = RecordDict({"arrays": client_app._record(load_encoder(open_base(BASE))), "config": ConfigRecord(CONFIG)})
+    message = Message(content, dst_node_id=1, message_type="train")
+    client_app.train(message, context)
+    seconds: dict[str, float] = {}
+    for name in STEPS:
+        setattr(client_app, name, timed(getattr(client_app, name), name, seconds))
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        timed(lambda: pickle.loads(pickle.dumps(message)), "pickled and read, as Ray does", seconds)()
+        reply = timed(client_app.train, "all of it in the ClientApp", seconds)(message, context)
+    assert isinstance(reply.content["metrics"], MetricRecord)
+    return seconds, found
+
+
+def timed(step: Callable[..., Any], name: str, seconds: dict[str, float]) -> Callable[..., Any]:
+    """The same step, whose seconds are noted."""
+
+    def run(*args: Any, **more: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return step(*args, **more)
+        finally:
+            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - began
+
+    return run
+
+
+def main() -> None:
+    """Profile and print."""
+    seconds, found = contribution(sys.argv[1] if len(sys.argv) > 1 else "reuters_r8")
+    for name, spent in sorted(seconds.items(), key=lambda item: -item[1]):
+        print(f"{spent:8.3f} s  {name}")
+    print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=16, max_name_column_width=40))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Training on a GPU: how much of what it can do is used, and whether contributors may share one.
+
+    python -m coldfusion_fl.experiments.bench.gpu RESULT.json
+
+The encoder has RoBERTa-base's size and random weights; the texts are of `newsgroups`, cut at 128 tokens, 256 a batch.
+Model FLOPs utilisation counts, for each token that is no padding, 6 FLOPs a weight outside the embeddings, and
+12 · layers · size · length for attention (Chowdhery et al. 2022, arXiv 2204.02311, appendix B). Without a GPU it runs
+on the processor, for its tests; there is no utilisation then.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, RobertaConfig
+
+from coldfusion_fl.base import Base, open_base
+from coldfusion_fl.batches import tokenize
+from coldfusion_fl.encoder import encoder_of
+from coldfusion_fl.finetune import finetune
+from coldfusion_fl.settings import FinetuneSettings
+from coldfusion_fl.tasks import load_task
+
+from .rounds import alone
+from .training import BASE, Work
+
+TASK = "newsgroups"
+LENGTH = 128
+# Dense bfloat16 FLOPs a second, as their makers give them.
+PEAKS = {"H100": 989.4e12, "H200": 989.4e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12}
+
+
+def write_base(folder: Path, **config: int) -> str:
+    """A base of RoBERTa's architecture and base size with random weights, and MiniLM's tokenizer."""
+    shutil.copytree(open_base(BASE).folder, folder, ignore=lambda _, names: {n for n in names if n == "1_Pooling"})
+    torch.manual_seed(0)
+    about = RobertaConfig(vocab_size=30522, max_position_embeddings=514, pad_token_id=0, **config)
+    AutoModel.from_config(about).save_pretrained(folder)
+    return str(folder)
+
+
+def throughput(base: Base, examples: int, batch_size: int, *, compiled: bool) -> dict[str, float | None]:
+    """One epoch after a warm-up: examples a second, utilisation, and peak memory."""
+    task = load_task(TASK)
+    work = Work(base, task, task.train.draw(examples, [0]), max_length=LENGTH, batch_size=batch_size)
+    settings = FinetuneSettings(epochs=1, batch_size=batch_size, max_length=LENGTH)
+    model = work.model()
+    if compiled:
+        model.compile(dynamic=True)
+    has_gpu = torch.cuda.is_available()
+    seconds = 0.0
+    for part in (work.examples, work.examples):  # the first time is the warm-up: every length is compiled then
+        if has_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        began = time.perf_counter()
+        finetune(model, base.tokenizer, task, part, settings, 0, early_stop=False)
+        seconds = time.perf_counter() - began
+    done = flops(model, [len(row["input_ids"]) for row in tokenize(base.tokenizer, work.examples, LENGTH)])
+    peak = next((peak for name, peak in PEAKS.items() if has_gpu and name in torch.cuda.get_device_name()), None)
+    return {
+        "examples-a-second": examples / seconds,
+        "flops-utilisation": done / seconds / peak if peak else None,
+        "peak-memory-bytes": torch.cuda.max_memory_allocated() if has_gpu else None,
+    }
+
+
+def flops(model: nn.Module, lengths: list[int]) -> float:
+    """FLOPs to train on texts of so many tokens once."""
+    encoder: Any = encoder_of(model)
+    embeddings = {id(weight) for weight in encoder.embeddings.parameters()}
+    weights = sum(weight.numel() for weight in encoder.parameters() if id(weight) not in embeddings)
+    about = encoder.config
+    return sum(6 * weights * n + 12 * about.num_hidden_layers * about.hidden_size * n * n for n in lengths)
+
+
+def shared(reference: str, examples: int, contributors: int) -> dict[str, float]:
+    """So many contributors at once on one device, against one after another: seconds of both."""
+    names = (TASK,) * contributors
+    return {
+        "one-after-another": alone(reference, examples, names, 1),
+        "at-once": alone(reference, examples, names, contributors),
+    }
+
+
+def main() -> None:
+    """Measure, print and write."""
+    with tempfile.TemporaryDirectory() as folder:
+        reference = write_base(Path(folder) / "base")
+        base = open_base(reference)
+        found: dict[str, Any] = {
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "processor",
+            "plain": throughput(base, 8192, 256, compiled=False),
+            "compiled": throughput(base, 8192, 256, compiled=True),
+            "eight-contributors": shared(reference, 1000, 8),
+        }
+    print(json.dumps(found, indent=1))
+    Path(sys.argv[1]).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The yardstick's parts at a size that says nothing, to see that they run."""
+
+import json
+
+import pytest
+from coldfusion_fl.experiments.bench import frozen, gpu, memory, rounds, table, training, training_scores, wire
+from typer.testing import CliRunner
+
+from coldfusion_fl.base import open_base
+
+
+def test_a_row_is_the_median_of_its_turns_and_knows_its_goal():
+    row = table.Row("ours", "theirs", [3.0, 1.0, 2.6], ">= 2.5", "times faster")
+    assert row.median == 2.6
+    assert row.is_met
+    assert not table.Row("ours", "theirs", [1.2, 1.0], "<= 1.08", "times").is_met
+    assert table.Row("ours", "theirs", [1.2], "", "times").is_met is None
+
+
+def test_ways_take_turns():
+    order = []
+    found = table.in_turn({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)
+    assert order == ["a", "b", "a", "b"]
+    assert [turn.keys() for turn in found] == [{"a", "b"}] * 2
+
+
+def test_what_is_written_holds_the_rows_and_what_they_were_made_of(tmp_path):
+    rows = [table.Row("ours", "theirs", [2.0], ">= 1", "times faster")]
+    table.write(rows, {"part": {"seconds": 1}}, tmp_path / "new" / "result.json")
+    found = json.loads((tmp_path / "new" / "result.json").read_text())
+    assert found["rows"][0]["met"] is True
+    assert found["details"] == {"part": {"seconds": 1}}
+    assert found["versions"]["flwr"]
+
+
+def test_an_unknown_part_is_named(tmp_path):
+    import typer
+    from coldfusion_fl.experiments.bench.__main__ import main
+
+    app = typer.Typer()
+    app.command()(main)
+    done = CliRunner().invoke(app, [str(tmp_path / "r.json"), "--part", "traning"])
+    assert done.exit_code == 2
+    assert "no part 'traning'" in done.output
+
+
+def test_four_ways_to_train():
+    rows, found = training.training(turns=1, examples=16, names=("movie_sentiment",))
+    assert [len(row.figures) for row in rows] == [1, 1, 1]
+    assert found[0]["movie_sentiment"].keys() == {"trainer", "tuned", "loop", "ours"}
+
+
+def test_two_ways_to_a_frozen_score():
+    rows, _ = frozen.frozen(rows=16, names=("movie_sentiment",))
+    assert rows[0].median > 0
+
+
+def test_bytes_on_the_wire():
+    rows, _ = wire.packed()
+    assert all(row.is_met for row in rows)
+
+
+def test_training_scores_are_noted_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_scores, "TASKS", ("movie_sentiment",))
+    monkeypatch.setattr(training_scores, "TRIED", [("ours", 5e-5, 16)])
+    monkeypatch.setattr(training_scores, "EXAMPLES", 16)
+    monkeypatch.setattr("sys.argv", ["scores", str(tmp_path / "scores.jsonl"), "0"])
+    for _ in range(2):
+        training_scores.main()
+    lines = (tmp_path / "scores.jsonl").read_text().splitlines()
+    assert len(lines) == 1
+    assert 0 <= json.loads(lines[0])["score"] <= 100
+
+
+def test_the_gpu_bench_runs_on_a_processor(tmp_path):
+    sizes = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    reference = gpu.write_base(tmp_path / "base", **sizes)
+    found = gpu.throughput(open_base(reference), 16, 8, compiled=False)
+    assert found["examples-a-second"] > 0
+    assert found["flops-utilisation"] is None
+    work = training.Work(open_base(reference), gpu.load_task(gpu.TASK), None)
+    # One layer: 4 size² + 2 size · intermediate, biases and norms; the pooler comes to size² and a bias.
+    weights = 4 * 32 * 32 + 2 * 32 * 64 + (4 * 32 + 64 + 32 + 4 * 32)
+    assert gpu.flops(work.model(), [10]) == 6 * weights * 10 + 12 * 32 * 100
+
+
+@pytest.mark.slow
+def test_rounds_memory_and_a_shared_device(tmp_path):
+    rows, found = rounds.rounds(turns=1, examples=16, names=("movie_sentiment", "election_tweets"))
+    assert rows[0].median > 0
+    assert found[0]["round"] > 0
+    rows, found = memory.memory(counts=(2, 3))
+    assert rows[0].median > 0.5
+    sizes = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    seconds = gpu.shared(gpu.write_base(tmp_path / "base", **sizes), 16, 2)
+    assert all(value > 0 for value in seconds.values())
