@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from coldfusion_fl.fusion import Contribution, Encoder, Mean, Operator, fuse, shares
-from coldfusion_fl.fusion.blocks import blocks, finite
+from coldfusion_fl.fusion.blocks import blocks, finite, on_all_cores
 from coldfusion_fl.parts import Part
 from coldfusion_fl.settings import setting
 
@@ -94,34 +94,37 @@ class Round:
         """The cosine of each update to the mean direction of the others' updates.
 
         Each of the others counts alike, however long its update. None where there are no others, or no direction.
-        Memory holds one encoder-sized sum and one contribution at a time.
+        Memory holds the sum and one contribution of an array or two at a time.
         """
-        total = {name: np.zeros(a.size, np.float32) for name, a in self.base.items() if a.dtype.kind == "f"}
-        for candidate in self.candidates.values():
-            for name, block, direction in self._direction_of(candidate):
-                total[name][block] += direction
-        length = sum(_dot(array, array) for array in total.values())
-        found: dict[str, float | None] = {}
-        for name, candidate in self.candidates.items():
-            if not candidate.norm:
-                found[name] = None
-                continue
-            along = sum(_dot(total[n][block], direction) for n, block, direction in self._direction_of(candidate))
+        directed = [candidate for candidate in self.candidates.values() if candidate.norm]
+        names = sorted((n for n, a in self.base.items() if a.dtype.kind == "f"), key=lambda n: -self.base[n].size)
+        parts = on_all_cores(lambda name: self._inner_products(name, directed), names)
+        length = sum(squared for squared, _ in parts)
+        along = np.sum([products for _, products in parts], axis=0)
+        found: dict[str, float | None] = dict.fromkeys(self.candidates)
+        for candidate, product in zip(directed, along, strict=True):
             # The sum without this one: ⟨u, S − u⟩ and ‖S − u‖², with ‖u‖ = 1.
-            others = max(length - 2 * along + 1, 0.0) ** 0.5
-            found[name] = (along - 1) / others if others > 1e-6 else None
+            others = max(length - 2 * product + 1, 0.0) ** 0.5
+            found[candidate.contribution.name] = float(product - 1) / others if others > 1e-6 else None
         return found
 
-    def _direction_of(self, candidate: Candidate) -> Iterable[tuple[str, slice, np.ndarray]]:
-        """An update divided by its norm, block by block; in float64 on the way, so that no size is too large."""
-        if not candidate.norm:
-            return
-        for name, array in self.base.items():
-            if array.dtype.kind == "f":
-                start, end = array.reshape(-1), candidate.contribution.encoder[name].reshape(-1)
-                for block in blocks(start.size):
-                    update = np.subtract(end[block], start[block], dtype=np.float64)
-                    yield name, block, np.divide(update, candidate.norm, out=update).astype(np.float32)
+    def _inner_products(self, name: str, candidates: Sequence[Candidate]) -> tuple[float, np.ndarray]:
+        """Of one array, with S the sum of the directions: ‖S‖², and each direction's ⟨u, S⟩, shape (n,)."""
+        total = np.zeros(self.base[name].size, np.float32)
+        for candidate in candidates:
+            for block, direction in self._direction(name, candidate):
+                total[block] += direction
+        along = [sum(_dot(total[b], u) for b, u in self._direction(name, candidate)) for candidate in candidates]
+        return _dot(total, total), np.array(along)
+
+    def _direction(self, name: str, candidate: Candidate) -> Iterable[tuple[slice, np.ndarray]]:
+        """An update divided by its norm, float32, block by block."""
+        start, end = self.base[name].reshape(-1), candidate.contribution.encoder[name].reshape(-1)
+        kind = np.float32 if 1e-30 < candidate.norm < 1e30 else np.float64  # on the way; no size is too large
+        for block in blocks(start.size):
+            update = np.subtract(end[block], start[block], dtype=kind)
+            update /= candidate.norm
+            yield block, update.astype(np.float32, copy=False)
 
 
 def update_norm(base: Encoder, encoder: Encoder) -> float:
