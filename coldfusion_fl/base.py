@@ -87,7 +87,10 @@ def _folder(reference: str) -> Path:
             return in_package(reference)
         except DataError as missing:
             raise ModelError(str(missing)) from None
-    path = Path(reference).expanduser()
+    try:
+        path = Path(reference).expanduser()
+    except RuntimeError:  # ~ of a user whom this machine does not have
+        path = Path(reference)
     if path.is_dir():
         return path
     if path.is_absolute() or reference.startswith((".", "~")) or reference.count("/") > 1:

@@ -116,7 +116,7 @@ def _draw_head(model: Any) -> None:
     encoder = encoder_of(model)
     pooler = getattr(encoder, "pooler", None)
     brought = set(encoder.modules()) - set(pooler.modules() if pooler else ())
-    for module in model.modules():
+    for module in reversed(list(model.modules())):  # an architecture's own rule, for a parent, comes after the general
         if module not in brought:
             model._init_weights(module)
 

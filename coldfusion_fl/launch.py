@@ -1,6 +1,7 @@
 """A run in a process of its own: start it, follow it, end it with all that it started."""
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -15,7 +16,6 @@ from typing import Any
 import psutil
 
 from coldfusion_fl import errors
-from coldfusion_fl.durable import disk
 from coldfusion_fl.errors import RunError
 from coldfusion_fl.ledger import Ledger
 
@@ -39,7 +39,10 @@ class Run:
     def __init__(self, table: dict[str, Any], source: str) -> None:
         self.peak_memory = 0
         self._family: dict[int, psutil.Process] = {}
-        self._early_log = tempfile.TemporaryFile()  # noqa: SIM115
+        # What the process prints before it knows its run folder.
+        self._early_log = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        fcntl.fcntl(self._early_log, fcntl.F_SETFL, fcntl.fcntl(self._early_log, fcntl.F_GETFL) | os.O_APPEND)
+        self._ledger: Ledger | None = None
         answers, answer = os.pipe()
         quiet = {
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -69,8 +72,15 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        if self._ledger and (said := self._said_early()):
+            # It ended before it took its log over.
+            with contextlib.suppress(OSError), (self._ledger.folder / "log.txt").open("ab") as log:
+                log.write(said)
         self._early_log.close()
         self._answers.close()
+        with contextlib.suppress(OSError):
+            if self._process.stdin:
+                self._process.stdin.close()
 
     def wait_for_checks(self) -> None:
         """Wait until the tasks and the base are read.
@@ -83,9 +93,8 @@ class Run:
             if wrong := json.loads(line):
                 raise getattr(errors, wrong["class"])(wrong["message"])
             return
-        self._process.wait()
-        self._early_log.seek(0)
-        said = self._early_log.read().decode(errors="replace").strip()
+        self.stop()
+        said = self._said_early().decode(errors="replace").strip()
         raise RunError(f"the run's process ended with code {self.exit_code} before it began. It said:\n{said}")
 
     def begin(self, ledger: Ledger) -> None:
@@ -97,14 +106,15 @@ class Run:
         self._ledger = ledger
         _, self._place = ledger.events_from(0)  # what a run that goes on has told before is not told again
         ledger.event("began")
-        self._early_log.seek(0)
-        with disk(ledger.folder), (ledger.folder / "log.txt").open("ab") as log:
-            log.write(self._early_log.read())
         self._tell(str(ledger.folder))
+
+    def _said_early(self) -> bytes:
+        descriptor = self._early_log.fileno()
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
 
     def _tell(self, what: object) -> None:
         pipe = self._process.stdin
-        with contextlib.suppress(BrokenPipeError):  # it has ended, and `exit_code` says how
+        with contextlib.suppress(BrokenPipeError):  # it has ended; `exit_code` says how
             if pipe:
                 pipe.write(json.dumps(what).encode() + b"\n")
                 pipe.flush()
@@ -115,6 +125,7 @@ class Run:
         A run that said it is finished or has failed gets a moment to end its process, no more: Flower's simulation
         waits for every contributor, also for one that the rounds have long given up.
         """
+        assert self._ledger  # it has begun
         place, measured, deadline = self._place, 0.0, math.inf
         while True:
             ended = self._process.poll() is not None or time.monotonic() > deadline

@@ -1,13 +1,14 @@
 """Dropout and attention for training on a processor.
 
-PyTorch draws dropout there at 4 ns an element, for attention one element a pair of tokens: a third of a step on texts
-of 128 tokens. Sixteen bits of numpy's SFC64 take a tenth of that, and say a rate to 1/65536. As PyTorch's attention
-draws its own, this brings one along, which is the same but for who draws.
+PyTorch's drawing of dropout, for attention one number a pair of tokens, takes up to a third of a step there. A mask of
+sixteen bits of numpy's SFC64 an element takes a third of that, and says a rate to 1/65536. As PyTorch's attention draws
+its own, this brings one along, which is the same but for who draws. With gradient checkpointing, which draws twice, it
+must not be used.
 """
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -33,12 +34,17 @@ class Masks:
     def __init__(self, seed: int) -> None:
         self._draw = np.random.Generator(np.random.SFC64(seed))
 
+    @torch.compiler.disable
     def __call__(self, like: torch.Tensor, rate: float) -> torch.Tensor:
         """A mask in the shape and dtype of a tensor: 0 at the rate, from 0 to below 1, and else 1 / (1 - rate)."""
-        dropped = round(rate * _LEVELS)
+        dropped = min(round(rate * _LEVELS), _LEVELS - 1)
         drawn = np.frombuffer(self._draw.bytes(2 * like.numel()), np.uint16)
         kept = torch.from_numpy(drawn >= dropped).view(like.shape)
         return kept.to(like.dtype) * (_LEVELS / (_LEVELS - dropped))
+
+
+# Of the training that goes on: transformers' registry of attentions is one for all threads.
+_MASKS: ContextVar[Masks] = ContextVar("masks")
 
 
 @contextmanager
@@ -60,23 +66,23 @@ def quick_dropout(model: nn.Module, seed: int) -> Iterator[None]:
         if type(child) is nn.Dropout and 0 < child.p < 1
     ]
     for parent, name, child in usual:
-        setattr(parent, name, _Dropout(child.p, masks))
-    attention = _swap_attention(encoder, masks)
+        setattr(parent, name, _Dropout(child.p, masks).train(child.training))
+    attention = _swap_attention(encoder)
+    token = _MASKS.set(masks)
     try:
         yield
     finally:
+        _MASKS.reset(token)
         for parent, name, child in usual:
             setattr(parent, name, child.train(parent.training))
         if attention:
             encoder.set_attn_implementation(attention)  # type: ignore[operator]
 
 
-def _swap_attention(encoder: Any, masks: Masks) -> str | None:
+def _swap_attention(encoder: Any) -> str | None:
     """Give an encoder our attention in place of PyTorch's; what it had, or None where it has another one."""
     if encoder.config._attn_implementation != "sdpa" or not encoder._can_set_attn_implementation():
         return None
-    AttentionInterface.register(_NAME, functools.partial(_attend, masks))
-    AttentionMaskInterface.register(_NAME, sdpa_mask)
     encoder.set_attn_implementation(_NAME)
     return "sdpa"
 
@@ -92,7 +98,6 @@ class _Dropout(nn.Module):
 
 
 def _attend(
-    masks: Masks,
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -102,9 +107,16 @@ def _attend(
     scaling: float | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
-    """softmax(query keyᵀ · scaling) value, with dropout on the softmax; the shapes are those of transformers."""
-    is_plain = query.shape[1] == key.shape[1] and not more.get("is_causal") and more.get("position_bias") is None
-    if not module.training or not is_plain:
+    """softmax(query keyᵀ · scaling) value, with dropout on the softmax; the shapes are those of transformers.
+
+    Where nothing is to be drawn, or the attention is more than that, PyTorch's.
+    """
+    is_causal = more.get("is_causal")
+    if is_causal is None:
+        is_causal = getattr(module, "is_causal", True)
+    is_masked = attention_mask is not None or not is_causal
+    is_plain = is_masked and query.shape[1] == key.shape[1] and more.get("position_bias") is None
+    if not module.training or not 0 < dropout < 1 or not is_plain:
         given = {"dropout": dropout, "scaling": scaling, **more}
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **given)
         return output, None
@@ -114,6 +126,9 @@ def _attend(
     elif attention_mask is not None:
         weights = weights + attention_mask
     weights = weights.softmax(-1, dtype=torch.float32).to(value.dtype)
-    if dropout:
-        weights = weights * masks(weights, dropout)
+    weights = weights * _MASKS.get()(weights, dropout)
     return (weights @ value).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(_NAME, _attend)
+AttentionMaskInterface.register(_NAME, sdpa_mask)

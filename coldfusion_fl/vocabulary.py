@@ -33,7 +33,7 @@ class Unused:
 def used_rows(encoder: nn.Module, rows: Sequence[dict[str, Any]], padding: int | None) -> Iterator[Unused]:
     """Within this, an encoder has an embedding of the tokens of some rows alone; it takes the same token ids as ever.
 
-    An encoder whose embedding is no plain one, or is used elsewhere in it too, keeps its whole embedding.
+    An encoder whose embedding is no plain one, is frozen, or is used elsewhere in it too, keeps its whole embedding.
 
     Args:
         encoder: a Hugging Face encoder.
@@ -43,7 +43,11 @@ def used_rows(encoder: nn.Module, rows: Sequence[dict[str, Any]], padding: int |
     Yields:
         What is told of each step's weight decay.
     """
-    whole, unused = encoder.get_input_embeddings(), Unused()  # type: ignore[operator]
+    unused = Unused()
+    try:
+        whole = encoder.get_input_embeddings()  # type: ignore[operator]
+    except NotImplementedError:  # CANINE hashes characters
+        whole = None
     if not _is_plain(whole, encoder):
         yield unused
         return
@@ -59,8 +63,10 @@ def used_rows(encoder: nn.Module, rows: Sequence[dict[str, Any]], padding: int |
         encoder.set_input_embeddings(whole)  # type: ignore[operator]
 
 
-def _is_plain(embedding: nn.Module, encoder: nn.Module) -> bool:
+def _is_plain(embedding: nn.Module | None, encoder: nn.Module) -> bool:
     if type(embedding) is not nn.Embedding or embedding.max_norm is not None or embedding.scale_grad_by_freq:
+        return False
+    if not embedding.weight.requires_grad:
         return False
     owners = [weight for module in encoder.modules() for weight in module.parameters(recurse=False)]
     return sum(weight is embedding.weight for weight in owners) == 1
@@ -78,7 +84,7 @@ class _NarrowEmbedding(nn.Module):
         self.padding_idx = None
         if whole.padding_idx is not None and bool((used == whole.padding_idx).any()):
             self.padding_idx = int(self.place[whole.padding_idx])
-        self.weight = nn.Parameter(whole.weight.detach()[used].clone(), requires_grad=whole.weight.requires_grad)
+        self.weight = nn.Parameter(whole.weight.detach()[used].clone())
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return nn.functional.embedding(self.place[ids], self.weight, self.padding_idx)

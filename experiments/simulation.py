@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from coldfusion_fl.checks import check_contents
 from coldfusion_fl.errors import ColdFusionError, RunError
 from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.settings import Settings, flatten, parse_settings, to_table
+from coldfusion_fl.tasks import load_task
 
 
 def simulate(settings: Settings, ledger: Ledger, client_app: ClientApp | None = None) -> None:
@@ -103,6 +105,11 @@ def _check(asked: dict[str, Any], answer: int) -> None:
         check_contents(parse_settings(asked["settings"], asked["source"]), asked["source"])
     except ColdFusionError as error:
         wrong = {"class": type(error).__name__, "message": str(error)}
+    except BaseException:  # a bug, or no memory: whoever waits for the answer must not wait for ever
+        traceback.print_exc()
+        sys.stderr.flush()
+        _end_family()
+    load_task.cache_clear()  # the rows are the contributors' affair
     with os.fdopen(answer, "w") as pipe:
         pipe.write(json.dumps(wrong) + "\n")
 
@@ -119,9 +126,14 @@ def _start_ray() -> Exception | None:
 
 
 def _redirect(file: Path) -> None:
-    with file.open("ab") as log_file:
+    """Print into a file from here on; what was printed before, into a temporary one, goes there first."""
+    with file.open("ab", buffering=0) as log_file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+        early = sys.stdout.fileno()
+        log_file.write(os.pread(early, os.fstat(early).st_size, 0))
+        os.truncate(early, 0)
+        for stream in (sys.stdout, sys.stderr):
             os.dup2(log_file.fileno(), stream.fileno())
 
 

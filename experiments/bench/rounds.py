@@ -1,6 +1,6 @@
 """A federated round in simulation against its local training alone, and how long a run takes to start.
 
-Both train eight packaged contributors on 256 examples each of at most 128 tokens, a core each: once as a round of
+Both train eight packaged contributors on 512 examples each of at most 128 tokens, a core each: once as a round of
 `coldfusion run`, and once by as many plain processes as there are cores, which have loaded everything before.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from coldfusion_fl.clients.client_app import _seed
 
 from coldfusion_fl.base import Base, open_base
 from coldfusion_fl.encoder import Encoder, load_encoder, merge, new_model
@@ -56,7 +57,7 @@ shots = 0
 """
 
 
-def rounds(turns: int = 2, examples: int = 256, names: tuple[str, ...] = NAMES) -> tuple[list[Row], list[Any]]:
+def rounds(turns: int = 2, examples: int = 512, names: tuple[str, ...] = NAMES) -> tuple[list[Row], list[Any]]:
     """Time both in turn."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
@@ -92,12 +93,29 @@ def run(config: Path) -> dict[str, float]:
 
 def alone(reference: str, examples: int, names: tuple[str, ...], processes: int) -> float:
     """Seconds that some finetunings take in so many plain processes, which have loaded everything before."""
-    os.environ.update(_ENVIRONMENT)
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        pool.map(_finetune, [(reference, name, 16) for name in names * processes], chunksize=1)
+    before = dict(os.environ)
+    os.environ.update(_ENVIRONMENT)  # the processes get it as they start, which libraries need
+    try:
+        pool = multiprocessing.get_context("spawn").Pool(processes, _load, (reference, names))
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    with pool:
+        pool.map(_wait, range(processes), chunksize=1)
         began = time.perf_counter()
         pool.map(_finetune, [(reference, name, examples) for name in names], chunksize=1)
         return time.perf_counter() - began
+
+
+def _load(reference: str, names: tuple[str, ...]) -> None:
+    """Make a process ready: the base, the rows, and a training of each."""
+    for name in names:
+        _finetune((reference, name, 16))
+
+
+def _wait(_: int) -> None:
+    """Take long enough that each process gets one of these, when it is ready."""
+    time.sleep(1)
 
 
 def _finetune(asked: tuple[str, str, int]) -> None:
@@ -105,9 +123,10 @@ def _finetune(asked: tuple[str, str, int]) -> None:
     torch.set_num_threads(1)
     base, encoder = _base(reference)
     task, settings = load_task(name), FinetuneSettings(epochs=1, examples=examples)
-    model = new_model(base, task.num_labels, base.head(settings.head), 0)
+    seed = _seed(0, 1, name)  # the rows of the run's first round
+    model = new_model(base, task.num_labels, base.head(settings.head), seed)
     merge(model, encoder)
-    finetune(model, base.tokenizer, task, task.train.draw(examples, [0]), settings, 0)
+    finetune(model, base.tokenizer, task, task.train.draw(examples, [seed]), settings, seed)
 
 
 @functools.lru_cache(maxsize=1)

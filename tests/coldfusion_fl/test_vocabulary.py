@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from transformers import AutoModel, BertConfig, RobertaConfig
+from transformers import AutoModel, BertConfig, CanineConfig, CanineModel, RobertaConfig
 
 from coldfusion_fl.vocabulary import used_rows
 
@@ -81,6 +81,22 @@ def test_a_token_that_was_not_named_fails():
     with used_rows(encoder, [{"input_ids": [1, 2]}], 0), pytest.raises(IndexError):
         encoder(**batch_of([[1, 3]], 0))
     encoder(**batch_of([[1, 3]], 0))
+
+
+def test_a_frozen_embedding_stays_as_it_is():
+    encoder = encoder_of(BertConfig)
+    encoder.get_input_embeddings().requires_grad_(False)
+    before = encoder.get_input_embeddings().weight.clone()
+    with used_rows(encoder, [{"input_ids": [1, 2]}], 0) as unused:
+        unused.decay(0.5)
+    assert encoder.get_input_embeddings().weight.equal(before)
+
+
+def test_an_encoder_without_an_embedding_of_tokens_stays_as_it_is():
+    encoder = CanineModel(CanineConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8))
+    with used_rows(encoder, [{"input_ids": [97, 98]}], 0) as unused:
+        unused.decay(0.5)
+    assert unused.factor == 0.5
 
 
 def test_an_embedding_that_is_used_twice_stays_whole():

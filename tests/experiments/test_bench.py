@@ -50,9 +50,11 @@ def test_four_ways_to_train():
     assert found[0]["movie_sentiment"].keys() == {"trainer", "tuned", "loop", "ours"}
 
 
-def test_two_ways_to_a_frozen_score():
-    rows, _ = frozen.frozen(rows=16, names=("movie_sentiment",))
-    assert rows[0].median > 0
+def test_ways_to_a_frozen_score():
+    rows, found = frozen.frozen(rows=16, names=("movie_sentiment",))
+    assert [row.median for row in rows] == [
+        found["movie_sentiment"][way] / found["movie_sentiment"]["ours"] for way in ("trainer", "tuned")
+    ]
 
 
 def test_bytes_on_the_wire():

@@ -25,6 +25,7 @@ ARCHITECTURES = {
     "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16},
     "albert": {"embedding_size": 16},
     "mpnet": {},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "pad_token_id": 0, "bos_token_id": 101, "eos_token_id": 102},
     "modernbert": {"cls_token_id": 101, "sep_token_id": 102, "bos_token_id": 101, "eos_token_id": 102},
 }
 
