@@ -23,7 +23,7 @@ from coldfusion_fl.ledger import Ledger
 _SIMULATION = "coldfusion_fl.experiments.simulation"
 _GRACE = 3.0
 _POLL = 0.25
-_MEMORY_EVERY = 2.0
+_MEMORY_EVERY = 5.0
 
 
 class Run:

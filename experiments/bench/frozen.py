@@ -23,8 +23,8 @@ from .table import Row
 from .training import BASE, Work, trainer, tuned
 
 
-def frozen(rows: int = 1000, names: tuple[str, ...] = ("movie_sentiment", "reuters_r8")) -> tuple[list[Row], Any]:
-    """Time all in turn, for a task of short texts and one of long ones."""
+def frozen(rows: int = 1000, names: tuple[str, ...] = ("movie_sentiment",)) -> tuple[list[Row], Any]:
+    """Time all in turn."""
     torch.set_num_threads(1)
     found = {}
     for name in names:

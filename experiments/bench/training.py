@@ -139,7 +139,7 @@ def ours(model: nn.Module, work: Work) -> None:
 WAYS = {"trainer": trainer, "tuned": tuned, "loop": loop, "ours": ours}
 
 
-def training(turns: int = 3, examples: int = 128, names: tuple[str, ...] = TASKS) -> tuple[list[Row], Any]:
+def training(turns: int = 2, examples: int = 128, names: tuple[str, ...] = TASKS) -> tuple[list[Row], Any]:
     """Time all ways in turn on each task; a turn's ratio is that of the seconds of all tasks."""
     torch.set_num_threads(1)
     base = open_base(BASE)
