@@ -91,7 +91,7 @@ def test_rounds_memory_and_a_shared_device(tmp_path):
     rows, found = rounds.rounds(turns=1, examples=16, names=("movie_sentiment", "election_tweets"))
     assert rows[0].median > 0
     assert found[0]["round"] > 0
-    rows, found = memory.memory(counts=(2, 3))
+    rows, found = memory.memory(counts=(8, 9))
     assert rows[0].median > 0.5
     sizes = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
     seconds = gpu.shared(gpu.write_base(tmp_path / "base", **sizes), 16, 2)
