@@ -20,7 +20,7 @@ from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings
 from coldfusion_fl.tasks import load_task
 
 from .table import Row
-from .training import BASE, Work, trainer, tuned
+from .training import BASE, WAYS, Work
 
 
 def frozen(rows: int = 1000, names: tuple[str, ...] = ("movie_sentiment",)) -> tuple[list[Row], Any]:
@@ -51,7 +51,7 @@ def _seconds(way: str, work: Work, rows: int) -> float:
         settings = EvaluateSettings(train_examples=len(work.examples), test_examples=rows)
         evaluate(work.base, encoder, work.task, "frozen", FinetuneSettings(), settings, 0)
     else:
-        {"trainer": trainer, "tuned": tuned}[way](model, work)
+        WAYS[way](model, work)
         outputs = predict(model, work.tokenizer, tokenize(work.tokenizer, test, work.max_length))
         work.task.score_outputs(outputs, test.labels)
     return time.perf_counter() - began

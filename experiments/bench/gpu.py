@@ -23,12 +23,10 @@ from transformers import AutoModel, RobertaConfig
 from coldfusion_fl.base import Base, open_base
 from coldfusion_fl.batches import tokenize
 from coldfusion_fl.encoder import encoder_of
-from coldfusion_fl.finetune import finetune
-from coldfusion_fl.settings import FinetuneSettings
 from coldfusion_fl.tasks import load_task
 
 from .rounds import alone
-from .training import BASE, Work
+from .training import BASE, Work, ours
 
 TASK = "newsgroups"
 LENGTH = 128
@@ -56,17 +54,16 @@ def throughput(base: Base, examples: int, batch_size: int, *, compiled: bool) ->
     """One epoch after a warm-up: examples a second, utilisation, and peak memory."""
     task = load_task(TASK)
     work = Work(base, task, task.train.draw(examples, [0]), max_length=LENGTH, batch_size=batch_size)
-    settings = FinetuneSettings(epochs=1, batch_size=batch_size, max_length=LENGTH)
     model = work.model()
     if compiled:
         model.compile(dynamic=True)
     has_gpu = torch.cuda.is_available()
     seconds = 0.0
-    for part in (work.examples, work.examples):  # the first time is the warm-up: every length is compiled then
+    for _ in range(2):  # the first time is the warm-up: every length is compiled then
         if has_gpu:
             torch.cuda.reset_peak_memory_stats()
         began = time.perf_counter()
-        finetune(model, base.tokenizer, task, part, settings, 0, early_stop=False)
+        ours(model, work)
         seconds = time.perf_counter() - began
     done = flops(model, [len(row["input_ids"]) for row in tokenize(base.tokenizer, work.examples, LENGTH)])
     peak = PEAKS.get(torch.cuda.get_device_name()) if has_gpu else None

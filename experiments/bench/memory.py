@@ -5,37 +5,17 @@ what they share counted once.
 """
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.tasks import load_task
 
+from .runs import two_rounds
 from .table import Row
-from .training import BASE
 
 _ROWS = 60
-_RUN = """
-base = "{base}"
-rounds = 2
-contributors-per-round = 8
-[tasks]
-catalogue = "tasks.toml"
-seen = "{names}"
-[finetune]
-epochs = 1
-examples = 32
-max-length = 32
-[evaluate]
-every = 0
-train-examples = 20
-test-examples = 10
-shots = 0
-"""
 
 
 def memory(counts: Sequence[int] = (20, 200)) -> tuple[list[Row], dict[str, Any]]:
@@ -58,9 +38,6 @@ def peak(folder: Path, count: int) -> int:
         (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     tables = [f'[tasks.{name}]\ntrain = "{name}.jsonl"\n' for name in names]
     (folder / "tasks.toml").write_text("\n".join(tables), encoding="utf-8")
-    config = folder / "run.toml"
-    config.write_text(_RUN.format(base=BASE, names=", ".join(names)), encoding="utf-8")
-    command = [sys.executable, "-c", "from coldfusion_fl.cli import main; main()", "run", config]
-    subprocess.run([*command, "--out", folder / "run"], check=True, stdout=subprocess.DEVNULL)
-    bytes_: int = Ledger(folder / "run").status["peak_memory_bytes"]
+    numbers = {"contributors": 8, "examples": 32, "max_length": 32, "train_examples": 20, "test_examples": 10}
+    bytes_: int = two_rounds(folder / "run.toml", names, "tasks.toml", **numbers).status["peak_memory_bytes"]
     return bytes_

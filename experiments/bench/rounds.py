@@ -8,8 +8,6 @@ loaded by then.
 import functools
 import multiprocessing
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,10 +19,10 @@ from coldfusion_fl.clients.client_app import _seed
 from coldfusion_fl.base import Base, open_base
 from coldfusion_fl.encoder import Encoder, load_encoder, merge, new_model
 from coldfusion_fl.finetune import finetune
-from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.settings import FinetuneSettings
 from coldfusion_fl.tasks import load_task
 
+from .runs import two_rounds
 from .table import Row
 from .training import BASE
 
@@ -40,22 +38,6 @@ NAMES = (
 )
 # What `coldfusion run` gives its processes, and Ray its workers of one core.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-_RUN = """
-base = "{base}"
-rounds = 2
-contributors-per-round = {count}
-[tasks]
-seen = "{names}"
-[finetune]
-epochs = 1
-examples = {examples}
-max-length = 128
-[evaluate]
-every = 0
-train-examples = 50
-test-examples = 50
-shots = 0
-"""
 
 
 def rounds(turns: int = 2, examples: int = 384, names: tuple[str, ...] = NAMES) -> tuple[list[Row], list[Any]]:
@@ -64,10 +46,7 @@ def rounds(turns: int = 2, examples: int = 384, names: tuple[str, ...] = NAMES) 
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(turns):
             config = Path(folder) / f"{turn}.toml"
-            listed = ", ".join(names)
-            text = _RUN.format(base=BASE, names=listed, count=len(names), examples=examples)
-            config.write_text(text, encoding="utf-8")
-            found.append(run(config) | {"alone": alone(BASE, examples, names, os.cpu_count() or 1)})
+            found.append(run(config, examples, names) | {"alone": alone(BASE, examples, names, os.cpu_count() or 1)})
     rows = [
         Row(
             "a federated round of eight",
@@ -81,12 +60,12 @@ def rounds(turns: int = 2, examples: int = 384, names: tuple[str, ...] = NAMES) 
     return rows, found
 
 
-def run(config: Path) -> dict[str, float]:
+def run(config: Path, examples: int, names: tuple[str, ...]) -> dict[str, float]:
     """Seconds of a run: its start-up, and its second round from the sampling until the bases are fused."""
-    folder, began = config.with_suffix(""), time.time()
-    command = [sys.executable, "-c", "from coldfusion_fl.cli import main; main()", "run", config, "--out", folder]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    when = {(event["kind"], event.get("round")): event["time"] for event in Ledger(folder).events()}
+    numbers = {"contributors": len(names), "max_length": 128, "train_examples": 50, "test_examples": 50}
+    began = time.time()
+    events = two_rounds(config, list(names), examples=examples, **numbers).events()
+    when = {(event["kind"], event.get("round")): event["time"] for event in events}
     return {"start-up": when["evaluating", 0] - began, "round": when["fused", 2] - when["round", 2]}
 
 

@@ -4,8 +4,7 @@ import json
 import os
 import platform
 import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -46,19 +45,6 @@ class Row:
             return None
         sign, number = self.goal.split()
         return self.median >= float(number) if sign == ">=" else self.median <= float(number)
-
-
-def in_turn(ways: Mapping[str, Callable[[], object]], turns: int) -> list[dict[str, float]]:
-    """The seconds of each way in each turn; they take turns, so that a slow moment of the machine hits all."""
-    found = []
-    for _ in range(turns):
-        seconds = {}
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            seconds[name] = time.perf_counter() - began
-        found.append(seconds)
-    return found
 
 
 def print_table(rows: list[Row]) -> None:

@@ -18,7 +18,7 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, Train
 from transformers.trainer_callback import PrinterCallback
 
 from coldfusion_fl.base import Base, open_base
-from coldfusion_fl.batches import autocast, has_bf16, tokenize
+from coldfusion_fl.batches import autocast, device, has_bf16, tokenize
 from coldfusion_fl.encoder import load_encoder, merge, new_model
 from coldfusion_fl.finetune import finetune
 from coldfusion_fl.settings import FinetuneSettings
@@ -104,7 +104,7 @@ def tuned(model: nn.Module, work: Work) -> None:
 def loop(model: nn.Module, work: Work) -> None:
     """What one would write by hand, without a thought for the vocabulary."""
     torch.manual_seed(work.seed)
-    place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    place = device()
     rows = tokenize(work.tokenizer, work.examples, work.max_length)
     rows.sort(key=lambda row: len(row["input_ids"]))
     starts = range(0, len(rows), work.batch_size)

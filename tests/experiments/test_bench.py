@@ -17,13 +17,6 @@ def test_a_row_is_the_median_of_its_turns_and_knows_its_goal():
     assert table.Row("ours", "theirs", [1.2], "", "times").is_met is None
 
 
-def test_ways_take_turns():
-    order = []
-    found = table.in_turn({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)
-    assert order == ["a", "b", "a", "b"]
-    assert [turn.keys() for turn in found] == [{"a", "b"}] * 2
-
-
 def test_what_is_written_holds_the_rows_and_what_they_were_made_of(tmp_path):
     rows = [table.Row("ours", "theirs", [2.0], ">= 1", "times faster")]
     table.write(rows, {"part": {"seconds": 1}}, tmp_path / "new" / "result.json")

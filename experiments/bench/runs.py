@@ -1,0 +1,45 @@
+"""Whole runs by `coldfusion run`, in a process of their own, for what is measured around the training."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from coldfusion_fl.ledger import Ledger
+
+from .training import BASE
+
+_RUN = """
+base = "{base}"
+rounds = 2
+contributors-per-round = {contributors}
+[tasks]
+catalogue = "{catalogue}"
+seen = "{names}"
+[finetune]
+epochs = 1
+examples = {examples}
+max-length = {max_length}
+[evaluate]
+every = 0
+train-examples = {train_examples}
+test-examples = {test_examples}
+shots = 0
+"""
+
+
+def two_rounds(config: Path, names: list[str], catalogue: str = "packaged", **numbers: int) -> Ledger:
+    """Run two rounds to their end.
+
+    Args:
+        config: the TOML file to write; the run folder lies beside it.
+        names: the tasks, all seen.
+        catalogue: where they stand.
+        **numbers: `contributors` a round, `examples` and `max_length` of a training, `train_examples` and
+            `test_examples` of a score.
+    """
+    text = _RUN.format(base=BASE, names=", ".join(names), catalogue=catalogue, **numbers)
+    config.write_text(text, encoding="utf-8")
+    folder = config.with_suffix("")
+    command = [sys.executable, "-c", "from coldfusion_fl.cli import main; main()", "run", config, "--out", folder]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return Ledger(folder)
