@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from coldfusion_fl.errors import DataError, ModelError, first_line
-from coldfusion_fl.places import PACKAGE, in_package
+from coldfusion_fl.places import PACKAGE, expanded, in_package
 
 WEIGHTS = "model.safetensors"
 # What a Hub repository holds beside the weights and tokenizer that we read: the same weights in other formats.
@@ -87,10 +87,7 @@ def _folder(reference: str) -> Path:
             return in_package(reference)
         except DataError as missing:
             raise ModelError(str(missing)) from None
-    try:
-        path = Path(reference).expanduser()
-    except RuntimeError:  # ~ of a user whom this machine does not have
-        path = Path(reference)
+    path = expanded(reference)
     if path.is_dir():
         return path
     if path.is_absolute() or reference.startswith((".", "~")) or reference.count("/") > 1:

@@ -16,6 +16,7 @@ from coldfusion_fl.display import Display, plain_console, spell
 from coldfusion_fl.errors import ColdFusionError, RunError, SettingsError
 from coldfusion_fl.launch import Run
 from coldfusion_fl.ledger import Ledger, ensure_free
+from coldfusion_fl.places import expanded
 from coldfusion_fl.settings import (
     MODES,
     EvaluateSettings,
@@ -140,10 +141,10 @@ def _at_home(settings: Settings, config: Path) -> Settings:
     """The same settings with relative paths made absolute: they begin at the file they stand in."""
     home = config.resolve().parent
     tasks = settings.tasks
-    catalogue = tuple(ref if ref in SHIPPED else str(home / Path(ref).expanduser()) for ref in tasks.catalogue)
-    data_root = str(home / Path(tasks.data_root).expanduser()) if tasks.data_root else ""
+    catalogue = tuple(ref if ref in SHIPPED else str(home / expanded(ref)) for ref in tasks.catalogue)
+    data_root = str(home / expanded(tasks.data_root)) if tasks.data_root else ""
     base = str(home / settings.base) if (home / settings.base).is_dir() else settings.base
-    out = str(home / Path(settings.out).expanduser()) if settings.out else ""
+    out = str(home / expanded(settings.out)) if settings.out else ""
     tasks = dataclasses.replace(tasks, catalogue=catalogue, data_root=data_root)
     return dataclasses.replace(settings, tasks=tasks, base=base, out=out)
 

@@ -8,6 +8,14 @@ from coldfusion_fl.errors import DataError
 PACKAGE = "package:"
 
 
+def expanded(reference: str) -> Path:
+    """A path with its ~ written out; that of a user whom this machine does not have stays as it is."""
+    try:
+        return Path(reference).expanduser()
+    except RuntimeError:
+        return Path(reference)
+
+
 def in_package(reference: str, requires: str = "") -> Path:
     """The path that `package:PATH` stands for, where PATH begins with an importable package's name.
 

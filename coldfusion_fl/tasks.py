@@ -13,7 +13,7 @@ import pandas as pd
 from coldfusion_fl.catalogue import SPLITS, Catalogue, TaskSpec, read_catalogues
 from coldfusion_fl.errors import DataError
 from coldfusion_fl.metrics import score
-from coldfusion_fl.places import PACKAGE, in_package
+from coldfusion_fl.places import PACKAGE, expanded, in_package
 from coldfusion_fl.rows import read_hub, read_rows, split_file
 from coldfusion_fl.settings import did_you_mean
 
@@ -143,7 +143,7 @@ def _check_apart(places: Mapping[str, object]) -> None:
 def _place(reference: str, home: Path | None, spec: TaskSpec) -> Path:
     if reference.startswith(PACKAGE):
         return in_package(reference, spec.requires)
-    path = Path(reference).expanduser()
+    path = expanded(reference)
     if not path.is_absolute() and home is None:
         raise DataError(
             f"'{reference}' is a path of your own: say where it begins, with data-root in [tasks] or --data-root."
