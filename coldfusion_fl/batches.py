@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from coldfusion_fl.tasks import Examples
 
@@ -37,12 +37,10 @@ def batches(
     Yields:
         The indices of the rows in the batch, and its tensors of shape (batch, length), without labels.
     """
-    collate = DataCollatorWithPadding(tokenizer)
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]["input_ids"]))
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
-        batch = collate([{k: v for k, v in rows[i].items() if k != "labels"} for i in chosen])
-        yield chosen, dict(batch)
+        yield chosen, _pad(tokenizer, [{k: v for k, v in rows[i].items() if k != "labels"} for i in chosen])
 
 
 def shuffled(
@@ -59,12 +57,27 @@ def shuffled(
     Yields:
         A batch's tensors of shape (batch, length), and `labels` of shape (batch,).
     """
-    collate = DataCollatorWithPadding(tokenizer)
     drawn = order.permutation(len(rows)).tolist()
     drawn.sort(key=lambda i: len(rows[i]["input_ids"]))
     starts = range(0, len(drawn), size)
     for start in order.permutation(starts):
-        yield dict(collate([rows[i] for i in drawn[start : start + size]]))
+        yield _pad(tokenizer, [rows[i] for i in drawn[start : start + size]])
+
+
+def _pad(tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """A batch as transformers' DataCollatorWithPadding makes it, in a fraction of the time: a GPU would wait for it."""
+    fill = {"input_ids": tokenizer.pad_token_id, "attention_mask": 0, "token_type_ids": tokenizer.pad_token_type_id}
+    longest = max(len(row["input_ids"]) for row in rows)
+    is_left = tokenizer.padding_side == "left"
+    batch = {}
+    for name in rows[0]:
+        if name not in fill:  # labels
+            batch[name] = torch.tensor([row[name] for row in rows])
+            continue
+        missing = [[fill[name]] * (longest - len(row[name])) for row in rows]
+        padded = [m + row[name] if is_left else row[name] + m for row, m in zip(rows, missing, strict=True)]
+        batch[name] = torch.from_numpy(np.array(padded))
+    return batch
 
 
 def has_bf16() -> bool:

@@ -1,8 +1,10 @@
+import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from transformers import DataCollatorWithPadding
 
 from coldfusion_fl import batches as batches_module
 from coldfusion_fl.base import open_base
@@ -12,7 +14,7 @@ from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.evaluate import _Features, draw_shots, evaluate
 from coldfusion_fl.finetune import EarlyStop, finetune
 from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings
-from coldfusion_fl.tasks import load_task
+from coldfusion_fl.tasks import Examples, load_task
 
 FINETUNING = FinetuneSettings(learning_rate=3e-3, epochs=2, examples=0, max_length=16, patience=100)
 EVALUATION = EvaluateSettings(train_examples=60, test_examples=24, shots=30, few_shot_epochs=4, few_shot_seeds=2)
@@ -153,6 +155,21 @@ def test_batches_are_of_like_length_and_complete(base, task):
         assert batch["input_ids"].shape == batch["attention_mask"].shape
         assert "labels" not in batch
     assert sorted(seen) == list(range(60))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("labels", [[0, 1, 2], [0.5, 1.0, -2.0]])
+def test_batches_are_padded_as_transformers_pads_them(base, side, labels):
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.padding_side = side
+    texts = ["a cat", "a cat and a dog", "cat"]
+    rows = tokenize(tokenizer, Examples(texts, ["a pair", "x", "y z"], np.array(labels)), 16)
+    (ours,) = shuffled(tokenizer, rows, 3, np.random.default_rng(0))
+    order = [ours["labels"].tolist().index(label) for label in labels]
+    theirs = DataCollatorWithPadding(tokenizer)(rows)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name][order], theirs[name], rtol=0, atol=0)  # which compares dtypes too
 
 
 def test_an_epoch_has_every_row_once_in_batches_of_like_length(base, task):
