@@ -46,7 +46,7 @@ def exactly(model, base, labels):
 def test_the_mean_of_many_draws_is_the_expectation(base, labels):
     model, encoder = model_of(base, labels)
     found = [fisher_diagonal(model, base.tokenizer, ROWS, 16, encoder, seed) for seed in range(120)]
-    expected = exactly(model.eval(), base, labels)
+    expected = exactly(model.cpu().eval(), base, labels)
     one, other = (
         np.concatenate([values[name].reshape(-1) for name in sorted(encoder) if name in expected])
         for values in ({n: np.mean([f[n] for f in found], axis=0) for n in encoder}, expected)
