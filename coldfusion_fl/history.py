@@ -22,3 +22,9 @@ def strikes(records: Records) -> Counter[str]:
     return Counter(
         refusal["name"] for record in records for refusal in record.get("refused", []) if refusal.get("strike")
     )
+
+
+def seconds(records: Records) -> dict[str, float]:
+    """How long each contributor's last fused training took, where it said so."""
+    told = (item for record in records for item in record.get("contributions", {}).items())
+    return {name: facts["reported"]["seconds"] for name, facts in told if "seconds" in facts["reported"]}

@@ -17,11 +17,14 @@ from coldfusion_fl.fusion import Contribution, Encoder, Mean, Operator, fuse, sh
 from coldfusion_fl.fusion.blocks import blocks, finite, on_all_cores
 from coldfusion_fl.parts import Part
 from coldfusion_fl.settings import setting
+from coldfusion_fl.spool import Spooled
 
 Probe = Callable[[Encoder], float]
 
 # With fewer to compare with, nobody can be told from the others.
 _COMPANY = 3
+# Elements of all updates in a block: a megabyte, which a core's cache holds.
+_AT_ONCE = 1 << 18
 
 
 def misfit(base: Mapping[str, np.ndarray], contribution: Mapping[str, np.ndarray]) -> str | None:
@@ -94,14 +97,16 @@ class Round:
         """The cosine of each update to the mean direction of the others' updates.
 
         Each of the others counts alike, however long its update. None where there are no others, or no direction.
-        Memory holds the sum and one contribution of an array or two at a time.
+        Memory holds one block of all updates on each core.
         """
+        found: dict[str, float | None] = dict.fromkeys(self.candidates)
         directed = [candidate for candidate in self.candidates.values() if candidate.norm]
+        if not directed:
+            return found
         names = sorted((n for n, a in self.base.items() if a.dtype.kind == "f"), key=lambda n: -self.base[n].size)
         parts = on_all_cores(lambda name: self._inner_products(name, directed), names)
         length = sum(squared for squared, _ in parts)
         along = np.sum([products for _, products in parts], axis=0)
-        found: dict[str, float | None] = dict.fromkeys(self.candidates)
         for candidate, product in zip(directed, along, strict=True):
             # The sum without this one: ⟨u, S − u⟩ and ‖S − u‖², with ‖u‖ = 1.
             others = max(length - 2 * product + 1, 0.0) ** 0.5
@@ -110,21 +115,28 @@ class Round:
 
     def _inner_products(self, name: str, candidates: Sequence[Candidate]) -> tuple[float, np.ndarray]:
         """Of one array, with S the sum of the directions: ‖S‖², and each direction's ⟨u, S⟩, shape (n,)."""
-        total = np.zeros(self.base[name].size, np.float32)
-        for candidate in candidates:
-            for block, direction in self._direction(name, candidate):
-                total[block] += direction
-        along = [sum(_dot(total[b], u) for b, u in self._direction(name, candidate)) for candidate in candidates]
-        return _dot(total, total), np.array(along)
+        start = self.base[name].reshape(-1)
+        length, along = 0.0, np.zeros(len(candidates))
+        for block in blocks(start.size, max(_AT_ONCE // len(candidates), 1024)):
+            directions = np.empty((len(candidates), block.stop - block.start), np.float32)
+            for candidate, direction in zip(candidates, directions, strict=True):
+                _direction(candidate, start[block], _part(candidate, name, block), direction)
+            total = directions.sum(axis=0)
+            along += directions @ total
+            length += float(total @ total)
+        return length, along
 
-    def _direction(self, name: str, candidate: Candidate) -> Iterable[tuple[slice, np.ndarray]]:
-        """An update divided by its norm, float32, block by block."""
-        start, end = self.base[name].reshape(-1), candidate.contribution.encoder[name].reshape(-1)
-        kind = np.float32 if 1e-30 < candidate.norm < 1e30 else np.float64  # on the way; no size is too large
-        for block in blocks(start.size):
-            update = np.subtract(end[block], start[block], dtype=kind)
-            update /= candidate.norm
-            yield block, update.astype(np.float32, copy=False)
+
+def _direction(candidate: Candidate, start: np.ndarray, end: np.ndarray, out: np.ndarray) -> None:
+    """A part of an update, divided by the norm of the whole."""
+    kind = np.float32 if 1e-30 < candidate.norm < 1e30 else np.float64  # on the way; no size is too large
+    update = np.subtract(end, start, dtype=kind, out=out if kind is out.dtype.type else None)
+    np.divide(update, candidate.norm, out=out, casting="same_kind")
+
+
+def _part(candidate: Candidate, name: str, block: slice) -> np.ndarray:
+    encoder = candidate.contribution.encoder
+    return encoder.part(name, block) if isinstance(encoder, Spooled) else encoder[name].reshape(-1)[block]
 
 
 def update_norm(base: Encoder, encoder: Encoder) -> float:
@@ -364,10 +376,6 @@ def screen(round_: Round, rules: Sequence[Rule]) -> tuple[Round, dict[str, tuple
             lighter = replace(candidate.contribution, weight=weight)
             round_.candidates[name] = replace(candidate, contribution=lighter)
     return round_, refused
-
-
-def _dot(one: np.ndarray, other: np.ndarray) -> float:
-    return float(one @ other)
 
 
 def _count(names: list[str], noun: str) -> str:

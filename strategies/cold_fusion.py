@@ -17,7 +17,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from coldfusion_fl.errors import FusionError, RunError, SettingsError
 from coldfusion_fl.fusion import Operator, fuse, shares
 from coldfusion_fl.fusion.blocks import finite
-from coldfusion_fl.history import past_norms, strikes
+from coldfusion_fl.history import past_norms, seconds, strikes
 from coldfusion_fl.policy import check_policy, parse_policy
 from coldfusion_fl.screening import Candidate, Probe, Round, Rule, screen, update_norm
 from coldfusion_fl.spool import Spool
@@ -258,9 +258,11 @@ class ColDFusion(Strategy):
             "fused": False,
         }
         self._tell("round", round=server_round, sampled=names)
+        # The longest training first: at the end of a simulated round no worker waits for long for another.
+        known = seconds(self._memory.records)
         self._sent = {
             name: self._message(shared, config, server_round, members[name].node_id, MessageType.TRAIN)
-            for name in names
+            for name in sorted(names, key=lambda name: -known.get(name, math.inf))
         }
         return list(self._sent.values())
 

@@ -54,12 +54,18 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
 
     Args:
         grid: Flower's grid.
-        messages: one a node.
+        messages: one a node, in the order in which a simulation's workers are to take them.
         timeout: seconds after which the replies that are still missing are given up.
     """
-    waiting = [message_id for message_id in grid.push_messages(messages) if message_id]
+    unsent = list(messages)
+    waiting: list[str] = []
+    # A simulation takes those that it finds together in an order of its own; it finds one at each look.
+    at_once = 1 if in_simulation(grid) else len(unsent)
     deadline = time.monotonic() + timeout
-    while waiting and time.monotonic() < deadline:
+    while (unsent or waiting) and time.monotonic() < deadline:
+        if unsent:
+            waiting += [message_id for message_id in grid.push_messages(unsent[:at_once]) if message_id]
+            del unsent[:at_once]
         for message_id in list(waiting):
             # Asked for one by one: Flower would give all that are there at once.
             replies = list(grid.pull_messages([message_id]))
@@ -67,7 +73,7 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
                 waiting.remove(message_id)
             while replies:
                 yield replies.pop()
-        if waiting:
+        if unsent or waiting:
             time.sleep(pause(grid))
 
 

@@ -18,9 +18,9 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-def blocks(size: int) -> Iterator[slice]:
+def blocks(size: int, step: int = BLOCK) -> Iterator[slice]:
     """The slices that cut so many elements into blocks."""
-    return (slice(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK))
+    return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
 def on_all_cores(work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:

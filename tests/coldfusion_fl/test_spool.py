@@ -25,6 +25,25 @@ def test_what_is_put_comes_back(several):
     spool.close()
 
 
+@given(arrays(np.float32, array_shapes(min_dims=0, min_side=0)), st.data())
+def test_a_part_is_that_of_the_flat_array(array, data):
+    stop = data.draw(st.integers(0, array.size))
+    block = slice(data.draw(st.integers(0, stop)), stop)
+    spool = Spool()
+    spool.put({"before": np.arange(3, dtype=np.int8)})
+    assert spool.put({"a": array}).part("a", block).tobytes() == array.reshape(-1)[block].tobytes()
+    spool.close()
+
+
+def test_what_was_read_outlives_the_spool_and_cannot_be_changed(tmp_path):
+    spool = Spool(tmp_path)
+    back = spool.put({"a": np.arange(100_000)})["a"]
+    spool.close()
+    assert back.sum() == 4_999_950_000
+    with pytest.raises(ValueError, match="read-only"):
+        back += 1
+
+
 def test_nothing_of_it_is_left_in_the_folder(tmp_path):
     spool = Spool(tmp_path)
     spool.put({"a": np.ones(1000)})

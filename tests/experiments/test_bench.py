@@ -72,11 +72,26 @@ def test_the_gpu_bench_runs_on_a_processor(tmp_path):
     reference = gpu.write_base(tmp_path / "base", **sizes)
     found = gpu.throughput(open_base(reference), 16, 8, compiled=False)
     assert found["examples-a-second"] > 0
-    assert found["flops-utilisation"] is None
+    assert found["flops-utilisation"] is None  # nothing says what a processor could do at most
     work = training.Work(open_base(reference), gpu.load_task(gpu.TASK), None)
     # One layer: 4 size² + 2 size · intermediate, biases and norms; the pooler comes to size² and a bias.
     weights = 4 * 32 * 32 + 2 * 32 * 64 + (4 * 32 + 64 + 32 + 4 * 32)
     assert gpu.flops(work.model(), [10]) == 6 * weights * 10 + 12 * 32 * 100
+
+
+@pytest.mark.slow
+def test_compiled_layers_learn_the_same(tmp_path):
+    sizes = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    base = open_base(gpu.write_base(tmp_path / "base", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **sizes))
+    task = gpu.load_task(gpu.TASK)
+    work = training.Work(base, task, task.train.draw(8, [0]), batch_size=4, max_length=32)
+    plain, compiled = work.model(), work.model()
+    gpu.compile_layers(compiled)
+    for model in (plain, compiled):
+        training.ours(model, work)
+    assert compiled.roberta.encoder.layer[1]._compiled_call_impl is not None
+    for one, other in zip(plain.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=2e-5)
 
 
 @pytest.mark.slow

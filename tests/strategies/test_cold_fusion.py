@@ -241,6 +241,25 @@ def test_two_answers_of_one_contributor_are_one_contribution(tmp_path):
     assert (refusal["name"], refusal["reason"]) == ("twice", "it answered twice; the first answer counts")
 
 
+def test_the_longest_training_is_sent_first(tmp_path):
+    """By what each said of its last one; who said nothing comes before all."""
+    took = {"a": 3.0, "b": 9.0, "c": None, "d": 5.0}
+
+    def member(name):
+        def train(message):
+            content = contribution(np.ones(SHAPE, np.float32))
+            if took[name]:
+                content["metrics"]["seconds"] = took[name]
+            return content
+
+        return node(name, train=train)
+
+    _, _, grid = start(list(map(member, took)), rounds=2, ledger=Ledger.create(tmp_path / "run", {}))
+    sent = [message.metadata.dst_node_id for message in grid.sent if message.metadata.message_type == "train"]
+    assert sent[:4] == [100, 101, 102, 103]  # nothing is known
+    assert sent[4:] == [102, 101, 103, 100]
+
+
 def test_an_answer_to_another_round_is_refused(tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     strategy = ColDFusion(min_available_nodes=2, ledger=ledger)
