@@ -87,7 +87,7 @@ def _seconds(model: nn.Module, work: Work, epochs: int) -> float:
 
 
 def compile_layers(model: nn.Module) -> None:
-    """Compile what repeats, once for all of a kind, and for the next model too: a whole model takes minutes each time."""
+    """Compile the layers: once for all of them, and for the next model's too."""
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) > 1:
             for layer in module:
