@@ -69,6 +69,11 @@ def open_base(reference: str) -> Base:
     # Tokenizers of many makes fail in as many ways on a folder without their files.
     except Exception as broken:
         raise ModelError(f"{reference}: its tokenizer cannot be loaded: {first_line(broken)}") from None
+    if tokenizer.pad_token_id is None:
+        raise ModelError(
+            f"{reference}: its tokenizer has no padding token, so texts of different lengths cannot be a batch. "
+            "Set one, such as its end token, with tokenizer.pad_token = ... and save_pretrained."
+        )
     _bound(tokenizer, config)
     return Base(folder, reference, config, tokenizer, _pooling(folder))
 

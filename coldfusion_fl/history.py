@@ -25,6 +25,6 @@ def strikes(records: Records) -> Counter[str]:
 
 
 def seconds(records: Records) -> dict[str, float]:
-    """How long each contributor's last fused training took, where it said so."""
+    """How long each contributor's last training that passed the screening took, where it said so."""
     told = (item for record in records for item in record.get("contributions", {}).items())
     return {name: facts["reported"]["seconds"] for name, facts in told if "seconds" in facts["reported"]}

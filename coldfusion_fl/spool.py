@@ -1,7 +1,6 @@
 """A round's contributions on disk: however many arrive, memory holds one."""
 
 import math
-import mmap
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -12,8 +11,6 @@ import numpy as np
 from coldfusion_fl.durable import disk
 
 _Place = tuple[int, np.dtype, tuple[int, ...]]
-# All pages at once, where a system (Linux) can: one by one they cost more than reading.
-_FLAGS = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
 
 
 class Spool:
@@ -32,7 +29,7 @@ class Spool:
         self._end = 0
 
     def put(self, arrays: Mapping[str, np.ndarray]) -> "Spooled":
-        """Write arrays; what is returned maps each of them into memory again when it is asked for it.
+        """Write arrays; what is returned reads each of them again when it is asked for it.
 
         Raises:
             RunFolderError: the disk is full.
@@ -57,7 +54,7 @@ class Spool:
 
 
 class Spooled(Mapping[str, np.ndarray]):
-    """Arrays by name that lie in a file; each is there, read-only, for as long as something holds it."""
+    """Arrays by name that lie in a file."""
 
     def __init__(self, descriptor: int, places: Mapping[str, _Place]) -> None:
         self._descriptor = descriptor
@@ -65,26 +62,21 @@ class Spooled(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         place, dtype, shape = self._places[name]
-        return self._map(place, math.prod(shape), dtype).reshape(shape)
+        return self._read(place, math.prod(shape), dtype).reshape(shape)
 
     def part(self, name: str, block: slice) -> np.ndarray:
         """Some of an array's elements, from `start` to before `stop`, as if it were flat."""
         place, dtype, _ = self._places[name]
-        array = np.empty(block.stop - block.start, dtype)
-        place, data = place + block.start * dtype.itemsize, array.view(np.uint8).data
+        return self._read(place + block.start * dtype.itemsize, block.stop - block.start, dtype)
+
+    def _read(self, place: int, size: int, dtype: np.dtype) -> np.ndarray:
+        array = np.empty(size, dtype)
+        data = array.view(np.uint8).data
         while data:
             read = os.preadv(self._descriptor, [data], place)
             place += read
             data = data[read:]
         return array
-
-    def _map(self, place: int, size: int, dtype: np.dtype) -> np.ndarray:
-        if not size:
-            return np.empty(0, dtype)  # which no system maps
-        before = place % mmap.ALLOCATIONGRANULARITY
-        length = before + size * dtype.itemsize
-        data = mmap.mmap(self._descriptor, length, prot=mmap.PROT_READ, flags=_FLAGS, offset=place - before)
-        return np.frombuffer(data, dtype, size, before)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)

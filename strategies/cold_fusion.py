@@ -232,7 +232,8 @@ class ColDFusion(Strategy):
         for server_round in range((done or 0) + 1, self._last_round + 1):
             log(INFO, "[ROUND %s/%s]", server_round, self._last_round)
             messages = self.configure_train(server_round, arrays, train_config, grid)
-            fused, metrics = self.aggregate_train(server_round, exchange(grid, messages, self._timeout))
+            replies = exchange(grid, messages, self._timeout, in_order=True)
+            fused, metrics = self.aggregate_train(server_round, replies)
             if fused is not None:
                 result.arrays = arrays = fused
             if metrics is not None:

@@ -1,5 +1,6 @@
 """Which contributor is behind which node."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -49,23 +50,25 @@ def simulated_nodes(members: Mapping[str, Member]) -> int | None:
     return next((member.nodes for member in members.values() if member.nodes), None)
 
 
-def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterator[Message]:
+def exchange(grid: Grid, messages: Iterable[Message], timeout: float, *, in_order: bool = False) -> Iterator[Message]:
     """Send messages and yield the replies as they arrive, one in memory at a time.
 
     Args:
         grid: Flower's grid.
-        messages: one a node, in the order in which a simulation's workers are to take them.
-        timeout: seconds after which the replies that are still missing are given up.
+        messages: one a node.
+        timeout: seconds, from when all are sent, after which the replies that are still missing are given up.
+        in_order: whether the workers of a simulation are to begin with the first messages. They take those that they
+            find together in an order of their own, so each look at what has arrived sends one.
     """
     unsent = list(messages)
     waiting: list[str] = []
-    # A simulation takes those that it finds together in an order of its own; it finds one at each look.
-    at_once = 1 if in_simulation(grid) else len(unsent)
-    deadline = time.monotonic() + timeout
-    while (unsent or waiting) and time.monotonic() < deadline:
+    at_once = 1 if in_order and in_simulation(grid) else len(unsent)
+    deadline = math.inf
+    while unsent or (waiting and time.monotonic() < deadline):
         if unsent:
             waiting += [message_id for message_id in grid.push_messages(unsent[:at_once]) if message_id]
             del unsent[:at_once]
+            deadline = math.inf if unsent else time.monotonic() + timeout
         for message_id in list(waiting):
             # Asked for one by one: Flower would give all that are there at once.
             replies = list(grid.pull_messages([message_id]))

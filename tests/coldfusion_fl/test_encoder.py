@@ -1,5 +1,6 @@
 import copy
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -256,3 +257,12 @@ def test_a_base_that_is_not_there(reference, words):
 def test_a_folder_without_a_config(tmp_path):
     with pytest.raises(ModelError, match=r"no config\.json"):
         open_base(str(tmp_path))
+
+
+def test_a_tokenizer_that_cannot_pad(tiny_base, tmp_path):
+    folder = shutil.copytree(tiny_base, tmp_path / "base")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        told = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(told | {"pad_token": None}))
+    with pytest.raises(ModelError, match="has no padding token"):
+        open_base(str(folder))

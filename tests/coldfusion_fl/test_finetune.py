@@ -162,6 +162,7 @@ def test_batches_are_of_like_length_and_complete(base, task):
 def test_batches_are_padded_as_transformers_pads_them(base, side, labels):
     tokenizer = copy.deepcopy(base.tokenizer)
     tokenizer.padding_side = side
+    tokenizer.pad_token, tokenizer._pad_token_type_id = "[MASK]", 1  # in the toys both are 0, as in the mask
     texts = ["a cat", "a cat and a dog", "cat"]
     rows = tokenize(tokenizer, Examples(texts, ["a pair", "x", "y z"], np.array(labels)), 16)
     (ours,) = shuffled(tokenizer, rows, 3, np.random.default_rng(0))

@@ -35,15 +35,6 @@ def test_a_part_is_that_of_the_flat_array(array, data):
     spool.close()
 
 
-def test_what_was_read_outlives_the_spool_and_cannot_be_changed(tmp_path):
-    spool = Spool(tmp_path)
-    back = spool.put({"a": np.arange(100_000)})["a"]
-    spool.close()
-    assert back.sum() == 4_999_950_000
-    with pytest.raises(ValueError, match="read-only"):
-        back += 1
-
-
 def test_nothing_of_it_is_left_in_the_folder(tmp_path):
     spool = Spool(tmp_path)
     spool.put({"a": np.ones(1000)})

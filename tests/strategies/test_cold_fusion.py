@@ -3,10 +3,12 @@
 import io
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from coldfusion_fl.strategies import ColDFusion
+from coldfusion_fl.strategies.roll_call import exchange
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
@@ -258,6 +260,55 @@ def test_the_longest_training_is_sent_first(tmp_path):
     sent = [message.metadata.dst_node_id for message in grid.sent if message.metadata.message_type == "train"]
     assert sent[:4] == [100, 101, 102, 103]  # nothing is known
     assert sent[4:] == [102, 101, 103, 100]
+
+
+class PostOffice(PlayedGrid):
+    """Notes how many messages come together."""
+
+    def __init__(self, nodes):
+        super().__init__(nodes)
+        self.posted = []
+
+    def push_messages(self, messages):
+        self.posted.append(len(messages))
+        return super().push_messages(messages)
+
+
+class Far(PostOffice):
+    """As in a deployment, where messages take their time."""
+
+    pull_interval = property()  # which it has not
+
+    def push_messages(self, messages):
+        time.sleep(0.3)
+        return super().push_messages(messages)
+
+
+def questions(count):
+    return [Message(contribution(np.zeros(SHAPE)), dst_node_id=n, message_type="train") for n in range(count)]
+
+
+def test_a_simulation_gets_one_message_at_a_time_where_their_order_matters():
+    grid = PostOffice({number: node("x") for number in range(4)})
+    assert len(list(exchange(grid, questions(4), 1, in_order=True))) == 4
+    assert grid.posted == [1, 1, 1, 1]
+    assert len(list(exchange(grid, questions(4), 1))) == 4
+    assert grid.posted[4:] == [4]
+
+
+def test_all_are_asked_however_long_one_answer_is_worked_on():
+    grid = PostOffice({number: node("x") for number in range(5)})
+    for _ in exchange(grid, questions(5), 0.2, in_order=True):
+        time.sleep(0.15)
+    assert sum(grid.posted) == 5
+
+
+def test_sending_does_not_count_as_silence(monkeypatch):
+    monkeypatch.setattr("coldfusion_fl.strategies.roll_call._POLL", 0.01)
+    grid = Far({number: node("x") for number in range(3)})
+    assert not hasattr(grid, "pull_interval")
+    assert len(list(exchange(grid, questions(3), 0.2, in_order=True))) == 3
+    assert grid.posted == [3]
 
 
 def test_an_answer_to_another_round_is_refused(tmp_path):
