@@ -1,4 +1,4 @@
-"""The project's yardstick, under 15 minutes on two cores: `python -m coldfusion_fl.experiments.bench RESULT.json`."""
+"""The project's yardstick, about 15 minutes on two cores: `python -m coldfusion_fl.experiments.bench RESULT.json`."""
 
 from collections.abc import Callable
 from pathlib import Path
