@@ -55,6 +55,8 @@ def test_every_weight_is_either_merged_or_drawn(base, head):
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         assert value.isfinite().all(), name
     assert all(array.tobytes() == head_of(again, load_encoder(base))[name].tobytes() for name, array in drawn.items())
+    spread = max(array.std() for array in drawn.values())
+    assert 0.01 < spread < 0.2
 
 
 @pytest.mark.parametrize("head", ["class-token"])
