@@ -86,7 +86,7 @@ def train(message: Message, context: Context) -> Message:
     config = unflatten(dict(_part(message, "config")))
     settings = parse_table(FinetuneSettings, config.get("finetune", {}), "the server's settings", "finetune.")
     server_round = int(config.get("server-round", 0))
-    seed = _seed(int(config.get("seed", 0)), server_round, who.name)
+    seed = seed_of(int(config.get("seed", 0)), server_round, who.name)
     arrays = _arrays(message)
     task = load_task(who.task, who.catalogues, who.data_root)
     base = _base(who.base)
@@ -171,7 +171,8 @@ def _part(message: Message, key: str) -> Any:
     return message.content[key]
 
 
-def _seed(seed: int, server_round: int, name: str) -> int:
+def seed_of(seed: int, server_round: int, name: str) -> int:
+    """A contributor's seed in a round, from the run's: of its rows, its head and its training."""
     return int(np.random.SeedSequence([seed, server_round, zlib.crc32(name.encode())]).generate_state(1)[0] >> 1)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from coldfusion_fl.clients.client_app import _seed
+from coldfusion_fl.clients.client_app import seed_of
 
 from coldfusion_fl.base import Base, open_base
 from coldfusion_fl.encoder import Encoder, load_encoder, merge, new_model
@@ -101,7 +101,7 @@ def _finetune(asked: tuple[str, str, int]) -> None:
     torch.set_num_threads(1)
     base, encoder = _base(reference)
     task, settings = load_task(name), FinetuneSettings(epochs=1, examples=examples)
-    seed = _seed(0, 2, name)  # the rows of the run's second round
+    seed = seed_of(0, 2, name)  # the rows of the run's second round
     model = new_model(base, task.num_labels, base.head(settings.head), seed)
     merge(model, encoder)
     finetune(model, base.tokenizer, task, task.train.draw(examples, [seed]), settings, seed)
