@@ -120,18 +120,13 @@ class Round:
         for block in blocks(start.size, max(_AT_ONCE // len(candidates), 1024)):
             directions = np.empty((len(candidates), block.stop - block.start), np.float32)
             for candidate, direction in zip(candidates, directions, strict=True):
-                _direction(candidate, start[block], _part(candidate, name, block), direction)
+                kind = np.float32 if 1e-30 < candidate.norm < 1e30 else np.float64  # on the way; no size is too large
+                update = np.subtract(_part(candidate, name, block), start[block], dtype=kind)
+                np.divide(update, candidate.norm, out=direction, casting="same_kind")
             total = directions.sum(axis=0)
             along += directions @ total
             length += float(total @ total)
         return length, along
-
-
-def _direction(candidate: Candidate, start: np.ndarray, end: np.ndarray, out: np.ndarray) -> None:
-    """A part of an update, divided by the norm of the whole."""
-    kind = np.float32 if 1e-30 < candidate.norm < 1e30 else np.float64  # on the way; no size is too large
-    update = np.subtract(end, start, dtype=kind, out=out if kind is out.dtype.type else None)
-    np.divide(update, candidate.norm, out=out, casting="same_kind")
 
 
 def _part(candidate: Candidate, name: str, block: slice) -> np.ndarray:

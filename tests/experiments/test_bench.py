@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from coldfusion_fl.base import open_base
 
+SMALL = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+
 
 def test_a_row_is_the_median_of_its_turns_and_knows_its_goal():
     row = table.Row("ours", "theirs", [3.0, 1.0, 2.6], ">= 2.5", "times faster")
@@ -67,8 +69,7 @@ def test_training_scores_are_noted_once(tmp_path, monkeypatch):
 
 
 def test_the_gpu_bench_runs_on_a_processor(tmp_path):
-    sizes = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
-    reference = gpu.write_base(tmp_path / "base", **sizes)
+    reference = gpu.write_base(tmp_path / "base", **SMALL)
     found = gpu.throughput(open_base(reference), 16, 8, compiled=False)
     assert found["examples-a-second"] > 0
     assert found["flops-utilisation"] is None  # nothing says what a processor could do at most
@@ -80,10 +81,8 @@ def test_the_gpu_bench_runs_on_a_processor(tmp_path):
 
 @pytest.mark.slow
 def test_compiled_layers_learn_the_same(tmp_path):
-    sizes = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
-    base = open_base(
-        gpu.write_base(tmp_path / "base", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **sizes)
-    )
+    undropped = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    base = open_base(gpu.write_base(tmp_path / "base", **SMALL | undropped | {"num_hidden_layers": 2}))
     task = gpu.load_task(gpu.TASK)
     work = training.Work(base, task, task.train.draw(8, [0]), batch_size=4, max_length=32)
     plain, compiled = work.model(), work.model()
@@ -102,6 +101,5 @@ def test_rounds_memory_and_a_shared_device(tmp_path):
     assert found[0]["round"] > 0
     rows, found = memory.memory(counts=(8, 9))
     assert rows[0].median > 0.5
-    sizes = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
-    seconds = gpu.shared(gpu.write_base(tmp_path / "base", **sizes), 16, 2)
+    seconds = gpu.shared(gpu.write_base(tmp_path / "base", **SMALL), 16, 2)
     assert all(value > 0 for value in seconds.values())
