@@ -59,7 +59,7 @@ def model_card(ledger: Ledger) -> str:
     records = [ledger.record(number) for number in ledger.rounds()]
     fused = Counter(name for record in records if record.get("fused") for name in record["contributions"])
     last, judged = records[-1], summary["judged"]
-    old = judged["fused"] != judged["last-round"]
+    old = summary["tasks"] and judged["fused"] != judged["last-round"]
     return _CARD.format(
         rounds=last["round"],
         base=settings["base"],

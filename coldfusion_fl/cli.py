@@ -3,6 +3,7 @@
 import dataclasses
 import signal
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,6 +55,8 @@ DataRoot = Annotated[
 def main() -> None:
     """Run the command line; errors of ours become one message and an exit code."""
     try:
+        for command in metadata.entry_points(group="coldfusion_fl.commands"):  # the experiments': the core knows none
+            app.command(name=command.name)(command.load())
         app(standalone_mode=True)
     except ColdFusionError as wrong:
         plain_error(str(wrong))

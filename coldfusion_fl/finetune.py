@@ -95,8 +95,8 @@ def finetune(
     place = device()
     model.to(place)
     words = used_rows(encoder_of(model), [*rows, *dev_rows], tokenizer.pad_token_id)
-    with _seeded(seed), quick_dropout(model, seed), words as unused:
-        step_on = _Stepper(model, settings, planned)
+    with seeded(seed), quick_dropout(model, seed), words as unused:
+        step_on = Stepper(model, settings, planned)
         for batch in _epochs(tokenizer, rows, settings, seed):
             unused.decay(step_on.learning_rate * settings.weight_decay)
             losses.append(step_on({name: value.to(place) for name, value in batch.items()}))
@@ -132,8 +132,14 @@ class EarlyStop:
         return seen - self._best_at >= self._patience
 
 
-class _Stepper:
-    """One step of the optimiser after the other, on batches with labels."""
+class Stepper:
+    """One step of the optimiser after the other, on batches with labels.
+
+    Args:
+        model: its output has a `loss`.
+        settings: learning rate and weight decay.
+        planned: steps; the learning rate decays linearly to 0 over them.
+    """
 
     def __init__(self, model: nn.Module, settings: FinetuneSettings, planned: int) -> None:
         self._model = model
@@ -173,7 +179,7 @@ def _epochs(
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Torch draws by this seed, and goes on after it as if nothing had been drawn."""
     here = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=here):

@@ -28,7 +28,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -341,11 +341,15 @@ class Ledger:
 
     def keep_last(self, count: int) -> None:
         """Remove the arrays of all rounds but the last so many; their records, scores and hashes stay."""
-        for number in self.rounds()[:-count]:
-            if not self._has_arrays(number):
+        self.keep_arrays(self.rounds()[-count:])
+
+    def keep_arrays(self, numbers: Collection[int]) -> None:
+        """Remove the arrays of all other rounds; their records, scores and hashes stay."""
+        for number in self.rounds():
+            if number in numbers or not self._has_arrays(number):
                 continue
             with disk(self.folder):
-                write_json(self.round_folder(number) / _PRUNED, {"time": _now(), "keep-last": count})
+                write_json(self.round_folder(number) / _PRUNED, {"time": _now(), "kept": sorted(numbers)})
             for file in self.round_folder(number).glob(f"*{_ARRAYS}"):
                 remove(file)
 

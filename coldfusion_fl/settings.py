@@ -23,6 +23,7 @@ WIRES = ("float32", "bfloat16", "float16", "int8")
 MODES = ("finetuned", "frozen", "few-shot")
 
 Names = tuple[str, ...]
+Numbers = tuple[int, ...]
 _T = TypeVar("_T")
 _LIMITS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 
@@ -84,7 +85,7 @@ class EvaluateSettings:
     """How the bases are judged.
 
     Attributes:
-        every: frozen scores after every so many rounds; 0: of the first and the last base only.
+        every: frozen scores after every so many rounds; 0: of the first and the last base only; -1: of none.
         train_examples: so many training rows fit the linear probe of the frozen score.
         test_examples: at most so many test rows are scored, in every mode.
         shots: labelled examples of the few-shot score; 0: no few-shot score in a run.
@@ -92,7 +93,7 @@ class EvaluateSettings:
         few_shot_seeds: the few-shot score is the mean over so many draws of examples and heads.
     """
 
-    every: int = setting(1, at_least=0)
+    every: int = setting(1, at_least=-1)
     train_examples: int = setting(500, at_least=2)
     test_examples: int = setting(500, at_least=1)
     shots: int = setting(100, at_least=0)
@@ -304,6 +305,8 @@ def check_value(raw: Any, kind: Any, spec: Any, where: str) -> Any:
     Raises:
         SettingsError: it is of another type or out of range; the message begins with `where`.
     """
+    if kind == Numbers:
+        return _whole_numbers(raw, where)
     if get_origin(kind) is tuple:
         return _names(raw, where)
     if kind == dict[str, float]:
@@ -340,6 +343,12 @@ def _names(raw: Any, where: str) -> Names:
     if not isinstance(raw, list | tuple) or not all(isinstance(name, str) for name in raw):
         raise SettingsError(f"{where} must be a list of names, or one text with commas between them.")
     return tuple(name for name in raw if name)
+
+
+def _whole_numbers(raw: Any, where: str) -> Numbers:
+    if not isinstance(raw, list | tuple) or not all(type(number) is int and number >= 0 for number in raw):
+        raise SettingsError(f"{where} must be a list of whole numbers of at least 0, such as [0, 5, 10].")
+    return tuple(raw)
 
 
 def split_names(text: str) -> Names:

@@ -32,6 +32,8 @@ from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.settings import Settings, flatten, parse_settings, to_table
 from coldfusion_fl.tasks import load_task
 
+from .saboteurs import saboteur_mods
+
 
 def simulate(settings: Settings, ledger: Ledger, client_app: ClientApp | None = None) -> None:
     """Run ColD Fusion with all contributors simulated by Flower on Ray.
@@ -60,7 +62,7 @@ def simulate(settings: Settings, ledger: Ledger, client_app: ClientApp | None = 
     share = settings.simulation
     run_simulation(
         server_app,
-        client_app or contributor_app(mods=[with_run_config(settings)]),
+        client_app or contributor_app(mods=[with_run_config(settings), *saboteur_mods(ledger.folder, settings)]),
         num_supernodes=len(settings.contributors),
         backend_config={"client_resources": {"num_cpus": share.cpus, "num_gpus": share.gpus}},
     )

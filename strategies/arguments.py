@@ -17,7 +17,7 @@ _WHOLE_NUMBERS = {
     "min_contributions": 1,
     "min_available_nodes": 1,
     "seed": 0,
-    "evaluate_every": 0,
+    "evaluate_every": -1,
     "max_refusals": 0,
     "keep_last": 0,
 }

@@ -61,7 +61,8 @@ class ColDFusion(Strategy):
     seed : int (default: 0)
         Seed of the sampling. It also goes to the contributors, as `seed` in their configuration.
     evaluate_every : int (default: 1)
-        The nodes judge the base after every so many rounds; always the first and the last base. 0: those two only.
+        The nodes judge the base after every so many rounds; always the first and the last base. 0: those two only;
+        -1: they judge none.
     fusion : Union[str, Operator] (default: "mean")
         How contributions are fused: an operator of `coldfusion_fl.fusion`, or its text, such as "ties(density=0.2)".
     step : Union[str, Step] (default: "plain")
@@ -550,7 +551,9 @@ class ColDFusion(Strategy):
         return server_round in (0, self._last_round)
 
     def _is_judged(self, server_round: int) -> bool:
-        return self._is_end(server_round) or bool(self.evaluate_every and server_round % self.evaluate_every == 0)
+        if self.evaluate_every < 1:
+            return self.evaluate_every == 0 and self._is_end(server_round)
+        return self._is_end(server_round) or server_round % self.evaluate_every == 0
 
     def _unjudged(self, server_round: int) -> bool:
         """Whether a run that goes on was stopped before its last base was judged."""

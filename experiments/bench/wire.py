@@ -3,8 +3,8 @@
     python -m coldfusion_fl.experiments.bench.wire FOLDER [RESULT.json]
 
 Bytes and time: an encoder of MiniLM's shapes and an update of the size of a real one; the ways take turns, the fastest
-of several turns counts, and one way is copying the encoder once. Scores: the eight packaged tasks of sabotage.toml,
-all honest, four rounds, once with each way to travel; the same seeds, so that only rounding differs. A run that is
+of several turns counts, and one way is copying the encoder once. Scores: the eight packaged tasks of wire.toml,
+four rounds, once with each way to travel; the same seeds, so that only rounding differs. A run that is
 in FOLDER already goes on.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from coldfusion_fl.experiments.sabotage import run
+from coldfusion_fl.experiments.federation import federate
 
 from coldfusion_fl.report import summarize
 from coldfusion_fl.settings import WIRES, Settings, read_settings
@@ -74,7 +74,7 @@ def size(packed: Packed) -> int:
 
 def scores(settings: Settings, folder: Path) -> dict[str, float | None]:
     """The fused base's frozen score by task, of a whole run or the rest of one."""
-    ledger = run(settings, folder, saboteurs=False)
+    ledger, _ = federate(settings, folder, {}, print)
     return {row["task"]: row["frozen-fused"] for row in summarize(ledger)["tasks"]}
 
 
@@ -82,10 +82,10 @@ def main() -> None:
     """Measure, print, and write where a path is given."""
     folder = Path(sys.argv[1]).resolve()
     found = packing()
-    with resources.as_file(resources.files("coldfusion_fl.experiments") / "sabotage.toml") as file:
+    with resources.as_file(resources.files("coldfusion_fl.experiments.bench") / "wire.toml") as file:
         settings = read_settings(file)
     for wire, row in found.items():
-        told = scores(replace(settings, server=replace(settings.server, screening="", wire=wire)), folder / wire)
+        told = scores(replace(settings, server=replace(settings.server, wire=wire)), folder / wire)
         row["scores"] = told
         row["mean-score"] = sum(told.values()) / len(told)
         row["points-over-float32"] = row["mean-score"] - found["float32"]["mean-score"]

@@ -1,0 +1,92 @@
+"""The command `coldfusion experiment`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coldfusion_fl.display import plain_console
+from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.places import expanded
+from coldfusion_fl.settings import split_names
+
+console = plain_console()
+
+
+def experiment(
+    config: Annotated[Path, typer.Argument(help="The experiment, a TOML file, such as experiments/main.toml.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The folder of scores and report. Default: results/NAME beside CONFIG."),
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option("--work", help="The folder for runs and bases, gigabytes. Default: runs/experiments/NAME."),
+    ] = None,
+    data_root: Annotated[str, typer.Option("--data-root", help="Where the catalogue's relative paths begin.")] = "",
+    base: Annotated[str, typer.Option("--base", help="Another base than CONFIG's.")] = "",
+    seeds: Annotated[str, typer.Option("--seeds", help="Only these of CONFIG's seeds, with commas.")] = "",
+    only: Annotated[str, typer.Option("--only", help="Only these of CONFIG's recipes, with commas.")] = "",
+    plan: Annotated[bool, typer.Option("--plan", help="Say what there is to do, and do nothing.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Write the report of the scores that are there.")] = False,
+) -> None:
+    """Run an experiment: make each recipe's bases, score them, and report.
+
+    What is done is never done again: after a stop, the same command goes on. Scores are in OUT/scores.json as they come.
+    """
+    with console.status("Reading the experiment"):
+        from .plan import read_experiment
+
+        changes: dict[str, Any] = {"run": {}}
+        if data_root:
+            changes["run"]["tasks"] = {"data-root": str(expanded(data_root).resolve())}
+        if base:
+            changes["run"]["base"] = str(Path(base).resolve()) if Path(base).is_dir() else base
+        made = read_experiment(config, changes)
+        made = made.only(_numbers(seeds), split_names(only))
+    _do(
+        made,
+        out or config.parent / "results" / made.name,
+        work or Path("runs") / "experiments" / made.name,
+        plan,
+        report,
+    )
+
+
+def _do(made: Any, out: Path, work: Path, plan: bool, report: bool) -> None:
+    from .outcome import write_outcome
+    from .runner import Runner, check
+    from .scores import ScoreFile
+
+    scores = ScoreFile(out / "scores.json")
+    if report:
+        if not scores.facts:
+            raise SettingsError(f"{scores.path}: there are no scores yet to report.")
+        write_outcome(scores, out)
+        console.print(f"Written to {out}", markup=False)
+        return
+    runner = Runner(made, scores, work, lambda line: console.print(line, markup=False))
+    left, whole = len(runner.left()), runner.size
+    console.print(f"{made.title}\n{whole - left} of {whole} scores are there, {left} are left.", markup=False)
+    if plan:
+        for line in runner.plan():
+            console.print(line, markup=False)
+        return
+    if left:
+        with console.status("Checking the tasks and the base"):
+            check(made)
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            runner.run()
+        except KeyboardInterrupt:
+            console.print("Stopped. What was scored is kept; the same command goes on.")
+            raise typer.Exit(130) from None
+    write_outcome(scores, out)
+    console.print(f"The report is {out / 'report.md'}", markup=False)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in split_names(text))
+    except ValueError:
+        raise SettingsError(f"--seeds must be whole numbers with commas between them, but is '{text}'.") from None

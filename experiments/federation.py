@@ -1,0 +1,58 @@
+"""A federation of an experiment: a whole run of ColD Fusion on Flower, or the rest of one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from coldfusion_fl.display import Display
+from coldfusion_fl.errors import RunError
+from coldfusion_fl.launch import Run
+from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.settings import Settings, to_table
+
+from .saboteurs import name_saboteurs, parse_sabotage, with_poisoned_rows
+
+
+def federate(
+    settings: Settings, folder: Path, saboteurs: Mapping[str, str], say: Callable[[str], None]
+) -> tuple[Ledger, float]:
+    """Run a federation to its end; one that is there goes on after its last whole round.
+
+    Args:
+        settings: the run's.
+        folder: the run folder.
+        saboteurs: contributors by what they do, as text.
+        say: told what happens, a line each time.
+
+    Returns:
+        The run folder, opened, and the seconds that this took now.
+
+    Raises:
+        ColdFusionError: what is wrong with the settings, or ended the run before its end.
+    """
+    folder = folder.resolve()
+    if Ledger(folder).status.get("state") == "finished":
+        return Ledger(folder), 0.0
+    spoilt = parse_sabotage(saboteurs)
+    rows = folder.with_name(f"{folder.name}-rows")
+    catalogue = with_poisoned_rows(settings.tasks, spoilt, rows, settings.seed)
+    settings = replace(settings, out=str(folder), tasks=replace(settings.tasks, catalogue=catalogue))
+    table, display = to_table(settings), Display(settings.rounds)
+    with Run(table, str(folder)) as run:
+        run.wait_for_checks()
+        ledger = (Ledger.resume if (folder / "run.json").exists() else Ledger.create)(folder, table)
+        if saboteurs:
+            name_saboteurs(folder, saboteurs)
+        run.begin(ledger)
+        for event in run.events():
+            if event and (line := display.take(event)) and event["kind"] in ("round", "refused", "kept", "left-out"):
+                say(line)
+        code = run.exit_code
+    if code or ledger.status.get("state") != "finished":
+        reason = ledger.status.get("reason") or f"its process ended with code {code}"
+        raise RunError(
+            f"a federation failed: {reason}\nIts log is {folder / 'log.txt'}\nStart the experiment again to go on "
+            "after its last whole round."
+        )
+    events = ledger.events()
+    return ledger, events[-1]["time"] - events[0]["time"]

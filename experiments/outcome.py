@@ -1,0 +1,44 @@
+"""What an experiment leaves for its readers: a report and figures, made of the scores alone."""
+
+from pathlib import Path
+
+from coldfusion_fl.durable import aside, disk
+
+from .scores import ScoreFile
+from .tables import Results, report
+
+
+def write_outcome(scores: ScoreFile, out: Path) -> None:
+    """Write report.md and the figures of an experiment.
+
+    Args:
+        scores: the scores that there are.
+        out: the folder.
+    """
+    from .figures import draw_last, draw_rounds, draw_tasks
+
+    results = Results(scores)
+    if len(results.recipes) < 2:
+        return  # nothing but the base is scored
+    figures = {"gains.png": lambda path: draw_last(results, path)}
+    if any(len(scores.rounds(name)) > 1 for name in results.recipes):
+        figures["rounds.png"] = lambda path: draw_rounds(results, path)
+    for name in _shown(scores):
+        if name in results.recipes:
+            figures[f"sets-{name}.png"] = lambda path, name=name: draw_tasks(results, name, path)
+    with disk(out):
+        for name, draw in figures.items():
+            with aside(out / name) as path:
+                draw(path)
+        with aside(out / "report.md") as path:
+            path.write_text(report(scores) + _links(figures), encoding="utf-8")
+
+
+def _shown(scores: ScoreFile) -> list[str]:
+    """Recipes whose gains are drawn data set by data set: those that the comparisons are about."""
+    pairs = scores.facts["experiment"]["comparisons"]
+    return list(dict.fromkeys(pair["of"] for pair in pairs))
+
+
+def _links(figures: object) -> str:
+    return "\n## Figures\n\n" + "\n".join(f"![{name}]({name})" for name in figures) + "\n"

@@ -1,0 +1,150 @@
+"""The scores of an experiment: every single one, in one JSON file that grows as they come.
+
+::
+
+    {"experiment": {title, question, seeds, scoring, ...},
+     "recipes": {NAME: its settings},
+     "tasks": {TASK: {"metric": ..., "head": ..., "test-rows": ...}},
+     "roles": {RECIPE: {SEED: {"seen": [TASK, ...], "unseen": [...]}}},
+     "making": {RECIPE: {SEED: {"seconds": ..., ...}}},
+     "scores": {RECIPE: {SEED: {ROUND: {MODE: {TASK: points}}}}}}
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coldfusion_fl.durable import disk, write_json
+from coldfusion_fl.errors import RunFolderError
+from coldfusion_fl.settings import flatten
+
+
+@dataclass(frozen=True)
+class Key:
+    """Which score it is.
+
+    Attributes:
+        recipe: what made the base; `base` for the one before any round.
+        seed: the repetition.
+        round: after which the base was taken; 0 for bases that are not made in rounds.
+        mode: `finetuned`, `frozen` or `few-shot`.
+        task: what it was scored on.
+    """
+
+    recipe: str
+    seed: int
+    round: int
+    mode: str
+    task: str
+
+
+class ScoreFile:
+    """The scores of an experiment.
+
+    Args:
+        path: the JSON file; it need not be there yet.
+
+    Raises:
+        RunFolderError: it is no such file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.facts: dict[str, Any] = {}
+        if path.exists():
+            try:
+                self.facts = json.loads(path.read_text(encoding="utf-8"))
+                _ = self.facts["scores"].items()
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                raise RunFolderError(f"{path}: this is no file of scores. Choose another --out folder.") from None
+
+    def begin(self, experiment: Mapping[str, Any], recipes: Mapping[str, Any]) -> None:
+        """Say what the scores are of; those that are there already must be of the same.
+
+        Args:
+            experiment: what holds for all scores, as nested tables.
+            recipes: each one's settings.
+
+        Raises:
+            RunFolderError: they are of another experiment, or a recipe was another one; what differs is said.
+        """
+        if self.facts:
+            then = {"scoring": self.facts["experiment"]["scoring"], **self.facts["recipes"]}
+            for name, now in {"scoring": experiment["scoring"], **recipes}.items():
+                if name in then and (found := _differences(then[name], json.loads(json.dumps(now)))):
+                    raise RunFolderError(
+                        f"{self.path} holds scores of another {name}. Give it another name, or choose another --out "
+                        "folder:\n  " + "\n  ".join(found)
+                    )
+        self.facts = {
+            "experiment": experiment,
+            "recipes": {**self.facts.get("recipes", {}), **recipes},
+            **{part: self.facts.get(part, {}) for part in ("tasks", "roles", "making", "scores")},
+        }
+
+    def note_roles(self, recipe: str, seed: int, roles: Mapping[str, Any]) -> None:
+        """Note which tasks were seen and unseen."""
+        self.facts["roles"].setdefault(recipe, {})[str(seed)] = roles
+
+    def note_making(self, recipe: str, seed: int, **facts: Any) -> None:
+        """Note what making the bases of a recipe took."""
+        self.facts["making"].setdefault(recipe, {})[str(seed)] = facts
+        self.write()
+
+    def __contains__(self, key: Key) -> bool:
+        return key.task in self.at(key.recipe, key.seed, key.round, key.mode)
+
+    def at(self, recipe: str, seed: int, number: int, mode: str) -> dict[str, float]:
+        """The scores of a base in a mode, by task."""
+        of_recipe = self.facts["scores"].get(recipe, {})
+        scores: dict[str, float] = of_recipe.get(str(seed), {}).get(str(number), {}).get(mode, {})
+        return scores
+
+    def add(self, key: Key, score: float, about: Mapping[str, Any]) -> None:
+        """Keep a score, durably.
+
+        Args:
+            key: which it is.
+            score: in points.
+            about: facts of the task that are the same for all of its scores.
+        """
+        place = self.facts["scores"]
+        for part in (key.recipe, str(key.seed), str(key.round), key.mode):
+            place = place.setdefault(part, {})
+        place[key.task] = round(score, 4)
+        self.facts["tasks"].setdefault(key.task, {}).update(about)
+        self.write()
+
+    def write(self) -> None:
+        """Write the file as it is now."""
+        with disk(self.path.parent):
+            write_json(self.path, self.facts)
+
+    def rounds(self, recipe: str) -> list[int]:
+        """The rounds whose bases have scores."""
+        return sorted({int(number) for seed in self.facts["scores"].get(recipe, {}).values() for number in seed})
+
+    def seeds(self) -> list[int]:
+        """The repetitions that have scores."""
+        return sorted({int(seed) for recipe in self.facts["scores"].values() for seed in recipe})
+
+    def values(self, recipe: str, number: int, mode: str) -> Iterator[tuple[int, str, float]]:
+        """Seed, task and score of a recipe's bases after a round, in a mode."""
+        for seed in self.facts["scores"].get(recipe, {}):
+            for task, score in self.at(recipe, int(seed), number, mode).items():
+                yield int(seed), task, score
+
+
+# What more scores may be made by, beside those that are there.
+_FREE = {"about", "rounds", "finetuned", "frozen", "few-shot"}
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    one, other = flatten(old), flatten(new)
+    return [
+        f"{key}: {one.get(key, 'nothing')!r} there, {other.get(key, 'nothing')!r} here"
+        for key in sorted(one.keys() | other.keys())
+        if one.get(key) != other.get(key) and key not in _FREE
+    ]

@@ -1,0 +1,249 @@
+"""An experiment's report: tables in Markdown, made of its scores alone."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from .plan import BASE
+from .scores import ScoreFile
+from .statistics import Cells, Estimate, differences, estimate
+
+# What is reported: mode, role.
+COLUMNS = (
+    ("finetuned", "seen"),
+    ("finetuned", "unseen"),
+    ("few-shot", "unseen"),
+    ("frozen", "seen"),
+    ("frozen", "unseen"),
+)
+
+
+class Results:
+    """The scores of an experiment, as its tables and figures need them.
+
+    Args:
+        scores: the scores.
+        without: tasks that are left out.
+    """
+
+    def __init__(self, scores: ScoreFile, without: Collection[str] = ()) -> None:
+        self.scores = scores
+        self._without = without
+
+    @property
+    def recipes(self) -> list[str]:
+        """Those that have scores, the base first."""
+        there = self.scores.facts["scores"]
+        return [name for name in (BASE, *self.scores.facts["recipes"]) if name in there]
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """Mode and role of the scores that there are."""
+        return [column for column in COLUMNS if any(self.last(name, *column) is not None for name in self.recipes)]
+
+    def cells(self, recipe: str, number: int, mode: str, role: str) -> dict[tuple[int, str], float]:
+        """A recipe's scores on its seen or unseen tasks after a round, by seed and task."""
+        roles = self.scores.facts["roles"].get(recipe, {})
+        return {
+            (seed, task): value
+            for seed, task, value in self.scores.values(recipe, number, mode)
+            if task in roles[str(seed)][role] and task not in self._without
+        }
+
+    def last(self, recipe: str, mode: str, role: str) -> int | None:
+        """The last round with such scores of all seeds that have any; None: there are none."""
+        numbers = [number for number in self.scores.rounds(recipe) if self.cells(recipe, number, mode, role)]
+        return numbers[-1] if numbers else None
+
+    def gains(self, recipe: str, number: int, mode: str, role: str) -> dict[tuple[int, str], float]:
+        """How much better than the base a recipe's base is after a round, by seed and task."""
+        base = {
+            (seed, task): value for seed, task, value in self.scores.values(BASE, 0, mode) if task not in self._without
+        }
+        return differences(self.cells(recipe, number, mode, role), base)
+
+    def gain(self, recipe: str, mode: str, role: str) -> Estimate | None:
+        """The mean gain of a recipe's last base."""
+        number = self.last(recipe, mode, role)
+        return None if number is None else estimate(self.gains(recipe, number, mode, role))
+
+
+def report(scores: ScoreFile) -> str:
+    """The report of an experiment as Markdown."""
+    about = scores.facts["experiment"]
+    results = Results(scores)
+    parts = [
+        f"# {about['title']}",
+        about["question"],
+        _setup(results),
+        "## Last bases",
+        "Mean test scores of the base in points, then what each recipe's last base gains over it, with 95 % intervals "
+        "(bootstrap over data sets and seeds)."
+        if about["scoring"]["split"] == "test"
+        else "Scores on the **validation** splits: these tables are for choosing among recipes, not for judging them.",
+        last_bases(results),
+    ]
+    if about["tiny"]:
+        bigger = Results(scores, about["tiny"])
+        parts += [f"Without the tiny sets ({', '.join(about['tiny'])}):", last_bases(bigger)]
+    parts += ["Share of the data sets that are better than with the base:", shares(results)]
+    if about["comparisons"]:
+        parts += ["## Comparisons", "Differences of the last bases, with 95 % intervals.", comparisons(results)]
+        if about["tiny"]:
+            parts += ["Without the tiny sets:", comparisons(Results(scores, about["tiny"]))]
+    if any(len(scores.rounds(name)) > 1 for name in results.recipes):
+        parts += ["## Round by round", "Mean gains over the base in points.", rounds(results)]
+    parts += [
+        "## Each data set",
+        "The base's score and the gains of the last bases, means over seeds.",
+        *tasks(results),
+    ]
+    parts += ["## What it took", making(results)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _setup(results: Results) -> str:
+    facts = results.scores.facts
+    about, scoring = facts["experiment"], facts["experiment"]["scoring"]
+    heads = sorted({task["head"] for task in facts["tasks"].values()})
+    bases = sorted({recipe["settings"]["base"] for recipe in facts["recipes"].values()})
+    tuning, counts = scoring["finetune"], scoring["evaluate"]
+    lines = [
+        f"Base: `{', '.join(bases)}`. Seeds: {', '.join(map(str, results.scores.seeds()))}. Heads of the scores: "
+        f"{', '.join(heads)}.",
+        f"Finetuned: {tuning['examples'] or 'all'} rows, at most {tuning['epochs']} epochs, learning rate "
+        f"{tuning['learning-rate']:g}, batches of {tuning['batch-size']}, {tuning['max-length']} tokens. Few-shot: "
+        f"{counts['shots']} rows, {counts['few-shot-epochs']} epochs, {counts['few-shot-seeds']} draws. Frozen: a "
+        f"linear probe on {counts['train-examples']} rows. At most {counts['test-examples']} rows are scored.",
+    ]
+    if about["pool"]["tasks"]:
+        folds, size = about["pool"]["folds"], len(about["pool"]["tasks"])
+        lines.append(f"Each seed keeps another {size // folds} of the {size} data sets unseen.")
+    recipes = [f"- `{name}`: {recipe['about']}" for name, recipe in facts["recipes"].items() if recipe["about"]]
+    return "\n".join(lines) + ("\n\n" + "\n".join(recipes) if recipes else "")
+
+
+def last_bases(results: Results) -> str:
+    """The base's means, and the gains of each recipe's last base."""
+    columns = results.columns
+    rows = [["base", "", *(_points(_base_mean(results, *column)) for column in columns)]]
+    for name in results.recipes[1:]:
+        numbers = {results.last(name, *column) for column in columns} - {None}
+        number = max(numbers) if numbers else 0
+        rows.append([name, str(number or ""), *(_with_interval(results.gain(name, *column)) for column in columns)])
+    return table(["recipe", "round", *(f"{mode}, {role}" for mode, role in columns)], rows)
+
+
+def _base_mean(results: Results, mode: str, role: str) -> Estimate | None:
+    return estimate(results.cells(BASE, 0, mode, role))
+
+
+def shares(results: Results) -> str:
+    """In how many of the data sets each recipe's last base is better than the base."""
+    rows = []
+    for name in results.recipes[1:]:
+        found = [results.gain(name, *column) for column in results.columns]
+        cells = ["" if one is None else f"{round(one.positive * one.tasks)} of {one.tasks}" for one in found]
+        rows.append([name, *cells])
+    return table(["recipe", *(f"{mode}, {role}" for mode, role in results.columns)], rows)
+
+
+def comparisons(results: Results) -> str:
+    """Differences between recipes, and after which round one reaches the other's last mean."""
+    rows = []
+    for pair in results.scores.facts["experiment"]["comparisons"]:
+        of, to = pair["of"], pair["to"]
+        if not {of, to} <= set(results.recipes):
+            continue
+        found = [_with_interval(estimate(difference(results, of, to, *column))) for column in results.columns]
+        rows.append([f"{of} over {to}", *found, _reached(results, of, to)])
+    head = ["", *(f"{mode}, {role}" for mode, role in results.columns), "reaches it (finetuned, seen) in round"]
+    return table(head, rows) if rows else ""
+
+
+def difference(results: Results, of: str, to: str, mode: str, role: str) -> Cells:
+    """By seed and task, how much better one recipe's last base is than another's, where both have a score."""
+    one, other = results.last(of, mode, role), results.last(to, mode, role)
+    if one is None or other is None:
+        return {}
+    return differences(results.cells(of, one, mode, role), results.cells(to, other, mode, role))
+
+
+def _reached(results: Results, of: str, to: str) -> str:
+    """The first round after which a recipe's mean finetuned gain on seen tasks is that of another's last base."""
+    column = ("finetuned", "seen")
+    goal = results.gain(to, *column)
+    for number in results.scores.rounds(of):
+        there = estimate(results.gains(of, number, *column))
+        if goal and there and number and there.mean >= goal.mean:
+            return str(number)
+    return "never" if goal else ""
+
+
+def rounds(results: Results) -> str:
+    """Mean gains after each round that was scored."""
+    rows = []
+    for name in results.recipes[1:]:
+        for number in results.scores.rounds(name):
+            if number:
+                found = [estimate(results.gains(name, number, *column)) for column in results.columns]
+                rows.append([name, str(number), *(_gain(one) for one in found)])
+    return table(["recipe", "round", *(f"{mode}, {role}" for mode, role in results.columns)], rows)
+
+
+def tasks(results: Results) -> Iterator[str]:
+    """A table a column: per data set the base's score and each recipe's gain."""
+    facts = results.scores.facts["tasks"]
+    for mode, role in results.columns:
+        base = by_task(results.cells(BASE, 0, mode, role))
+        gains = {
+            name: by_task(results.gains(name, number, mode, role))
+            for name in results.recipes[1:]
+            if (number := results.last(name, mode, role)) is not None
+        }
+        rows = [
+            [
+                name,
+                facts[name]["metric"],
+                str(facts[name]["test-rows"]),
+                f"{base[name]:.1f}",
+                *(f"{found[name]:+.1f}" if name in found else "" for found in gains.values()),
+            ]
+            for name in sorted(base)
+        ]
+        yield f"### {mode.capitalize()}, {role}\n\n" + table(["", "metric", "test rows", "base", *gains], rows)
+
+
+def by_task(cells: Cells) -> dict[str, float]:
+    """Each task's mean over seeds."""
+    found: dict[str, list[float]] = {}
+    for (_, task), value in cells.items():
+        found.setdefault(task, []).append(value)
+    return {task: sum(values) / len(values) for task, values in found.items()}
+
+
+def making(results: Results) -> str:
+    """How many examples each recipe's training saw, and how long it took."""
+    rows = []
+    for name, seeds in results.scores.facts["making"].items():
+        took = [facts["seconds"] / 60 for facts in seeds.values()]
+        examples = [facts["examples"] for facts in seeds.values()]
+        refused = sum(facts.get("refused", 0) for facts in seeds.values())
+        rows.append([name, f"{sum(examples) / len(examples):,.0f}", f"{sum(took) / len(took):.0f}", str(refused)])
+    return table(["recipe", "examples, counting each pass", "minutes", "contributions refused"], rows) if rows else ""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _points(found: Estimate | None) -> str:
+    return "" if found is None else f"{found.mean:.1f}"
+
+
+def _gain(found: Estimate | None) -> str:
+    return "" if found is None else f"{found.mean:+.2f}"
+
+
+def _with_interval(found: Estimate | None) -> str:
+    return "" if found is None else f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
