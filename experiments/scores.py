@@ -12,7 +12,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +19,7 @@ from coldfusion_fl.durable import disk, write_json
 from coldfusion_fl.errors import RunFolderError
 from coldfusion_fl.settings import flatten
 
-
-@dataclass(frozen=True)
-class Key:
-    """Which score it is.
-
-    Attributes:
-        recipe: what made the base; `base` for the one before any round.
-        seed: the repetition.
-        round: after which the base was taken; 0 for bases that are not made in rounds.
-        mode: `finetuned`, `frozen` or `few-shot`.
-        task: what it was scored on.
-    """
-
-    recipe: str
-    seed: int
-    round: int
-    mode: str
-    task: str
+from .plan import Key
 
 
 class ScoreFile:
@@ -88,9 +70,9 @@ class ScoreFile:
         """Note which tasks were seen and unseen."""
         self.facts["roles"].setdefault(recipe, {})[str(seed)] = roles
 
-    def note_making(self, recipe: str, seed: int, **facts: Any) -> None:
+    def note_making(self, recipe: str, seed: int, facts: Mapping[str, Any]) -> None:
         """Note what making the bases of a recipe took."""
-        self.facts["making"].setdefault(recipe, {})[str(seed)] = facts
+        self.facts["making"].setdefault(recipe, {})[str(seed)] = dict(facts)
         self.write()
 
     def __contains__(self, key: Key) -> bool:

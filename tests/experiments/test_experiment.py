@@ -1,0 +1,168 @@
+"""`coldfusion experiment` as a user starts it: whole federations on Flower, small ones."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from coldfusion_fl.experiments.scores import ScoreFile
+from coldfusion_fl.experiments.tables import report
+
+COLDFUSION = [sys.executable, "-c", "from coldfusion_fl.cli import main; main()"]
+TOML = """
+title = "A toy"
+question = "Does it run?"
+seeds = [1]
+tiny = ["a"]
+[run]
+base = "{base}"
+rounds = 2
+contributors-per-round = 2
+[run.tasks]
+catalogue = "{catalogue}"
+seen = "a, b, c"
+unseen = "u"
+[run.finetune]
+learning-rate = 3e-3
+epochs = 1
+examples = 32
+max-length = 16
+[scoring]
+rounds = [1]
+[scoring.finetune]
+learning-rate = 3e-3
+epochs = 1
+examples = 30
+max-length = 16
+[scoring.evaluate]
+train-examples = 12
+test-examples = 24
+shots = 12
+few-shot-epochs = 1
+few-shot-seeds = 1
+[recipes.paper]
+about = "as the paper does it"
+[recipes.sabotaged.saboteurs]
+b = "flipped(times=1000)"
+c = "label-shuffled"
+[recipes.sabotaged]
+contributors-per-round = 3
+server.screening = "size"
+[recipes.multitask]
+kind = "multitask"
+[recipes.single-task]
+kind = "single-task"
+[[comparisons]]
+of = "sabotaged"
+to = "paper"
+"""
+
+
+def run(folder, *words):
+    return subprocess.Popen(
+        [*COLDFUSION, "experiment", "toy.toml", "--work", "work", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+    )
+
+
+@pytest.fixture(scope="module")
+def done(tiny_base, toy_data, tmp_path_factory):
+    """An experiment that was interrupted when its first scores were there, and went on to its end."""
+    folder = tmp_path_factory.mktemp("experiment")
+    (folder / "toy.toml").write_text(TOML.format(base=tiny_base, catalogue=toy_data / "toy.toml"))
+    scores = folder / "results" / "toy" / "scores.json"
+    first = run(folder)
+    deadline = time.monotonic() + 300
+    while not (scores.exists() and "paper" in json.loads(scores.read_text())["scores"]):
+        assert first.poll() is None and time.monotonic() < deadline, first.communicate()[0]
+        time.sleep(0.05)
+    family = psutil.Process(first.pid).children(recursive=True)
+    first.send_signal(signal.SIGINT)
+    stopped = first.communicate(timeout=60)[0]
+    _, alive = psutil.wait_procs(family, timeout=10)
+    kept = json.loads(scores.read_text())
+    second = run(folder)
+    output = second.communicate(timeout=500)[0]
+    assert second.returncode == 0, output
+    return {
+        "folder": folder, "stopped": (first.returncode, stopped, alive), "kept": kept, "output": output,
+        "scores": ScoreFile(scores),
+    }  # fmt: skip
+
+
+def test_it_stops_within_seconds_and_says_how_to_go_on(done):
+    code, output, alive = done["stopped"]
+    assert code == 130
+    assert "the same command goes on" in output
+    assert not alive
+
+
+def test_what_was_done_is_not_done_again(done):
+    kept, scores = done["kept"]["scores"], done["scores"].facts["scores"]
+    assert kept["base"] == scores["base"]
+    for number, modes in kept["paper"]["1"].items():
+        for mode, found in modes.items():
+            assert found.items() <= scores["paper"]["1"][number][mode].items()
+    assert "round 1/2" not in done["output"].partition("sabotaged")[0]  # the federation was whole
+
+
+def test_every_score_is_there(done):
+    scores = done["scores"]
+    for recipe, numbers in {"base": [0], "paper": [1, 2], "sabotaged": [1, 2], "multitask": [0]}.items():
+        assert scores.rounds(recipe) == numbers
+        for number in numbers:
+            assert set(scores.at(recipe, 1, number, "finetuned")) == set("abcu")
+            assert set(scores.at(recipe, 1, number, "frozen")) == set("abcu")
+            assert set(scores.at(recipe, 1, number, "few-shot")) == {"u"}
+    assert set(scores.at("single-task", 1, 0, "finetuned")) == set("abc")
+    assert scores.facts["tasks"]["u"] == {"metric": "accuracy", "head": "mean", "test-rows": 24}
+
+
+def test_the_saboteur_was_one(done):
+    making = done["scores"].facts["making"]
+    assert making["sabotaged"]["1"]["refused"] == 2  # the flipped one, in both rounds
+    assert making["paper"]["1"] == {**making["paper"]["1"], "refused": 0, "examples": 2 * 2 * 32}
+
+
+def test_the_report_is_made_of_the_scores_alone(done):
+    out = done["folder"] / "results" / "toy"
+    written = (out / "report.md").read_text()
+    assert report(ScoreFile(out / "scores.json")) in written
+    for picture in ("gains.png", "rounds.png", "sets-sabotaged.png"):
+        assert picture in written
+        assert (out / picture).read_bytes().startswith(b"\x89PNG")
+    (out / "report.md").unlink()
+    again = run(done["folder"], "--report")
+    assert again.communicate(timeout=60)[0].endswith("results/toy\n")
+    assert (out / "report.md").read_text() == written
+
+
+def test_a_whole_experiment_does_nothing(done):
+    again = run(done["folder"])
+    output = again.communicate(timeout=60)[0]
+    assert "0 are left" in output
+    assert "seed 1" not in output
+
+
+def test_only_the_arrays_of_scored_rounds_are_kept(done):
+    rounds = done["folder"] / "work" / "paper" / "seed-1" / "rounds"
+    assert sorted(file.parent.name for file in rounds.glob("*/base.safetensors")) == ["001", "002"]
+
+
+def test_another_recipe_of_the_same_name_is_refused(done):
+    file = done["folder"] / "toy.toml"
+    text = file.read_text()
+    file.write_text(text.replace("examples = 32", "examples = 16"))
+    try:
+        other = run(done["folder"], "--plan")
+        output = other.communicate(timeout=60)[0]
+    finally:
+        file.write_text(text)
+    assert other.returncode == 2
+    assert "settings.finetune.examples: 32 there, 16 here" in output

@@ -1,0 +1,150 @@
+import pytest
+from coldfusion_fl.experiments.plan import BASE
+from coldfusion_fl.experiments.reading import read_experiment
+
+from coldfusion_fl.errors import CatalogueError, SettingsError
+from coldfusion_fl.settings import merged
+
+HEAD = """
+title = "A toy"
+seeds = [4, 7]
+[run]
+base = "BASE"
+rounds = 4
+contributors-per-round = 2
+[run.tasks]
+catalogue = "CATALOGUE"
+[run.finetune]
+examples = 30
+epochs = 2
+[pool]
+tasks = "a, b, c, d, u"
+folds = 2
+"""
+
+
+@pytest.fixture
+def read(toy_data, tiny_base, tmp_path):
+    def made(text, head=HEAD, changes=None):
+        file = tmp_path / "toy.toml"
+        file.write_text(head.replace("BASE", str(tiny_base)).replace("CATALOGUE", str(toy_data / "toy.toml")) + text)
+        return read_experiment(file, changes)
+
+    return made
+
+
+def test_each_seed_keeps_others_unseen(read):
+    made = read("[recipes.paper]")
+    first, second = (made.settings(made.recipes["paper"], seed) for seed in (4, 7))
+    assert (first.tasks.unseen, first.tasks.seen) == (("a", "c", "u"), ("b", "d"))
+    assert (second.tasks.unseen, second.tasks.seen) == (("b", "d"), ("a", "c", "u"))
+    assert (first.seed, second.seed) == (4, 7)
+
+
+def test_a_run_of_an_experiment_is_not_judged_by_its_nodes(read):
+    made = read("[recipes.paper]")
+    assert made.settings(made.recipes["paper"], 4).evaluate.every == -1
+
+
+def test_a_recipe_changes_the_run(read):
+    made = read('[recipes.other]\nrounds = 3\n[recipes.other.server]\nstep = "nesterov"\n[recipes.paper]')
+    other, paper = (made.settings(made.recipes[name], 4) for name in ("other", "paper"))
+    assert (other.server.step, other.rounds) == ("nesterov", 3)
+    assert (paper.server.step, paper.rounds) == ("plain", 4)
+    assert made.recipes["other"].rounds == (3,)
+    assert made.recipes["paper"].rounds == (4,)
+
+
+def test_a_base_is_scored_after_the_rounds_it_has(read):
+    made = read(
+        "[recipes.paper]\n[recipes.short]\nrounds = 2\n[recipes.own]\nscored = [1, 4]\n"
+        '[recipes.multi]\nkind = "multitask"\n[scoring]\nrounds = [1, 3, 9]'
+    )
+    assert {name: recipe.rounds for name, recipe in made.recipes.items()} == {
+        "paper": (1, 3, 4),
+        "short": (1, 2),
+        "own": (1, 4),
+        "multi": (0,),
+    }
+
+
+def test_the_base_is_scored_on_what_any_recipe_sees(read):
+    head = HEAD.partition("[pool]")[0]
+    made = read('[recipes.x.tasks]\nseen = "a, b"\nunseen = "u"\n[recipes.y.tasks]\nseen = "b, d"\nunseen = "u"', head)
+    tasks = made.base_settings(4).tasks
+    assert (tasks.seen, tasks.unseen) == (("a", "b", "d"), ("u",))
+
+
+def test_one_file_extends_another(read, tmp_path):
+    read("[recipes.paper]\n[scoring]\nrounds = [1, 2]")
+    (tmp_path / "large.toml").write_text('extends = "toy.toml"\nseeds = [1]\n[run]\nrounds = 9\n[scoring]\nfrozen = []')
+    large = read_experiment(tmp_path / "large.toml")
+    assert (large.name, large.title, large.seeds) == ("large", "A toy", (1,))
+    assert large.recipes["paper"].rounds == (1, 2, 9)
+    assert large.scoring.modes("seen") == ["finetuned"]
+
+
+def test_the_plan_names_every_score_once(read):
+    made = read('[recipes.paper]\n[recipes.alone]\nkind = "single-task"\n[scoring]\nrounds = [1]')
+    keys = list(made.all_keys())
+    assert len(set(keys)) == len(keys)
+    of_seed = [key for key in keys if key.seed == 4]
+    # Five tasks frozen and finetuned, three unseen ones few-shot: the base, and the paper's after rounds 1 and 4.
+    assert len([key for key in of_seed if key.recipe == BASE]) == 13
+    assert len([key for key in of_seed if key.recipe == "paper"]) == 26
+    # A base of one task is for that task.
+    assert {key.task for key in of_seed if key.recipe == "alone"} == {"b", "d"}
+
+
+def test_a_part_of_it(read):
+    made = read("[recipes.paper]\n[recipes.other]")
+    part = made.only((7,), ("other",))
+    assert {(key.seed, key.recipe) for key in part.all_keys()} == {(7, BASE), (7, "other")}
+    assert part.settings(part.recipes["other"], 7).tasks.unseen == ("b", "d")  # the fold stays the seed's
+    with pytest.raises(SettingsError, match="no seed 5; it has 4, 7"):
+        made.only((5,), ())
+    with pytest.raises(SettingsError, match="no recipe papr; it has paper, other"):
+        made.only((), ("papr",))
+
+
+def test_examples_count_each_pass(read):
+    made = read("[recipes.paper]")
+    assert made.examples(made.settings(made.recipes["paper"], 4)) == 4 * 2 * 30 * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "head", "message"),
+    [
+        ("", HEAD, "there is no recipe"),
+        ("[recipes.base]", HEAD, "no recipe. Call it something else"),
+        ("[recipes.paper]\nscored = [5]", HEAD, "it has 4 rounds, so it cannot be scored after 5"),
+        ('[recipes.paper]\nkind = "cold"', HEAD, "must be one of federation, multitask, single-task"),
+        ("[recipes.paper]\nround = 3", HEAD, "Did you mean 'rounds'"),
+        ("[recipes.paper.saboteurs]\nx = 'noise'", HEAD, "the saboteur 'x' is no seen task"),
+        ("[recipes.paper.saboteurs]\nb = 'nois'", HEAD, "Did you mean 'noise'"),
+        ("[recipes.m]\nkind = 'multitask'\nfinetune.examples = 0", HEAD, "needs a number of 'examples'"),
+        ("[recipes.paper]\n[[comparisons]]\nof = 'papr'", HEAD, "Did you mean 'paper'"),
+        ("[recipes.paper]\n[scoring]\nsplit = 'train'", HEAD, "must be one of test, validation"),
+        ("[recipes.paper]\n[scoring]\nrounds = ['one']", HEAD, "a list of whole numbers"),
+        ("[recipes.paper]", HEAD.replace("[4, 7]", "[4, 4]"), "different seeds"),
+        ("[recipes.paper]", HEAD.replace("d, u", "d, x"), "unknown task 'x'"),
+        ("[recipes.paper]\ncontributors-per-round = 3\n", HEAD, "only 2 tasks are seen"),
+    ],
+)
+def test_what_is_wrong_is_said(read, text, head, message):
+    with pytest.raises((SettingsError, CatalogueError), match=message):
+        read(text, head)
+
+
+def test_what_stands_beside_the_scores_names_no_place_of_this_machine(read, tmp_path, toy_data):
+    made = read("[recipes.paper]", changes={"run": {"tasks": {"data-root": str(tmp_path)}}})
+    recipe = str(made.describe_recipe(made.recipes["paper"]))
+    told = str(made.describe()) + recipe.replace(made.recipes["paper"].table["base"], "")
+    assert str(tmp_path) not in told
+    assert str(toy_data) not in told
+
+
+def test_nested_tables_take_each_others_entries():
+    one, other = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}, "d": {"e": 5}}
+    assert merged(one, other) == {"a": {"b": 4, "c": 2}, "d": {"e": 5}}
+    assert one == {"a": {"b": 1, "c": 2}, "d": 3}

@@ -1,0 +1,59 @@
+import json
+
+import pytest
+from coldfusion_fl.experiments.plan import Key
+from coldfusion_fl.experiments.scores import ScoreFile
+
+from coldfusion_fl.errors import RunFolderError
+
+EXPERIMENT = {"title": "t", "scoring": {"rounds": [1], "finetune": {"epochs": 3}}}
+RECIPES = {"paper": {"about": "x", "settings": {"rounds": 4}}}
+KEY = Key("paper", 1, 4, "frozen", "a")
+ABOUT = {"metric": "accuracy", "head": "mean", "test-rows": 10}
+
+
+@pytest.fixture
+def begun(tmp_path):
+    scores = ScoreFile(tmp_path / "scores.json")
+    scores.begin(EXPERIMENT, RECIPES)
+    return scores
+
+
+def test_a_score_is_durable_at_once(begun):
+    assert KEY not in begun
+    begun.add(KEY, 61.23456789, ABOUT)
+    again = ScoreFile(begun.path)
+    again.begin(EXPERIMENT, RECIPES)
+    assert KEY in again
+    assert again.at("paper", 1, 4, "frozen") == {"a": 61.2346}
+    assert again.facts["tasks"] == {"a": ABOUT}
+    assert list(again.values("paper", 4, "frozen")) == [(1, "a", 61.2346)]
+    assert (again.seeds(), again.rounds("paper")) == ([1], [4])
+
+
+def test_scores_of_another_recipe_are_not_mixed(begun):
+    begun.add(KEY, 1.0, ABOUT)
+    with pytest.raises(RunFolderError, match=r"of another paper.*\n  settings.rounds: 4 there, 5 here"):
+        ScoreFile(begun.path).begin(EXPERIMENT, {"paper": {"about": "x", "settings": {"rounds": 5}}})
+    with pytest.raises(RunFolderError, match=r"of another scoring.*\n  finetune.epochs: 3 there, 9 here"):
+        ScoreFile(begun.path).begin({"title": "t", "scoring": {"rounds": [1], "finetune": {"epochs": 9}}}, RECIPES)
+
+
+def test_more_rounds_recipes_and_words_may_come(begun):
+    begun.add(KEY, 1.0, ABOUT)
+    more = {"title": "u", "scoring": {"rounds": [1, 2], "finetune": {"epochs": 3}}}
+    again = ScoreFile(begun.path)
+    again.begin(more, {"paper": {"about": "y", "settings": {"rounds": 4}}, "other": {}})
+    assert KEY in again
+    assert set(again.facts["recipes"]) == {"paper", "other"}
+    part = ScoreFile(begun.path)
+    part.begin(more, {"other": {}})  # a part of the recipes: the others' scores stay
+    assert KEY in part
+    assert "paper" in part.facts["recipes"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"scores": 3}', json.dumps({"scores": []})])
+def test_no_other_file_is_taken_for_scores(tmp_path, text):
+    (tmp_path / "scores.json").write_text(text)
+    with pytest.raises(RunFolderError, match="no file of scores"):
+        ScoreFile(tmp_path / "scores.json")
