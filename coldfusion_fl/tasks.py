@@ -168,6 +168,10 @@ def build_task(name: str, spec: TaskSpec, splits: dict[str, pd.DataFrame]) -> Ta
         if split not in tables:
             tables["train"], tables[split] = _carve(tables["train"], *_CARVE[split], spec.is_regression)
     classes = None if spec.is_regression else _classes(tables)
+    if spec.part:
+        tables["train"] = tables["train"][spec.part - 1 :: spec.parts]
+        if tables["train"].empty:
+            raise DataError(f"there are fewer train rows than the {spec.parts} parts.")
     return Task(name, spec.metric, classes, *(_examples(tables[split], classes) for split in SPLITS))
 
 

@@ -256,3 +256,21 @@ def test_the_excerpts_layout(tmp_path):
     task = load_task("rte", ("excerpts",), str(tmp_path))
     assert task.train.pairs == ["b"] * 40
     assert len(read_catalogues(["excerpts"]).specs) == 39
+
+
+def test_parts_share_the_train_rows_and_nothing_else(toy_data, tmp_path):
+    (tmp_path / "c.toml").write_text(
+        f'[tasks.b]\nfolder = "{toy_data / "b"}"\n[tasks.p]\nfolder = "{toy_data / "b"}"\nparts = 7'
+    )
+    catalogue = (str(tmp_path / "c.toml"),)
+    whole = load_task("b", catalogue)
+    parts = [load_task(f"p-{number}", catalogue) for number in range(1, 8)]
+    assert sorted(text for part in parts for text in part.train.texts) == sorted(whole.train.texts)
+    assert {len(part.train) for part in parts} == {8, 9}
+    assert all(part.classes == whole.classes and part.test.texts == whole.test.texts for part in parts)
+
+
+def test_more_parts_than_rows_are_refused(toy_data, tmp_path):
+    (tmp_path / "c.toml").write_text(f'[tasks.p]\nfolder = "{toy_data / "b"}"\nparts = 70')
+    with pytest.raises(DataError, match="fewer train rows than the 70 parts"):
+        load_task("p-61", (str(tmp_path / "c.toml"),))
