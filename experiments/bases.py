@@ -61,7 +61,8 @@ def _federation(recipe: Recipe, settings: Settings, place: Path, say: Say) -> Ba
         "refused": sum(len(record.get("refused", [])) for record in records),
     }
     ledger.keep_arrays(recipe.rounds)  # gigabytes, else
-    return Bases(lambda key: ledger.round_folder(key.round) / "base.safetensors", took if seconds else {})
+    name = "average.safetensors" if recipe.average else "base.safetensors"
+    return Bases(lambda key: ledger.round_folder(key.round) / name, took if seconds else {})
 
 
 def _multitask(settings: Settings, examples: int, file: Path, crew: Crew) -> Bases:

@@ -63,7 +63,7 @@ def _do(made: Any, out: Path, work: Path, plan: bool, report: bool) -> None:
     if report:
         if not scores.facts:
             raise SettingsError(f"{scores.path}: there are no scores yet to report.")
-        write_outcome(scores, out)
+        write_outcome(scores)
         console.print(f"Written to {out}", markup=False)
         return
     runner = Runner(made, scores, work, lambda line: console.print(line, markup=False))
@@ -82,7 +82,7 @@ def _do(made: Any, out: Path, work: Path, plan: bool, report: bool) -> None:
         except KeyboardInterrupt:
             console.print("Stopped. What was scored is kept; the same command goes on.")
             raise typer.Exit(130) from None
-    write_outcome(scores, out)
+    write_outcome(scores)
     console.print(f"The report is {out / 'report.md'}", markup=False)
 
 

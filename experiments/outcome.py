@@ -1,6 +1,5 @@
 """What an experiment leaves for its readers: a report and figures, made of the scores alone."""
 
-from pathlib import Path
 
 from coldfusion_fl.durable import aside, disk
 
@@ -8,16 +7,15 @@ from .scores import ScoreFile
 from .tables import Results, report
 
 
-def write_outcome(scores: ScoreFile, out: Path) -> None:
-    """Write report.md and the figures of an experiment.
+def write_outcome(scores: ScoreFile) -> None:
+    """Write report.md and the figures of an experiment beside its scores.
 
     Args:
         scores: the scores that there are.
-        out: the folder.
     """
     from .figures import draw_last, draw_rounds, draw_tasks
 
-    results = Results(scores)
+    results, out = Results(scores), scores.path.parent
     if len(results.recipes) < 2:
         return  # nothing but the base is scored
     figures = {"gains.png": lambda path: draw_last(results, path)}

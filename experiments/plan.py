@@ -84,6 +84,7 @@ class Recipe:
         kind: `federation` (ColD Fusion); `multitask` (the same examples in one place); or `single-task` (each seen task
             on its own, with its share of the examples).
         rounds: those whose bases are scored.
+        average: whether the moving averages of the bases are scored in their place.
         saboteurs: contributors by what they send, such as `noise`.
         table: the settings of the federation, as nested tables.
     """
@@ -92,6 +93,7 @@ class Recipe:
     about: str
     kind: str
     rounds: Numbers
+    average: bool
     saboteurs: Mapping[str, str]
     table: Mapping[str, Any]
 
@@ -228,5 +230,10 @@ class Experiment:
         for key in ("simulation", "round-timeout", "resume", "out", "seed", "evaluate"):
             del table[key]
         del table["tasks"]["data-root"]
-        saboteurs = dict(recipe.saboteurs)
-        return {"about": recipe.about, "kind": recipe.kind, "saboteurs": saboteurs, "settings": table}
+        return {
+            "about": recipe.about,
+            "kind": recipe.kind,
+            "average": recipe.average,
+            "saboteurs": dict(recipe.saboteurs),
+            "settings": table,
+        }

@@ -48,6 +48,7 @@ class _RecipeKeys:
     about: str = setting("")
     kind: str = setting("federation", one_of=KINDS)
     scored: Numbers = setting(())
+    average: bool = setting(False)
     saboteurs: dict[str, str] = field(default_factory=dict)
 
 
@@ -131,11 +132,13 @@ def _recipe(name: str, entry: Any, run: Mapping[str, Any], scoring: Scoring, sou
     if keys.kind == "federation":
         last = int(table.get("rounds", Settings.rounds))
         rounds = keys.scored or (*(number for number in scoring.rounds if number < last), last)
-    return Recipe(name, keys.about, keys.kind, tuple(sorted(set(rounds))), keys.saboteurs, table)
+    return Recipe(name, keys.about, keys.kind, tuple(sorted(set(rounds))), keys.average, keys.saboteurs, table)
 
 
 def _check_recipe(recipe: Recipe, settings: Settings, source: str) -> None:
     where = f"{source}, recipe '{recipe.name}'"
+    if recipe.average and not settings.server.ema:
+        raise SettingsError(f"{where}: it keeps no average of its bases to score; set server.ema.")
     for number in recipe.rounds:
         if recipe.kind == "federation" and not 0 < number <= settings.rounds:
             raise SettingsError(f"{where}: it has {settings.rounds} rounds, so it cannot be scored after {number}.")

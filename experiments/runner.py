@@ -11,6 +11,7 @@ from coldfusion_fl.durable import alone
 from coldfusion_fl.settings import SimulationSettings
 
 from .bases import Bases, Say, make_bases
+from .outcome import write_outcome
 from .plan import BASE, Experiment, Key
 from .scores import ScoreFile
 from .work import Crew, ToScore, score
@@ -93,6 +94,7 @@ class Runner:
             if now - told > _SAY_EVERY or done == len(pieces):
                 told, left = now, (now - began) / done * (len(pieces) - done)
                 self._say(f"seed {seed}, {name}: {done} of {len(pieces)} scores, about {spell(left)} left")
+        write_outcome(self._scores)
 
 
 def _at_once(share: SimulationSettings) -> int:

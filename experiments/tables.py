@@ -1,6 +1,7 @@
 """An experiment's report: tables in Markdown, made of its scores alone."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from math import isnan
 
 from .plan import BASE
 from .scores import ScoreFile
@@ -246,4 +247,6 @@ def _gain(found: Estimate | None) -> str:
 
 
 def _with_interval(found: Estimate | None) -> str:
-    return "" if found is None else f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    if found is None or isnan(found.low):  # a single score has no interval
+        return _gain(found)
+    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"

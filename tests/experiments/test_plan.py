@@ -120,6 +120,7 @@ def test_examples_count_each_pass(read):
         ("[recipes.paper]\nscored = [5]", HEAD, "it has 4 rounds, so it cannot be scored after 5"),
         ('[recipes.paper]\nkind = "cold"', HEAD, "must be one of federation, multitask, single-task"),
         ("[recipes.paper]\nround = 3", HEAD, "Did you mean 'rounds'"),
+        ("[recipes.paper]\naverage = true", HEAD, "keeps no average of its bases"),
         ("[recipes.paper.saboteurs]\nx = 'noise'", HEAD, "the saboteur 'x' is no seen task"),
         ("[recipes.paper.saboteurs]\nb = 'nois'", HEAD, "Did you mean 'noise'"),
         ("[recipes.m]\nkind = 'multitask'\nfinetune.examples = 0", HEAD, "needs a number of 'examples'"),

@@ -1,0 +1,108 @@
+"""The report says what the scores say, and the committed reports are those of the committed scores."""
+
+import copy
+from pathlib import Path
+
+import pytest
+from coldfusion_fl.experiments.outcome import write_outcome
+from coldfusion_fl.experiments.scores import ScoreFile
+from coldfusion_fl.experiments.tables import Results, comparisons, last_bases, making, report, rounds, shares, tasks
+
+SCORES = {
+    "base": {"1": {"0": {"frozen": {"a": 50.0, "b": 60.0, "u": 70.0}}}, "2": {"0": {"frozen": {"a": 52.0, "b": 60.0}}}},
+    "paper": {
+        "1": {"1": {"frozen": {"a": 51.0, "b": 59.0, "u": 70.0}}, "4": {"frozen": {"a": 54.0, "b": 62.0, "u": 69.0}}},
+        "2": {"1": {"frozen": {"a": 53.0, "b": 61.0}}, "4": {"frozen": {"a": 54.0, "b": 64.0}}},
+    },
+    "other": {"1": {"2": {"frozen": {"a": 55.0, "b": 65.0, "u": 70.0}}, "4": {"frozen": {"a": 56.0, "b": 66.0}}}},
+}
+
+
+@pytest.fixture
+def scores(tmp_path):
+    made = ScoreFile(tmp_path / "scores.json")
+    scoring = {
+        "split": "test",
+        "finetune": {"examples": 9, "epochs": 2, "learning-rate": 1e-4, "batch-size": 16, "max-length": 48},
+        "evaluate": {"shots": 5, "few-shot-epochs": 3, "few-shot-seeds": 1, "train-examples": 7, "test-examples": 8},
+    }
+    pairs = [{"of": "other", "to": "paper"}]
+    about = {"title": "T", "question": "Q?", "tiny": ["b"], "pool": {"tasks": [], "folds": 3}, "comparisons": pairs}
+    recipe = {"about": "x", "settings": {"base": "B"}}
+    made.begin({**about, "scoring": scoring}, {"paper": recipe, "other": recipe})
+    made.facts["scores"] = copy.deepcopy(SCORES)
+    made.facts["tasks"] = {name: {"metric": "accuracy", "head": "mean", "test-rows": 9} for name in "abu"}
+    made.facts["roles"] = {
+        name: {"1": {"seen": ["a", "b"], "unseen": ["u"]}, "2": {"seen": ["a", "b"], "unseen": []}} for name in SCORES
+    }
+    made.facts["making"] = {"paper": {"1": {"seconds": 120, "examples": 1000, "refused": 2}}}
+    made.write()
+    return made
+
+
+def test_gains_are_over_the_base_of_the_same_seed(scores):
+    table = last_bases(Results(scores))
+    assert "| base |  | 55.5 | 70.0 |" in table
+    # a: +4 and +2; b: +2 and +4.
+    assert "| paper | 4 | +3.00 [+2.00, +4.00] | -1.00 |" in table
+    # Of one seed only: a +6, b +6; the unseen one was last scored after round 2.
+    assert "| other | 4 | +6.00 [+6.00, +6.00] | +0.00 |" in table
+
+
+def test_tiny_sets_are_left_out(scores):
+    assert "| paper | 4 | +3.00 [+2.00, +4.00] | -1.00 |" in last_bases(Results(scores, ["b"]))
+    assert "| base |  | 51.0 | 70.0 |" in last_bases(Results(scores, ["b"]))
+
+
+def test_shares(scores):
+    assert "| paper | 2 of 2 | 0 of 1 |" in shares(Results(scores))
+
+
+def test_comparisons_are_paired(scores):
+    # a: 56 over 54, b: 66 over 62, of the seed that both have.
+    assert "| other over paper | +3.00 [+2.00, +4.00] | +1.00 |" in comparisons(Results(scores))
+
+
+def test_the_round_that_reaches_the_others_last_mean(scores):
+    assert comparisons(Results(scores)).splitlines()[-1].endswith("|  |")  # there is no finetuned score
+    for recipe in SCORES:
+        for seed, numbers in scores.facts["scores"][recipe].items():
+            scores.facts["scores"][recipe][seed] = {
+                number: {**modes, "finetuned": modes["frozen"]} for number, modes in numbers.items()
+            }
+    assert comparisons(Results(scores)).splitlines()[-1].endswith("| 2 |")
+
+
+def test_round_by_round(scores):
+    table = rounds(Results(scores))
+    assert "| paper | 1 | +0.50 | +0.00 |" in table
+    assert "| paper | 4 | +3.00 | -1.00 |" in table
+
+
+def test_each_data_set(scores):
+    seen, unseen = tasks(Results(scores))
+    assert "| a | accuracy | 9 | 51.0 | +3.0 | +6.0 |" in seen
+    assert "| u | accuracy | 9 | 70.0 | -1.0 | +0.0 |" in unseen
+
+
+def test_what_it_took(scores):
+    assert "| paper | 1,000 | 2 | 2 |" in making(Results(scores))
+
+
+def test_the_same_scores_make_the_same_outcome(scores, tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        scores.path = tmp_path / name / "scores.json"
+        write_outcome(scores)
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == ["gains.png", "report.md", "rounds.png", "sets-other.png"]
+    assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes() for name in files)
+
+
+RESULTS = sorted((Path(__file__).parents[2] / "experiments" / "results").glob("*/scores.json"))
+
+
+@pytest.mark.parametrize("file", RESULTS, ids=[file.parent.name for file in RESULTS])
+def test_a_committed_report_is_that_of_its_scores(file):
+    made = report(ScoreFile(file))
+    assert (file.parent / "report.md").read_text(encoding="utf-8").startswith(made)
