@@ -55,8 +55,6 @@ DataRoot = Annotated[
 def main() -> None:
     """Run the command line; errors of ours become one message and an exit code."""
     try:
-        for command in metadata.entry_points(group="coldfusion_fl.commands"):  # the experiments': the core knows none
-            app.command(name=command.name)(command.load())
         app(standalone_mode=True)
     except ColdFusionError as wrong:
         plain_error(str(wrong))
@@ -354,3 +352,8 @@ def show_log(
     print_lineage(ledger, records, console)
     if check:
         console.print(f"\nAll files of the {len(records)} rounds are as they were written.")
+
+
+# The core knows nothing of the experiments: what is installed beside it brings its own commands.
+for _command in metadata.entry_points(group="coldfusion_fl.commands"):
+    app.command(name=_command.name)(_command.load())

@@ -1,6 +1,5 @@
 """What an experiment leaves for its readers: a report and figures, made of the scores alone."""
 
-
 from coldfusion_fl.durable import aside, disk
 
 from .scores import ScoreFile

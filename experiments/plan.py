@@ -184,7 +184,7 @@ class Experiment:
         return replace(all_settings[0], tasks=replace(all_settings[0].tasks, seen=seen, unseen=unseen))
 
     def examples(self, settings: Settings) -> int:
-        """How many rows all contributions of a federation draw at most, counting each pass over them."""
+        """How many rows all contributions of a federation draw at most, counting each pass; 0: all they have."""
         tuning = settings.finetune
         return settings.rounds * settings.contributors_per_round * tuning.examples * tuning.epochs
 

@@ -52,9 +52,8 @@ class Runner:
         """What is left to do, a line for each recipe and seed."""
         for (seed, name), count in Counter((key.seed, key.recipe) for key in self.left()).items():
             recipe = self._experiment.recipes.get(name)
-            settings = self._experiment.settings(recipe, seed) if recipe else None
-            examples = f", {self._experiment.examples(settings):,} examples" if settings else ""
-            yield f"seed {seed}, {name}{examples}: {count} scores"
+            examples = self._experiment.examples(self._experiment.settings(recipe, seed)) if recipe else 0
+            yield f"seed {seed}, {name}{f', {examples:,} examples' if examples else ''}: {count} scores"
 
     def run(self) -> None:
         """Do what is left to do, seed by seed, so that there is a whole repetition early.
