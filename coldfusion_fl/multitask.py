@@ -1,6 +1,6 @@
 """The centralised baseline: all rows in one place, one encoder, a head per task (Don-Yehiya et al. 2023, 4.3)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,14 @@ class MultitaskModel(nn.Module):
 
     base_model_prefix = "encoder"
 
-    def __init__(self, models: Sequence[nn.Module]) -> None:
+    def __init__(self, models: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.encoder = encoder_of(models[0])
-        for model in models:
+        self.models = nn.ModuleList()
+        for model in models:  # one after the other, so that there are never more than two encoders
+            if not self.models:
+                self.encoder = encoder_of(model)
             setattr(model, str(model.base_model_prefix), self.encoder)
-        self.models = nn.ModuleList(models)
+            self.models.append(model)
 
     def forward(self, task: int, **batch: torch.Tensor) -> Any:
         """What the model of a task, by its number, says of a batch."""
@@ -45,21 +47,21 @@ def train_multitask(
     encoder: Mapping[str, np.ndarray],
     tasks: Sequence[Task],
     settings: FinetuneSettings,
-    examples: int,
+    examples: Sequence[int],
     seed: int,
     progress: Progress | None = None,
 ) -> Encoder:
     """Train one encoder on several tasks at once.
 
-    Batches of one task each, in a drawn order; every task has the same share of the examples, passing over its rows as
-    often as that takes. AdamW with linear decay over all of them, as in `finetune.finetune`; there is no early stop.
+    Batches of one task each, in a drawn order; each task passes over its rows as often as its examples take. AdamW with
+    linear decay over all steps, as in `finetune.finetune`; there is no early stop.
 
     Args:
         base: for its architecture and tokenizer.
         encoder: what to begin with: arrays by name.
         tasks: the tasks.
         settings: learning rate, weight decay, batch size, texts' length and head.
-        examples: how many examples are seen in all, counting each pass.
+        examples: how many of each task are seen, counting each pass.
         seed: of the heads, the rows, their order and the dropout.
         progress: called with (step, planned steps, loss) after each step.
 
@@ -70,16 +72,17 @@ def train_multitask(
         MisfitError: the training diverged.
     """
     head = base.head(settings.head)
-    model = MultitaskModel([new_model(base, task.num_labels, head, seed + n) for n, task in enumerate(tasks)])
+    model = MultitaskModel(new_model(base, task.num_labels, head, seed + n) for n, task in enumerate(tasks))
     merge(model, encoder)
     model.to(device())
     rows = [
-        tokenize(base.tokenizer, task.train.draw(examples // len(tasks), [seed]), settings.max_length) for task in tasks
+        tokenize(base.tokenizer, task.train.draw(count, [seed]), settings.max_length)
+        for task, count in zip(tasks, examples, strict=True)
     ]
     order = np.random.default_rng([seed, 0])
-    share = max(1, examples // len(tasks) // settings.batch_size)
+    steps = [max(1, round(count / settings.batch_size)) for count in examples]
     streams = [_batches(base, task_rows, settings.batch_size, order) for task_rows in rows]
-    turns = order.permutation(np.repeat(np.arange(len(tasks)), share)).tolist()
+    turns = order.permutation(np.repeat(np.arange(len(tasks)), steps)).tolist()
     words = used_rows(model.encoder, [row for task_rows in rows for row in task_rows], base.tokenizer.pad_token_id)
     with seeded(seed), quick_dropout(model, seed), words as unused:
         step_on = Stepper(model, settings, len(turns))

@@ -1,14 +1,18 @@
 """How a recipe's bases are made: by a federation, in one place, or each task alone."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coldfusion_fl.durable import disk, write_json
+from coldfusion_fl.errors import RunFolderError
 from coldfusion_fl.settings import Settings
 
 from .federation import federate
 from .plan import Experiment, Key, Recipe
+from .scores import differences_of
 from .work import Crew, ToTrain, train
 
 Say = Callable[[str], None]
@@ -20,7 +24,7 @@ class Bases:
 
     Attributes:
         file: where the encoder lies that a score is of; None: the base's own.
-        took: seconds, examples (counting each pass) and refused contributions; empty where all was there already.
+        took: seconds, examples (counting each pass) and refused contributions.
     """
 
     file: Callable[[Key], Path | None]
@@ -39,48 +43,72 @@ def make_bases(experiment: Experiment, recipe: Recipe, seed: int, work: Path, cr
         say: told what happens, a line each time.
 
     Raises:
+        RunFolderError: what is there was made in another way.
         ColdFusionError: what went wrong.
     """
     settings, place = experiment.settings(recipe, seed), work / recipe.name / f"seed-{seed}"
-    match recipe.kind:
-        case "federation":
-            return _federation(recipe, settings, place, say)
-        case "multitask":
-            return _multitask(settings, experiment.examples(settings), place / "encoder.safetensors", crew)
-        case _:
-            return _single_tasks(settings, experiment.examples(settings), place, crew)
+    with disk(place.parent):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _claim(place, experiment.describe_recipe(recipe), settings)
+    if recipe.kind == "federation":
+        return _federation(recipe, settings, place, say)
+    return _trainings(recipe, settings, place, crew)
+
+
+def _claim(place: Path, recipe: dict[str, Any], settings: Settings) -> None:
+    """Note beside a folder how the bases in it are made; those that are there must have been made so."""
+    told = {key: value for key, value in recipe.items() if key not in ("about", "average")}
+    tasks = {"seen": list(settings.tasks.seen), "unseen": list(settings.tasks.unseen)}
+    now = json.loads(json.dumps({**told, "tasks": tasks, "seed": settings.seed}))
+    file = place.with_name(f"{place.name}.json")
+    if file.exists():
+        if found := differences_of(json.loads(file.read_text(encoding="utf-8")), now):
+            raise RunFolderError(
+                f"{place} holds bases that were made in another way. Choose another folder by --work, or remove it and "
+                f"{file.name}:\n  " + "\n  ".join(found)
+            )
+        return
+    write_json(file, now)
 
 
 def _federation(recipe: Recipe, settings: Settings, place: Path, say: Say) -> Bases:
-    ledger, seconds = federate(settings, place, recipe.saboteurs, say)
+    ledger = federate(settings, place, recipe.saboteurs, say)
     records = [ledger.record(number) for number in ledger.rounds()]
     reported = [sent["reported"] for record in records for sent in record.get("contributions", {}).values()]
     took = {
-        "seconds": round(seconds),
+        "seconds": round(sum(record["ended"] - record["began"] for record in records if "began" in record)),
         "examples": int(sum(facts.get("num-examples", 0) for facts in reported)),
         "refused": sum(len(record.get("refused", [])) for record in records),
     }
     ledger.keep_arrays(recipe.rounds)  # gigabytes, else
     name = "average.safetensors" if recipe.average else "base.safetensors"
-    return Bases(lambda key: ledger.round_folder(key.round) / name, took if seconds else {})
+
+    def file(key: Key) -> Path:
+        path = ledger.round_folder(key.round) / name
+        if not path.exists():
+            raise RunFolderError(
+                f"{path} was not kept, as round {key.round} was not to be scored. Take it out of the rounds to score, "
+                f"or remove {place} and {place.name}.json, so that the federation runs again."
+            )
+        return path
+
+    return Bases(file, took)
 
 
-def _multitask(settings: Settings, examples: int, file: Path, crew: Crew) -> Bases:
-    names = settings.tasks.seen
-    piece = ToTrain(settings.base, names, settings.tasks, settings.finetune, examples, settings.seed, file)
-    return Bases(lambda key: file, _trained(crew, [piece]))
-
-
-def _single_tasks(settings: Settings, examples: int, folder: Path, crew: Crew) -> Bases:
-    def file(task: str) -> Path:
-        return folder / f"{task}.safetensors"
-
-    tasks, tuning = settings.tasks, settings.finetune
-    share = examples // len(tasks.seen)
-    pieces = [ToTrain(settings.base, (name,), tasks, tuning, share, settings.seed, file(name)) for name in tasks.seen]
-    return Bases(lambda key: file(key.task), _trained(crew, pieces))
-
-
-def _trained(crew: Crew, pieces: list[ToTrain]) -> dict[str, Any]:
-    seconds = sum(seconds for _, seconds in crew.do(train, pieces))
-    return {"seconds": round(seconds), "examples": sum(piece.examples for piece in pieces)} if seconds else {}
+def _trainings(recipe: Recipe, settings: Settings, place: Path, crew: Crew) -> Bases:
+    """One training on all tasks together, or one on each."""
+    together, names = recipe.kind == "multitask", settings.tasks.seen
+    contributions = settings.rounds * settings.contributors_per_round / len(names)
+    files = {name: place / f"{'multitask' if together else name}.safetensors" for name in names}
+    groups = [names] if together else [(name,) for name in names]
+    pieces = [
+        ToTrain(
+            settings.base, group, settings.tasks, together, settings.finetune, contributions, settings.seed,
+            files[group[0]],
+        )
+        for group in groups
+    ]  # fmt: skip
+    place.mkdir(exist_ok=True)
+    done = [took for _, took in crew.do(train, pieces)]
+    took = {"seconds": round(sum(seconds for seconds, _ in done)), "examples": sum(seen for _, seen in done)}
+    return Bases(lambda key: files[names[0] if together else key.task], took)

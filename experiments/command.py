@@ -1,11 +1,13 @@
 """The command `coldfusion experiment`."""
 
+import signal
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from coldfusion_fl.display import plain_console
+from coldfusion_fl.durable import alone, disk
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.places import expanded
 from coldfusion_fl.settings import split_names
@@ -59,31 +61,51 @@ def _do(made: Any, out: Path, work: Path, plan: bool, report: bool) -> None:
     from .runner import Runner
     from .scores import ScoreFile
 
-    scores = ScoreFile(out / "scores.json")
     if report:
+        scores = ScoreFile(out / "scores.json")
         if not scores.facts:
             raise SettingsError(f"{scores.path}: there are no scores yet to report.")
         write_outcome(scores)
         console.print(f"Written to {out}", markup=False)
         return
-    runner = Runner(made, scores, work, lambda line: console.print(line, markup=False))
-    left, whole = len(runner.left()), runner.size()
-    console.print(f"{made.title}\n{whole - left} of {whole} scores are there, {left} are left.", markup=False)
+    if out.exists() and not out.is_dir():
+        raise SettingsError(f"--out {out}: this is a file; a folder is needed.")
     if plan:
-        for line in runner.plan():
-            console.print(line, markup=False)
+        _show(Runner(made, ScoreFile(out / "scores.json"), work, _say), whole=True)
         return
-    if left:
-        with console.status("Checking the tasks and the base"):
-            check(made)
+    with disk(out):
         out.mkdir(parents=True, exist_ok=True)
-        try:
-            runner.run()
-        except KeyboardInterrupt:
-            console.print("Stopped. What was scored is kept; the same command goes on.")
-            raise typer.Exit(130) from None
-    write_outcome(scores)
+    with alone(out, "another process is at this experiment. Wait for it, or end it."):
+        scores = ScoreFile(out / "scores.json")
+        runner = Runner(made, scores, work, _say)
+        if _show(runner):
+            with console.status("Checking the tasks and the base"):
+                check(made)
+            _run(runner)
+        write_outcome(scores)
     console.print(f"The report is {out / 'report.md'}", markup=False)
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False)
+
+
+def _show(runner: Any, whole: bool = False) -> int:
+    """Say how much there is to do, whole: recipe by recipe; how many scores are left."""
+    left, size = len(runner.left()), runner.size()
+    _say(f"{runner.title}\n{size - left} of {size} scores are there, {left} are left.")
+    for line in runner.plan() if whole else ():
+        _say(line)
+    return left
+
+
+def _run(runner: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is as good as Ctrl-C
+    try:
+        runner.run()
+    except KeyboardInterrupt:
+        console.print("Stopped. What was scored is kept; the same command goes on.")
+        raise typer.Exit(130) from None
 
 
 def _numbers(text: str) -> tuple[int, ...]:

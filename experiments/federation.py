@@ -13,9 +13,7 @@ from coldfusion_fl.settings import Settings, to_table
 from .saboteurs import name_saboteurs, parse_sabotage, with_poisoned_rows
 
 
-def federate(
-    settings: Settings, folder: Path, saboteurs: Mapping[str, str], say: Callable[[str], None]
-) -> tuple[Ledger, float]:
+def federate(settings: Settings, folder: Path, saboteurs: Mapping[str, str], say: Callable[[str], None]) -> Ledger:
     """Run a federation to its end; one that is there goes on after its last whole round.
 
     Args:
@@ -25,14 +23,14 @@ def federate(
         say: told what happens, a line each time.
 
     Returns:
-        The run folder, opened, and the seconds that this took now.
+        The run folder, opened.
 
     Raises:
         ColdFusionError: what is wrong with the settings, or ended the run before its end.
     """
     folder = folder.resolve()
     if Ledger(folder).status.get("state") == "finished":
-        return Ledger(folder), 0.0
+        return Ledger(folder)
     spoilt = parse_sabotage(saboteurs)
     rows = folder.with_name(f"{folder.name}-rows")
     catalogue = with_poisoned_rows(settings.tasks, spoilt, rows, settings.seed)
@@ -54,5 +52,4 @@ def federate(
             f"a federation failed: {reason}\nIts log is {folder / 'log.txt'}\nStart the experiment again to go on "
             "after its last whole round."
         )
-    events = ledger.events()
-    return ledger, events[-1]["time"] - events[0]["time"]
+    return ledger

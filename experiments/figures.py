@@ -27,7 +27,7 @@ def draw_last(results: Results, path: Path) -> None:
     for axes, column in zip(panels[0], columns, strict=True):
         for place, name in enumerate(names):
             if found := results.gain(name, *column):
-                whiskers = np.nan_to_num([[found.mean - found.low], [found.high - found.mean]])
+                whiskers = np.nan_to_num([[found.mean - found.low], [found.high - found.mean]]).clip(min=0)
                 axes.errorbar(found.mean, place, xerr=whiskers, fmt="o", color=_COLOURS[place % 10], capsize=3)
         axes.axvline(0, color="grey", linewidth=0.8)
         axes.set_title(", ".join(column), fontsize=10)

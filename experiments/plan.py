@@ -47,23 +47,17 @@ class Scoring:
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
 
+    def __post_init__(self) -> None:
+        for role in (*self.finetuned, *self.frozen, *self.few_shot):
+            if role not in ROLES:
+                raise SettingsError(f"[scoring]: tasks are 'seen' or 'unseen', not '{role}'.")
+        if self.few_shot and not self.evaluate.shots:
+            raise SettingsError("[scoring]: a few-shot score needs evaluate.shots of 1 or more; or set few-shot = [].")
+
     def modes(self, role: str) -> list[str]:
         """The scores that a task gets which is `seen` or `unseen`."""
         wanted = {"finetuned": self.finetuned, "frozen": self.frozen, "few-shot": self.few_shot}
         return [mode for mode, roles in wanted.items() if role in roles]
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Tasks that take turns in being unseen.
-
-    Attributes:
-        tasks: all of them.
-        folds: seed number s (from 0) keeps the tasks s, s + folds, s + 2 folds, ... of the list unseen.
-    """
-
-    tasks: Names = setting(())
-    folds: int = setting(3, at_least=2)
 
 
 @dataclass(frozen=True)
@@ -126,9 +120,11 @@ class Experiment:
         title: what it is, in a line.
         question: what it asks.
         seeds: one repetition each.
-        pool: tasks that take turns; without tasks, [run.tasks] says who is seen.
+        folds: tasks that take turns in being unseen: seed s keeps fold (s - 1) mod their number unseen, and sees the
+            others. Without folds, [run.tasks] says who is seen.
         scoring: how bases are scored.
         recipes: by name, in the order of the file; without the base itself.
+        chosen: the names of those to do now.
         comparisons: pairs of recipes.
         tiny: tasks of so few rows that means are also given without them.
         home: the folder that relative paths begin at.
@@ -139,9 +135,10 @@ class Experiment:
     title: str
     question: str
     seeds: Numbers
-    pool: Pool
+    folds: tuple[Names, ...]
     scoring: Scoring
     recipes: Mapping[str, Recipe]
+    chosen: Names
     comparisons: tuple[Comparison, ...]
     tiny: Names
     home: Path
@@ -150,12 +147,11 @@ class Experiment:
     def settings(self, recipe: Recipe, seed: int) -> Settings:
         """The settings of a recipe's federation with a seed."""
         table = merged(recipe.table, {"seed": seed, "evaluate": {"every": -1, "shots": 0}})
-        if self.pool.tasks:
-            turn, folds = self.seeds.index(seed) % self.pool.folds, self.pool.folds
-            unseen = self.pool.tasks[turn::folds]
-            seen = [name for name in self.pool.tasks if name not in unseen]
-            told = table.get("tasks", {})
-            table = merged(table, {"tasks": {"seen": told.get("seen", seen), "unseen": list(unseen)}})
+        if self.folds:
+            unseen = self.folds[(seed - 1) % len(self.folds)]
+            seen = [name for fold in self.folds if fold != unseen for name in fold]
+            table = merged({"tasks": {"seen": seen}}, table)
+            table = merged(table, {"tasks": {"unseen": list(unseen)}})
         settings = parse_settings(table, f"{self.name}, recipe '{recipe.name}'")
         tasks = settings.tasks
         catalogues = tuple(ref if ref in SHIPPED else str(self.home / expanded(ref)) for ref in tasks.catalogue)
@@ -173,26 +169,20 @@ class Experiment:
             for name in wanted:
                 if name not in there:
                     raise SettingsError(f"{self.name} has no {what} {name}; it has {', '.join(map(str, there))}.")
-        chosen = {name: recipe for name, recipe in self.recipes.items() if name in recipes or not recipes}
-        return replace(self, recipes=chosen, repeated=seeds or self.repeated)
+        return replace(self, chosen=recipes or self.chosen, repeated=seeds or self.repeated)
 
     def base_settings(self, seed: int) -> Settings:
-        """Settings in which every task is seen or unseen that it is in some recipe: the base is scored on all."""
+        """Settings in which a task is seen, unseen or both, as in any of the recipes: the base is scored on all."""
         all_settings = [self.settings(recipe, seed) for recipe in self.recipes.values()]
-        unseen = tuple(dict.fromkeys(name for one in all_settings for name in one.tasks.unseen))
-        seen = tuple(dict.fromkeys(n for one in all_settings for n in one.tasks.seen if n not in unseen))
-        return replace(all_settings[0], tasks=replace(all_settings[0].tasks, seen=seen, unseen=unseen))
-
-    def examples(self, settings: Settings) -> int:
-        """How many rows all contributions of a federation draw at most, counting each pass; 0: all they have."""
-        tuning = settings.finetune
-        return settings.rounds * settings.contributors_per_round * tuning.examples * tuning.epochs
+        seen = dict.fromkeys(name for one in all_settings for name in one.tasks.seen)
+        unseen = dict.fromkeys(name for one in all_settings for name in one.tasks.unseen)
+        return replace(all_settings[0], tasks=replace(all_settings[0].tasks, seen=tuple(seen), unseen=tuple(unseen)))
 
     def all_keys(self) -> Iterator[Key]:
         """All scores of the experiment, in the order in which they are made: seed by seed, each last base first."""
         for seed in self.repeated:
             yield from self.keys_of(BASE, seed)
-            for name in self.recipes:
+            for name in self.chosen:
                 yield from self.keys_of(name, seed)
 
     def keys_of(self, name: str, seed: int) -> Iterator[Key]:
@@ -202,10 +192,14 @@ class Experiment:
         roles = {"seen": tasks.seen, "unseen": tasks.unseen}
         if recipe and recipe.kind == "single-task":  # a base of one task is for that task
             del roles["unseen"]
-        for number in sorted(recipe.rounds if recipe else (0,), reverse=True):
-            for role, names in roles.items():
-                for mode in self.scoring.modes(role):
-                    yield from (Key(name, seed, number, mode, task) for task in names)
+        found = (
+            Key(name, seed, number, mode, task)
+            for number in sorted(recipe.rounds if recipe else (0,), reverse=True)
+            for role, names in roles.items()
+            for mode in self.scoring.modes(role)
+            for task in names
+        )
+        yield from dict.fromkeys(found)  # the base's tasks may be both
 
     def describe(self) -> dict[str, Any]:
         """What holds for all scores, as nested tables."""
@@ -214,7 +208,7 @@ class Experiment:
             "title": self.title,
             "question": self.question.strip(),
             "tiny": list(self.tiny),
-            "pool": to_table(self.pool),
+            "folds": [list(fold) for fold in self.folds],
             "scoring": to_table(self.scoring),
             "comparisons": [to_table(pair) for pair in self.comparisons],
         }
@@ -223,11 +217,13 @@ class Experiment:
         """What its bases depend on, as nested tables without places of this machine; seeds and folds are not in it."""
         settings = self.settings(recipe, self.seeds[0])
         table = to_table(settings)
-        if self.pool.tasks:
+        if self.folds:
             table["tasks"]["seen"], table["tasks"]["unseen"] = list(recipe.table.get("tasks", {}).get("seen", ())), []
         table["tasks"]["catalogue"] = [Path(name).name for name in settings.tasks.catalogue]
-        table["base"] = str(recipe.table["base"])
-        for key in ("simulation", "round-timeout", "resume", "out", "seed", "evaluate"):
+        table["base"] = Path(settings.base).name if Path(settings.base).is_dir() else settings.base
+        # The server's probe is scored by these.
+        table["evaluate"] = {key: table["evaluate"][key] for key in ("train-examples", "test-examples")}
+        for key in ("simulation", "round-timeout", "resume", "out", "seed"):
             del table[key]
         del table["tasks"]["data-root"]
         return {

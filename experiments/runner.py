@@ -8,6 +8,7 @@ from pathlib import Path
 
 from coldfusion_fl.display import spell
 from coldfusion_fl.durable import alone
+from coldfusion_fl.errors import MisfitError, RunError
 from coldfusion_fl.settings import SimulationSettings
 
 from .bases import Bases, Say, make_bases
@@ -17,6 +18,7 @@ from .scores import ScoreFile
 from .work import Crew, ToScore, score
 
 _SAY_EVERY = 60.0  # seconds
+_TAKEN = "another process is at this experiment's bases. Wait for it, or end it."
 
 
 class Runner:
@@ -40,6 +42,11 @@ class Runner:
         recipes = {name: experiment.describe_recipe(recipe) for name, recipe in experiment.recipes.items()}
         scores.begin(experiment.describe(), recipes)
 
+    @property
+    def title(self) -> str:
+        """The experiment's."""
+        return self._experiment.title
+
     def size(self) -> int:
         """How many scores there are to make, those that are there among them."""
         return sum(1 for _ in self._experiment.all_keys())
@@ -52,21 +59,28 @@ class Runner:
         """What is left to do, a line for each recipe and seed."""
         for (seed, name), count in Counter((key.seed, key.recipe) for key in self.left()).items():
             recipe = self._experiment.recipes.get(name)
-            examples = self._experiment.examples(self._experiment.settings(recipe, seed)) if recipe else 0
-            yield f"seed {seed}, {name}{f', {examples:,} examples' if examples else ''}: {count} scores"
+            kind = f" ({recipe.kind})" if recipe else ""
+            yield f"seed {seed}, {name}{kind}: {count} scores"
 
     def run(self) -> None:
         """Do what is left to do, seed by seed, so that there is a whole repetition early.
 
         Raises:
-            ColdFusionError: what went wrong. What was done before is kept.
+            RunError: some recipes failed; all that could be done is done, and kept.
         """
-        taken = "another process is at this experiment. Wait for it, or end it."
         share = self._experiment.base_settings(self._experiment.seeds[0]).simulation
-        with alone(self._scores.path.parent, taken), Crew(_at_once(share), share.cpus) as crew:
+        failed = []
+        self._work.mkdir(parents=True, exist_ok=True)
+        with alone(self._work, _TAKEN), Crew(_at_once(share), share.cpus) as crew:
             for seed in self._experiment.repeated:
-                for name in (BASE, *self._experiment.recipes):
-                    self._do(name, seed, crew)
+                for name in (BASE, *self._experiment.chosen):
+                    try:
+                        self._do(name, seed, crew)
+                    except (MisfitError, RunError) as wrong:  # it would fail again: the others need not wait for it
+                        failed.append(f"{name}, seed {seed}: {wrong}")
+                        self._say(f"FAILED: {failed[-1]}")
+        if failed:
+            raise RunError("some recipes failed:\n  " + "\n  ".join(failed))
 
     def _do(self, name: str, seed: int, crew: Crew) -> None:
         recipe = self._experiment.recipes.get(name)
@@ -79,7 +93,6 @@ class Runner:
         if recipe:
             self._say(f"seed {seed}, {name}: making its bases")
             bases = make_bases(self._experiment, recipe, seed, self._work, crew, self._say)
-        if bases.took:
             self._scores.note_making(name, seed, bases.took)
         scoring = self._experiment.scoring
         pieces = {

@@ -21,6 +21,12 @@ from coldfusion_fl.settings import flatten
 
 from .plan import Key
 
+_PARTS = ("experiment", "recipes", "tasks", "roles", "making", "scores")
+# What holds for all scores.
+_KEPT = ("scoring", "folds")
+# What more scores may be made by, beside those that are there.
+_FREE = {".about", ".rounds", ".finetuned", ".frozen", ".few-shot"}
+
 
 class ScoreFile:
     """The scores of an experiment.
@@ -35,12 +41,13 @@ class ScoreFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.facts: dict[str, Any] = {}
-        if path.exists():
-            try:
-                self.facts = json.loads(path.read_text(encoding="utf-8"))
-                _ = self.facts["scores"].items()
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                raise RunFolderError(f"{path}: this is no file of scores. Choose another --out folder.") from None
+        if not path.exists():
+            return
+        try:
+            self.facts = json.loads(path.read_text(encoding="utf-8"))
+            _ = [self.facts[part].items() for part in _PARTS]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise RunFolderError(f"{path}: this is no file of scores. Choose another --out folder.") from None
 
     def begin(self, experiment: Mapping[str, Any], recipes: Mapping[str, Any]) -> None:
         """Say what the scores are of; those that are there already must be of the same.
@@ -53,12 +60,12 @@ class ScoreFile:
             RunFolderError: they are of another experiment, or a recipe was another one; what differs is said.
         """
         if self.facts:
-            then = {"scoring": self.facts["experiment"]["scoring"], **self.facts["recipes"]}
-            for name, now in {"scoring": experiment["scoring"], **recipes}.items():
-                if name in then and (found := _differences(then[name], json.loads(json.dumps(now)))):
+            then = {part: self.facts["experiment"][part] for part in _KEPT} | self.facts["recipes"]
+            for name, now in ({part: experiment[part] for part in _KEPT} | recipes).items():
+                if name in then and (found := differences_of({"": then[name]}, json.loads(json.dumps({"": now})))):
                     raise RunFolderError(
-                        f"{self.path} holds scores of another {name}. Give it another name, or choose another --out "
-                        "folder:\n  " + "\n  ".join(found)
+                        f"{self.path} holds scores of another '{name}'. Give it another name, or choose another folder "
+                        "by --out:\n  " + "\n  ".join(found)
                     )
         self.facts = {
             "experiment": experiment,
@@ -67,8 +74,18 @@ class ScoreFile:
         }
 
     def note_roles(self, recipe: str, seed: int, roles: Mapping[str, Any]) -> None:
-        """Note which tasks were seen and unseen."""
-        self.facts["roles"].setdefault(recipe, {})[str(seed)] = roles
+        """Note which tasks were seen and unseen.
+
+        Raises:
+            RunFolderError: the scores that are there are of others.
+        """
+        known = self.facts["roles"].setdefault(recipe, {})
+        now = {role: list(names) for role, names in roles.items()}
+        if known.setdefault(str(seed), now) != now:
+            raise RunFolderError(
+                f"{self.path} holds scores of '{recipe}', seed {seed}, with other seen and unseen tasks. Give the "
+                "recipe another name, or choose another folder by --out."
+            )
 
     def note_making(self, recipe: str, seed: int, facts: Mapping[str, Any]) -> None:
         """Note what making the bases of a recipe took."""
@@ -119,14 +136,11 @@ class ScoreFile:
                 yield int(seed), task, score
 
 
-# What more scores may be made by, beside those that are there.
-_FREE = {"about", "rounds", "finetuned", "frozen", "few-shot"}
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differences_of(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """A line for each setting that differs."""
     one, other = flatten(old), flatten(new)
     return [
-        f"{key}: {one.get(key, 'nothing')!r} there, {other.get(key, 'nothing')!r} here"
+        f"{key.lstrip('.')}: {one.get(key, 'nothing')!r} there, {other.get(key, 'nothing')!r} here"
         for key in sorted(one.keys() | other.keys())
         if one.get(key) != other.get(key) and key not in _FREE
     ]

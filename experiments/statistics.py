@@ -36,8 +36,8 @@ def estimate(cells: Cells) -> Estimate | None:
     """The mean of scores, or of differences of scores, with a bootstrap interval over tasks and seeds.
 
     Tasks and seeds are drawn with replacement, each on its own (the pigeonhole bootstrap: Owen 2007, The Annals of
-    Applied Statistics 1(2)); a draw's mean is that over the cells of the drawn tasks and seeds, as often as they were
-    drawn. The interval has the 2.5 % and 97.5 % quantiles of 10,000 draws of a fixed seed.
+    Applied Statistics 1(2)); a draw's mean is taken as that of the scores, over the drawn tasks of their means over the
+    drawn seeds. The interval has the 2.5 % and 97.5 % quantiles of 10,000 draws of a fixed seed.
 
     Args:
         cells: points by (seed, task); not every task needs every seed. None where there are none.
@@ -62,9 +62,12 @@ def _interval(points: np.ndarray, there: np.ndarray) -> np.ndarray:
     seeds, tasks = points.shape
     seed_counts = draw.multinomial(seeds, np.full(seeds, 1 / seeds), size=_DRAWS).astype(float)
     task_counts = draw.multinomial(tasks, np.full(tasks, 1 / tasks), size=_DRAWS).astype(float)
-    drawn = np.einsum("ds,st,dt->d", seed_counts, points, task_counts)
-    weight = np.einsum("ds,st,dt->d", seed_counts, there, task_counts)
-    means = drawn[weight > 0] / weight[weight > 0]
+    weights = seed_counts @ there
+    with np.errstate(invalid="ignore"):
+        by_task = np.where(weights > 0, (seed_counts @ points) / weights, 0.0)
+    task_counts *= weights > 0  # a task none of whose seeds was drawn
+    counted = task_counts.sum(axis=1)
+    means = (task_counts * by_task).sum(axis=1)[counted > 0] / counted[counted > 0]
     return np.percentile(means, [(100 - _LEVEL) / 2, (100 + _LEVEL) / 2])
 
 

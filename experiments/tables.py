@@ -76,10 +76,7 @@ def report(scores: ScoreFile) -> str:
         about["question"],
         _setup(results),
         "## Last bases",
-        "Mean test scores of the base in points, then what each recipe's last base gains over it, with 95 % intervals "
-        "(bootstrap over data sets and seeds)."
-        if about["scoring"]["split"] == "test"
-        else "Scores on the **validation** splits: these tables are for choosing among recipes, not for judging them.",
+        _legend(results),
         last_bases(results),
     ]
     if about["tiny"]:
@@ -101,6 +98,18 @@ def report(scores: ScoreFile) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _legend(results: Results) -> str:
+    about = results.scores.facts["experiment"]
+    drawn = "data sets and seeds" if len(results.scores.seeds()) > 1 else "data sets; of one seed alone, so too narrow"
+    told = (
+        f"Mean {about['scoring']['split']} scores of the base in points, then what each recipe's last base gains over "
+        f"it, with 95 % intervals (bootstrap over {drawn}) and (data sets × seeds)."
+    )
+    if about["scoring"]["split"] == "validation":
+        told += " Recipes are chosen by these scores, so that the best one's is too good: it is judged elsewhere."
+    return told
+
+
 def _setup(results: Results) -> str:
     facts = results.scores.facts
     about, scoring = facts["experiment"], facts["experiment"]["scoring"]
@@ -115,9 +124,8 @@ def _setup(results: Results) -> str:
         f"{counts['shots']} rows, {counts['few-shot-epochs']} epochs, {counts['few-shot-seeds']} draws. Frozen: a "
         f"linear probe on {counts['train-examples']} rows. At most {counts['test-examples']} rows are scored.",
     ]
-    if about["pool"]["tasks"]:
-        folds, size = about["pool"]["folds"], len(about["pool"]["tasks"])
-        lines.append(f"Each seed keeps another {size // folds} of the {size} data sets unseen.")
+    if folds := about["folds"]:
+        lines.append(f"The seeds take turns in which of {len(folds)} folds of the data sets is unseen.")
     recipes = [f"- `{name}`: {recipe['about']}" for name, recipe in facts["recipes"].items() if recipe["about"]]
     return "\n".join(lines) + ("\n\n" + "\n".join(recipes) if recipes else "")
 
@@ -169,14 +177,18 @@ def difference(results: Results, of: str, to: str, mode: str, role: str) -> Cell
 
 
 def _reached(results: Results, of: str, to: str) -> str:
-    """The first round after which a recipe's mean finetuned gain on seen tasks is that of another's last base."""
+    """The first round after which a recipe's finetuned scores on seen tasks are, on average, another's last ones."""
     column = ("finetuned", "seen")
-    goal = results.gain(to, *column)
-    for number in results.scores.rounds(of):
-        there = estimate(results.gains(of, number, *column))
-        if goal and there and number and there.mean >= goal.mean:
+    last = results.last(to, *column)
+    numbers = [number for number in results.scores.rounds(of) if number and results.cells(of, number, *column)]
+    if last is None or not numbers:
+        return ""
+    goal = results.cells(to, last, *column)
+    for number in numbers:
+        ahead = estimate(differences(results.cells(of, number, *column), goal))
+        if ahead and ahead.mean >= 0:
             return str(number)
-    return "never" if goal else ""
+    return "none"
 
 
 def rounds(results: Results) -> str:
@@ -247,6 +259,7 @@ def _gain(found: Estimate | None) -> str:
 
 
 def _with_interval(found: Estimate | None) -> str:
-    if found is None or isnan(found.low):  # a single score has no interval
-        return _gain(found)
-    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    if found is None:
+        return ""
+    interval = "" if isnan(found.low) else f" [{found.low:+.2f}, {found.high:+.2f}]"  # a single score has none
+    return f"{found.mean:+.2f}{interval} ({found.tasks} × {found.seeds})"

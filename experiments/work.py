@@ -1,8 +1,10 @@
 """Pieces of an experiment's work, each done in one process: a score, a multitask training, a training alone."""
 
 import functools
+import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -15,16 +17,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from coldfusion_fl.clients.client_app import seed_of
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from coldfusion_fl.base import Base, open_base
-from coldfusion_fl.durable import aside
+from coldfusion_fl.durable import aside, disk
 from coldfusion_fl.encoder import Encoder, load_encoder, merge, new_model, split
 from coldfusion_fl.errors import RunError
 from coldfusion_fl.evaluate import evaluate
 from coldfusion_fl.finetune import finetune
 from coldfusion_fl.multitask import train_multitask
 from coldfusion_fl.settings import FinetuneSettings, TaskSettings
-from coldfusion_fl.tasks import Task, load_task
+from coldfusion_fl.tasks import Examples, Task, load_task
 
 from .plan import Scoring
 
@@ -53,25 +58,32 @@ class ToScore:
 
 @dataclass(frozen=True)
 class ToTrain:
-    """An encoder to train.
+    """An encoder to train on what contributors would have trained on.
 
     Attributes:
         base: the base's reference.
-        names: the tasks: several make a multitask training.
+        names: the tasks.
         tasks: their catalogues and data root.
-        finetune: the schedule, without its epochs.
-        examples: how many are seen in all, counting each pass.
-        seed: of rows, heads and training.
+        together: all tasks at once, by multitask training; else it is one task.
+        finetune: a contribution's training.
+        contributions: how many of them a task would have made.
+        seed: of the repetition.
         out: the safetensors file to write.
     """
 
     base: str
     names: tuple[str, ...]
     tasks: TaskSettings
+    together: bool
     finetune: FinetuneSettings
-    examples: int
+    contributions: float
     seed: int
     out: Path
+
+    def examples(self, task: Task) -> int:
+        """How many a task's contributions see, counting each pass: a contribution has no more rows than its task."""
+        tuning = self.finetune
+        return max(1, round(self.contributions * tuning.epochs * min(tuning.examples, len(task.train))))
 
 
 def score(piece: ToScore) -> tuple[float, dict[str, Any]]:
@@ -85,51 +97,58 @@ def score(piece: ToScore) -> tuple[float, dict[str, Any]]:
     tuning, counts = piece.scoring.finetune, piece.scoring.evaluate
     is_choosing = piece.scoring.split == "validation"
     if is_choosing:  # the rows that recipes are chosen by may not also stop a training
-        held_out, left = _halves(task)
+        held_out, left = _shared_out(task)
         task = replace(task, test=held_out, validation=left)
     made = evaluate(base, _encoder(piece.base, piece.encoder), task, piece.mode, tuning, counts, piece.seed)
     return made.value, {"metric": made.metric, "head": made.head, "test-rows": made.test_examples}
 
 
-def _halves(task: Task) -> tuple[Any, Any]:
-    """The validation split in two: what is scored, and what trainings look at to stop early."""
+def _shared_out(task: Task) -> tuple[Examples, Examples]:
+    """The validation split in two: two thirds to score, and one that trainings look at to stop early."""
     rows = task.validation.draw(0, [7])
-    middle = max(1, 2 * len(rows) // 3)
+    middle = min(len(rows) - 1, max(1, 2 * len(rows) // 3))
     return rows.take(np.arange(middle)), rows.take(np.arange(middle, len(rows)))
 
 
-def train(piece: ToTrain) -> float:
+def train(piece: ToTrain) -> tuple[float, int]:
     """Train an encoder, and keep it; one that is there is not trained again.
 
     Returns:
-        Seconds.
+        The seconds that it took, and the examples that it saw, counting each pass.
     """
-    from safetensors.numpy import save_file
+    if not piece.out.exists():
+        began = time.monotonic()
+        encoder, seen = (_train_together if piece.together else _train_alone)(piece)
+        facts = {"seconds": str(time.monotonic() - began), "examples": str(seen)}
+        with disk(piece.out.parent), aside(piece.out) as file:
+            save_file(encoder, file, facts)
+    with safe_open(piece.out, "numpy") as kept:
+        facts = kept.metadata()
+    return float(facts["seconds"]), int(facts["examples"])
 
-    began = time.monotonic()
-    if piece.out.exists():
-        return 0.0
+
+def _train_together(piece: ToTrain) -> tuple[Encoder, int]:
     base, encoder = _base(piece.base), _encoder(piece.base, None)
     tasks = [_task(name, piece.tasks) for name in piece.names]
-    if len(tasks) > 1:
-        with _all_cores():  # nothing else is done meanwhile
-            trained = train_multitask(base, encoder, tasks, piece.finetune, piece.examples, piece.seed)
-    else:
-        trained = _train_alone(base, encoder, tasks[0], piece)
-    piece.out.parent.mkdir(parents=True, exist_ok=True)
-    with aside(piece.out) as file:
-        save_file(trained, file)
-    return time.monotonic() - began
+    examples = [piece.examples(task) for task in tasks]
+    seed = seed_of(piece.seed, 0, "multitask")
+    with _all_cores():  # nothing else is done meanwhile
+        return train_multitask(base, encoder, tasks, piece.finetune, examples, seed), sum(examples)
 
 
-def _train_alone(base: Base, encoder: Encoder, task: Task, piece: ToTrain) -> Encoder:
+def _train_alone(piece: ToTrain) -> tuple[Encoder, int]:
     """As a contributor trains, but for as many examples at once as it would contribute in all rounds."""
-    rows = task.train.draw(piece.examples, [piece.seed])
-    schedule = replace(piece.finetune, epochs=max(1, round(piece.examples / len(rows))))
-    model = new_model(base, task.num_labels, base.head(schedule.head), piece.seed)
+    base, encoder = _base(piece.base), _encoder(piece.base, None)
+    task = _task(piece.names[0], piece.tasks)
+    examples = piece.examples(task)
+    schedule = replace(piece.finetune, epochs=math.ceil(examples / len(task.train)))
+    # Not the seed of the scores: they would begin with the very head, and rows, that this ended with.
+    seed = seed_of(piece.seed, 0, f"alone: {task.name}")
+    rows = task.train.draw(max(1, examples // schedule.epochs), [seed])
+    model = new_model(base, task.num_labels, base.head(schedule.head), seed)
     merge(model, encoder)
-    finetune(model, base.tokenizer, task, rows, schedule, piece.seed)
-    return split(model, encoder.keys())
+    done = finetune(model, base.tokenizer, task, rows, schedule, seed, early_stop=False)
+    return split(model, encoder.keys()), done.examples
 
 
 class Crew:
@@ -142,7 +161,7 @@ class Crew:
 
     def __init__(self, processes: int, threads: int) -> None:
         self._pool = ProcessPoolExecutor(
-            processes, mp_context=get_context("spawn"), initializer=_prepare, initargs=(threads,)
+            processes, mp_context=get_context("spawn"), initializer=_prepare, initargs=(threads, os.getpid())
         )
 
     def __enter__(self) -> "Crew":
@@ -167,7 +186,7 @@ class Crew:
                 yield waiting[done], done.result()
         except BrokenProcessPool:
             raise RunError(
-                "a process that scored ended; was there too little memory? What was scored is kept: start the "
+                "a process that trained or scored ended; was there too little memory? What was done is kept: start the "
                 "experiment again to go on."
             ) from None
 
@@ -182,10 +201,18 @@ def _all_cores() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _prepare(threads: int) -> None:
+def _prepare(threads: int, parent: int) -> None:
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started us
     torch.set_num_threads(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it is gone, even by kill -9."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 @functools.lru_cache(maxsize=1)
@@ -195,8 +222,6 @@ def _base(reference: str) -> Base:
 
 @functools.lru_cache(maxsize=2)
 def _encoder(reference: str, file: Path | None) -> Encoder:
-    from safetensors.numpy import load_file
-
     return load_file(file) if file else load_encoder(_base(reference))
 
 

@@ -74,7 +74,7 @@ def size(packed: Packed) -> int:
 
 def scores(settings: Settings, folder: Path) -> dict[str, float | None]:
     """The fused base's frozen score by task, of a whole run or the rest of one."""
-    ledger, _ = federate(settings, folder, {}, print)
+    ledger = federate(settings, folder, {}, print)
     return {row["task"]: row["frozen-fused"] for row in summarize(ledger)["tasks"]}
 
 

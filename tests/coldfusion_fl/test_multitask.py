@@ -30,7 +30,7 @@ def tasks(toy_data):
 
 
 def test_it_learns_what_its_tasks_have_in_common(base, encoder, tasks, toy_data):
-    trained = train_multitask(base, encoder, tasks, TUNING, 960, seed=1)
+    trained = train_multitask(base, encoder, tasks, TUNING, [480, 480], seed=1)
     unseen = load_task("u", (str(toy_data / "toy.toml"),))
     few = EvaluateSettings(train_examples=12, test_examples=24)
     before, after = (evaluate(base, arrays, unseen, "frozen", TUNING, few, 0).value for arrays in (encoder, trained))
@@ -40,7 +40,7 @@ def test_it_learns_what_its_tasks_have_in_common(base, encoder, tasks, toy_data)
 @pytest.mark.parametrize("head", ["mean", "class-token"])
 def test_it_gives_back_an_encoder_and_the_same_one_for_the_same_seed(base, encoder, tasks, head):
     settings = replace(TUNING, head=head)
-    one, again, other = (train_multitask(base, encoder, tasks, settings, 64, seed) for seed in (1, 1, 2))
+    one, again, other = (train_multitask(base, encoder, tasks, settings, [32, 32], seed) for seed in (1, 1, 2))
     assert {name: array.shape for name, array in one.items()} == {n: array.shape for n, array in encoder.items()}
     assert all(np.array_equal(one[name], again[name]) for name in one)
     assert any(not np.array_equal(one[name], other[name]) for name in one)
@@ -48,10 +48,10 @@ def test_it_gives_back_an_encoder_and_the_same_one_for_the_same_seed(base, encod
 
 def test_every_task_has_its_share(base, encoder, tasks):
     told = []
-    train_multitask(base, encoder, tasks, TUNING, 160, 1, lambda step, planned, loss: told.append((step, planned)))
+    train_multitask(base, encoder, tasks, TUNING, [40, 120], 1, lambda step, planned, _: told.append((step, planned)))
     assert told == [(step, 20) for step in range(1, 21)]  # 160 examples in batches of 8
 
 
 def test_a_training_that_diverges_is_named(base, encoder, tasks):
     with pytest.raises(MisfitError, match="multitask training went wrong"):
-        train_multitask(base, encoder, tasks, replace(TUNING, learning_rate=1e30), 64, 1)
+        train_multitask(base, encoder, tasks, replace(TUNING, learning_rate=1e30), [32, 32], 1)

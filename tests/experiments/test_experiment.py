@@ -166,3 +166,29 @@ def test_another_recipe_of_the_same_name_is_refused(done):
         file.write_text(text)
     assert other.returncode == 2
     assert "settings.finetune.examples: 32 there, 16 here" in output
+
+
+def test_bases_of_another_recipe_are_not_scored_as_its_own(done):
+    file = done["folder"] / "toy.toml"
+    text = file.read_text()
+    file.write_text(text.replace("examples = 32", "examples = 16"))
+    try:
+        other = run(done["folder"], "--out", "elsewhere", "--only", "paper")
+        output = other.communicate(timeout=200)[0]
+    finally:
+        file.write_text(text)
+    assert other.returncode == 2, output
+    assert "bases that were made in another way" in output
+    assert "settings.finetune.examples: 32 there, 16 here" in output
+
+
+def test_a_round_that_was_not_kept_is_named(done):
+    rounds = done["folder"] / "work" / "paper" / "seed-1" / "rounds"
+    aside = (rounds / "001" / "base.safetensors").rename(done["folder"] / "aside")
+    try:
+        other = run(done["folder"], "--out", "further", "--only", "paper")
+        output = other.communicate(timeout=200)[0]
+    finally:
+        aside.rename(rounds / "001" / "base.safetensors")
+    assert other.returncode == 2, output
+    assert "was not kept" in output

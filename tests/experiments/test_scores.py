@@ -6,7 +6,7 @@ from coldfusion_fl.experiments.scores import ScoreFile
 
 from coldfusion_fl.errors import RunFolderError
 
-EXPERIMENT = {"title": "t", "scoring": {"rounds": [1], "finetune": {"epochs": 3}}}
+EXPERIMENT = {"title": "t", "folds": [], "scoring": {"rounds": [1], "finetune": {"epochs": 3}}}
 RECIPES = {"paper": {"about": "x", "settings": {"rounds": 4}}}
 KEY = Key("paper", 1, 4, "frozen", "a")
 ABOUT = {"metric": "accuracy", "head": "mean", "test-rows": 10}
@@ -33,15 +33,15 @@ def test_a_score_is_durable_at_once(begun):
 
 def test_scores_of_another_recipe_are_not_mixed(begun):
     begun.add(KEY, 1.0, ABOUT)
-    with pytest.raises(RunFolderError, match=r"of another paper.*\n  settings.rounds: 4 there, 5 here"):
+    with pytest.raises(RunFolderError, match=r"of another 'paper'.*\n  settings.rounds: 4 there, 5 here"):
         ScoreFile(begun.path).begin(EXPERIMENT, {"paper": {"about": "x", "settings": {"rounds": 5}}})
-    with pytest.raises(RunFolderError, match=r"of another scoring.*\n  finetune.epochs: 3 there, 9 here"):
-        ScoreFile(begun.path).begin({"title": "t", "scoring": {"rounds": [1], "finetune": {"epochs": 9}}}, RECIPES)
+    with pytest.raises(RunFolderError, match=r"of another 'scoring'.*\n  finetune.epochs: 3 there, 9 here"):
+        ScoreFile(begun.path).begin({**EXPERIMENT, "scoring": {"rounds": [1], "finetune": {"epochs": 9}}}, RECIPES)
 
 
 def test_more_rounds_recipes_and_words_may_come(begun):
     begun.add(KEY, 1.0, ABOUT)
-    more = {"title": "u", "scoring": {"rounds": [1, 2], "finetune": {"epochs": 3}}}
+    more = {"title": "u", "folds": [], "scoring": {"rounds": [1, 2], "finetune": {"epochs": 3}}}
     again = ScoreFile(begun.path)
     again.begin(more, {"paper": {"about": "y", "settings": {"rounds": 4}}, "other": {}})
     assert KEY in again
@@ -57,3 +57,17 @@ def test_no_other_file_is_taken_for_scores(tmp_path, text):
     (tmp_path / "scores.json").write_text(text)
     with pytest.raises(RunFolderError, match="no file of scores"):
         ScoreFile(tmp_path / "scores.json")
+
+
+def test_a_base_stays_unseen_on_what_it_was_unseen_on(begun):
+    begun.note_roles("paper", 1, {"seen": ("a",), "unseen": ("b",)})
+    begun.note_roles("paper", 1, {"seen": ["a"], "unseen": ["b"]})
+    begun.note_roles("paper", 2, {"seen": ["b"], "unseen": ["a"]})
+    with pytest.raises(RunFolderError, match="'paper', seed 1, with other seen and unseen tasks"):
+        begun.note_roles("paper", 1, {"seen": ["a", "b"], "unseen": []})
+
+
+def test_other_folds_are_another_experiment(begun):
+    begun.add(KEY, 1.0, ABOUT)
+    with pytest.raises(RunFolderError, match="of another 'folds'"):
+        ScoreFile(begun.path).begin({**EXPERIMENT, "folds": [["a"], ["b"]]}, RECIPES)

@@ -55,3 +55,12 @@ def test_what_differs_by_seed_alone_is_as_uncertain_as_so_few_seeds():
 def test_differences_are_of_what_both_have():
     of, to = {(1, "a"): 5.0, (2, "a"): 1.0}, {(1, "a"): 3.0, (1, "b"): 2.0}
     assert differences(of, to) == {(1, "a"): 2.0}
+
+
+def test_the_interval_is_of_the_mean_where_tasks_have_different_seeds():
+    """Twelve tasks of five seeds at 0 and twelve of one seed at 10: the mean is 5."""
+    found = {(seed, f"a{task}"): 0.0 for seed in range(1, 6) for task in range(12)}
+    found |= {(1, f"b{task}"): 10.0 for task in range(12)}
+    made = estimate(found)
+    assert made.mean == 5
+    assert made.low < 5 < made.high

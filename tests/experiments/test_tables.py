@@ -27,7 +27,7 @@ def scores(tmp_path):
         "evaluate": {"shots": 5, "few-shot-epochs": 3, "few-shot-seeds": 1, "train-examples": 7, "test-examples": 8},
     }
     pairs = [{"of": "other", "to": "paper"}]
-    about = {"title": "T", "question": "Q?", "tiny": ["b"], "pool": {"tasks": [], "folds": 3}, "comparisons": pairs}
+    about = {"title": "T", "question": "Q?", "tiny": ["b"], "folds": [], "comparisons": pairs}
     recipe = {"about": "x", "settings": {"base": "B"}}
     made.begin({**about, "scoring": scoring}, {"paper": recipe, "other": recipe})
     made.facts["scores"] = copy.deepcopy(SCORES)
@@ -44,13 +44,13 @@ def test_gains_are_over_the_base_of_the_same_seed(scores):
     table = last_bases(Results(scores))
     assert "| base |  | 55.5 | 70.0 |" in table
     # a: +4 and +2; b: +2 and +4.
-    assert "| paper | 4 | +3.00 [+2.00, +4.00] | -1.00 |" in table
+    assert "| paper | 4 | +3.00 [+2.00, +4.00] (2 × 2) | -1.00 (1 × 1) |" in table
     # Of one seed only: a +6, b +6; the unseen one was last scored after round 2.
-    assert "| other | 4 | +6.00 [+6.00, +6.00] | +0.00 |" in table
+    assert "| other | 4 | +6.00 [+6.00, +6.00] (2 × 1) | +0.00 (1 × 1) |" in table
 
 
 def test_tiny_sets_are_left_out(scores):
-    assert "| paper | 4 | +3.00 [+2.00, +4.00] | -1.00 |" in last_bases(Results(scores, ["b"]))
+    assert "| paper | 4 | +3.00 [+2.00, +4.00] (1 × 2) | -1.00 (1 × 1) |" in last_bases(Results(scores, ["b"]))
     assert "| base |  | 51.0 | 70.0 |" in last_bases(Results(scores, ["b"]))
 
 
@@ -60,7 +60,7 @@ def test_shares(scores):
 
 def test_comparisons_are_paired(scores):
     # a: 56 over 54, b: 66 over 62, of the seed that both have.
-    assert "| other over paper | +3.00 [+2.00, +4.00] | +1.00 |" in comparisons(Results(scores))
+    assert "| other over paper | +3.00 [+2.00, +4.00] (2 × 1) | +1.00 (1 × 1) |" in comparisons(Results(scores))
 
 
 def test_the_round_that_reaches_the_others_last_mean(scores):
