@@ -10,12 +10,13 @@ import math
 import operator
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 from coldfusion_fl.errors import RunFolderError, SettingsError
+from coldfusion_fl.presets import PRESETS
 
 HEADS = ("auto", "class-token", "mean")
 # How a contribution may travel, the exact way first.
@@ -196,16 +197,21 @@ def ensure_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) ->
     Raises:
         RunFolderError: they differ; a line for each setting says how.
     """
-    one, other = flatten(old), flatten(new)
-    found = [
-        f"{key}: {one.get(key, 'nothing')!r} there, {other.get(key, 'nothing')!r} here"
-        for key in sorted(one.keys() | other.keys())
-        if key not in _FREE and not key.startswith("simulation.") and one.get(key) != other.get(key)
-    ]
-    if found:
+    ours = [{key: value for key, value in table.items() if key != "simulation"} for table in (old, new)]
+    if found := differences(ours[0], ours[1], _FREE):
         raise RunFolderError(
             f"{folder} holds a run of other settings, so this one cannot go on with it:\n  " + "\n  ".join(found)
         )
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[str] = ()) -> list[str]:
+    """A line for each setting that differs between nested tables, but for those that are free to."""
+    one, other = flatten(old), flatten(new)
+    return [
+        f"{key}: {one.get(key, 'nothing')!r} there, {other.get(key, 'nothing')!r} here"
+        for key in sorted(one.keys() | other.keys())
+        if key not in free and one.get(key) != other.get(key)
+    ]
 
 
 def read_settings(path: Path) -> Settings:
@@ -241,7 +247,7 @@ def parse_settings(table: Mapping[str, Any], source: str) -> Settings:
         SettingsError: a key is unknown (the nearest known one is named), missing, of another type or out of
             range; or two settings contradict each other.
     """
-    settings = parse_table(Settings, table, source)
+    settings = parse_table(Settings, _with_preset(table, source), source)
     if not settings.tasks.seen:
         raise SettingsError(
             f"{source}: [tasks] has no 'seen': name the tasks that contribute, for example "
@@ -263,6 +269,15 @@ def parse_settings(table: Mapping[str, Any], source: str) -> Settings:
             "contributors-per-round: no round could ever fuse. Lower it."
         )
     return settings
+
+
+def _with_preset(table: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """The settings of the preset that a table names, with the table's own in place of them."""
+    if "preset" not in table:
+        return table
+    if (name := table["preset"]) not in PRESETS:
+        raise SettingsError(f"{source}: there is no preset {name!r}.{did_you_mean(str(name), PRESETS)}")
+    return merged(PRESETS[name], {key: value for key, value in table.items() if key != "preset"})
 
 
 def parse_table(kind: type[_T], table: Mapping[str, Any], source: str, where: str = "") -> _T:

@@ -8,11 +8,10 @@ from typing import Any
 
 from coldfusion_fl.durable import disk, write_json
 from coldfusion_fl.errors import RunFolderError
-from coldfusion_fl.settings import Settings
+from coldfusion_fl.settings import Settings, differences
 
 from .federation import federate
 from .plan import Experiment, Key, Recipe
-from .scores import differences_of
 from .work import Crew, ToTrain, train
 
 Say = Callable[[str], None]
@@ -62,7 +61,7 @@ def _claim(place: Path, recipe: dict[str, Any], settings: Settings) -> None:
     now = json.loads(json.dumps({**told, "tasks": tasks, "seed": settings.seed}))
     file = place.with_name(f"{place.name}.json")
     if file.exists():
-        if found := differences_of(json.loads(file.read_text(encoding="utf-8")), now):
+        if found := differences(json.loads(file.read_text(encoding="utf-8")), now):
             raise RunFolderError(
                 f"{place} holds bases that were made in another way. Choose another folder by --work, or remove it and "
                 f"{file.name}:\n  " + "\n  ".join(found)

@@ -17,15 +17,13 @@ from typing import Any
 
 from coldfusion_fl.durable import disk, write_json
 from coldfusion_fl.errors import RunFolderError
-from coldfusion_fl.settings import flatten
+from coldfusion_fl.settings import differences
 
 from .plan import Key
 
 _PARTS = ("experiment", "recipes", "tasks", "roles", "making", "scores")
-# What holds for all scores.
-_KEPT = ("scoring", "folds")
 # What more scores may be made by, beside those that are there.
-_FREE = {".about", ".rounds", ".finetuned", ".frozen", ".few-shot"}
+_FREE = {"about", "rounds", "finetuned", "frozen", "few-shot"}
 
 
 class ScoreFile:
@@ -60,9 +58,9 @@ class ScoreFile:
             RunFolderError: they are of another experiment, or a recipe was another one; what differs is said.
         """
         if self.facts:
-            then = {part: self.facts["experiment"][part] for part in _KEPT} | self.facts["recipes"]
-            for name, now in ({part: experiment[part] for part in _KEPT} | recipes).items():
-                if name in then and (found := differences_of({"": then[name]}, json.loads(json.dumps({"": now})))):
+            then = {"scoring": self.facts["experiment"]["scoring"], **self.facts["recipes"]}
+            for name, now in {"scoring": experiment["scoring"], **recipes}.items():
+                if name in then and (found := differences(then[name], json.loads(json.dumps(now)), _FREE)):
                     raise RunFolderError(
                         f"{self.path} holds scores of another '{name}'. Give it another name, or choose another folder "
                         "by --out:\n  " + "\n  ".join(found)
@@ -134,13 +132,3 @@ class ScoreFile:
         for seed in self.facts["scores"].get(recipe, {}):
             for task, score in self.at(recipe, int(seed), number, mode).items():
                 yield int(seed), task, score
-
-
-def differences_of(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """A line for each setting that differs."""
-    one, other = flatten(old), flatten(new)
-    return [
-        f"{key.lstrip('.')}: {one.get(key, 'nothing')!r} there, {other.get(key, 'nothing')!r} here"
-        for key in sorted(one.keys() | other.keys())
-        if one.get(key) != other.get(key) and key not in _FREE
-    ]

@@ -94,3 +94,15 @@ def test_flowers_run_config_is_the_demo():
     demo = read_settings(ROOT / "experiments" / "demo.toml")
     assert parse_settings(declared, "pyproject") == demo
     assert flatten(declared).keys() == flatten(to_table(demo)).keys()
+
+
+def test_a_preset_is_what_the_file_does_not_say(toy_run):
+    file = toy_run(preset='"paper"', server__step='"nesterov"')
+    settings = read_settings(file)
+    assert settings.server.step == "nesterov"
+    assert (settings.server.fusion, settings.finetune.keep_head) == ("mean", False)
+
+
+def test_an_unknown_preset_is_named(toy_run):
+    with pytest.raises(SettingsError, match="there is no preset 'papr'. Did you mean 'paper'"):
+        read_settings(toy_run(preset='"papr"'))

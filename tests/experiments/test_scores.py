@@ -65,9 +65,3 @@ def test_a_base_stays_unseen_on_what_it_was_unseen_on(begun):
     begun.note_roles("paper", 2, {"seen": ["b"], "unseen": ["a"]})
     with pytest.raises(RunFolderError, match="'paper', seed 1, with other seen and unseen tasks"):
         begun.note_roles("paper", 1, {"seen": ["a", "b"], "unseen": []})
-
-
-def test_other_folds_are_another_experiment(begun):
-    begun.add(KEY, 1.0, ABOUT)
-    with pytest.raises(RunFolderError, match="of another 'folds'"):
-        ScoreFile(begun.path).begin({**EXPERIMENT, "folds": [["a"], ["b"]]}, RECIPES)
