@@ -64,6 +64,8 @@ def check_server(settings: Settings) -> None:
         SettingsError: as `parse_policy` and `check_policy`.
     """
     server = settings.server
+    if server.blend < 1 and not server.ema:
+        raise SettingsError("blend is of the moving average of the bases: set ema too, such as 0.7.")
     fusion, _, rules = parse_policy(server.fusion, server.step, server.screening)
     check_policy(
         fusion,

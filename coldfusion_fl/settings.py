@@ -110,6 +110,7 @@ class ServerSettings:
         fusion: an operator of `coldfusion_fl.fusion`, such as `ties(density=0.2)`.
         step: a step of `coldfusion_fl.step`, such as `nesterov(learning-rate=0.7, momentum=0.9)`.
         ema: decay of an exponential moving average of the bases, written beside the model; 0: none.
+        blend: the average's share of what is written; the rest is the first base.
         screening: rules of `coldfusion_fl.screening`, one after another, such as `size(factor=5), direction`.
         max_refusals: a contributor that sent so often what was not fit to be fused is sampled no more; 0: however
             often.
@@ -125,6 +126,7 @@ class ServerSettings:
     fusion: str = setting("mean")
     step: str = setting("plain")
     ema: float = setting(0.0, at_least=0, below=1)
+    blend: float = setting(1.0, above=0, at_most=1)
     screening: str = setting("")
     max_refusals: int = setting(3, at_least=0)
     probe: str = setting("")
@@ -198,19 +200,31 @@ def ensure_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) ->
         RunFolderError: they differ; a line for each setting says how.
     """
     ours = [{key: value for key, value in table.items() if key != "simulation"} for table in (old, new)]
-    if found := differences(ours[0], ours[1], _FREE):
+    if found := differences(ours[0], ours[1], _FREE, to_table(Settings(base=""))):
         raise RunFolderError(
             f"{folder} holds a run of other settings, so this one cannot go on with it:\n  " + "\n  ".join(found)
         )
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[str] = ()) -> list[str]:
-    """A line for each setting that differs between nested tables, but for those that are free to."""
-    one, other = flatten(old), flatten(new)
+def differences(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    free: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """A line for each setting that differs between nested tables.
+
+    Args:
+        old: one of them.
+        new: the other.
+        free: keys, with dots, that may differ.
+        defaults: what a setting was that `old` does not know yet, as nested tables.
+    """
+    one, other, usual = flatten(old), flatten(new), flatten(defaults or {})
     return [
         f"{key}: {one.get(key, 'nothing')!r} there, {other.get(key, 'nothing')!r} here"
         for key in sorted(one.keys() | other.keys())
-        if key not in free and one.get(key) != other.get(key)
+        if key not in free and one.get(key, usual.get(key)) != other.get(key)
     ]
 
 

@@ -184,3 +184,20 @@ def moving_average(average: Encoder, base: Encoder, decay: float) -> dict[str, n
         else array
         for name, array in base.items()
     }
+
+
+def blend(first: Encoder, last: Encoder, share: float) -> dict[str, np.ndarray]:
+    """Between the base that a run began with and what came of it: θ = (1 − s) θ₀ + s θ_last.
+
+    Near θ₀ what the base knew survives, and most of what was learnt is there already (WiSE-FT; Wortsman et al. 2022,
+    arXiv 2109.01903, section 3).
+
+    Args:
+        first: θ₀.
+        last: θ_last, in the same names, shapes and dtypes.
+        share: s, above 0 and at most 1.
+
+    Returns:
+        The blend; arrays that are not floating-point are the last ones.
+    """
+    return moving_average(first, last, 1 - share) if share < 1 else dict(last)

@@ -6,12 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coldfusion_fl.durable import disk, write_json
+from safetensors.numpy import save_file
+
+from coldfusion_fl.base import open_base
+from coldfusion_fl.durable import aside, disk, write_json
+from coldfusion_fl.encoder import load_encoder
 from coldfusion_fl.errors import RunFolderError
+from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.settings import Settings, differences
+from coldfusion_fl.step import blend
 
 from .federation import federate
-from .plan import Experiment, Key, Recipe
+from .plan import RECIPE, Experiment, Key, Recipe
 from .work import Crew, ToTrain, train
 
 Say = Callable[[str], None]
@@ -61,7 +67,7 @@ def _claim(place: Path, recipe: dict[str, Any], settings: Settings) -> None:
     now = json.loads(json.dumps({**told, "tasks": tasks, "seed": settings.seed}))
     file = place.with_name(f"{place.name}.json")
     if file.exists():
-        if found := differences(json.loads(file.read_text(encoding="utf-8")), now):
+        if found := differences(json.loads(file.read_text(encoding="utf-8")), now, defaults=RECIPE):
             raise RunFolderError(
                 f"{place} holds bases that were made in another way. Choose another folder by --work, or remove it and "
                 f"{file.name}:\n  " + "\n  ".join(found)
@@ -80,18 +86,27 @@ def _federation(recipe: Recipe, settings: Settings, place: Path, say: Say) -> Ba
         "refused": sum(len(record.get("refused", [])) for record in records),
     }
     ledger.keep_arrays(recipe.rounds)  # gigabytes, else
-    name = "average.safetensors" if recipe.average else "base.safetensors"
 
     def file(key: Key) -> Path:
-        path = ledger.round_folder(key.round) / name
-        if not path.exists():
+        folder = ledger.round_folder(key.round)
+        if not (folder / "base.safetensors").exists():
             raise RunFolderError(
-                f"{path} was not kept, as round {key.round} was not to be scored. Take it out of the rounds to score, "
-                f"or remove {place} and {place.name}.json, so that the federation runs again."
+                f"The arrays in {folder} were not kept, as round {key.round} was not to be scored. Take it out of the "
+                f"rounds to score, or remove {place} and {place.name}.json, so that the federation runs again."
             )
-        return path
+        return _blended(ledger, key.round, settings) if recipe.average else folder / "base.safetensors"
 
     return Bases(file, took)
+
+
+def _blended(ledger: Ledger, number: int, settings: Settings) -> Path:
+    """What a run that ended after this round would leave as its model-average."""
+    file = ledger.round_folder(number) / "blend.safetensors"
+    if not file.exists():
+        first = load_encoder(open_base(settings.base))
+        with disk(file.parent), aside(file) as path:
+            save_file(blend(first, ledger.load_average(number), settings.server.blend), path)
+    return file
 
 
 def _trainings(recipe: Recipe, settings: Settings, place: Path, crew: Crew) -> Bases:

@@ -24,6 +24,8 @@ from coldfusion_fl.settings import (
 BASE = "base"
 KINDS = ("federation", "multitask", "single-task")
 ROLES = ("seen", "unseen")
+# What a recipe's description says where nothing else is said.
+RECIPE = {"kind": "federation", "average": False, "settings": to_table(Settings(base=""))}
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from typing import Any
 
 from coldfusion_fl.durable import disk, write_json
 from coldfusion_fl.errors import RunFolderError
-from coldfusion_fl.settings import differences
+from coldfusion_fl.settings import differences, to_table
 
-from .plan import Key
+from .plan import RECIPE, Key, Scoring
 
 _PARTS = ("experiment", "recipes", "tasks", "roles", "making", "scores")
 # What more scores may be made by, beside those that are there.
@@ -60,7 +60,8 @@ class ScoreFile:
         if self.facts:
             then = {"scoring": self.facts["experiment"]["scoring"], **self.facts["recipes"]}
             for name, now in {"scoring": experiment["scoring"], **recipes}.items():
-                if name in then and (found := differences(then[name], json.loads(json.dumps(now)), _FREE)):
+                defaults = to_table(Scoring()) if name == "scoring" else RECIPE
+                if name in then and (found := differences(then[name], json.loads(json.dumps(now)), _FREE, defaults)):
                     raise RunFolderError(
                         f"{self.path} holds scores of another '{name}'. Give it another name, or choose another folder "
                         "by --out:\n  " + "\n  ".join(found)

@@ -20,6 +20,7 @@ from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.report import write_report
 from coldfusion_fl.screening import Probe
 from coldfusion_fl.settings import Settings, flatten, parse_settings, to_table, unflatten
+from coldfusion_fl.step import blend
 from coldfusion_fl.tasks import load_task
 
 from .arrays import to_record
@@ -111,7 +112,7 @@ def _serve(grid: Grid, settings: Settings, ledger: Ledger) -> None:
         )
     models = {"model": ledger.load_base(last)}
     if settings.server.ema:
-        models["model-average"] = ledger.load_average(last)
+        models["model-average"] = blend(load_encoder(base), ledger.load_average(last), settings.server.blend)
     for name, encoder in models.items():
         with ledger.writing(name) as folder:
             save_model(base, encoder, folder)

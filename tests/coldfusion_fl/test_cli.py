@@ -53,6 +53,7 @@ ONE = {"contributors-per-round": "1", "min-contributions": "1"}
         ({"server.screening": '"size, gate"'}, "gate: this needs a probe"),
         ({"server.probe": '"nobody"'}, "unknown task 'nobody'"),
         ({"server.ema": "1.0"}, "'server.ema' must be below 1"),
+        ({"server.blend": "0.5"}, "blend is of the moving average"),
         ({"round-timeout": "inf"}, "must be a finite number"),
         ({"seed": "4294967296"}, "must be below 2147483648"),
         (

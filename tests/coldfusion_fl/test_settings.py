@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.settings import Settings, flatten, parse_settings, read_settings, to_table, unflatten
+from coldfusion_fl.errors import RunFolderError, SettingsError
+from coldfusion_fl.settings import Settings, ensure_same, flatten, parse_settings, read_settings, to_table, unflatten
 
 ROOT = Path(__file__).parents[2]
 LEAST = {"base": "some/model", "contributors-per-round": 2, "tasks": {"seen": ["a", "b", "c"]}}
@@ -106,3 +106,13 @@ def test_a_preset_is_what_the_file_does_not_say(toy_run):
 def test_an_unknown_preset_is_named(toy_run):
     with pytest.raises(SettingsError, match="there is no preset 'papr'. Did you mean 'paper'"):
         read_settings(toy_run(preset='"papr"'))
+
+
+def test_a_setting_that_did_not_exist_yet_was_its_default(tmp_path):
+    now = to_table(Settings(base="b"))
+    then = {key: value for key, value in now.items() if key != "server"}
+    then["server"] = {key: value for key, value in now["server"].items() if key != "blend"}
+    ensure_same(then, now, tmp_path)
+    now["server"]["blend"] = 0.5
+    with pytest.raises(RunFolderError, match="server.blend: 'nothing' there, 0.5 here"):
+        ensure_same(then, now, tmp_path)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldfusion_fl.parts import parse_part
-from coldfusion_fl.step import STEPS, Adam, HeavyBall, LearningRate, Nesterov, Plain, Yogi, moving_average
+from coldfusion_fl.step import STEPS, Adam, HeavyBall, LearningRate, Nesterov, Plain, Yogi, blend, moving_average
 
 ROUNDS = 5
 
@@ -148,3 +148,18 @@ def test_the_moving_average():
     assert np.allclose(average["w"], 0.1)
     assert average["w"].dtype == np.float32
     assert average["n"] == 2
+
+
+@given(st.floats(0.01, 1.0))
+def test_a_blend_lies_between_the_first_base_and_what_came_of_it(share):
+    first = {"a": np.float32([1, -2]), "count": np.array([1])}
+    last = {"a": np.float32([3, 4]), "count": np.array([2])}
+    made = blend(first, last, share)
+    np.testing.assert_allclose(made["a"], first["a"] + share * (last["a"] - first["a"]), rtol=1e-5)
+    assert made["a"].dtype == np.float32
+    assert made["count"] == 2
+
+
+def test_a_whole_share_is_what_came_of_it_to_the_bit():
+    last = {"a": np.float32([0.1, 0.3])}
+    assert blend({"a": np.float32([7, 7])}, last, 1.0)["a"].tobytes() == last["a"].tobytes()

@@ -14,6 +14,7 @@ import pytest
 from coldfusion_fl.base import open_base
 from coldfusion_fl.encoder import load_encoder
 from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.step import blend
 
 COLDFUSION = [sys.executable, "-c", "from coldfusion_fl.cli import main; main()"]
 
@@ -237,7 +238,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(unbroken, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_with_everything_at_the_server(toy_run, tmp_path):
+def test_a_run_with_everything_at_the_server(toy_run, tiny_base, tmp_path):
     everything = {
         "server.fusion": '"fisher"',
         "server.step": '"nesterov(learning-rate=0.5)"',
@@ -245,6 +246,7 @@ def test_a_run_with_everything_at_the_server(toy_run, tmp_path):
         "server.probe": '"u"',
         "server.roll-back": "100",
         "server.ema": "0.9",
+        "server.blend": "0.5",
         "server.fisher-examples": "8",
         "server.keep-last": "1",
     }
@@ -263,7 +265,8 @@ def test_a_run_with_everything_at_the_server(toy_run, tmp_path):
         "average.safetensors",
     }
     assert not list(ledger.round_folder(1).glob("*.safetensors"))
-    for name, arrays in (("model", ledger.load_base(2)), ("model-average", ledger.load_average(2))):
+    blended = blend(load_encoder(open_base(str(tiny_base))), ledger.load_average(2), 0.5)
+    for name, arrays in (("model", ledger.load_base(2)), ("model-average", blended)):
         saved = load_encoder(open_base(str(ledger.folder / name)))
         assert all(saved[key].tobytes() == array.tobytes() for key, array in arrays.items()), name
 

@@ -65,3 +65,14 @@ def test_a_base_stays_unseen_on_what_it_was_unseen_on(begun):
     begun.note_roles("paper", 2, {"seen": ["b"], "unseen": ["a"]})
     with pytest.raises(RunFolderError, match="'paper', seed 1, with other seen and unseen tasks"):
         begun.note_roles("paper", 1, {"seen": ["a", "b"], "unseen": []})
+
+
+def test_a_recipe_may_be_older_than_a_setting(begun):
+    begun.add(KEY, 1.0, ABOUT)
+    now = {"paper": {"about": "x", "average": False, "settings": {"rounds": 4, "server": {"blend": 1.0}}}}
+    again = ScoreFile(begun.path)
+    again.begin(EXPERIMENT, now)
+    assert KEY in again
+    now["paper"]["settings"]["server"]["blend"] = 0.5
+    with pytest.raises(RunFolderError, match="server.blend: 'nothing' there, 0.5 here"):
+        ScoreFile(begun.path).begin(EXPERIMENT, now)
