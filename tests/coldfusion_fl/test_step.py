@@ -155,7 +155,7 @@ def test_a_blend_lies_between_the_first_base_and_what_came_of_it(share):
     first = {"a": np.float32([1, -2]), "count": np.array([1])}
     last = {"a": np.float32([3, 4]), "count": np.array([2])}
     made = blend(first, last, share)
-    np.testing.assert_allclose(made["a"], first["a"] + share * (last["a"] - first["a"]), rtol=1e-5)
+    np.testing.assert_allclose(made["a"], first["a"] + share * (last["a"] - first["a"]), rtol=1e-5, atol=1e-6)
     assert made["a"].dtype == np.float32
     assert made["count"] == 2
 

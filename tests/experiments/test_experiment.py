@@ -191,4 +191,4 @@ def test_a_round_that_was_not_kept_is_named(done):
     finally:
         aside.rename(rounds / "001" / "base.safetensors")
     assert other.returncode == 2, output
-    assert "was not kept" in output
+    assert "were not kept, as round 1 was not to be scored" in output
