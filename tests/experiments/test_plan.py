@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 from coldfusion_fl.experiments.plan import BASE
 from coldfusion_fl.experiments.reading import read_experiment
@@ -154,3 +157,29 @@ def test_nested_tables_take_each_others_entries():
     one, other = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}, "d": {"e": 5}}
     assert merged(one, other) == {"a": {"b": 4, "c": 2}, "d": {"e": 5}}
     assert one == {"a": {"b": 1, "c": 2}, "d": 3}
+
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = [file for file in sorted((ROOT / "experiments").glob("*.toml")) if "[recipes." in file.read_text()]
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=[file.stem for file in SHIPPED])
+def test_every_experiment_can_be_read(file, tmp_path):
+    made = read_experiment(file, {"run": {"tasks": {"data-root": str(tmp_path)}}})
+    assert len(set(made.all_keys())) == len(list(made.all_keys())) > 50
+
+
+def test_the_main_experiment_has_the_papers_folds():
+    made = read_experiment(ROOT / "experiments" / "main.toml", {"run": {"tasks": {"data-root": "/data"}}})
+    assert [len(fold) for fold in made.folds] == [12, 12, 12]
+    assert len({name for fold in made.folds for name in fold}) == 36
+    for kin in ({"sst2", "sst5", "rotten_tomatoes"}, {"trec_coarse", "trec_fine"}, {"mrpc", "stsb"}, {"wnli", "wsc"}):
+        assert any(kin <= set(fold) for fold in made.folds)  # they share texts
+
+
+def test_the_readmes_example_can_be_read(tmp_path):
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (example,) = [block for block in blocks if "[recipes." in block]
+    (tmp_path / "momentum.toml").write_text(example)
+    made = read_experiment(tmp_path / "momentum.toml")
+    assert list(made.recipes) == ["paper", "nesterov", "multitask"]
