@@ -40,6 +40,11 @@ class Results:
         """Mode and role of the scores that there are."""
         return [column for column in COLUMNS if any(self.last(name, *column) is not None for name in self.recipes)]
 
+    @property
+    def heads(self) -> list[str]:
+        """What stands above these columns in a table."""
+        return [f"{mode}, {role}" for mode, role in self.columns]
+
     def cells(self, recipe: str, number: int, mode: str, role: str) -> dict[tuple[int, str], float]:
         """A recipe's scores on its seen or unseen tasks after a round, by seed and task."""
         roles = self.scores.facts["roles"].get(recipe, {})
@@ -133,16 +138,12 @@ def _setup(results: Results) -> str:
 def last_bases(results: Results) -> str:
     """The base's means, and the gains of each recipe's last base."""
     columns = results.columns
-    rows = [["base", "", *(_points(_base_mean(results, *column)) for column in columns)]]
+    rows = [["base", "", *(_points(estimate(results.cells(BASE, 0, *column))) for column in columns)]]
     for name in results.recipes[1:]:
         numbers = {results.last(name, *column) for column in columns} - {None}
         number = max(numbers) if numbers else 0
         rows.append([name, str(number or ""), *(_with_interval(results.gain(name, *column)) for column in columns)])
-    return table(["recipe", "round", *(f"{mode}, {role}" for mode, role in columns)], rows)
-
-
-def _base_mean(results: Results, mode: str, role: str) -> Estimate | None:
-    return estimate(results.cells(BASE, 0, mode, role))
+    return table(["recipe", "round", *results.heads], rows)
 
 
 def shares(results: Results) -> str:
@@ -152,7 +153,7 @@ def shares(results: Results) -> str:
         found = [results.gain(name, *column) for column in results.columns]
         cells = ["" if one is None else f"{round(one.positive * one.tasks)} of {one.tasks}" for one in found]
         rows.append([name, *cells])
-    return table(["recipe", *(f"{mode}, {role}" for mode, role in results.columns)], rows)
+    return table(["recipe", *results.heads], rows)
 
 
 def comparisons(results: Results) -> str:
@@ -164,7 +165,7 @@ def comparisons(results: Results) -> str:
             continue
         found = [_with_interval(estimate(difference(results, of, to, *column))) for column in results.columns]
         rows.append([f"{of} over {to}", *found, _reached(results, of, to)])
-    head = ["", *(f"{mode}, {role}" for mode, role in results.columns), "reaches it (finetuned, seen) in round"]
+    head = ["", *results.heads, "reaches it (finetuned, seen) in round"]
     return table(head, rows) if rows else ""
 
 
@@ -199,7 +200,7 @@ def rounds(results: Results) -> str:
             if number:
                 found = [estimate(results.gains(name, number, *column)) for column in results.columns]
                 rows.append([name, str(number), *(_gain(one) for one in found)])
-    return table(["recipe", "round", *(f"{mode}, {role}" for mode, role in results.columns)], rows)
+    return table(["recipe", "round", *results.heads], rows)
 
 
 def tasks(results: Results) -> Iterator[str]:

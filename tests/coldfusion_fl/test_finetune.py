@@ -7,9 +7,8 @@ import torch
 from transformers import DataCollatorWithPadding
 
 from coldfusion_fl import batches as batches_module
-from coldfusion_fl.base import open_base
 from coldfusion_fl.batches import batches, shuffled, tokenize
-from coldfusion_fl.encoder import load_encoder, merge, new_model, split
+from coldfusion_fl.encoder import merge, new_model, split
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.evaluate import _Features, draw_shots, evaluate
 from coldfusion_fl.finetune import EarlyStop, finetune
@@ -18,16 +17,6 @@ from coldfusion_fl.tasks import Examples, load_task
 
 FINETUNING = FinetuneSettings(learning_rate=3e-3, epochs=2, examples=0, max_length=16, patience=100)
 EVALUATION = EvaluateSettings(train_examples=60, test_examples=24, shots=30, few_shot_epochs=4, few_shot_seeds=2)
-
-
-@pytest.fixture(scope="module")
-def base(tiny_base):
-    return open_base(str(tiny_base))
-
-
-@pytest.fixture(scope="module")
-def encoder(base):
-    return load_encoder(base)
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from coldfusion_fl.base import open_base
-from coldfusion_fl.encoder import load_encoder
 from coldfusion_fl.errors import MisfitError
 from coldfusion_fl.evaluate import evaluate
 from coldfusion_fl.multitask import train_multitask
@@ -12,16 +10,6 @@ from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings
 from coldfusion_fl.tasks import load_task
 
 TUNING = FinetuneSettings(learning_rate=3e-3, batch_size=8, max_length=16)
-
-
-@pytest.fixture(scope="module")
-def base(tiny_base):
-    return open_base(str(tiny_base))
-
-
-@pytest.fixture(scope="module")
-def encoder(base):
-    return load_encoder(base)
 
 
 @pytest.fixture(scope="module")
