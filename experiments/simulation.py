@@ -12,7 +12,6 @@ import logging
 import os
 import sys
 import threading
-import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.settings import Settings, flatten, parse_settings, to_table
 from coldfusion_fl.tasks import load_task
 
+from .orphans import end_with
 from .saboteurs import saboteur_mods
 
 
@@ -80,17 +80,6 @@ def with_run_config(settings: Settings) -> Mod:
         return call_next(message, told)
 
     return mod
-
-
-def _end_with(parent: int) -> None:
-    """End this process and Ray when the one that started it is gone, even by kill -9."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        _end_family()
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _end_family() -> None:
@@ -142,7 +131,7 @@ def _redirect(file: Path) -> None:
 def main() -> None:
     """Check the settings of a run, and run the simulation of the folder that is then named."""
     parent, answer = map(int, sys.argv[1:])
-    _end_with(parent)
+    end_with(parent, _end_family)
     asked = json.loads(sys.stdin.readline())
     checking = threading.Thread(target=_check, args=(asked, answer), daemon=True)
     checking.start()  # beside Ray's start, which is mostly waiting

@@ -4,7 +4,6 @@ import functools
 import math
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -31,6 +30,7 @@ from coldfusion_fl.multitask import train_multitask
 from coldfusion_fl.settings import FinetuneSettings, TaskSettings
 from coldfusion_fl.tasks import Examples, Task, load_task
 
+from .orphans import end_with
 from .plan import Scoring
 
 
@@ -202,17 +202,10 @@ def _all_cores() -> Iterator[None]:
 
 
 def _prepare(threads: int, parent: int) -> None:
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with(parent, lambda: os._exit(1))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started us
     torch.set_num_threads(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
-
-def _end_with(parent: int) -> None:
-    """End this process when the one that started it is gone, even by kill -9."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 @functools.lru_cache(maxsize=1)
