@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldfusion_fl.errors import RunFolderError, SettingsError
+from coldfusion_fl.presets import PRESETS
 from coldfusion_fl.settings import Settings, ensure_same, flatten, parse_settings, read_settings, to_table, unflatten
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +102,12 @@ def test_a_preset_is_what_the_file_does_not_say(toy_run):
     settings = read_settings(file)
     assert settings.server.step == "nesterov"
     assert (settings.server.fusion, settings.finetune.keep_head) == ("mean", False)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_of_settings_that_there_are(toy_run, name):
+    told = flatten(to_table(read_settings(toy_run(preset=f'"{name}"'))))
+    assert {key: told[key] for key in flatten(PRESETS[name])} == flatten(PRESETS[name])
 
 
 def test_an_unknown_preset_is_named(toy_run):

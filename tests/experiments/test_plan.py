@@ -6,7 +6,7 @@ from coldfusion_fl.experiments.plan import BASE
 from coldfusion_fl.experiments.reading import read_experiment
 
 from coldfusion_fl.errors import CatalogueError, SettingsError
-from coldfusion_fl.settings import merged
+from coldfusion_fl.settings import differences, merged, to_table
 
 HEAD = """
 title = "A toy"
@@ -175,6 +175,15 @@ def test_the_main_experiment_has_the_papers_folds():
     assert len({name for fold in made.folds for name in fold}) == 36
     for kin in ({"sst2", "sst5", "rotten_tomatoes"}, {"trec_coarse", "trec_fine"}, {"mrpc", "stsb"}, {"wnli", "wsc"}):
         assert any(kin <= set(fold) for fold in made.folds)  # they share texts
+
+
+def test_what_is_recommended_is_what_was_chosen():
+    """The preset that is judged on the test splits is the recipe that the development splits spoke for."""
+    data = {"run": {"tasks": {"data-root": "/data"}}}
+    main, choice = (read_experiment(ROOT / "experiments" / f"{name}.toml", data) for name in ("main", "recipes"))
+    judged, chosen = main.recipes["recommended"], choice.recipes["kept-nesterov-blend"]
+    assert judged.average is chosen.average is True
+    assert not differences(to_table(main.settings(judged, 1)), to_table(choice.settings(chosen, 1)), free={"rounds"})
 
 
 def test_the_readmes_example_can_be_read(tmp_path):
