@@ -21,6 +21,7 @@ from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.screening import misfit
 from coldfusion_fl.settings import WIRES, EvaluateSettings, FinetuneSettings, parse_table, unflatten
 from coldfusion_fl.tasks import load_task
+from coldfusion_fl.versions import spell_versions
 from coldfusion_fl.wire import pack
 
 from .contributor import Contributor, contributor_of, is_simulated
@@ -62,7 +63,9 @@ def introduce(message: Message, context: Context) -> Message:
     """Answer the roll call: who this is, or why it cannot take part."""
     try:
         who = contributor_of(context)
-        about = ConfigRecord({"name": who.name, "task": who.task, "seen": who.seen})
+        about = ConfigRecord(
+            {"name": who.name, "task": who.task, "seen": who.seen, "versions": spell_versions()},
+        )
     except ColdFusionError as wrong:
         about = ConfigRecord({"problem": str(wrong)})
     if is_simulated() and (nodes := context.node_config.get("num-partitions")):

@@ -7,7 +7,7 @@ from pathlib import Path
 from flwr.app import Context, UserConfig
 
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.settings import parse_settings, unflatten
+from coldfusion_fl.settings import parse_settings, split_names, unflatten
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _of_node(node: UserConfig) -> Contributor:
     return Contributor(
         name=str(node.get("name", task)),
         task=task,
-        catalogues=tuple(part.strip() for part in str(node.get("catalogue", "packaged")).split(",")),
+        catalogues=split_names(str(node.get("catalogue", "packaged"))),
         data_root=str(node.get("data-root", "")),
         base=str(node["base"]),
         seen=seen,

@@ -25,12 +25,21 @@ def check_words(settings: Settings, source: str) -> None:
             f"{source}: 'simulation.cpus' is {settings.simulation.cpus}, but this machine has {cores} cores. Lower it."
         )
     catalogue = read_catalogues(settings.tasks.catalogue, settings.tasks.data_root)
+    check_server_words(settings, source)
+    for name in _tasks(settings):
+        catalogue[name]
+
+
+def check_server_words(settings: Settings, source: str) -> None:
+    """Find what [server] says that cannot be: that much alone is the affair of a federation's server.
+
+    Raises:
+        SettingsError: an operator, step or rule is unknown, or two settings contradict each other.
+    """
     try:
         check_server(settings)
     except SettingsError as wrong:
         raise SettingsError(f"{source}, [server]: {wrong}") from None
-    for name in _tasks(settings):
-        catalogue[name]
 
 
 def check_contents(settings: Settings, source: str) -> None:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from coldfusion_fl.catalogue import SHIPPED, read_catalogues
-from coldfusion_fl.checks import check_words
+from coldfusion_fl.checks import check_server_words, check_words
 from coldfusion_fl.display import Display, plain_console, spell
 from coldfusion_fl.errors import ColdFusionError, RunError, SettingsError
 from coldfusion_fl.launch import Run
@@ -86,8 +86,15 @@ def run(
         int | None,
         typer.Option("--keep-last", min=0, help="Keep the arrays of so many rounds, to bound the disk; 0: of all."),
     ] = None,
+    federation: Annotated[
+        Path | None,
+        typer.Option(
+            "--federation",
+            help="Run it with the members of the federation in this folder, whose server runs on this machine.",
+        ),
+    ] = None,
 ) -> None:
-    """Run ColD Fusion with simulated contributors on this machine.
+    """Run ColD Fusion: with simulated contributors on this machine, or in a federation.
 
     Paths in CONFIG begin at its own folder. The run folder gets the log, each round's base, a report and the model.
     """
@@ -99,8 +106,8 @@ def run(
     folder, source = Path(settings.out), config or Path(settings.out) / "run.json"
     if not resume:
         ensure_free(folder)
-    check_words(settings, str(source))
-    with Run(to_table(settings), str(source)) as started:
+    (check_server_words if federation else check_words)(settings, str(source))
+    with Run(to_table(settings), str(source), federation) as started:
         with console.status("Checking the tasks and the base"):
             started.wait_for_checks()
         if ledger := _ledger(settings, config, is_new=not resume):
@@ -355,5 +362,9 @@ def show_log(
 
 
 # The core knows nothing of the experiments: what is installed beside it brings its own commands.
-for _command in metadata.entry_points(group="coldfusion_fl.commands"):
-    app.command(name=_command.name)(_command.load())
+for _entry in metadata.entry_points(group="coldfusion_fl.commands"):
+    _command = _entry.load()
+    if isinstance(_command, typer.Typer):
+        app.add_typer(_command, name=_entry.name)
+    else:
+        app.command(name=_entry.name)(_command)

@@ -9,7 +9,9 @@
     ├── ModelError         a base, or the folder it comes from
     ├── MisfitError        arrays that do not fit the encoder they are meant for
     ├── FusionError        contributions that cannot be fused
+    ├── WireError          a contribution that is not packed as it says
     ├── RunFolderError     the folder of a run
+    ├── DeploymentError    a federation over a network: its folder, a member, its server
     └── RunError           a run that started and did not end well
 
 Each message says what was wrong, where, and what to do. The command line prints it without a traceback
@@ -53,6 +55,10 @@ class WireError(ColdFusionError):
 
 class RunFolderError(ColdFusionError):
     """A run folder holds another run, or is not a run folder."""
+
+
+class DeploymentError(ColdFusionError):
+    """A federation's folder, a member's settings or keys, or the way to its server is not as it must be."""
 
 
 class RunError(ColdFusionError):

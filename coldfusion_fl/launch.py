@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -19,24 +20,26 @@ from coldfusion_fl import errors
 from coldfusion_fl.errors import RunError
 from coldfusion_fl.ledger import Ledger
 
-# The program is named, not imported: the core knows nothing of Flower.
+# The programs are named, not imported: the core knows nothing of Flower.
 _SIMULATION = "coldfusion_fl.experiments.simulation"
+_FEDERATION = "coldfusion_fl.deployment.remote"
 _GRACE = 3.0
 _POLL = 0.25
 _MEMORY_EVERY = 5.0
 
 
 class Run:
-    """A simulation in a process of its own: as a context, it ends with it.
+    """A run in a process of its own: as a context, it ends with it.
 
     The process checks the settings while it gets ready, and begins when it is told of its run folder.
 
     Args:
         table: the run's settings, as `settings.to_table` gives them.
         source: where they stand, for messages.
+        federation: the folder of the federation that is to run it; None: a simulation on this machine.
     """
 
-    def __init__(self, table: dict[str, Any], source: str) -> None:
+    def __init__(self, table: dict[str, Any], source: str, federation: Path | None = None) -> None:
         self.peak_memory = 0
         self._family: dict[int, psutil.Process] = {}
         # What the process prints before it knows its run folder.
@@ -44,6 +47,9 @@ class Run:
         fcntl.fcntl(self._early_log, fcntl.F_SETFL, fcntl.fcntl(self._early_log, fcntl.F_GETFL) | os.O_APPEND)
         self._ledger: Ledger | None = None
         answers, answer = os.pipe()
+        module, words = (_SIMULATION, []) if federation is None else (_FEDERATION, [str(federation)])
+        # Flower's simulation waits for every contributor, also for one that the rounds have long given up.
+        self._lingers = federation is None
         quiet = {
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -54,7 +60,7 @@ class Run:
             "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", _SIMULATION, str(os.getpid()), str(answer)],
+            [sys.executable, "-P", "-m", module, str(os.getpid()), str(answer), *words],
             stdin=subprocess.PIPE,
             pass_fds=[answer],
             stdout=self._early_log,
@@ -122,8 +128,7 @@ class Run:
     def events(self) -> Iterator[dict[str, Any] | None]:
         """The run's events as they come, and None when there is none just now, until it ends.
 
-        A run that said it is finished or has failed gets a moment to end its process, no more: Flower's simulation
-        waits for every contributor, also for one that the rounds have long given up.
+        A simulation that said it is finished or has failed gets a moment to end its process, no more.
         """
         assert self._ledger  # it has begun
         place, measured, deadline = self._place, 0.0, math.inf
@@ -131,7 +136,7 @@ class Run:
             ended = self._process.poll() is not None or time.monotonic() > deadline
             events, place = self._ledger.events_from(place)
             yield from events
-            if any(event["kind"] in ("finished", "failed") for event in events):
+            if self._lingers and any(event["kind"] in ("finished", "failed") for event in events):
                 deadline = time.monotonic() + _GRACE
             if ended:
                 return

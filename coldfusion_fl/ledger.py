@@ -194,14 +194,17 @@ class Ledger:
 
     @contextlib.contextmanager
     def under_way(self) -> Iterator[None]:
-        """Write into the status how a run goes: `running`, then `finished`, or `failed` and why."""
-        self.set_status("running", reason=None)
+        """Write into the status how a run goes: `running`, then `finished`, or `failed`, why, and whether it is final.
+
+        An error of ours is final: another try would end in the same way. What else ends a run may be a loss.
+        """
+        self.set_status("running", reason=None, final=None)
         try:
             yield
         except BaseException as end:
             reason = str(end) if isinstance(end, ColdFusionError) else f"{type(end).__name__}: {end}"
             with contextlib.suppress(ColdFusionError):  # a full disk may be the reason
-                self.set_status("failed", reason=reason)
+                self.set_status("failed", reason=reason, final=isinstance(end, ColdFusionError))
                 self.event("failed", reason=reason)
             raise
         self.set_status("finished")

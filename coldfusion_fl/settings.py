@@ -157,6 +157,7 @@ class Settings:
         contributors_per_round: contributors sampled each round.
         min_contributions: with fewer fit contributions a round keeps its base.
         round_timeout: seconds after which a round goes on without those that did not answer.
+        node_timeout: seconds that a federation waits at most for the nodes that its tasks name.
         resume: go on with the run that `out` holds, after its last round.
     """
 
@@ -167,6 +168,7 @@ class Settings:
     contributors_per_round: int = setting(8, at_least=1)
     min_contributions: int = setting(2, at_least=1)
     round_timeout: float = setting(3600.0, above=0)
+    node_timeout: float = setting(3600.0, above=0)
     resume: bool = setting(False)
     tasks: TaskSettings = field(default_factory=TaskSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
@@ -183,7 +185,7 @@ class Settings:
 # What may change when a run goes on: the bases do not depend on it, or it is how a person answers what the run showed,
 # and each round's record says what it was.
 _FREE = {
-    "out", "resume", "rounds", "round-timeout", "min-contributions",
+    "out", "resume", "rounds", "round-timeout", "node-timeout", "min-contributions",
     "server.keep-last", "server.screening", "server.max-refusals",
 }  # fmt: skip
 

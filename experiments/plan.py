@@ -225,7 +225,7 @@ class Experiment:
         table["base"] = Path(settings.base).name if Path(settings.base).is_dir() else settings.base
         # The server's probe is scored by these.
         table["evaluate"] = {key: table["evaluate"][key] for key in ("train-examples", "test-examples")}
-        for key in ("simulation", "round-timeout", "resume", "out", "seed"):
+        for key in ("simulation", "round-timeout", "node-timeout", "resume", "out", "seed"):
             del table[key]
         del table["tasks"]["data-root"]
         return {

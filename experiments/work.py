@@ -27,10 +27,10 @@ from coldfusion_fl.errors import RunError
 from coldfusion_fl.evaluate import evaluate
 from coldfusion_fl.finetune import finetune
 from coldfusion_fl.multitask import train_multitask
+from coldfusion_fl.orphans import end_with
 from coldfusion_fl.settings import FinetuneSettings, TaskSettings
 from coldfusion_fl.tasks import Examples, Task, load_task
 
-from .orphans import end_with
 from .plan import Scoring
 
 

@@ -96,6 +96,9 @@ class ColDFusion(Strategy):
         None: nothing is kept.
     keep_last : int (default: 0)
         The ledger keeps the arrays of so many rounds; the records stay. 0: of all.
+    node_names : Optional[Callable[[], Mapping[int, str]]] (default: None)
+        The names that the server knows its nodes by, by node id, such as by their registered keys. Who is not among
+        them, or says another name, is left out. None: nodes say who they are.
 
     A SettingsError says which operator, step or rule is unknown (and lists the known ones), which value is out of
     range, and which two contradict each other.
@@ -122,6 +125,7 @@ class ColDFusion(Strategy):
         configrecord_key: str = "config",
         ledger: "Ledger | None" = None,
         keep_last: int = 0,
+        node_names: Callable[[], Mapping[int, str]] | None = None,
     ) -> None:
         check_arguments({name: value for name, value in locals().items() if name != "self"})
         self.contributors_per_round = contributors_per_round
@@ -149,7 +153,7 @@ class ColDFusion(Strategy):
             has_probe=probe_fn is not None,
             rolls_back=roll_back is not None,
         )
-        self._roll_call = RollCall(configrecord_key)
+        self._roll_call = RollCall(configrecord_key, node_names)
         self._met = False
         self._timeout = 3600.0
         self._last_round = 0
@@ -159,6 +163,7 @@ class ColDFusion(Strategy):
         self._memory = Memory(ledger, keep_last, ema, self._settings())
         self._warned = False
         self._left_out: set[str] = set()
+        self._came: set[str] = set()
 
     @property
     def average(self) -> Mapping[str, np.ndarray]:
@@ -250,16 +255,18 @@ class ColDFusion(Strategy):
         self._keep_round(server_round - 1, shared)
         members, barred, pool = self._pool(grid)
         names = sample(pool, self.contributors_per_round, self.seed, server_round)
+        missing = self._missing(members)
         self._record = {
             "round": server_round,
             "began": time.time(),
             "sampled": names,
             "left-out": {name: reason for name, reason in barred.items() if name in members},
+            "missing": missing,
             "contributions": {},
             "refused": [],
             "fused": False,
         }
-        self._tell("round", round=server_round, sampled=names)
+        self._tell("round", round=server_round, sampled=names, missing=missing)
         # The longest training first: at the end of a simulated round no worker waits for long for another.
         known = seconds(self._memory.records)
         self._sent = {
@@ -394,6 +401,14 @@ class ColDFusion(Strategy):
                     "What was done is kept. To go on: start more nodes, lower min-contributions, or raise max-refusals."
                 )
             time.sleep(pause(grid))
+
+    def _missing(self, members: Mapping[str, Member]) -> list[str]:
+        """Contributors that took part before, and are not there now."""
+        here = {name for name, member in members.items() if member.seen}
+        self._came |= here | {name for record in self._memory.records for name in record.get("sampled", ())}
+        if missing := sorted(self._came - here):
+            log(WARNING, "Not there in this round: %s.", ", ".join(missing))
+        return missing
 
     def _barred(self) -> dict[str, str]:
         """Contributors that are not sampled, and why not."""

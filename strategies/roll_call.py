@@ -2,14 +2,16 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from logging import INFO, WARNING
 
-from flwr.app import Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.common import log
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
+
+from coldfusion_fl.versions import spell_versions
 
 # The in-memory grid of a simulation, and it alone, says how often it may be asked; a deployment's loop asks every 3 s.
 _POLL = 3.0
@@ -93,15 +95,18 @@ def in_simulation(grid: Grid) -> bool:
 class RollCall:
     """Asks nodes for their names.
 
-    A node whose client does not know the question is a contributor called `node-ID`; one that says it has a problem is
-    left out.
+    A node whose client does not know the question is a contributor called `node-ID`; one that says it has a problem, or
+    has other versions of this software than the server, is left out.
 
     Args:
         configrecord_key: the key of the ConfigRecord in the answers.
+        node_names: the names that the server knows nodes by, by node id: who is not among them, or says another name,
+            is left out. None: nodes say who they are.
     """
 
-    def __init__(self, configrecord_key: str) -> None:
+    def __init__(self, configrecord_key: str, node_names: Callable[[], Mapping[int, str]] | None = None) -> None:
         self._key = configrecord_key
+        self._names = node_names
         self._known: dict[int, Member | None] = {}
         self._asked: dict[int, tuple[str, float]] = {}
 
@@ -175,19 +180,33 @@ class RollCall:
                 time.sleep(pause(grid))
 
     def _member(self, node: int, reply: Message, is_simulated: bool) -> Member | None:
-        answer = None if reply.has_error() else reply.content.config_records.get(self._key)
-        if answer is None:
-            return Member(node, f"node-{node}")
-        if "problem" in answer:
-            log(WARNING, "Node %d is left out: %s", node, _printable(answer["problem"]))
+        answer = (None if reply.has_error() else reply.content.config_records.get(self._key)) or ConfigRecord()
+        name = _printable(answer.get("name", ""))[:_LONGEST_NAME]
+        if problem := self._problem(node, name, answer):
+            log(WARNING, "Node %d%s is left out: %s", node, f" ('{name}')" if name else "", problem)
             return None
         simulated = answer.get("simulated-nodes")
         return Member(
             node,
-            name=_printable(answer.get("name", ""))[:_LONGEST_NAME] or f"node-{node}",
+            name=(self._names() if self._names else {}).get(node) or name or f"node-{node}",
             seen=bool(answer.get("seen", True)),
             nodes=simulated if is_simulated and isinstance(simulated, int) else None,
         )
+
+    def _problem(self, node: int, name: str, answer: ConfigRecord) -> str:
+        """Why a node cannot take part; empty where it can."""
+        if "problem" in answer:
+            return _printable(answer["problem"])
+        theirs, ours = _printable(answer.get("versions", "")), spell_versions()
+        if theirs and theirs != ours:
+            return f"it has {theirs}; this server has {ours}. Both must have the same."
+        if self._names is not None:
+            known = self._names().get(node)
+            if known is None:
+                return "its key is not that of a member."
+            if name and name != known:
+                return f"its key is that of '{known}', under whose name it may join."
+        return ""
 
 
 def _printable(said: object) -> str:

@@ -1,7 +1,7 @@
 """The ServerApp: runs ColD Fusion as its settings say, keeps the run folder, and writes the result."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,8 +40,16 @@ def main(grid: Grid, context: Context) -> None:
     serve(grid, settings, ledger)
 
 
-def new_strategy(settings: Settings, base: Base, ledger: Ledger | None) -> ColDFusion:
+def new_strategy(
+    settings: Settings, base: Base, ledger: Ledger | None, node_names: Callable[[], Mapping[int, str]] | None = None
+) -> ColDFusion:
     """The strategy that a run's settings describe.
+
+    Args:
+        settings: the run's.
+        base: the model that it begins with.
+        ledger: its run folder.
+        node_names: the names that the server knows its nodes by, by node id; None: nodes say who they are.
 
     Raises:
         SettingsError: an operator, step or rule is unknown or out of range, or two settings contradict each other.
@@ -51,6 +59,7 @@ def new_strategy(settings: Settings, base: Base, ledger: Ledger | None) -> ColDF
         contributors_per_round=settings.contributors_per_round,
         min_contributions=settings.min_contributions,
         min_available_nodes=len(settings.contributors),
+        node_timeout=settings.node_timeout,
         seed=settings.seed,
         evaluate_every=settings.evaluate.every,
         fusion=server.fusion,
@@ -63,6 +72,7 @@ def new_strategy(settings: Settings, base: Base, ledger: Ledger | None) -> ColDF
         roll_back=server.roll_back or None,
         ledger=ledger,
         keep_last=server.keep_last,
+        node_names=node_names,
     )
 
 
@@ -78,21 +88,28 @@ def probe(settings: Settings, base: Base) -> Probe:
     return score
 
 
-def serve(grid: Grid, settings: Settings, ledger: Ledger) -> None:
+def serve(
+    grid: Grid, settings: Settings, ledger: Ledger, node_names: Callable[[], Mapping[int, str]] | None = None
+) -> None:
     """Run ColD Fusion, or go on with it, and leave the fused model and the report in the run folder.
 
     Whatever ends the run before its end is written into the folder's status, and raised.
+
+    Args:
+        grid: Flower's.
+        settings: the run's.
+        ledger: its run folder.
+        node_names: as in `new_strategy`.
 
     Raises:
         RunError: no round fused anything.
     """
     with ledger.lock(), ledger.under_way():
-        _serve(grid, settings, ledger)
+        base = open_base(settings.base)
+        _serve(grid, settings, ledger, base, new_strategy(settings, base, ledger, node_names))
 
 
-def _serve(grid: Grid, settings: Settings, ledger: Ledger) -> None:
-    base = open_base(settings.base)
-    strategy = new_strategy(settings, base, ledger)
+def _serve(grid: Grid, settings: Settings, ledger: Ledger, base: Base, strategy: ColDFusion) -> None:
     told = flatten({"finetune": to_table(settings.finetune), "evaluate": to_table(settings.evaluate)})
     if isinstance(strategy.fusion, Fisher):
         told["fisher-examples"] = settings.server.fisher_examples

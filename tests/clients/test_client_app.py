@@ -13,6 +13,7 @@ from coldfusion_fl.encoder import load_encoder
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import Contribution, Fisher
 from coldfusion_fl.settings import WIRES, flatten, read_settings, to_table
+from coldfusion_fl.versions import spell_versions
 from coldfusion_fl.wire import Packed, unpack
 
 FINETUNE = {
@@ -175,7 +176,7 @@ def test_settings_that_it_does_not_know_are_an_error_reply(node, encoder):
 
 def test_it_answers_the_roll_call(node):
     answer = dict(ask("query", node).content["config"])
-    assert answer == {"name": "b", "task": "b", "seen": True}
+    assert answer == {"name": "b", "task": "b", "seen": True, "versions": spell_versions()}
 
 
 def test_a_node_without_a_task_says_its_problem():

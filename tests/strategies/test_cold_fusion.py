@@ -20,6 +20,7 @@ from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.screening import Size
 from coldfusion_fl.settings import WIRES
 from coldfusion_fl.step import Nesterov
+from coldfusion_fl.versions import spell_versions
 from coldfusion_fl.wire import pack
 
 SHAPE = (2, 3)
@@ -224,6 +225,64 @@ def test_a_node_with_a_problem_is_left_out():
     fused, _, grid = start([node("a", 1), node("b", 3), lost], min_available_nodes=2)
     assert fused[0, 0] == 2
     assert {m.metadata.dst_node_id for m in grid.sent if m.metadata.message_type == "train"} == {100, 101}
+
+
+def calls_itself(name, **about):
+    """A node that says more of itself at the roll call."""
+    plain = node(name)
+
+    def answer(message):
+        if message.metadata.message_type == "query":
+            return RecordDict({"config": ConfigRecord({"name": name, "seen": True, **about})})
+        return plain(message)
+
+    return answer
+
+
+def trained(grid):
+    return {m.metadata.dst_node_id for m in grid.sent if m.metadata.message_type == "train"}
+
+
+def test_a_node_of_another_version_is_left_out_and_both_versions_are_named(caplog):
+    theirs, ours = "coldfusion-fl 9.9.9, flwr 1.42.0", spell_versions()
+    nodes = [calls_itself("a", versions=ours), calls_itself("b"), calls_itself("old", versions=theirs)]
+    _, _, grid = start(nodes, min_available_nodes=2)
+    assert trained(grid) == {100, 101}
+    assert f"Node 102 ('old') is left out: it has {theirs}; this server has {ours}." in caplog.text
+
+
+def test_where_keys_say_who_a_node_is_nobody_joins_under_anothers_name(caplog):
+    def foreign(message):
+        if message.metadata.message_type == "query":
+            return Error(code=2, reason="no query function")
+        return contribution(message.content["arrays"]["w"].numpy())
+
+    nodes = [node("a"), node("b"), node("a"), node("stranger"), foreign]  # 100 to 104
+    known = {100: "a", 101: "b", 102: "c", 104: "d"}
+    _, _, grid = start(nodes, min_available_nodes=3, node_names=lambda: known)
+    assert trained(grid) == {100, 101, 104}
+    assert "Node 102 ('a') is left out: its key is that of 'c'" in caplog.text
+    assert "Node 103 ('stranger') is left out: its key is not that of a member" in caplog.text
+
+
+def test_a_round_says_who_is_missing(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    nodes = {100: node("a"), 101: node("b"), 102: node("c")}
+    grid = PlayedGrid(nodes)
+    strategy = ColDFusion(ledger=ledger, contributors_per_round=2, min_available_nodes=3)
+    asked = strategy.configure_train
+
+    def configure_train(server_round, *args):
+        if server_round == 2:
+            del nodes[101]
+        if server_round == 3:
+            nodes[103] = node("b")
+        return asked(server_round, *args)
+
+    strategy.configure_train = configure_train
+    arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
+    strategy.start(grid, arrays, num_rounds=3, timeout=0.5)
+    assert [ledger.record(number)["missing"] for number in (1, 2, 3)] == [[], ["b"], []]
 
 
 def test_the_strategy_needs_neither_torch_nor_transformers():

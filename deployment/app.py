@@ -1,0 +1,27 @@
+"""The ServerApp of a federation: the same run as everywhere, with members known by their keys."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from coldfusion_fl.strategies.server_app import serve
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.settings import parse_settings
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the run folder that Flower's run-config names."""
+    ledger = Ledger.reopen(Path(str(context.run_config["run-folder"])))
+    members = Path(str(context.run_config["members"]))
+
+    def names() -> Mapping[int, str]:  # read each time: members come and go
+        found = json.loads(members.read_text(encoding="utf-8"))
+        return {int(node_id): name for name, node_id in found.items()}
+
+    serve(grid, parse_settings(ledger.settings, str(ledger.folder)), ledger, names)

@@ -1,0 +1,181 @@
+"""A small private certificate authority, the server's certificate, and the keys that members are known by.
+
+For tests and small federations: whoever has a certificate authority of their own brings the server's certificate.
+"""
+
+import datetime
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from coldfusion_fl.errors import DeploymentError, first_line
+
+# Flower knows its nodes by keys of this curve.
+_CURVE = ec.SECP384R1
+_AUTHORITY_DAYS = 3650
+_SERVER_DAYS = 825  # more is refused by some TLS libraries
+_CLOCKS_DIFFER = datetime.timedelta(hours=1)
+# The server's own processes reach it here, whatever the world calls it.
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate with its private key, both as PEM."""
+
+    certificate: bytes
+    key: bytes
+
+
+def new_authority(name: str) -> Issued:
+    """A certificate authority for one federation, valid for ten years."""
+    key = ec.generate_private_key(_CURVE())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} (a private federation's authority)")])
+    usage = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    builder = (
+        _builder(subject, subject, key.public_key(), _AUTHORITY_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    return Issued(_pem(builder.sign(key, hashes.SHA384())), _private_pem(key))
+
+
+def new_server(authority: Issued, host: str) -> Issued:
+    """A server's certificate for a host's name or IP address and for this machine's own names, valid for 825 days."""
+    issuer = x509.load_pem_x509_certificate(authority.certificate)
+    issuer_key = serialization.load_pem_private_key(authority.key, None)
+    assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(_CURVE())
+    names = [_general_name(name) for name in dict.fromkeys((host, *_LOCAL))]
+    builder = (
+        _builder(
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])]),
+            issuer.subject,
+            key.public_key(),
+            _SERVER_DAYS,
+        )
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
+        )
+    )
+    return Issued(_pem(builder.sign(issuer_key, hashes.SHA384())), _private_pem(key))
+
+
+def new_member_key() -> tuple[bytes, bytes]:
+    """A member's key pair as Flower wants it: private and public key in OpenSSH's form."""
+    key = ec.generate_private_key(_CURVE())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return private, public + b"\n"
+
+
+def read_public_key(file: Path) -> ec.EllipticCurvePublicKey:
+    """A member's public key.
+
+    Raises:
+        DeploymentError: the file cannot be read or holds no such key.
+    """
+    try:
+        key = serialization.load_ssh_public_key(file.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as wrong:
+        raise DeploymentError(f"{file}: this is no public key: {first_line(wrong)}") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise DeploymentError(
+            f"{file}: this key is not on an elliptic curve. Flower needs one: ssh-keygen -t ecdsa -b 384"
+        )
+    return key
+
+
+def read_private_key(file: Path) -> ec.EllipticCurvePrivateKey:
+    """A member's private key.
+
+    Raises:
+        DeploymentError: the file cannot be read, is locked by a passphrase, or holds no such key.
+    """
+    try:
+        key = serialization.load_ssh_private_key(file.read_bytes(), None)
+    except (OSError, ValueError, UnsupportedAlgorithm, TypeError) as wrong:  # TypeError: it has a passphrase
+        raise DeploymentError(f"{file}: this private key cannot be read: {first_line(wrong)}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise DeploymentError(
+            f"{file}: this key is not on an elliptic curve. Flower needs one: ssh-keygen -t ecdsa -b 384"
+        )
+    return key
+
+
+def names_of(certificate: Path) -> tuple[str, ...]:
+    """The hosts that a server's certificate is for.
+
+    Raises:
+        DeploymentError: the file cannot be read, or is no certificate.
+    """
+    try:
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError) as wrong:
+        raise DeploymentError(f"{certificate}: this is no certificate: {first_line(wrong)}") from None
+    except x509.ExtensionNotFound:
+        return ()
+    addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+    return (*names.get_values_for_type(x509.DNSName), *addresses)
+
+
+def is_for(names: tuple[str, ...], host: str) -> bool:
+    """Whether a certificate of these names is for a host; `*.acme.org` is for `fl.acme.org`."""
+    parent = host.partition(".")[2]
+    return host in names or bool(parent and f"*.{parent}" in names)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCKS_DIFFER)
+        .not_valid_after(now + datetime.timedelta(days=days))
+    )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

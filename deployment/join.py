@@ -1,0 +1,63 @@
+"""Joins a federation: a member's SuperNode, kept running."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import tomli_w
+
+from coldfusion_fl.durable import aside
+
+from .keeper import Keeper
+from .member import Member
+
+_FLOWER = "flower"
+
+
+def join(member: Member, folder: Path, say: Callable[[str], None]) -> None:
+    """Take part in a federation until told to stop.
+
+    Args:
+        member: its settings.
+        folder: its folder, where Flower's files go.
+        say: told what happens, a line each time.
+    """
+    home = folder.resolve() / _FLOWER
+    home.mkdir(exist_ok=True)
+    log = home / "supernode.log"
+    say(f"{member.name} joins at {member.server}. Flower's own log is {log}")
+    Keeper(supernode_command(member, home), {"FLWR_HOME": str(home)}, log, say).run()
+
+
+def supernode_command(member: Member, home: Path) -> list[str]:
+    """The words that start Flower's SuperNode for a member; writes what they refer to into a folder."""
+    node = home / "node.toml"
+    with aside(node) as path:
+        path.write_text(tomli_w.dumps(_node_config(member)), encoding="utf-8")
+    trust = ["--root-certificates", member.authority] if member.authority else []
+    return [
+        "flower-supernode",
+        *("--superlink", member.server),
+        *trust,
+        *("--auth-supernode-private-key", member.key),
+        *("--node-config", str(node)),
+        # Its own processes meet it here; several members on one machine need several ports.
+        *("--port", str(_free_port())),
+    ]
+
+
+def _node_config(member: Member) -> dict[str, str | bool]:
+    return {
+        "name": member.name,
+        "task": member.task,
+        "base": member.base,
+        "catalogue": ", ".join(name.replace(",", "\\,") for name in member.catalogue),
+        "data-root": member.data_root,
+        "seen": member.seen,
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,149 @@
+"""Keeps one of Flower's programs running: started again when it ends, ended with us."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+import psutil
+
+_POLL = 0.5
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 30.0
+# A program that ran for so long was well: if it ends it may start again at once.
+_WELL = 60.0
+_GRACE = 10.0
+_LARGE = 50_000_000
+_TAIL = 4_000
+_LAST_LINES = 5
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+# Flower would install an app's dependencies for each run, and tells its makers of each start.
+FLOWER_ENVIRONMENT = {
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+class Keeper:
+    """A program that runs until it is stopped, however often it ends.
+
+    Args:
+        command: the program and its words.
+        environment: what its environment has beside ours.
+        log: where it prints.
+        say: told of each end.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self._command = list(command)
+        # Flower's programs, which lie beside this Python, start others of them by name.
+        path = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")]))
+        self._environment = {**os.environ, **FLOWER_ENVIRONMENT, **environment, "PATH": path}
+        self._log = log
+        self._say = say
+
+    def run(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Keep it running until Ctrl-C or a polite kill, which end it and all that it started.
+
+        Args:
+            meanwhile: called twice a second while it runs.
+        """
+        with _stop_politely():
+            try:
+                self._keep(meanwhile)
+            except KeyboardInterrupt:
+                self._say("Stopped.")
+
+    def _keep(self, meanwhile: Callable[[], None]) -> NoReturn:
+        pause = _FIRST_PAUSE
+        while True:
+            began = time.monotonic()
+            code = self._once(meanwhile)
+            pause = _FIRST_PAUSE if time.monotonic() - began > _WELL else min(2 * pause, _LONGEST_PAUSE)
+            self._say(
+                f"It ended with code {code}, and is started again in {pause:.0f} s. Its last words, in {self._log}:"
+            )
+            for line in last_lines(self._log):
+                self._say(f"    {line}")
+            time.sleep(pause)
+
+    def _once(self, meanwhile: Callable[[], None]) -> int:
+        # Its own session: Ctrl-C is for us, and we end it in order.
+        with _opened(self._log) as log:
+            process = subprocess.Popen(
+                self._command, env=self._environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        try:
+            while process.poll() is None:
+                meanwhile()
+                time.sleep(_POLL)
+            return process.returncode
+        finally:
+            end_family(process.pid)
+
+
+def end_family(pid: int) -> None:
+    """End a process and its descendants: politely, then not."""
+    try:
+        parent = psutil.Process(pid)
+        family = [*parent.children(recursive=True), parent]
+    except psutil.NoSuchProcess:
+        family = []
+    with contextlib.suppress(ProcessLookupError):  # orphans of its session, whose parent is gone
+        os.killpg(pid, signal.SIGTERM)
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, left = psutil.wait_procs(family, timeout=_GRACE)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=_GRACE)
+
+
+def last_lines(log: Path) -> list[str]:
+    """The last few lines of a log, without what colours a terminal."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL))
+        lines = _COLOURS.sub("", file.read().decode(errors="replace")).splitlines()
+    return [line for line in lines if line.strip()][-_LAST_LINES:]
+
+
+def _opened(log: Path) -> BinaryIO:
+    """A log to append to; one that has grown large is put by."""
+    if log.exists() and log.stat().st_size > _LARGE:
+        log.replace(log.with_name(f"{log.name}.1"))
+    return log.open("ab")
+
+
+def program(module: str) -> list[str]:
+    """The words that run a module of ours with this Python."""
+    return [sys.executable, "-P", "-m", module]
+
+
+@contextlib.contextmanager
+def _stop_politely() -> Iterator[None]:
+    """A polite kill is as good as Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    again = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, again)

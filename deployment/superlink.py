@@ -1,0 +1,22 @@
+"""Flower's SuperLink behind a gate.
+
+`python -m coldfusion_fl.deployment.superlink` takes the words of `flower-superlink`.
+"""
+
+from flwr.superlink import extensions
+from flwr.superlink.cli.flower_superlink import flower_superlink
+from starlette.middleware import Middleware
+
+from .gate import Gate
+
+
+def main() -> None:
+    """Run the SuperLink with the gate as its outermost middleware."""
+    others = extensions.get_middleware()
+    # Flower's own hook for what stands around its server; it has no other way in.
+    extensions.get_middleware = lambda: (Middleware(Gate), *others)
+    flower_superlink()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""A whole federation in real processes on loopback: TLS, known members, and what must not get in."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+from coldfusion_fl.deployment.certificates import new_member_key
+from coldfusion_fl.deployment.control import control_of
+from coldfusion_fl.deployment.federation import open_federation
+
+from coldfusion_fl.ledger import Ledger
+
+pytestmark = pytest.mark.slow
+BIN = Path(sys.executable).parent
+COLDFUSION = [str(BIN / "coldfusion")]
+MEMBERS = ("a", "b", "c")
+# As many threads as Ray gives a simulated contributor of one core: sums are then made in the same order.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.5)
+
+
+class Acme:
+    """A federation with its processes; whatever was started is ended with it."""
+
+    def __init__(self, folder):
+        self.home = folder
+        self.folder = folder / "acme"
+        self.processes = {}
+
+    def coldfusion(self, *words, timeout=300):
+        return subprocess.run(
+            [*COLDFUSION, *map(str, words)], capture_output=True, text=True, timeout=timeout, cwd=self.home, check=False
+        )
+
+    def start(self, name, *words):
+        with (self.home / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [*COLDFUSION, *map(str, words)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.home,
+                env=ENVIRONMENT,
+            )
+
+    def said(self, name):
+        return (self.home / f"{name}.log").read_text()
+
+    def serve(self):
+        self.start("server", "federation", "serve", self.folder)
+        wait_for(lambda: "is up at" in self.said("server"))
+
+    def join(self, name, folder=None):
+        self.start(name, "member", "start", folder or self.folder / "members" / name)
+
+    def online(self):
+        with control_of(open_federation(self.folder)) as control:
+            return {node.name for node in control.nodes() if node.online}
+
+    def end(self):
+        family = []
+        for process in self.processes.values():
+            with contextlib.suppress(psutil.Error):
+                family += psutil.Process(process.pid).children(recursive=True)
+            process.terminate()
+        for process in self.processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+        _, left = psutil.wait_procs(family, timeout=10)
+        for process in left:
+            process.kill()
+        return left
+
+
+def fill_in(folder, task, data, base):
+    file = folder / "member.toml"
+    text = file.read_text().replace('task = ""', f'task = "{task}"').replace('base = ""', f'base = "{base}"')
+    file.write_text(text.replace('"tasks.toml"', f'"{data / "toy.toml"}"'))
+
+
+@pytest.fixture(scope="module")
+def acme(tmp_path_factory, toy_data, tiny_base):
+    """A running server with three members that have joined."""
+    made = Acme(tmp_path_factory.mktemp("federation"))
+    done = made.coldfusion(
+        "federation", "init", made.folder, "--address", f"127.0.0.1:{free_port()}", "--members", ",".join(MEMBERS)
+    )
+    assert done.returncode == 0, done.stderr
+    for name in MEMBERS:
+        fill_in(made.folder / "members" / name, name, toy_data, tiny_base)
+    made.serve()
+    for name in MEMBERS:
+        made.join(name)
+    wait_for(lambda: made.online() == set(MEMBERS))
+    yield made
+    assert not made.end()  # all ended with the process that started them
+
+
+@pytest.fixture(scope="module")
+def config(acme, toy_data, tiny_base):
+    file = acme.home / "toy.toml"
+    file.write_text(f"""
+        base = "{tiny_base}"
+        rounds = 2
+        contributors-per-round = 2
+        seed = 3
+        round-timeout = 120
+        node-timeout = 120
+        [tasks]
+        catalogue = "{toy_data / "toy.toml"}"
+        seen = "a, b, c"
+        [finetune]
+        learning-rate = 1e-3
+        epochs = 1
+        examples = 32
+        max-length = 16
+        [evaluate]
+        every = 0
+        shots = 0
+        train-examples = 30
+    """)
+    return file
+
+
+@pytest.fixture(scope="module")
+def done(acme, config):
+    """The run in the federation, from its command to its end."""
+    folder = acme.home / "remote"
+    ended = acme.coldfusion("run", config, "--federation", acme.folder, "--out", folder)
+    assert ended.returncode == 0, ended.stderr + (folder / "log.txt").read_text()
+    return Ledger(folder)
+
+
+def test_a_member_that_checks_finds_all_well(acme):
+    done = acme.coldfusion("member", "check", acme.folder / "members" / "a")
+    assert done.returncode == 0, done.stdout
+    assert "server knows" in done.stdout
+    assert "NO" not in done.stdout
+
+
+def test_the_federation_makes_the_bases_that_the_simulation_makes(acme, config, done):
+    folder = acme.home / "simulated"
+    simulated = acme.coldfusion("run", config, "--out", folder)
+    assert simulated.returncode == 0, simulated.stderr
+    assert done.status["state"] == "finished"
+    assert done.rounds() == Ledger(folder).rounds() == [0, 1, 2]
+    for number in done.rounds():
+        here, there = done.load_base(number), Ledger(folder).load_base(number)
+        assert here.keys() == there.keys()
+        assert all(here[name].tobytes() == there[name].tobytes() for name in here)
+    assert (done.folder / "model" / "model.safetensors").read_bytes() == (
+        folder / "model" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_a_stranger_is_not_let_in_and_its_address_is_logged(acme, tmp_path):
+    """Its certificate and settings are right, its key is not."""
+    stranger = tmp_path / "stranger"
+    shutil.copytree(acme.folder / "members" / "a", stranger, ignore=shutil.ignore_patterns("flower"))
+    (stranger / "member.key").write_bytes(new_member_key()[0])
+    checked = acme.coldfusion("member", "check", stranger)
+    assert checked.returncode == 2
+    assert "the server does not know" in checked.stdout
+    acme.join("stranger", stranger)
+    wait_for(lambda: "It ended with code" in acme.said("stranger"))
+    acme.processes.pop("stranger").terminate()
+    assert acme.online() == set(MEMBERS)
+    log = (acme.folder / "server" / "flower" / "superlink.log").read_text()
+    assert any("127.0.0.1" in line and "activate-node" in line and " 4" in line for line in log.splitlines())
+
+
+def test_who_does_not_trust_the_server_or_speaks_no_tls_gets_no_answer(acme):
+    federation = open_federation(acme.folder)
+    with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
+        urllib.request.urlopen(f"https://{federation.address}/v1/fleet/pull-messages", timeout=10)
+    with pytest.raises(OSError, match="."):
+        urllib.request.urlopen(f"http://{federation.address}/v1/fleet/pull-messages", timeout=10)
+
+
+def test_a_member_that_is_removed_is_shut_out_and_one_that_is_added_let_in(acme, toy_data, tiny_base):
+    assert acme.coldfusion("federation", "add", acme.folder, "guest").returncode == 0
+    wait_for(lambda: "'guest' is let in" in acme.said("server"))
+    fill_in(acme.folder / "members" / "guest", "d", toy_data, tiny_base)
+    acme.join("guest")
+    wait_for(lambda: "guest" in acme.online())
+    assert acme.coldfusion("federation", "remove", acme.folder, "guest").returncode == 0
+    wait_for(lambda: "'guest' is no member any more" in acme.said("server"))
+    assert "guest" not in acme.online()
+    assert "guest" not in json.loads(open_federation(acme.folder).members_file.read_text())
+    checked = acme.coldfusion("member", "check", acme.folder / "members" / "guest")
+    assert "the server does not know" in checked.stdout
+    acme.processes.pop("guest").terminate()

@@ -1,0 +1,50 @@
+"""Who may ask the server for what."""
+
+import pytest
+from coldfusion_fl.deployment.gate import Gate
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from coldfusion_fl.versions import VERSIONS_HEADER, spell_versions
+
+FLEET, CONTROL, RUNTIME = "/v1/fleet/pull-messages", "/v1/control/start-run", "/v1/runtime/push-messages"
+
+
+def ask(path, client, server="fl.acme.org"):
+    def answer(request):
+        return PlainTextResponse("served")
+
+    paths = [Route(route, answer) for route in (FLEET, CONTROL, RUNTIME, "/docs")]
+    app = Starlette(routes=paths, middleware=[Middleware(Gate)])
+    return TestClient(app, base_url=f"https://{server}", client=(client, 50000)).get(path)
+
+
+@pytest.mark.parametrize("client", ["127.0.0.1", "::1", "203.0.113.7", "2001:db8::7"])
+def test_everybody_reaches_the_fleet_interface_and_learns_the_versions(client):
+    answer = ask(FLEET, client)
+    assert (answer.status_code, answer.text) == (200, "served")
+    assert answer.headers[VERSIONS_HEADER] == spell_versions()
+
+
+@pytest.mark.parametrize("path", [CONTROL, RUNTIME, "/docs", "/v1/fleet/../control/start-run", "/v1/fleetx"])
+@pytest.mark.parametrize("client", ["203.0.113.7", "2001:db8::7", "testclient"])
+def test_others_than_this_machine_find_nothing_else(path, client):
+    answer = ask(path, client)
+    assert answer.status_code == 404
+    assert "served" not in answer.text
+
+
+def test_a_refusal_is_logged_with_the_address(caplog):
+    ask(CONTROL, "203.0.113.7")
+    assert "203.0.113.7 asked for /v1/control/start-run" in caplog.text
+
+
+@pytest.mark.parametrize("path", [CONTROL, RUNTIME, "/docs"])
+@pytest.mark.parametrize(
+    ("client", "server"), [("127.0.0.1", "x"), ("127.9.9.9", "x"), ("::1", "x"), ("10.1.2.3", "10.1.2.3")]
+)
+def test_this_machine_reaches_all_over_loopback_or_its_own_address(path, client, server):
+    assert ask(path, client, server).text == "served"

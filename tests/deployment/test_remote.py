@@ -1,0 +1,114 @@
+"""How a run in a federation is watched and started again; the server's Control interface is played."""
+
+import contextlib
+
+import pytest
+from coldfusion_fl.deployment import remote
+from coldfusion_fl.deployment.bundle import new_bundle
+from coldfusion_fl.deployment.control import RunState
+from coldfusion_fl.deployment.federation import Federation
+
+from coldfusion_fl.errors import DeploymentError, RunError
+from coldfusion_fl.ledger import Ledger
+
+
+class Server:
+    """Plays a server: each run that is started meets the next of some fates."""
+
+    def __init__(self, *fates):
+        self.fates = list(fates)
+        self.series = []
+        self.away = 0
+
+    def start(self, app, series):
+        self.series.append(series)
+        return len(self.series), 77
+
+    def run(self, run_id):
+        return self.fates[run_id - 1]()
+
+    @contextlib.contextmanager
+    def control_of(self, federation):
+        if self.away:
+            self.away -= 1
+            raise DeploymentError("it does not answer")
+        yield self
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    made = Ledger.create(tmp_path / "run", {})
+    (tmp_path / "run" / "rounds").mkdir(exist_ok=True)
+    return made
+
+
+@pytest.fixture
+def supervise(monkeypatch, tmp_path, ledger):
+    def run(server):
+        monkeypatch.setattr(remote, "control_of", server.control_of)
+        monkeypatch.setattr(remote, "_POLL", 0.0)
+        remote.supervise(Federation(tmp_path, "acme", "127.0.0.1", 1), ledger)
+
+    return run
+
+
+def lost():
+    return RunState("finished", "failed", "the SuperLink was restarted")
+
+
+def fate(ledger, state, **facts):
+    def end():
+        ledger.set_status(state, **facts)
+        return RunState("finished", "completed", "")
+
+    return end
+
+
+def test_a_run_that_is_lost_is_started_again_in_its_series(supervise, ledger):
+    server = Server(lost, lambda: None, fate(ledger, "finished"))
+    server.away = 3
+    supervise(server)
+    assert server.series == [None, 77, 77]
+    assert [event["reason"] for event in ledger.events() if event["kind"] == "lost"] == [
+        "failed: the SuperLink was restarted",
+        "the server does not know it any more",
+    ]
+
+
+def test_an_end_of_ours_is_the_end(supervise, ledger):
+    server = Server(fate(ledger, "failed", reason="only 1 contributors are there", final=True))
+    with pytest.raises(RunError, match="only 1 contributors are there"):
+        supervise(server)
+    assert server.series == [None]
+
+
+def test_a_run_that_is_lost_again_and_again_is_given_up(supervise, ledger):
+    server = Server(*[lost] * 9)
+    with pytest.raises(RunError, match="lost 5 times after round -1"):
+        supervise(server)
+    assert len(server.series) == 5
+
+
+def test_a_round_that_was_finished_counts_as_a_step_forward(supervise, ledger, monkeypatch):
+    finished = iter([[0], [0], [0, 1], [0, 1], [0, 1, 2], [0, 1, 2], [0, 1, 2, 3]])
+    monkeypatch.setattr(Ledger, "rounds", lambda self: next(finished))
+    supervise(Server(*[lost] * 7, fate(ledger, "finished")))
+
+
+def test_a_server_that_stays_away_is_given_up_at_last(supervise, ledger, monkeypatch):
+    monkeypatch.setattr(remote, "_LONGEST_ABSENCE", 0.05)
+    server = Server()
+    server.away = 1_000_000
+    with pytest.raises(DeploymentError, match="it does not answer"):
+        supervise(server)
+
+
+def test_the_bundle_holds_no_code_but_pointers_to_what_is_installed(tmp_path):
+    import io
+    import zipfile
+
+    with zipfile.ZipFile(io.BytesIO(new_bundle(tmp_path / "run", tmp_path / "members.json"))) as bundle:
+        code = {name: bundle.read(name).decode() for name in bundle.namelist() if name.endswith(".py")}
+    assert sorted(code) == ["coldfusion_run/__init__.py", "coldfusion_run/client.py", "coldfusion_run/server.py"]
+    assert sum(len(text) for text in code.values()) < 300
+    assert new_bundle(tmp_path / "run", tmp_path / "m") == new_bundle(tmp_path / "run", tmp_path / "m")
