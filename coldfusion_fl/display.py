@@ -43,7 +43,9 @@ class Display:
         self._round = event["round"]
         self._begin(f"round {self._round} of {self.rounds}: contributors train", event)
         self._nodes = {name: {"state": "waiting"} for name in event["sampled"]}
-        return f"round {self._round}/{self.rounds}: {', '.join(event['sampled'])} train{self._left_note(event['time'])}"
+        missing = f"; not there: {', '.join(event['missing'])}" if event.get("missing") else ""
+        left = self._left_note(event["time"])
+        return f"round {self._round}/{self.rounds}: {', '.join(event['sampled'])} train{missing}{left}"
 
     def _on_training(self, event: dict[str, Any]) -> None:
         if event["round"] == self._round and event["name"] in self._nodes:
@@ -65,6 +67,10 @@ class Display:
     def _on_kept(self, event: dict[str, Any]) -> str:
         self._trainings.append(event["time"] - self._phase_began)
         return f"  the base is KEPT: {event['reason']}"
+
+    def _on_lost(self, event: dict[str, Any]) -> str:
+        self._begin("the run was lost, and goes on", event)
+        return f"The run was LOST after round {event['round']}: {event['reason']}. It goes on."
 
     def _on_left_out(self, event: dict[str, Any]) -> str:
         return f"  {event['name']} is LEFT OUT from now on: {event['reason']}"

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from coldfusion_fl.errors import RunFolderError
 
 _PARTIAL = ".partial"
 _CHUNK = 1 << 20
+_MOMENT = 0.5  # seconds
 
 
 @contextlib.contextmanager
@@ -46,10 +48,16 @@ def alone(folder: Path, taken: str) -> Iterator[None]:
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunFolderError(f"{folder}: {taken}") from None
+        # Who only looks whether somebody is here is here for a moment itself.
+        deadline = time.monotonic() + _MOMENT
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise RunFolderError(f"{folder}: {taken}") from None
+                time.sleep(_MOMENT / 20)
         yield
     finally:
         os.close(descriptor)

@@ -1,5 +1,6 @@
 """`coldfusion federation` and `coldfusion member`: a federation over a network."""
 
+import json
 import time
 from pathlib import Path
 from typing import Annotated
@@ -122,3 +123,28 @@ def start(folder: _MemberFolder = Path()) -> None:
     from .member import read_member
 
     join(read_member(folder), folder, _say)
+
+
+def status(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    federation: Annotated[
+        Path | None,
+        typer.Option("--federation", help="The folder of the federation that runs it: says who is connected now."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Show how a run stands: its round, who is in it and what each does, who was refused, what is on the disk."""
+    from coldfusion_fl.ledger import Ledger
+    from coldfusion_fl.status import run_status
+
+    from .presence import add_presence
+
+    found = run_status(Ledger(folder))
+    if federation:
+        add_presence(found, federation)
+    if as_json:
+        print(json.dumps(found.as_json(), indent=1))
+        return
+    from .status_table import print_status
+
+    print_status(found, _console)
