@@ -112,6 +112,8 @@ class ServerSettings:
         ema: decay of an exponential moving average of the bases, written beside the model; 0: none.
         blend: the average's share of what is written; the rest is the first base.
         screening: rules of `coldfusion_fl.screening`, one after another, such as `size(factor=5), direction`.
+        late: what a contribution counts that comes when its round is over: its update is made so much smaller for each
+            round that it is late; 0: it is refused.
         max_refusals: a contributor that sent so often what was not fit to be fused is sampled no more; 0: however
             often.
         probe: a task of the server's own; the frozen score on its validation split is the probe of `gate` and
@@ -128,6 +130,7 @@ class ServerSettings:
     ema: float = setting(0.0, at_least=0, below=1)
     blend: float = setting(1.0, above=0, at_most=1)
     screening: str = setting("")
+    late: float = setting(0.0, at_least=0, at_most=1)
     max_refusals: int = setting(3, at_least=0)
     probe: str = setting("")
     roll_back: float = setting(0.0, at_least=0)

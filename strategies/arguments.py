@@ -21,7 +21,7 @@ _WHOLE_NUMBERS = {
     "max_refusals": 0,
     "keep_last": 0,
 }
-_NUMBERS = {"node_timeout": 0, "roll_back": 0, "ema": 0}
+_NUMBERS = {"node_timeout": 0, "roll_back": 0, "ema": 0, "late": 0}
 
 
 def check_arguments(given: Mapping[str, Any]) -> None:
@@ -39,6 +39,8 @@ def check_arguments(given: Mapping[str, Any]) -> None:
                 raise SettingsError(f"{name} must be {what} of at least {least}, but is {value!r}.")
     if given["ema"] >= 1:
         raise SettingsError(f"ema must be at least 0 and below 1, but is {given['ema']}.")
+    if given["late"] > 1:
+        raise SettingsError(f"late must be at least 0 and at most 1, but is {given['late']}.")
     if given["wire"] not in WIRES:
         raise SettingsError(f"wire must be one of {', '.join(WIRES)}, but is {given['wire']!r}.")
     keys = given["shared_keys"]

@@ -26,6 +26,7 @@ from coldfusion_fl.step import Step
 from .arguments import as_filter, as_probe, check_arguments
 from .arrays import to_record
 from .intake import Door, Refusal, error_of, records, reported
+from .latecomers import UNREACHABLE, Late, Latecomers, brought_forward
 from .memory import Memory
 from .roll_call import Member, RollCall, exchange, in_simulation, pause, simulated_nodes
 from .sampling import sample
@@ -77,6 +78,9 @@ class ColDFusion(Strategy):
         half or a quarter of the bytes. Clients are asked for it in their configuration, as `wire`; those that do not
         know it send arrays as ever. Inside Flower's wrappers, such as those for differential privacy, always float32;
         with Flower's mods at the clients that change arrays, leave it so.
+    late : float (default: 0.0)
+        What a contribution counts that comes when its round is over: its update is made so much smaller for each round
+        that it is late, and goes to the base of now. Above 0, it needs a ledger. 0: it is refused.
     max_refusals : int (default: 3)
         A contributor that sent so often what was not fit to be fused is sampled no more; 0: however often.
     probe_fn : Optional[Callable[[Mapping[str, NDArray]], float]] (default: None)
@@ -117,6 +121,7 @@ class ColDFusion(Strategy):
         ema: float = 0.0,
         screening: str | Sequence[str | Rule] = "",
         wire: str = "float32",
+        late: float = 0.0,
         max_refusals: int = 3,
         probe_fn: Probe | None = None,
         roll_back: float | None = None,
@@ -137,6 +142,7 @@ class ColDFusion(Strategy):
         self.fusion, self.step, self.screening = parse_policy(fusion, step, screening)
         self.ema = ema
         self.wire = wire
+        self.late = late
         self.max_refusals = max_refusals
         self.probe_fn = as_probe(probe_fn)
         self.roll_back = roll_back
@@ -162,6 +168,9 @@ class ColDFusion(Strategy):
         self._record: dict[str, Any] = {}
         self._memory = Memory(ledger, keep_last, ema, self._settings())
         self._warned = False
+        self._latecomers = Latecomers()
+        self._behind: dict[str, int] = {}
+        self._grid: Grid | None = None
         self._left_out: set[str] = set()
         self._came: set[str] = set()
 
@@ -267,6 +276,7 @@ class ColDFusion(Strategy):
             "fused": False,
         }
         self._tell("round", round=server_round, sampled=names, missing=missing)
+        self._grid = grid
         # The longest training first: at the end of a simulated round no worker waits for long for another.
         known = seconds(self._memory.records)
         self._sent = {
@@ -281,6 +291,7 @@ class ColDFusion(Strategy):
         """Take the replies one at a time, screen and fuse them, and make a step; None where the base is kept."""
         with closing(Spool(self.ledger.folder if self.ledger else None)) as spool:
             candidates = self._receive(server_round, replies, spool)
+            self._receive_late(server_round, candidates, spool)
             self._record["trained"] = time.time()
             fused, why_not = self._fuse(server_round, candidates)
         following, why_not = (None, why_not) if fused is None else self._next_base(fused)
@@ -436,6 +447,7 @@ class ColDFusion(Strategy):
         door = Door(self._memory.base, self.fusion, server_round, spool, self.is_shared, *keys)
         candidates: dict[str, Candidate] = {}
         answered: set[str] = set()
+        away: dict[str, str] = {}
         for reply in replies:
             name = self._sender(reply)
             if name is None:
@@ -444,6 +456,9 @@ class ColDFusion(Strategy):
             elif name in answered:
                 self._refuse(server_round, Refusal(name, "it answered twice; the first answer counts", strike=True))
             else:
+                if reply.has_error() and reply.error.code in UNREACHABLE:
+                    away[name] = f"it cannot be reached: {error_of(reply)}"
+                    continue  # nothing of its own: it may yet answer
                 answered.add(name)
                 taken = door.take(name, reply)
                 if isinstance(taken, Refusal):
@@ -453,8 +468,10 @@ class ColDFusion(Strategy):
                     metrics = dict(taken.contribution.metrics)
                     self._tell("received", **{**metrics, "round": server_round, "name": name})
             del reply  # while the next one comes, memory need not hold this one
-        for name in sorted(self._sent.keys() - answered):
-            self._refuse(server_round, Refusal(name, f"it did not answer within {self._timeout:g} s"))
+        silent = self._sent.keys() - answered
+        for name in sorted(silent):
+            self._refuse(server_round, Refusal(name, away.get(name, f"it did not answer within {self._timeout:g} s")))
+        self._latecomers.expect(server_round, {name: self._sent[name] for name in silent})
         if door.dropped and not self._warned:
             self._warned = True
             name, count = next(iter(door.dropped.items()))
@@ -466,6 +483,35 @@ class ColDFusion(Strategy):
                 count,
             )
         return candidates
+
+    def _receive_late(self, server_round: int, candidates: dict[str, Candidate], spool: Spool) -> None:
+        """Take what has come of earlier rounds: refused, or brought forward to this round's base."""
+        self._behind = {}
+        for late in self._latecomers.arrived(self._grid) if self._grid else ():
+            taken = self._take_late(server_round, late, candidates, spool)
+            if isinstance(taken, Refusal):
+                self._refuse(server_round, taken)
+            else:
+                candidates[late.name] = taken
+                self._behind[late.name] = server_round - late.round
+
+    def _take_late(
+        self, server_round: int, late: Late, candidates: Mapping[str, Candidate], spool: Spool
+    ) -> Candidate | Refusal:
+        came = f"it came too late: it is of round {late.round}"
+        if not self.late:
+            return Refusal(late.name, came)
+        if late.name in candidates:
+            return Refusal(late.name, f"{came}, and a newer one of it is here")
+        then = self._memory.base_after(late.round - 1)
+        if then is None:
+            return Refusal(late.name, f"{came}, whose base is not kept any more")
+        keys = self.arrayrecord_key, self.configrecord_key
+        taken = Door(then, self.fusion, late.round, spool, self.is_shared, *keys).take(late.name, late.reply)
+        if isinstance(taken, Refusal):
+            return taken
+        factor = self.late ** (server_round - late.round)
+        return brought_forward(taken, then, self._memory.base, factor, spool)
 
     def _fuse(self, server_round: int, candidates: Mapping[str, Candidate]) -> tuple[_Encoder | None, str]:
         """The fused encoder, or None and why there is none."""
@@ -480,6 +526,7 @@ class ColDFusion(Strategy):
                 "cosine": cosines[name],
                 "sha256": c.sha256,
                 "reported": dict(c.contribution.metrics),
+                **({"rounds-late": self._behind[name]} if name in self._behind else {}),
             }
             for name, c in known.items()
         }
@@ -554,6 +601,7 @@ class ColDFusion(Strategy):
             "contributors-per-round": self.contributors_per_round,
             "min-contributions": self.min_contributions,
             "wire": self.wire,
+            "late": self.late,
         }
 
     def _tell(self, kind: str, /, **facts: Any) -> None:

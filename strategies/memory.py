@@ -122,6 +122,15 @@ class Memory:
         self.kept = last
         return last
 
+    def base_after(self, number: int) -> Mapping[str, np.ndarray] | None:
+        """The base that a round left; None where it is not kept any more."""
+        if number == self.kept:
+            return self.base
+        try:
+            return self.ledger.load_base(number) if self.ledger else None
+        except RunFolderError:  # its arrays were let go, to bound the disk
+            return None
+
     def _read(self, arrays: ArrayRecord) -> dict[str, np.ndarray]:
         """The arrays of a base; those of the first come from outside, and no contribution could fit what is no base."""
         try:

@@ -8,10 +8,11 @@ from logging import INFO, WARNING
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.common import log
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from coldfusion_fl.versions import spell_versions
+
+from .latecomers import UNREACHABLE
 
 # The in-memory grid of a simulation, and it alone, says how often it may be asked; a deployment's loop asks every 3 s.
 _POLL = 3.0
@@ -19,13 +20,6 @@ _POLL = 3.0
 _ANSWER = 60.0
 # Newcomers may not hold up a round for longer; a later answer counts from the next round on.
 _COURTESY = 6.0
-# What the SuperLink answers in a node's place, where the node cannot be reached.
-_UNREACHABLE = {
-    ErrorCode.UNKNOWN,
-    ErrorCode.NODE_UNAVAILABLE,
-    ErrorCode.MESSAGE_UNAVAILABLE,
-    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
-}
 _REMIND = 30.0
 _LONGEST_NAME = 100
 
@@ -168,7 +162,7 @@ class RollCall:
             for node, (message_id, since) in sorted(self._asked.items()):
                 for reply in grid.pull_messages([message_id]):
                     del self._asked[node]
-                    if not (reply.has_error() and reply.error.code in _UNREACHABLE):
+                    if not (reply.has_error() and reply.error.code in UNREACHABLE):
                         self._known[node] = self._member(node, reply, in_simulation(grid))
                     break
                 else:

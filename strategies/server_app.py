@@ -67,6 +67,7 @@ def new_strategy(
         wire=server.wire,
         ema=server.ema,
         screening=server.screening,
+        late=server.late,
         max_refusals=server.max_refusals,
         probe_fn=probe(settings, base) if server.probe else None,
         roll_back=server.roll_back or None,

@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -263,6 +264,88 @@ def test_where_keys_say_who_a_node_is_nobody_joins_under_anothers_name(caplog):
     assert trained(grid) == {100, 101, 104}
     assert "Node 102 ('a') is left out: its key is that of 'c'" in caplog.text
     assert "Node 103 ('stranger') is left out: its key is not that of a member" in caplog.text
+
+
+class SlowGrid(PlayedGrid):
+    """Holds the training replies of one node back until a later round is under way."""
+
+    def __init__(self, nodes, slow, rounds_late):
+        super().__init__(nodes)
+        self._slow, self._rounds_late = slow, rounds_late
+        self._order = SimpleNamespace(random=lambda: 1.0)  # what is not held back is there at once
+
+    def _is_held(self, message):
+        if message.metadata.dst_node_id != self._slow or message.metadata.message_type != "train":
+            return False
+        newest = max(m.content["config"]["server-round"] for m in self.sent if m.metadata.message_type == "train")
+        return newest < message.content["config"]["server-round"] + self._rounds_late
+
+    def pull_messages(self, message_ids):
+        return super().pull_messages(
+            [one for one in message_ids if one not in self._waiting or not self._is_held(self._waiting[one])]
+        )
+
+
+def run_with_a_slow_node(ledger, rounds, rounds_late=1, **settings):
+    """Nodes a and b move the base by 1, the slow c by 4; c is sampled in each round."""
+    grid = SlowGrid({100: node("a"), 101: node("b"), 102: node("c", 4)}, 102, rounds_late)
+    settings = {"contributors_per_round": 3, "min_available_nodes": 3, "evaluate_every": -1, **settings}
+    strategy = ColDFusion(ledger=ledger, **settings)
+    arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
+    result = strategy.start(grid, arrays, num_rounds=rounds, timeout=0.3)
+    return result.arrays["w"].numpy()[0, 0]
+
+
+def test_what_comes_too_late_is_refused_as_late_and_once(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    assert run_with_a_slow_node(ledger, 3) == 3
+    refused = [{(one["name"], one["reason"]) for one in ledger.record(number)["refused"]} for number in (1, 2, 3)]
+    silent = ("c", "it did not answer within 0.3 s")
+    assert refused == [
+        {silent},
+        {silent, ("c", "it came too late: it is of round 1")},
+        {silent, ("c", "it came too late: it is of round 2")},
+    ]
+    assert not any(one["strike"] for number in (2, 3) for one in ledger.record(number)["refused"])
+
+
+def test_a_late_contribution_counts_less_and_goes_to_the_base_of_now(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    last = run_with_a_slow_node(ledger, 2, late=0.5)
+    # Round 1: (1 + 1) / 2. Round 2: a and b are at 2, and c's +4 of round 1 is halved: 1 + 2.
+    assert last == pytest.approx((2 + 2 + 3) / 3)
+    facts = ledger.record(2)["contributions"]["c"]
+    assert facts["rounds-late"] == 1
+    assert facts["norm"] == pytest.approx(2 * np.sqrt(6))
+
+
+def test_who_is_later_counts_still_less(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    last = run_with_a_slow_node(ledger, 3, rounds_late=2, late=0.5)
+    # c's +4 of round 1 comes in round 3: a quarter of it, to the base 2.
+    assert last == pytest.approx((3 + 3 + 3) / 3)
+    assert ledger.record(3)["contributions"]["c"]["rounds-late"] == 2
+
+
+def test_a_late_contribution_whose_base_is_gone_is_refused(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    run_with_a_slow_node(ledger, 3, rounds_late=2, late=0.5, keep_last=1)
+    reasons = {one["reason"] for one in ledger.record(3)["refused"]}
+    assert "it came too late: it is of round 1, whose base is not kept any more" in reasons
+
+
+def test_a_newer_contribution_goes_before_a_late_one(tmp_path):
+    """The slow node is quick again in round 2."""
+    ledger = Ledger.create(tmp_path / "run", {})
+    grid = SlowGrid({100: node("a"), 101: node("b"), 102: node("c", 4)}, 102, 1)
+    held = grid._is_held
+    grid._is_held = lambda message: held(message) and message.content["config"]["server-round"] == 1
+    strategy = ColDFusion(ledger=ledger, contributors_per_round=3, min_available_nodes=3, evaluate_every=-1, late=0.5)
+    arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
+    result = strategy.start(grid, arrays, num_rounds=2, timeout=0.5)
+    assert result.arrays["w"].numpy()[0, 0] == pytest.approx(1 + (1 + 1 + 4) / 3)
+    (refusal,) = ledger.record(2)["refused"]
+    assert refusal["reason"] == "it came too late: it is of round 1, and a newer one of it is here"
 
 
 def test_a_round_says_who_is_missing(tmp_path):
