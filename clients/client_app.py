@@ -3,6 +3,7 @@
 import functools
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ def train(message: Message, context: Context) -> Message:
     base = _base(who.base)
     model = new_model(base, task.num_labels, base.head(settings.head), seed)
     merge(model, arrays)
-    kept = Keepsakes(context, place_of(who.run_folder, who.name) if who.run_folder else None)
+    kept = Keepsakes(context, _keeping_place(who, str(config.get("run", ""))))
     if settings.keep_head:
         load_head(model, kept.get(_HEAD, server_round))
     done = finetune(
@@ -154,6 +155,13 @@ def judge(message: Message, context: Context) -> Message:
     metrics: dict[str, Any] = {**{score.mode: score.value for score in scores}, "num-examples": scores[0].test_examples}
     content = RecordDict({"metrics": MetricRecord(metrics), "config": ConfigRecord(about)})
     return Message(content, reply_to=message)
+
+
+def _keeping_place(who: Contributor, run: str) -> Path | None:
+    """Where a contributor keeps what it keeps in a run; None: in its context."""
+    if who.run_folder:
+        return place_of(who.run_folder / "nodes", who.name)
+    return place_of(who.kept, run) if who.kept and run else None
 
 
 @functools.lru_cache(maxsize=1)

@@ -22,6 +22,8 @@ class Contributor:
         base: the model folder or Hub id that gives the architecture and tokenizer.
         seen: whether it contributes; if not, it only judges the bases.
         run_folder: of a simulation: where progress is told; None elsewhere.
+        kept: elsewhere: where it keeps what it keeps from round to round, so that it outlives its process; None: in
+            Flower's context, which does not.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Contributor:
     base: str
     seen: bool
     run_folder: Path | None
+    kept: Path | None = None
 
 
 def contributor_of(context: Context) -> Contributor:
@@ -90,4 +93,5 @@ def _of_node(node: UserConfig) -> Contributor:
         base=str(node["base"]),
         seen=seen,
         run_folder=None,
+        kept=Path(str(node["kept"])) if "kept" in node else None,
     )

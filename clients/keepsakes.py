@@ -18,12 +18,12 @@ _GENERATIONS = 2
 class Keepsakes:
     """Arrays of some kinds, each as a round left them.
 
-    They lie in the node's own context, which Flower keeps. In a simulation of many nodes that would be the memory of
-    one machine, and gone when it is killed: there they lie in the run folder.
+    They lie in the node's own context, which Flower keeps in memory, or in a folder: then a killed node goes on with
+    them. In a simulation of many nodes the context would be the memory of one machine.
 
     Args:
         context: the node's.
-        folder: in a simulation, the node's place in the run folder; None: its context.
+        folder: the node's place on the disk; None: its context.
     """
 
     def __init__(self, context: Context, folder: Path | None) -> None:
@@ -57,6 +57,6 @@ class Keepsakes:
         return sorted((int(file.stem.removeprefix(f"{kind}-")), file) for file in found)
 
 
-def place_of(run_folder: Path, name: str) -> Path:
-    """A simulated node's place in a run folder."""
-    return run_folder / "nodes" / quote(name, safe="").replace(".", "%2E")
+def place_of(folder: Path, name: str) -> Path:
+    """The place of a name in a folder, whatever the name is: it comes from outside."""
+    return folder / quote(name, safe="").replace(".", "%2E")

@@ -26,6 +26,7 @@ import functools
 import json
 import platform
 import time
+import uuid
 from collections.abc import Collection, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -75,7 +76,7 @@ class Ledger:
         with disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder)
-            facts = {"settings": settings, "began": _now(), "versions": versions()}
+            facts = {"settings": settings, "began": _now(), "versions": versions(), "id": uuid.uuid4().hex}
             write_json(folder / "run.json", facts)
             (folder / "rounds").mkdir()
         ledger.set_status("running", last_round=None)
@@ -172,11 +173,22 @@ class Ledger:
         Raises:
             RunFolderError: the folder holds no run.
         """
+        tables: dict[str, Any] = self._facts["settings"]
+        return tables
+
+    @property
+    def identity(self) -> str:
+        """What tells this run from all others, however often it goes on; empty for one that was begun long ago."""
+        return str(self._facts.get("id", ""))
+
+    @property
+    def _facts(self) -> dict[str, Any]:
         try:
-            tables: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))["settings"]
+            facts: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+            _ = facts["settings"]
         except (OSError, ValueError, KeyError, TypeError):
             raise RunFolderError(f"{self.folder}: this is not a run folder (no readable run.json in it).") from None
-        return tables
+        return facts
 
     @property
     def status(self) -> dict[str, Any]:

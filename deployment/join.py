@@ -33,7 +33,7 @@ def supernode_command(member: Member, home: Path) -> list[str]:
     """The words that start Flower's SuperNode for a member; writes what they refer to into a folder."""
     node = home / "node.toml"
     with aside(node) as path:
-        path.write_text(tomli_w.dumps(_node_config(member)), encoding="utf-8")
+        path.write_text(tomli_w.dumps(_node_config(member, home)), encoding="utf-8")
     trust = ["--root-certificates", member.authority] if member.authority else []
     return [
         "flower-supernode",
@@ -46,7 +46,7 @@ def supernode_command(member: Member, home: Path) -> list[str]:
     ]
 
 
-def _node_config(member: Member) -> dict[str, str | bool]:
+def _node_config(member: Member, home: Path) -> dict[str, str | bool]:
     return {
         "name": member.name,
         "task": member.task,
@@ -54,6 +54,7 @@ def _node_config(member: Member) -> dict[str, str | bool]:
         "catalogue": ", ".join(name.replace(",", "\\,") for name in member.catalogue),
         "data-root": member.data_root,
         "seen": member.seen,
+        "kept": str(home / "kept"),
     }
 
 

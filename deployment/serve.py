@@ -74,7 +74,10 @@ class Admission:
         if now < self._next:
             return
         self._next = now + _LOOK_EVERY
-        keys = {name: file.read_bytes() for name, file in self._federation.public_keys.items()}
+        try:
+            keys = {name: file.read_bytes() for name, file in self._federation.public_keys.items()}
+        except OSError:  # one is being removed just now
+            return
         if self._is_up and keys == self._keys and now < self._ask:
             return
         self._keys, self._ask = keys, now + _ASK_EVERY

@@ -112,6 +112,7 @@ def serve(
 
 def _serve(grid: Grid, settings: Settings, ledger: Ledger, base: Base, strategy: ColDFusion) -> None:
     told = flatten({"finetune": to_table(settings.finetune), "evaluate": to_table(settings.evaluate)})
+    told["run"] = ledger.identity  # for what nodes keep from round to round, across the processes of one run
     if isinstance(strategy.fusion, Fisher):
         told["fisher-examples"] = settings.server.fisher_examples
     strategy.start(

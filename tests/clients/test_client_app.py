@@ -85,6 +85,25 @@ def test_a_kept_head_stays_in_the_nodes_own_context(node, encoder):
     assert any(kept[name].tobytes() != fresh[name].tobytes() for name in kept)
 
 
+def test_a_node_that_was_killed_goes_on_with_its_head_of_the_same_run(node, encoder, tmp_path):
+    """It has a place on its disk; Flower's context is that of a new process each time."""
+    settings = {"finetune.keep-head": True}
+    told = {**node.node_config, "kept": str(tmp_path / "kept")}
+
+    def trained(server_round, run):
+        config = {**settings, "server-round": server_round, "run": run}
+        return returned(ask("train", context(told), encoder, **config))
+
+    in_context = [returned(ask("train", node, encoder, **settings, **{"server-round": number})) for number in (1, 2)]
+    on_disk = [trained(number, "run-1") for number in (1, 2)]
+    for one, other in zip(in_context, on_disk, strict=True):
+        assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+    again = trained(2, "run-1")  # a round that is done once more begins with what the round before left
+    assert all(again[name].tobytes() == on_disk[1][name].tobytes() for name in again)
+    another = trained(2, "run-2")
+    assert any(another[name].tobytes() != on_disk[1][name].tobytes() for name in another)
+
+
 def unpacked(reply, base):
     parts = {kind: {n: a.numpy() for n, a in reply.content[kind].items()} for kind in ("arrays", "scales")}
     return unpack(Packed(reply.content["config"]["wire"], *parts.values()), base)

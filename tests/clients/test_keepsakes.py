@@ -37,10 +37,10 @@ def test_in_a_run_folder_the_round_before_is_still_there(tmp_path):
     for number in (1, 2, 5):
         kept.put("head", number, head(number))
     assert kept.get("head", 5)["scalar"] == 2
-    assert len(list((tmp_path / "nodes" / "a").iterdir())) == 2
+    assert len(list((tmp_path / "a").iterdir())) == 2
     assert not kept._state  # no memory of the machine that simulates
 
 
 def test_a_name_is_no_path(tmp_path):
-    assert place_of(tmp_path, "../x").parent == tmp_path / "nodes"
+    assert place_of(tmp_path, "../x").parent == tmp_path
     assert place_of(tmp_path, "a/b") != place_of(tmp_path, "a_b")
