@@ -1,113 +1,25 @@
 """A whole federation in real processes on loopback: TLS, known members, and what must not get in."""
 
-import contextlib
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
-from pathlib import Path
 
-import psutil
 import pytest
+from acme import Acme, fill_in, wait_for
 from coldfusion_fl.deployment.certificates import new_member_key
-from coldfusion_fl.deployment.control import control_of
 from coldfusion_fl.deployment.federation import open_federation
 
 from coldfusion_fl.ledger import Ledger
 
 pytestmark = pytest.mark.slow
-BIN = Path(sys.executable).parent
-COLDFUSION = [str(BIN / "coldfusion")]
 MEMBERS = ("a", "b", "c")
-# As many threads as Ray gives a simulated contributor of one core: sums are then made in the same order.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it takes too long"
-        time.sleep(0.5)
-
-
-class Acme:
-    """A federation with its processes; whatever was started is ended with it."""
-
-    def __init__(self, folder):
-        self.home = folder
-        self.folder = folder / "acme"
-        self.processes = {}
-
-    def coldfusion(self, *words, timeout=300):
-        return subprocess.run(
-            [*COLDFUSION, *map(str, words)], capture_output=True, text=True, timeout=timeout, cwd=self.home, check=False
-        )
-
-    def start(self, name, *words):
-        with (self.home / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [*COLDFUSION, *map(str, words)],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.home,
-                env=ENVIRONMENT,
-            )
-
-    def said(self, name):
-        return (self.home / f"{name}.log").read_text()
-
-    def serve(self):
-        self.start("server", "federation", "serve", self.folder)
-        wait_for(lambda: "is up at" in self.said("server"))
-
-    def join(self, name, folder=None):
-        self.start(name, "member", "start", folder or self.folder / "members" / name)
-
-    def online(self):
-        with control_of(open_federation(self.folder)) as control:
-            return {node.name for node in control.nodes() if node.online}
-
-    def end(self):
-        family = []
-        for process in self.processes.values():
-            with contextlib.suppress(psutil.Error):
-                family += psutil.Process(process.pid).children(recursive=True)
-            process.terminate()
-        for process in self.processes.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(30)
-        _, left = psutil.wait_procs(family, timeout=10)
-        for process in left:
-            process.kill()
-        return left
-
-
-def fill_in(folder, task, data, base):
-    file = folder / "member.toml"
-    text = file.read_text().replace('task = ""', f'task = "{task}"').replace('base = ""', f'base = "{base}"')
-    file.write_text(text.replace('"tasks.toml"', f'"{data / "toy.toml"}"'))
 
 
 @pytest.fixture(scope="module")
 def acme(tmp_path_factory, toy_data, tiny_base):
     """A running server with three members that have joined."""
     made = Acme(tmp_path_factory.mktemp("federation"))
-    done = made.coldfusion(
-        "federation", "init", made.folder, "--address", f"127.0.0.1:{free_port()}", "--members", ",".join(MEMBERS)
-    )
-    assert done.returncode == 0, done.stderr
-    for name in MEMBERS:
-        fill_in(made.folder / "members" / name, name, toy_data, tiny_base)
+    made.init(MEMBERS, toy_data, tiny_base)
     made.serve()
     for name in MEMBERS:
         made.join(name)
@@ -118,28 +30,7 @@ def acme(tmp_path_factory, toy_data, tiny_base):
 
 @pytest.fixture(scope="module")
 def config(acme, toy_data, tiny_base):
-    file = acme.home / "toy.toml"
-    file.write_text(f"""
-        base = "{tiny_base}"
-        rounds = 2
-        contributors-per-round = 2
-        seed = 3
-        round-timeout = 120
-        node-timeout = 120
-        [tasks]
-        catalogue = "{toy_data / "toy.toml"}"
-        seen = "a, b, c"
-        [finetune]
-        learning-rate = 1e-3
-        epochs = 1
-        examples = 32
-        max-length = 16
-        [evaluate]
-        every = 0
-        shots = 0
-        train-examples = 30
-    """)
-    return file
+    return acme.settings(toy_data, tiny_base)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,121 @@
+"""A federation in real processes on loopback; importable without pytest."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+from coldfusion_fl.deployment.control import control_of
+from coldfusion_fl.deployment.federation import open_federation
+
+COLDFUSION = [str(Path(sys.executable).with_name("coldfusion"))]
+# As many threads as Ray gives a simulated contributor of one core: sums are then made in the same order.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.5)
+
+
+class Acme:
+    """A federation with its processes; whatever was started is ended with it."""
+
+    def __init__(self, folder):
+        self.home = folder
+        self.folder = folder / "acme"
+        self.processes = {}
+
+    def coldfusion(self, *words, timeout=300):
+        return subprocess.run(
+            [*COLDFUSION, *map(str, words)], capture_output=True, text=True, timeout=timeout, cwd=self.home, check=False
+        )
+
+    def start(self, name, *words):
+        with (self.home / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [*COLDFUSION, *map(str, words)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.home,
+                env=ENVIRONMENT,
+            )
+
+    def said(self, name):
+        return (self.home / f"{name}.log").read_text()
+
+    def init(self, members, data, base):
+        """Make it, with members whose tasks are called as they are."""
+        done = self.coldfusion(
+            "federation", "init", self.folder, "--address", f"127.0.0.1:{free_port()}", "--members", ",".join(members)
+        )
+        assert done.returncode == 0, done.stderr
+        for name in members:
+            fill_in(self.folder / "members" / name, name, data, base)
+
+    def settings(self, data, base, **changes):
+        """Write a run's settings; what changes is TOML by dotted key."""
+        top = {
+            "base": f'"{base}"',
+            "rounds": "2",
+            "contributors-per-round": "2",
+            "seed": "3",
+            "round-timeout": "120",
+            "node-timeout": "120",
+            "tasks.catalogue": f'"{data / "toy.toml"}"',
+            "tasks.seen": '"a, b, c"',
+            "finetune.learning-rate": "1e-3",
+            "finetune.epochs": "1",
+            "finetune.examples": "32",
+            "finetune.max-length": "16",
+            "evaluate.every": "0",
+            "evaluate.shots": "0",
+            "evaluate.train-examples": "30",
+            **changes,
+        }
+        file = self.home / "toy.toml"
+        file.write_text("".join(f"{key} = {value}\n" for key, value in top.items()))
+        return file
+
+    def serve(self):
+        self.start("server", "federation", "serve", self.folder)
+        wait_for(lambda: "is up at" in self.said("server"))
+
+    def join(self, name, folder=None):
+        self.start(name, "member", "start", folder or self.folder / "members" / name)
+
+    def online(self):
+        with control_of(open_federation(self.folder)) as control:
+            return {node.name for node in control.nodes() if node.online}
+
+    def end(self):
+        family = []
+        for process in self.processes.values():
+            with contextlib.suppress(psutil.Error):
+                family += psutil.Process(process.pid).children(recursive=True)
+            process.terminate()
+        for process in self.processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+        _, left = psutil.wait_procs(family, timeout=10)
+        for process in left:
+            process.kill()
+        return left
+
+
+def fill_in(folder, task, data, base):
+    file = folder / "member.toml"
+    text = file.read_text().replace('task = ""', f'task = "{task}"').replace('base = ""', f'base = "{base}"')
+    file.write_text(text.replace('"tasks.toml"', f'"{data / "toy.toml"}"'))
