@@ -3,6 +3,7 @@
 import functools
 import zlib
 from collections.abc import Callable
+from logging import ERROR
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
+from flwr.common import log
 from flwr.common.constant import ErrorCode
 
 from coldfusion_fl.base import Base, open_base
@@ -28,6 +30,8 @@ from coldfusion_fl.wire import pack
 from .contributor import Contributor, contributor_of, is_simulated
 from .keepsakes import Keepsakes, place_of
 
+# Of what the server sent, or of the training: nothing of this machine is in their messages.
+_FOR_ALL = (MisfitError, SettingsError)
 _HEAD = "head"
 _LOST = "lost"
 _Handler = Callable[[Message, Context], Message]
@@ -48,16 +52,25 @@ def contributor_app(mods: list[Mod] | None = None, train_mods: list[Mod] | None 
 
 
 def answering(handler: _Handler) -> _Handler:
-    """Answer with the message of an error of ours, where Flower would send a traceback."""
+    """Answer with what an error may tell the server, where Flower would send a traceback with this machine's paths."""
 
     @functools.wraps(handler)
     def answer(message: Message, context: Context) -> Message:
         try:
             return handler(message, context)
-        except ColdFusionError as wrong:
-            return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=str(wrong)), reply_to=message)
+        except Exception as wrong:
+            reason = _tellable(wrong)
+            return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message)
 
     return answer
+
+
+def _tellable(wrong: Exception) -> str:
+    """What the server may know of an error: messages about rows and files hold words and paths of this machine."""
+    if isinstance(wrong, _FOR_ALL) or (is_simulated() and isinstance(wrong, ColdFusionError)):
+        return str(wrong)
+    log(ERROR, "%s: %s", type(wrong).__name__, wrong, exc_info=None if isinstance(wrong, ColdFusionError) else wrong)
+    return f"{type(wrong).__name__}: the contributor's own log says more"
 
 
 def introduce(message: Message, context: Context) -> Message:
@@ -68,7 +81,7 @@ def introduce(message: Message, context: Context) -> Message:
             {"name": who.name, "task": who.task, "seen": who.seen, "versions": spell_versions()},
         )
     except ColdFusionError as wrong:
-        about = ConfigRecord({"problem": str(wrong)})
+        about = ConfigRecord({"problem": _tellable(wrong)})
     if is_simulated() and (nodes := context.node_config.get("num-partitions")):
         about["simulated-nodes"] = int(nodes)
     return Message(RecordDict({"config": about}), reply_to=message)

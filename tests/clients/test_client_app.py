@@ -193,6 +193,30 @@ def test_settings_that_it_does_not_know_are_an_error_reply(node, encoder):
     assert "finetune.speed" in ask("train", node, encoder, **{"finetune.speed": 3}).error.reason
 
 
+@pytest.mark.parametrize("kind", ["train", "evaluate"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"catalogue": "/secret/place/tasks.toml"}, "CatalogueError: the contributor's own log says more"),
+        ({"base": "/secret/place/model"}, "ModelError: the contributor's own log says more"),
+        ({"task": "secret"}, "CatalogueError: the contributor's own log says more"),
+    ],
+)
+def test_what_is_wrong_at_home_is_told_at_home(node, encoder, kind, change, words, caplog):
+    reply = ask(kind, context({**node.node_config, **change}), encoder)
+    assert reply.error.reason == words
+    assert "secret" in caplog.text
+
+
+def test_a_bug_is_told_at_home_too(node, encoder, monkeypatch, caplog):
+    def broken(*args):
+        raise RuntimeError("/secret/place/train.csv, row 7: patient Smith")
+
+    monkeypatch.setattr("coldfusion_fl.clients.client_app.load_task", broken)
+    assert ask("train", node, encoder).error.reason == "RuntimeError: the contributor's own log says more"
+    assert "patient Smith" in caplog.text
+
+
 def test_it_answers_the_roll_call(node):
     answer = dict(ask("query", node).content["config"])
     assert answer == {"name": "b", "task": "b", "seen": True, "versions": spell_versions()}
