@@ -27,6 +27,7 @@ from typing import Any
 
 from coldfusion_fl.errors import CatalogueError, SettingsError
 from coldfusion_fl.metrics import METRICS, REGRESSION_METRICS
+from coldfusion_fl.places import begun_at
 from coldfusion_fl.settings import did_you_mean, parse_table, read_toml
 
 SHIPPED = ("packaged", "paper36", "excerpts")
@@ -98,6 +99,11 @@ class Catalogue:
             where = ", ".join(sorted(set(self.sources.values())))
             raise CatalogueError(f"unknown task '{name}' (catalogue: {where}).{did_you_mean(name, self.specs)}")
         return self.specs[name]
+
+
+def catalogues_begun_at(home: Path, references: Sequence[str]) -> tuple[str, ...]:
+    """The catalogues that a settings file names: shipped ones as they are, files from the file's own folder."""
+    return tuple(ref if ref in SHIPPED else begun_at(home, ref) for ref in references)
 
 
 def read_catalogues(references: Sequence[str], data_root: str = "") -> Catalogue:

@@ -11,13 +11,13 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from coldfusion_fl.catalogue import SHIPPED, read_catalogues
+from coldfusion_fl.catalogue import SHIPPED, catalogues_begun_at, read_catalogues
 from coldfusion_fl.checks import check_server_words, check_words
 from coldfusion_fl.display import Display, plain_console, spell
 from coldfusion_fl.errors import ColdFusionError, RunError, SettingsError
 from coldfusion_fl.launch import Run
 from coldfusion_fl.ledger import Ledger, ensure_free
-from coldfusion_fl.places import expanded
+from coldfusion_fl.places import begun_at
 from coldfusion_fl.settings import (
     MODES,
     EvaluateSettings,
@@ -149,10 +149,9 @@ def _at_home(settings: Settings, config: Path) -> Settings:
     """The same settings with relative paths made absolute: they begin at the file they stand in."""
     home = config.resolve().parent
     tasks = settings.tasks
-    catalogue = tuple(ref if ref in SHIPPED else str(home / expanded(ref)) for ref in tasks.catalogue)
-    data_root = str(home / expanded(tasks.data_root)) if tasks.data_root else ""
+    catalogue, data_root = catalogues_begun_at(home, tasks.catalogue), begun_at(home, tasks.data_root)
     base = str(home / settings.base) if (home / settings.base).is_dir() else settings.base
-    out = str(home / expanded(settings.out)) if settings.out else ""
+    out = begun_at(home, settings.out)
     tasks = dataclasses.replace(tasks, catalogue=catalogue, data_root=data_root)
     return dataclasses.replace(settings, tasks=tasks, base=base, out=out)
 

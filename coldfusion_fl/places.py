@@ -16,6 +16,11 @@ def expanded(reference: str) -> Path:
         return Path(reference)
 
 
+def begun_at(home: Path, reference: str) -> str:
+    """A path of a settings file, where relative ones begin at its folder; empty stays empty."""
+    return str(home / expanded(reference)) if reference else ""
+
+
 def in_package(reference: str, requires: str = "") -> Path:
     """The path that `package:PATH` stands for, where PATH begins with an importable package's name.
 

@@ -4,9 +4,9 @@ import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coldfusion_fl.catalogue import SHIPPED
+from coldfusion_fl.catalogue import catalogues_begun_at
 from coldfusion_fl.errors import DeploymentError, SettingsError
-from coldfusion_fl.places import expanded
+from coldfusion_fl.places import begun_at, expanded
 from coldfusion_fl.settings import Names, parse_table, setting
 
 from .federation import check_name, split_address
@@ -84,15 +84,11 @@ def read_member(folder: Path) -> Member:
         if not getattr(member, key):
             raise DeploymentError(f"{file}: '{key}' is not filled in.")
     home = folder.resolve()
-
-    def at_home(path: str) -> str:
-        return str(home / expanded(path)) if path else ""
-
     return replace(
         member,
-        base=at_home(member.base) if (home / expanded(member.base)).is_dir() else member.base,
-        catalogue=tuple(one if one in SHIPPED else at_home(one) for one in member.catalogue),
-        data_root=at_home(member.data_root),
-        key=at_home(member.key),
-        authority=at_home(member.authority),
+        base=begun_at(home, member.base) if (home / expanded(member.base)).is_dir() else member.base,
+        catalogue=catalogues_begun_at(home, member.catalogue),
+        data_root=begun_at(home, member.data_root),
+        key=begun_at(home, member.key),
+        authority=begun_at(home, member.authority),
     )

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from coldfusion_fl.catalogue import SHIPPED
+from coldfusion_fl.catalogue import catalogues_begun_at
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.places import expanded
+from coldfusion_fl.places import begun_at
 from coldfusion_fl.settings import (
     EvaluateSettings,
     FinetuneSettings,
@@ -156,8 +156,7 @@ class Experiment:
             table = merged(table, {"tasks": {"unseen": list(unseen)}})
         settings = parse_settings(table, f"{self.name}, recipe '{recipe.name}'")
         tasks = settings.tasks
-        catalogues = tuple(ref if ref in SHIPPED else str(self.home / expanded(ref)) for ref in tasks.catalogue)
-        root = str(self.home / expanded(tasks.data_root)) if tasks.data_root else ""
+        catalogues, root = catalogues_begun_at(self.home, tasks.catalogue), begun_at(self.home, tasks.data_root)
         base = str(self.home / settings.base) if (self.home / settings.base).is_dir() else settings.base
         return replace(settings, base=base, tasks=replace(tasks, catalogue=catalogues, data_root=root))
 
