@@ -90,6 +90,8 @@ def _start_ray() -> RunError | None:
 
 def main() -> None:
     """Check the settings of a run, while Ray starts, and run the simulation of the folder that is then named."""
+    # Ray's workers import from its starter's folder before all else: in a checkout, from half of this package.
+    os.chdir("/")
     obey("Flower's simulation", _check, _start_ray, simulate)
 
 

@@ -2,14 +2,17 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from logging import INFO, WARNING
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.common import log
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
+from coldfusion_fl.errors import RunError
 from coldfusion_fl.versions import spell_versions
 
 from .latecomers import UNREACHABLE
@@ -21,6 +24,8 @@ _ANSWER = 60.0
 # Newcomers may not hold up a round for longer; a later answer counts from the next round on.
 _COURTESY = 6.0
 _REMIND = 30.0
+# A worker of a simulation may have been killed, by lack of memory; one that fails so often in a row will not start.
+_TRIES = 3
 _LONGEST_NAME = 100
 
 
@@ -103,11 +108,15 @@ class RollCall:
         self._names = node_names
         self._known: dict[int, Member | None] = {}
         self._asked: dict[int, tuple[str, float]] = {}
+        self._failures: Counter[int] = Counter()
 
     def present(self, grid: Grid) -> dict[str, Member]:
         """The members that are connected now, by name; nodes that are new are asked first.
 
         Two nodes of one name would be one contributor with two votes: the first to join stays.
+
+        Raises:
+            RunError: the workers of a simulation do not start.
         """
         there = set(grid.get_node_ids())
         self._known = {node: member for node, member in self._known.items() if node in there}
@@ -128,7 +137,11 @@ class RollCall:
         return members
 
     def wait(self, grid: Grid, nodes: int, timeout: float) -> dict[str, Member]:
-        """The members, as soon as there are so many, or when nobody else can come, or the time is over."""
+        """The members, as soon as there are so many, or when nobody else can come, or the time is over.
+
+        Raises:
+            RunError: the workers of a simulation do not start.
+        """
         log(INFO, "Asking the nodes for their names. One whose client does not know the question logs an error; it is")
         log(INFO, "harmless, and the node is called node-ID.")
         deadline = time.monotonic() + timeout
@@ -164,6 +177,8 @@ class RollCall:
                     del self._asked[node]
                     if not (reply.has_error() and reply.error.code in UNREACHABLE):
                         self._known[node] = self._member(node, reply, in_simulation(grid))
+                    elif reply.error.code == ErrorCode.UNKNOWN and in_simulation(grid):
+                        self._count_failure(node, reply.error.reason)
                     break
                 else:
                     if time.monotonic() - since > _ANSWER:
@@ -172,6 +187,15 @@ class RollCall:
                 return
             if self._asked:
                 time.sleep(pause(grid))
+
+    def _count_failure(self, node: int, reason: str) -> None:
+        self._failures[node] += 1
+        if self._failures[node] == _TRIES:
+            *_, last = ["", *reason.splitlines()]
+            raise RunError(
+                f"the workers of this simulation cannot start: {last}\nThe run's log tells more. Is what they need "
+                "installed for the Python that runs this, and is there enough memory?"
+            )
 
     def _member(self, node: int, reply: Message, is_simulated: bool) -> Member | None:
         answer = (None if reply.has_error() else reply.content.config_records.get(self._key)) or ConfigRecord()

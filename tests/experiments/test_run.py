@@ -16,7 +16,7 @@ from coldfusion_fl.encoder import load_encoder
 from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.step import blend
 
-COLDFUSION = [sys.executable, "-c", "from coldfusion_fl.cli import main; main()"]
+COLDFUSION = [sys.executable, "-P", "-c", "from coldfusion_fl.cli import main; main()"]
 
 
 def start(config, folder):
@@ -53,8 +53,10 @@ def gone(processes, seconds):
 
 @pytest.fixture(scope="module")
 def finished(toy_data, tiny_base, tmp_path_factory):
-    """One whole run, and what it printed."""
+    """One whole run, and what it printed; it is started where another package of our name lies, such as a checkout."""
     folder = tmp_path_factory.mktemp("whole")
+    (folder / "coldfusion_fl").mkdir()
+    (folder / "coldfusion_fl" / "__init__.py").write_text("raise ImportError('this is another one')")
     config = folder / "toy.toml"
     config.write_text(
         f"""

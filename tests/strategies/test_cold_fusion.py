@@ -643,6 +643,19 @@ def test_nobody_reachable_is_a_contributor():
     assert {m.metadata.dst_node_id for m in grid.sent if m.metadata.message_type == "train"} == {100, 101}
 
 
+def test_a_simulation_whose_workers_fail_says_so_at_once():
+    broken = Error(code=ErrorCode.UNKNOWN, reason="No module named 'nowhere'")
+    with pytest.raises(RunError, match="cannot start.*No module named 'nowhere'"):
+        start([lambda m: broken, lambda m: broken], min_available_nodes=2, node_timeout=20)
+
+
+def test_a_worker_that_fails_once_is_asked_again():
+    failures = iter([Error(code=ErrorCode.UNKNOWN, reason="the worker died")])
+    well = node("a", 1)
+    fused, *_ = start([lambda m: next(failures, None) or well(m), node("b", 3)], min_available_nodes=2)
+    assert fused[0, 0] == 2
+
+
 def test_a_newcomer_that_says_nothing_does_not_hold_up_the_rounds(monkeypatch):
     from coldfusion_fl.strategies import roll_call
 
