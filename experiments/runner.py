@@ -1,11 +1,13 @@
 """Does an experiment: makes each recipe's bases, scores them, and never does again what is done."""
 
+import itertools
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from coldfusion_fl.batches import device_name
 from coldfusion_fl.display import spell
 from coldfusion_fl.durable import alone
 from coldfusion_fl.errors import MisfitError, RunError
@@ -63,37 +65,47 @@ class Runner:
             yield f"seed {seed}, {name}{kind}: {count} scores"
 
     def run(self) -> None:
-        """Do what is left to do, seed by seed, so that there is a whole repetition early.
+        """Do what is left to do: first the last bases of each recipe, seed by seed, then those of earlier rounds.
+
+        So there is a whole repetition early, and how recipes compare is known before how they came there.
 
         Raises:
             RunError: some recipes failed; all that could be done is done, and kept.
         """
         share = self._experiment.base_settings(self._experiment.seeds[0]).simulation
-        failed = []
+        failed: list[str] = []
         self._work.mkdir(parents=True, exist_ok=True)
         with alone(self._work, _TAKEN), Crew(_at_once(share), share.cpus) as crew:
-            for seed in self._experiment.repeated:
-                for name in (BASE, *self._experiment.chosen):
-                    try:
-                        self._do(name, seed, crew)
-                    except (MisfitError, RunError) as wrong:  # it would fail again: the others need not wait for it
-                        failed.append(f"{name}, seed {seed}: {wrong}")
-                        self._say(f"FAILED: {failed[-1]}")
+            repetitions = [
+                (seed, name) for seed in self._experiment.repeated for name in (BASE, *self._experiment.chosen)
+            ]
+            broken = set()
+            for last_alone, (seed, name) in itertools.product((True, False), repetitions):
+                if (seed, name) in broken:
+                    continue
+                try:
+                    self._do(name, seed, crew, last_alone)
+                except (MisfitError, RunError) as wrong:  # it would fail again: the others need not wait for it
+                    broken.add((seed, name))
+                    failed.append(f"{name}, seed {seed}: {wrong}")
+                    self._say(f"FAILED: {failed[-1]}")
         if failed:
             raise RunError("some recipes failed:\n  " + "\n  ".join(failed))
 
-    def _do(self, name: str, seed: int, crew: Crew) -> None:
+    def _do(self, name: str, seed: int, crew: Crew, last_alone: bool) -> None:
         recipe = self._experiment.recipes.get(name)
         settings = self._experiment.settings(recipe, seed) if recipe else self._experiment.base_settings(seed)
         self._scores.note_roles(name, seed, {"seen": settings.tasks.seen, "unseen": settings.tasks.unseen})
-        missing = [key for key in self._experiment.keys_of(name, seed) if key not in self._scores]
+        keys = list(self._experiment.keys_of(name, seed))
+        last = max((key.round for key in keys), default=0)
+        missing = [key for key in keys if key not in self._scores and (key.round == last or not last_alone)]
         if not missing:
             return
         bases = Bases(lambda key: None, {})
         if recipe:
             self._say(f"seed {seed}, {name}: making its bases")
             bases = make_bases(self._experiment, recipe, seed, self._work, crew, self._say)
-            self._scores.note_making(name, seed, bases.took)
+            self._scores.note_making(name, seed, {**bases.took, "device": device_name()})
         scoring = self._experiment.scoring
         pieces = {
             ToScore(settings.base, bases.file(key), key.task, settings.tasks, key.mode, scoring, seed): key
