@@ -93,6 +93,11 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def device_name() -> str:
+    """What the device is called, for reports: the GPU's name, or `CPU`."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+
+
 def autocast() -> AbstractContextManager[Any]:
     """Bfloat16 autocast where it is native, else nothing."""
     return torch.autocast(device().type, dtype=torch.bfloat16) if has_bf16() else nullcontext()

@@ -29,6 +29,9 @@ def experiment(
     base: Annotated[str, typer.Option("--base", help="Another base than CONFIG's.")] = "",
     seeds: Annotated[str, typer.Option("--seeds", help="Only these of CONFIG's seeds, with commas.")] = "",
     only: Annotated[str, typer.Option("--only", help="Only these of CONFIG's recipes, with commas.")] = "",
+    gpus: Annotated[
+        float, typer.Option("--gpus", help="The share of a GPU of each training and scoring; 0.25: four at once.")
+    ] = 0.0,
     plan: Annotated[bool, typer.Option("--plan", help="Say what there is to do, and do nothing.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Report the scores that are there.")] = False,
 ) -> None:
@@ -42,6 +45,8 @@ def experiment(
         changes: dict[str, Any] = {"run": {}}
         if data_root:
             changes["run"]["tasks"] = {"data-root": str(expanded(data_root).resolve())}
+        if gpus:
+            changes["run"]["simulation"] = {"gpus": gpus}
         if base:
             changes["run"]["base"] = str(Path(base).resolve()) if Path(base).is_dir() else base
         made = read_experiment(config, changes)

@@ -241,8 +241,11 @@ def making(results: Results) -> str:
         took = [facts["seconds"] / 60 for facts in seeds.values()]
         examples = [facts["examples"] for facts in seeds.values()]
         refused = sum(facts.get("refused", 0) for facts in seeds.values())
-        rows.append([name, f"{sum(examples) / len(examples):,.0f}", f"{sum(took) / len(took):.0f}", str(refused)])
-    return table(["recipe", "examples, counting each pass", "minutes", "contributions refused"], rows) if rows else ""
+        devices = ", ".join(sorted({facts["device"] for facts in seeds.values()}))
+        means = f"{sum(examples) / len(examples):,.0f}", f"{sum(took) / len(took):.0f}"
+        rows.append([name, *means, str(refused), devices])
+    head = ["recipe", "examples, counting each pass", "minutes", "contributions refused", "on"]
+    return table(head, rows) if rows else ""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -178,7 +178,7 @@ class RollCall:
                     if not (reply.has_error() and reply.error.code in UNREACHABLE):
                         self._known[node] = self._member(node, reply, in_simulation(grid))
                     elif reply.error.code == ErrorCode.UNKNOWN and in_simulation(grid):
-                        self._count_failure(node, reply.error.reason)
+                        self._count_failure(node, reply.error.reason or "")
                     break
                 else:
                     if time.monotonic() - since > _ANSWER:

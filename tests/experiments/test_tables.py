@@ -35,7 +35,7 @@ def scores(tmp_path):
     made.facts["roles"] = {
         name: {"1": {"seen": ["a", "b"], "unseen": ["u"]}, "2": {"seen": ["a", "b"], "unseen": []}} for name in SCORES
     }
-    made.facts["making"] = {"paper": {"1": {"seconds": 120, "examples": 1000, "refused": 2}}}
+    made.facts["making"] = {"paper": {"1": {"seconds": 120, "examples": 1000, "refused": 2, "device": "CPU"}}}
     made.write()
     return made
 
@@ -86,7 +86,7 @@ def test_each_data_set(scores):
 
 
 def test_what_it_took(scores):
-    assert "| paper | 1,000 | 2 | 2 |" in making(Results(scores))
+    assert "| paper | 1,000 | 2 | 2 | CPU |" in making(Results(scores))
 
 
 def test_the_same_scores_make_the_same_outcome(scores, tmp_path):
