@@ -10,12 +10,16 @@ import logging
 from typing import Any
 
 from flwr.common import log
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coldfusion_fl.versions import VERSIONS_HEADER, spell_versions
 
 _FOR_ALL = "/v1/fleet/"
+# Flower sends arrays in pieces of 5 MB. It reads a request whole before it asks whose it is, so that a stranger's
+# could fill the memory.
+_LARGEST = 64 * 2**20
 
 
 class Gate:
@@ -42,6 +46,10 @@ class Gate:
 
         path = str(scope["path"])
         if scope["type"] == "http" and (path.startswith(_FOR_ALL) or is_local(scope)):
+            if is_too_large(scope):
+                log(logging.WARNING, "%s sent more than %d MiB at once: refused", _caller(scope), _LARGEST // 2**20)
+                await JSONResponse({"detail": "Content Too Large"}, status_code=413)(scope, receive, sign)
+                return
             await self._app(scope, receive, sign)
             return
         log(logging.WARNING, "%s asked for %s, which is for this machine alone: refused", _caller(scope), path)
@@ -49,6 +57,15 @@ class Gate:
             await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, sign)
         else:
             await send({"type": "websocket.close", "code": 1008})
+
+
+def is_too_large(scope: Scope) -> bool:
+    """Whether a request has more bytes than any of Flower's, or does not say how many."""
+    headers = Headers(scope=scope)
+    if "transfer-encoding" in headers:
+        return True
+    length = headers.get("content-length", "0")
+    return not length.isdecimal() or int(length) > _LARGEST
 
 
 def is_local(scope: Scope) -> bool:

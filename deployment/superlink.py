@@ -3,18 +3,26 @@
 `python -m coldfusion_fl.deployment.superlink` takes the words of `flower-superlink`.
 """
 
+import functools
+
+import uvicorn
 from flwr.superlink import extensions
 from flwr.superlink.cli.flower_superlink import flower_superlink
 from starlette.middleware import Middleware
 
 from .gate import Gate
+from .handshakes import log_failed_handshakes
+from .senders import OwnNames
 
 
 def main() -> None:
     """Run the SuperLink with the gate as its outermost middleware."""
     others = extensions.get_middleware()
     # Flower's own hook for what stands around its server; it has no other way in.
-    extensions.get_middleware = lambda: (Middleware(Gate), *others)
+    extensions.get_middleware = lambda: (Middleware(Gate), Middleware(OwnNames), *others)
+    # Of uvloop's connections nothing can be learnt before their handshake is done.
+    uvicorn.run = functools.partial(uvicorn.run, loop="asyncio")
+    log_failed_handshakes()
     flower_superlink()
 
 

@@ -159,7 +159,9 @@ class ColDFusion(Strategy):
             has_probe=probe_fn is not None,
             rolls_back=roll_back is not None,
         )
-        self._roll_call = RollCall(configrecord_key, node_names)
+        self._roll_call = RollCall(
+            configrecord_key, node_names, lambda name, reason: self._tell("left-out", name=name, reason=reason)
+        )
         self._met = False
         self._timeout = 3600.0
         self._last_round = 0

@@ -101,11 +101,18 @@ class RollCall:
         configrecord_key: the key of the ConfigRecord in the answers.
         node_names: the names that the server knows nodes by, by node id: who is not among them, or says another name,
             is left out. None: nodes say who they are.
+        tell: told the name of each node that is left out, and why.
     """
 
-    def __init__(self, configrecord_key: str, node_names: Callable[[], Mapping[int, str]] | None = None) -> None:
+    def __init__(
+        self,
+        configrecord_key: str,
+        node_names: Callable[[], Mapping[int, str]] | None = None,
+        tell: Callable[[str, str], None] = lambda name, reason: None,
+    ) -> None:
         self._key = configrecord_key
         self._names = node_names
+        self._tell = tell
         self._known: dict[int, Member | None] = {}
         self._asked: dict[int, tuple[str, float]] = {}
         self._failures: Counter[int] = Counter()
@@ -202,6 +209,7 @@ class RollCall:
         name = _printable(answer.get("name", ""))[:_LONGEST_NAME]
         if problem := self._problem(node, name, answer):
             log(WARNING, "Node %d%s is left out: %s", node, f" ('{name}')" if name else "", problem)
+            self._tell(name or f"node-{node}", problem.rstrip("."))
             return None
         simulated = answer.get("simulated-nodes")
         return Member(

@@ -86,6 +86,8 @@ def test_who_does_not_trust_the_server_or_speaks_no_tls_gets_no_answer(acme):
         urllib.request.urlopen(f"https://{federation.address}/v1/fleet/pull-messages", timeout=10)
     with pytest.raises(OSError, match="."):
         urllib.request.urlopen(f"http://{federation.address}/v1/fleet/pull-messages", timeout=10)
+    log = (acme.folder / "server" / "flower" / "superlink.log").read_text()
+    assert log.count("127.0.0.1 got no TLS connection") == 2
 
 
 def test_a_member_that_is_removed_is_shut_out_and_one_that_is_added_let_in(acme, toy_data, tiny_base):

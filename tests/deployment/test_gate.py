@@ -13,13 +13,17 @@ from coldfusion_fl.versions import VERSIONS_HEADER, spell_versions
 FLEET, CONTROL, RUNTIME = "/v1/fleet/pull-messages", "/v1/control/start-run", "/v1/runtime/push-messages"
 
 
-def ask(path, client, server="fl.acme.org"):
+def browser(client, server="fl.acme.org"):
     def answer(request):
         return PlainTextResponse("served")
 
-    paths = [Route(route, answer) for route in (FLEET, CONTROL, RUNTIME, "/docs")]
+    paths = [Route(route, answer, methods=["GET", "POST"]) for route in (FLEET, CONTROL, RUNTIME, "/docs")]
     app = Starlette(routes=paths, middleware=[Middleware(Gate)])
-    return TestClient(app, base_url=f"https://{server}", client=(client, 50000)).get(path)
+    return TestClient(app, base_url=f"https://{server}", client=(client, 50000))
+
+
+def ask(path, client, server="fl.acme.org"):
+    return browser(client, server).get(path)
 
 
 @pytest.mark.parametrize("client", ["127.0.0.1", "::1", "203.0.113.7", "2001:db8::7"])
@@ -48,3 +52,11 @@ def test_a_refusal_is_logged_with_the_address(caplog):
 )
 def test_this_machine_reaches_all_over_loopback_or_its_own_address(path, client, server):
     assert ask(path, client, server).text == "served"
+
+
+def test_a_request_that_could_fill_the_memory_is_refused_before_it_is_read(caplog):
+    said = {"content-length": str(64 * 2**20 + 1)}
+    assert browser("203.0.113.7").post(FLEET, content=b"x", headers=said).status_code == 413
+    assert "203.0.113.7 sent more than 64 MiB" in caplog.text
+    assert browser("203.0.113.7").post(FLEET, content=b"x", headers={"transfer-encoding": "chunked"}).status_code == 413
+    assert browser("203.0.113.7").post(FLEET, content=b"x" * 2**20).text == "served"

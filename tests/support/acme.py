@@ -38,19 +38,26 @@ class Acme:
         self.folder = folder / "acme"
         self.processes = {}
 
-    def coldfusion(self, *words, timeout=300):
+    def coldfusion(self, *words, timeout=300, more=None):
+        """Run a command to its end; more of the environment comes from `more`."""
         return subprocess.run(
-            [*COLDFUSION, *map(str, words)], capture_output=True, text=True, timeout=timeout, cwd=self.home, check=False
+            [*COLDFUSION, *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=self.home,
+            env=os.environ | (more or {}),
+            check=False,
         )
 
-    def start(self, name, *words):
+    def start(self, name, *words, more=None):
         with (self.home / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [*COLDFUSION, *map(str, words)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.home,
-                env=ENVIRONMENT,
+                env=ENVIRONMENT | (more or {}),
             )
 
     def said(self, name):
@@ -89,12 +96,12 @@ class Acme:
         file.write_text("".join(f"{key} = {value}\n" for key, value in top.items()))
         return file
 
-    def serve(self):
-        self.start("server", "federation", "serve", self.folder)
+    def serve(self, more=None):
+        self.start("server", "federation", "serve", self.folder, more=more)
         wait_for(lambda: "is up at" in self.said("server"))
 
-    def join(self, name, folder=None):
-        self.start(name, "member", "start", folder or self.folder / "members" / name)
+    def join(self, name, folder=None, more=None):
+        self.start(name, "member", "start", folder or self.folder / "members" / name, more=more)
 
     def online(self):
         with control_of(open_federation(self.folder)) as control:

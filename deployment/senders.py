@@ -1,0 +1,55 @@
+"""Members answer in their own names alone.
+
+Flower 1.42 checks that a request is signed by the node that it says it is of. It does not check that the replies in it
+are that node's: who knew the id of another member's message could answer it in that one's place.
+"""
+
+import logging
+
+from flwr.common import log
+from flwr.proto.fleet_pb2 import PushMessagesRequest
+from google.protobuf.message import DecodeError
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_PUSH = "/v1/fleet/push-messages"
+
+
+class OwnNames:
+    """ASGI middleware: refuses replies whose sender is not the node that the request is of.
+
+    Args:
+        app: what stands behind it, and checks the signature.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request pass, or answer that it may not."""
+        if scope["type"] != "http" or scope["path"] != _PUSH:
+            await self._app(scope, receive, send)
+            return
+        body = await Request(scope, receive).body()
+        if wrong := _problem(body):
+            address = scope["client"][0] if scope.get("client") else "somebody"
+            log(logging.WARNING, "%s sent %s: refused", address, wrong)
+            await JSONResponse({"detail": f"refused: {wrong}"}, status_code=403)(scope, receive, send)
+            return
+
+        async def again() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, again, send)
+
+
+def _problem(body: bytes) -> str:
+    """What is wrong with a request that brings replies; empty: nothing."""
+    try:
+        request = PushMessagesRequest.FromString(body)
+    except DecodeError:
+        return "replies that cannot be read"
+    node = request.node.node_id
+    others = {message.metadata.src_node_id for message in request.messages_list} - {node}
+    return f"a reply of node {min(others)} as node {node}" if others else ""

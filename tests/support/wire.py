@@ -1,0 +1,52 @@
+"""A connection between a member and a server, that can be cut; importable without pytest."""
+
+import contextlib
+import socket
+import threading
+
+
+class Wire:
+    """Passes on what comes to its port; no more while it is cut.
+
+    Args:
+        port: the server's, on this machine.
+    """
+
+    def __init__(self, port):
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._ends = []
+        self._is_cut = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self):
+        """End all connections, and let none come about."""
+        self._is_cut = True
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def mend(self):
+        """Let connections come about again."""
+        self._is_cut = False
+
+    def _accept(self):
+        while True:
+            near, _ = self._listener.accept()
+            if self._is_cut:
+                near.close()
+                continue
+            far = socket.create_connection(("127.0.0.1", self._target))
+            self._ends += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+
+
+def _pump(source, sink):
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    for end in (source, sink):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
