@@ -62,7 +62,9 @@ class Display:
 
     def _on_fused(self, event: dict[str, Any]) -> str:
         self._trainings.append(event["time"] - self._phase_began)
-        return f"  fused {event['contributions']} contributions"
+        spent = event.get("privacy")
+        budget = f"; privacy spent: ε = {spent['epsilon']:g} at δ = {spent['delta']:g}" if spent else ""
+        return f"  fused {event['contributions']} contributions{budget}"
 
     def _on_kept(self, event: dict[str, Any]) -> str:
         self._trainings.append(event["time"] - self._phase_began)

@@ -65,6 +65,12 @@ def _print_round(record: dict[str, Any], console: Console) -> None:
     console.print(
         f"\nround {number}  base {record['base-sha256'][:_DIGITS]}: {outcome}; {seconds:.0f} s{judged}", markup=False
     )
+    if spent := record.get("privacy"):
+        console.print(
+            f"         privacy spent by who took part most often, {spent['rounds']}: ε = {spent['epsilon']:g} "
+            f"at δ = {spent['delta']:g}",
+            markup=False,
+        )
     table = Table(box=None, padding=(0, 2), show_edge=False)
     for column in ("", "contributor", "share", "norm", "cosine", "sha256", "why not"):
         table.add_column(column, justify="right" if column in ("share", "norm", "cosine") else "left")

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.fusion import OPERATORS, Operator
+from coldfusion_fl.fusion import OPERATORS, Operator, PrivateMean
 from coldfusion_fl.parts import as_part, as_parts
-from coldfusion_fl.screening import RULES, Cap, Rule
+from coldfusion_fl.screening import RULES, Block, Cap, Rule
 from coldfusion_fl.settings import Settings
 from coldfusion_fl.step import STEPS, Step
 
@@ -55,6 +55,11 @@ def check_policy(
         raise SettingsError(f"{' and '.join(needing)}: this needs a probe, a held-out score of the server's own.")
     if not fusion.weighs and any(isinstance(rule, Cap) for rule in rules):
         raise SettingsError(f"cap lowers weights, but {fusion.name} heeds none. Leave one of them out.")
+    if isinstance(fusion, PrivateMean) and (looking := [rule.name for rule in rules if not isinstance(rule, Block)]):
+        raise SettingsError(
+            f"{' and '.join(looking)}: whom this refuses depends on what all have sent. {fusion.name} is to hide it: "
+            "leave the screening out; what is too long is clipped."
+        )
 
 
 def check_server(settings: Settings) -> None:

@@ -30,7 +30,7 @@ def summarize(ledger: Ledger) -> dict[str, Any]:
         `tasks`: a row a task with the keys of the CSV, None where a base was not judged on it; `means`: rows of the
         same keys, over the tasks with both scores; `rounds`: frozen scores by task of every judged base; `judged`:
         which rounds' bases are compared; `refused`: who was refused in which round and why; `seconds`: where the time
-        went.
+        went; `privacy`: what the contributor of the most rounds has spent, None where nothing is private.
     """
     scores = {number: ledger.load_json(number, "scores.json") for number in ledger.rounds()}
     judged = {number: found for number, found in scores.items() if found}
@@ -45,6 +45,7 @@ def summarize(ledger: Ledger) -> dict[str, Any]:
         "judged": {"base": first, "fused": last, "last-round": max(scores, default=0)},
         "refused": _refused(ledger),
         "seconds": _seconds(ledger),
+        "privacy": next(filter(None, (ledger.record(n).get("privacy") for n in reversed(ledger.rounds()))), None),
     }
 
 

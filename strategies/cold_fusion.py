@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from coldfusion_fl.errors import FusionError, RunError, SettingsError
-from coldfusion_fl.fusion import Operator, fuse, shares
+from coldfusion_fl.fusion import Operator, PrivateMean, fuse, shares
 from coldfusion_fl.fusion.blocks import finite
 from coldfusion_fl.history import past_norms, seconds, strikes
 from coldfusion_fl.policy import check_policy, parse_policy
@@ -25,6 +25,7 @@ from coldfusion_fl.step import Step
 
 from .arguments import as_filter, as_probe, check_arguments
 from .arrays import to_record
+from .budget import Budget
 from .intake import Door, Refusal, error_of, records, reported
 from .latecomers import UNREACHABLE, Late, Latecomers, brought_forward
 from .memory import Memory
@@ -168,6 +169,7 @@ class ColDFusion(Strategy):
         self._score: float | None = None
         self._sent: dict[str, Message] = {}
         self._record: dict[str, Any] = {}
+        self._budget = Budget(self.fusion) if isinstance(self.fusion, PrivateMean) else None
         self._memory = Memory(ledger, keep_last, ema, self._settings())
         self._warned = False
         self._latecomers = Latecomers()
@@ -307,7 +309,7 @@ class ColDFusion(Strategy):
             self._tell("kept", round=server_round, **counts, reason=why_not)
             return None, MetricRecord(counts)
         self._record["fused"] = True
-        self._tell("fused", round=server_round, **counts)
+        self._tell("fused", round=server_round, **counts, privacy=self._record.get("privacy"))
         return to_record(following), MetricRecord({**self._means(), **counts})
 
     def _means(self) -> dict[str, float]:
@@ -543,9 +545,14 @@ class ColDFusion(Strategy):
             return None, f"{len(parts)} contributions are fit, {self.min_contributions} are needed"
         try:
             # In sorted order, so that the order of arrival leaves no trace in the sum.
-            return fuse(self.fusion, self._memory.base, parts), ""
+            fused = fuse(self.fusion, self._memory.base, parts)
         except FusionError as failure:
             return None, str(failure).rstrip(".")
+        if self._budget:
+            self._record["privacy"] = {}
+            self._record["privacy"] = spent = self._budget.spent([*self._memory.records, self._record])
+            log(INFO, "Privacy spent by the contributor of the most rounds: ε = %(epsilon)g at δ = %(delta)g.", spent)
+        return fused, ""
 
     def _next_base(self, fused: _Encoder) -> tuple[_Encoder | None, str]:
         """Make the step: the next base, or None and why the base is kept."""

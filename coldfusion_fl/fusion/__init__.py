@@ -13,6 +13,7 @@ from coldfusion_fl.errors import FusionError
 from coldfusion_fl.fusion.blocks import finite
 from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator, shares
 from coldfusion_fl.fusion.linear import Dare, Fisher, Mean, TaskArithmetic, WeightedMean
+from coldfusion_fl.fusion.private import PrivateMean
 from coldfusion_fl.fusion.robust import GeometricMedian, Median, TrimmedMean
 from coldfusion_fl.fusion.sparse import Ties
 from coldfusion_fl.fusion.spherical import Karcher, Slerp
@@ -28,6 +29,7 @@ __all__ = [
     "Mean",
     "Median",
     "Operator",
+    "PrivateMean",
     "Slerp",
     "TaskArithmetic",
     "Ties",
@@ -41,6 +43,7 @@ OPERATORS: dict[str, type[Operator]] = {
     operator.name: operator
     for operator in (
         Mean, WeightedMean, TaskArithmetic, Ties, Dare, Median, TrimmedMean, GeometricMedian, Slerp, Karcher, Fisher,
+        PrivateMean,
     )
 }  # fmt: skip
 

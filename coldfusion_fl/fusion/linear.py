@@ -187,6 +187,37 @@ def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> dict[str, np.ndarra
     return {name: _as(np.multiply(array, 1 / weights, out=array), dtypes[name]) for name, array in total.items()}
 
 
+def mean_of_updates(
+    base: Encoder,
+    contributions: Iterable[Contribution],
+    factor: Callable[[Contribution], float],
+    more: Callable[[tuple[int, ...]], np.ndarray],
+) -> dict[str, np.ndarray]:
+    """θ + (Σ_c f_c (θ_c − θ) + more) / |C|, taken one contribution at a time.
+
+    Args:
+        base: θ, floating-point arrays by name.
+        contributions: with the names and shapes of the base.
+        factor: f_c.
+        more: gives, by shape, what is added to each array's sum.
+
+    Raises:
+        FusionError: there is no contribution.
+    """
+    total = {name: np.zeros(array.shape, _wide(array.dtype)) for name, array in base.items()}
+    count = 0
+    for contribution in one_at_a_time(contributions):
+        count += 1
+        own = factor(contribution)
+        for name, array in total.items():
+            update = np.subtract(contribution.encoder[name], base[name], dtype=array.dtype)
+            _accumulate(array, np.asarray(update), own)
+    return {
+        name: _add(base[name], np.add(array, more(array.shape), out=array, casting="same_kind"), 1 / count)
+        for name, array in total.items()
+    }
+
+
 def one_at_a_time(contributions: Iterable[Contribution]) -> Iterator[Contribution]:
     """The contributions; an error where there is none."""
     count = 0

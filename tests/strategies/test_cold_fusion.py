@@ -588,6 +588,18 @@ def test_the_gate_leaves_out_what_lowers_the_probe():
     assert fused[0, 0] == 2
 
 
+def test_a_private_mean_says_in_each_round_what_is_spent(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    nodes = [node("a", 1), node("b", 2), node("c", 300)]
+    fused, *_ = start(nodes, rounds=2, ledger=ledger, fusion="private-mean(clip=0.001, noise=2)")
+    assert 0 < np.abs(fused).max() < 0.1
+    first, second = (ledger.record(number)["privacy"] for number in (1, 2))
+    assert 0 < first["epsilon"] < second["epsilon"]
+    assert [first["rounds"], second["rounds"]] == [1, 2]
+    start(nodes, rounds=3, ledger=Ledger.reopen(ledger.folder), fusion="private-mean(clip=0.001, noise=2)")
+    assert ledger.record(3)["privacy"]["rounds"] == 3
+
+
 def test_the_moving_average_is_kept_beside(tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     fused, *_ = start([node("a", 1), node("b", 1)], rounds=2, ledger=ledger, ema=0.5)
