@@ -60,8 +60,9 @@ def check_contents(settings: Settings, source: str) -> None:
     from coldfusion_fl.encoder import load_encoder
     from coldfusion_fl.tasks import load_task
 
-    if settings.simulation.gpus and not torch.cuda.is_available():
-        raise SettingsError(f"{source}: 'simulation.gpus' is {settings.simulation.gpus}, but torch sees no GPU here.")
+    share = settings.simulation
+    if share.gpus and not share.address and not torch.cuda.is_available():
+        raise SettingsError(f"{source}: 'simulation.gpus' is {share.gpus}, but torch sees no GPU here.")
     for name in _tasks(settings):
         load_task(name, settings.tasks.catalogue, settings.tasks.data_root)
     load_encoder(open_base(settings.base))

@@ -28,7 +28,7 @@ _log = logging.getLogger("flwr")
 def obey(
     what: str,
     check: Callable[[Settings, str], None],
-    prepare: Callable[[], ColdFusionError | None],
+    prepare: Callable[[dict[str, Any]], ColdFusionError | None],
     run: Callable[[Settings, Ledger], None],
 ) -> None:
     """Do what the process that started this one says.
@@ -36,7 +36,7 @@ def obey(
     Args:
         what: what runs, for messages.
         check: finds what is wrong with settings that stand in the source that it is told of.
-        prepare: gets ready meanwhile; why it cannot, which counts once there is a run.
+        prepare: gets ready meanwhile for settings as nested tables; why it cannot, which counts once there is a run.
         run: runs it.
     """
     parent, answer = map(int, sys.argv[1:3])
@@ -44,7 +44,7 @@ def obey(
     asked = json.loads(sys.stdin.readline())
     checking = threading.Thread(target=_check, args=(check, asked, answer), daemon=True)
     checking.start()
-    failure = prepare()
+    failure = prepare(asked["settings"])
     checking.join()
     if not (named := sys.stdin.readline()):
         return  # the settings were not what they should be

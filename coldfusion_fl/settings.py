@@ -141,10 +141,18 @@ class ServerSettings:
 
 @dataclass(frozen=True)
 class SimulationSettings:
-    """What one simulated contributor gets of this machine, by Ray."""
+    """How contributors are simulated, by Ray.
+
+    Attributes:
+        cpus: what each gets of a machine, in cores.
+        gpus: likewise, in GPUs.
+        address: of a Ray cluster's head, such as `10.0.0.1:6379`, whose machines all simulate; empty: this one alone.
+            Each needs this package, and base, data and run folder at the same paths.
+    """
 
     cpus: int = setting(1, at_least=1)
     gpus: float = setting(0.0, at_least=0)
+    address: str = setting("")
 
 
 @dataclass(frozen=True)

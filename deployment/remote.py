@@ -40,7 +40,7 @@ def main() -> None:
     """Check the settings of a run, and have the federation's server run the folder that is then named."""
     federation = open_federation(Path(sys.argv[3]))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    obey("The run", check_server_side, lambda: None, lambda _, ledger: supervise(federation, ledger))
+    obey("The run", check_server_side, lambda _: None, lambda _, ledger: supervise(federation, ledger))
 
 
 def check_server_side(settings: Settings, source: str) -> None:

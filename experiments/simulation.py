@@ -6,7 +6,9 @@ only one process loads what that needs.
 """
 
 import os
+import socket
 import sys
+from typing import Any
 
 import ray
 from flwr.app import Context, Message
@@ -23,6 +25,8 @@ from coldfusion_fl.settings import Settings, flatten, to_table
 from coldfusion_fl.tasks import load_task
 
 from .saboteurs import saboteur_mods
+
+_SECONDS = 10.0
 
 
 def simulate(settings: Settings, ledger: Ledger, client_app: ClientApp | None = None) -> None:
@@ -77,14 +81,21 @@ def _check(settings: Settings, source: str) -> None:
     load_task.cache_clear()  # the rows are the contributors' affair
 
 
-def _start_ray() -> RunError | None:
-    """Start Ray; why it does not start."""
+def _start_ray(settings: dict[str, Any]) -> RunError | None:
+    """Start Ray, or join its cluster; why that fails."""
     # Its workers import what this process can import.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*sys.path, os.environ.get("PYTHONPATH")]))
+    address = settings.get("simulation", {}).get("address", "")
     try:
-        ray.init(include_dashboard=False)
+        if address:
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), _SECONDS).close()  # Ray itself would ask for minutes
+            ray.init(address=address)
+        else:
+            ray.init(include_dashboard=False)
     except Exception as failure:
-        return RunError(f"Ray does not start: {failure}")
+        cluster = f" at {address}" if address else ""
+        return RunError(f"Ray does not start{cluster}: {failure}")
     return None
 
 

@@ -1,0 +1,105 @@
+"""A simulation on a Ray cluster of two nodes, both on this machine."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from coldfusion_fl.ledger import Ledger
+
+pytestmark = pytest.mark.slow
+COLDFUSION = [sys.executable, "-P", "-c", "from coldfusion_fl.cli import main; main()"]
+RAY = str(Path(sys.executable).with_name("ray"))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def end(process):
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
+    _, left = psutil.wait_procs(family, timeout=20)
+    for one in left:
+        one.kill()
+
+
+@pytest.fixture
+def cluster(tmp_path_factory):
+    """Two nodes of one core each: the head's address, and the processes of both."""
+    port = free_port()
+    common = ["--num-cpus=1", "--disable-usage-stats", "--min-worker-port=0", "--max-worker-port=0", "--block"]
+    ways = (
+        ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false"],
+        [f"--address=127.0.0.1:{port}"],
+    )
+    nodes = []
+    log = (tmp_path_factory.mktemp("ray") / "ray.log").open("wb")
+    for way in ways:
+        nodes.append(subprocess.Popen([RAY, "start", *way, *common], stdout=log, stderr=log))
+        deadline = time.monotonic() + 60
+        while not any("raylet" in one.name() for one in psutil.Process(nodes[-1].pid).children(recursive=True)):
+            assert time.monotonic() < deadline, Path(log.name).read_text()
+            time.sleep(0.5)
+    yield f"127.0.0.1:{port}", nodes
+    for node in reversed(nodes):
+        end(node)
+    log.close()
+
+
+def workers(node):
+    """Simulated contributors that are children of a node."""
+    return [one for one in psutil.Process(node.pid).children(recursive=True) if "ClientAppActor" in one.name()]
+
+
+def start(config, folder):
+    return subprocess.Popen(
+        [*COLDFUSION, "run", str(config), "--out", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def bases(folder):
+    ledger = Ledger(folder)
+    assert ledger.status["state"] == "finished"
+    return [{name: array.tobytes() for name, array in ledger.load_base(number).items()} for number in ledger.rounds()]
+
+
+def test_both_nodes_work_and_the_bases_are_those_of_one_machine(cluster, toy_run, tmp_path):
+    address, nodes = cluster
+    changes = {"contributors-per-round": "4", "finetune.epochs": "20", "finetune.patience": "1e6"}
+    config = toy_run(**changes, **{"simulation.address": f'"{address}"'})
+    process = start(config, tmp_path / "cluster")
+    worked = set()
+    deadline = time.monotonic() + 300
+    while process.poll() is None:
+        worked |= {number for number, node in enumerate(nodes) if workers(node)}
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert process.returncode == 0, process.stdout.read()
+    assert worked == {0, 1}
+    assert all(node.poll() is None for node in nodes)  # the cluster is not ours to end
+    alone = start(toy_run(**changes), tmp_path / "alone")
+    output, _ = alone.communicate(timeout=300)
+    assert alone.returncode == 0, output
+    assert bases(tmp_path / "cluster") == bases(tmp_path / "alone")
+
+
+def test_a_cluster_that_is_not_there_is_named(toy_run, tmp_path):
+    address = f"127.0.0.1:{free_port()}"
+    process = start(toy_run(**{"simulation.address": f'"{address}"'}), tmp_path / "run")
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert f"Ray does not start at {address}" in output
