@@ -4,7 +4,17 @@ import json
 
 import pytest
 import torch
-from coldfusion_fl.experiments.bench import frozen, gpu, memory, rounds, table, training, training_scores, wire
+from coldfusion_fl.experiments.bench import (
+    federation,
+    frozen,
+    gpu,
+    memory,
+    rounds,
+    table,
+    training,
+    training_scores,
+    wire,
+)
 from typer.testing import CliRunner
 
 from coldfusion_fl.base import open_base
@@ -103,3 +113,13 @@ def test_rounds_memory_and_a_shared_device(tmp_path):
     assert rows[0].median > 0.5
     seconds = gpu.shared(gpu.write_base(tmp_path / "base", **SMALL), 16, 2)
     assert all(value > 0 for value in seconds.values())
+
+
+@pytest.mark.slow
+def test_a_federation_outlives_kills_and_leaves_nothing_behind(tmp_path):
+    base = gpu.write_base(tmp_path / "base", **federation.TINY)
+    found = federation.soak(tmp_path, base, rounds=6, kills=3)
+    assert (found["exit-code"], found["rounds"], found["left-behind"]) == (0, 6, 0)
+    assert found["fused"] >= 3  # a round may lose both of its two, or one, and then keeps its base
+    assert all(len(sizes) == 6 for sizes in found["bytes"].values())
+    assert min(found["peak-bytes"].values()) > 10 * 2**20

@@ -1,0 +1,251 @@
+"""A federation in real processes on loopback: the memory of each, round by round, while members are killed.
+
+    python -m coldfusion_fl.experiments.bench.federation RESULT.json --rounds 50 --kills 20
+    python -m coldfusion_fl.experiments.bench.federation RESULT.json --rounds 3 --large
+
+One SuperLink and three members, TLS and keys. Member `a` lives through; the others are killed at random moments. Memory
+is what a process has to itself (USS), in bytes.
+"""
+
+import contextlib
+import json
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import tomli_w
+import typer
+
+from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.settings import read_toml
+
+from .gpu import write_base
+
+TASKS = {"a": "movie_sentiment", "b": "tv_speakers", "c": "plot_or_review"}
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+# By words of their command. Some processes wait for each other; each kind is counted whole.
+KINDS = {
+    "superlink": "deployment.superlink",
+    "server app": "flwr-serverapp",
+    "member's supernode": "flower-supernode",
+    "member's training": "flwr-clientapp",
+}
+# From here on memory ought to stay: everything has been loaded, and a few messages have been kept.
+WARM = 10
+_LOOK_EVERY = 0.5
+_LONGEST = 3 * 3600.0
+
+
+class Federation:
+    """The processes of a federation: as a context, they end with it.
+
+    Args:
+        folder: a new one.
+        base: the model folder.
+    """
+
+    def __init__(self, folder: Path, base: str) -> None:
+        self.folder = folder
+        self._base = base
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._log = folder.with_suffix(".log").open("wb")
+
+    def __enter__(self) -> "Federation":
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        subprocess.run(
+            _words("federation", "init", self.folder, "--address", address, "--members", ",".join(TASKS)),
+            check=True,
+            stdout=self._log,
+        )
+        for name, task in TASKS.items():
+            file = self.folder / "members" / name / "member.toml"
+            settings = {**read_toml(file, OSError), "task": task, "base": self._base, "catalogue": "packaged"}
+            file.write_text(tomli_w.dumps(settings), encoding="utf-8")
+        self.start("server", "federation", "serve", self.folder)
+        for name in TASKS:
+            self.start(name, "member", "start", self.folder / "members" / name)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        family = self.family()
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            process.wait()
+        psutil.wait_procs(family, timeout=30)
+        self._log.close()
+
+    def start(self, name: str, *words: object) -> subprocess.Popen[bytes]:
+        """Start a command."""
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(_words(*words), stdout=self._log, stderr=self._log, env=environment)
+        self._processes[name] = process
+        return process
+
+    def family(self) -> list[psutil.Process]:
+        """All processes that belong to it now."""
+        found = []
+        for process in self._processes.values():
+            with contextlib.suppress(psutil.Error):
+                found += psutil.Process(process.pid).children(recursive=True)
+        return found
+
+    def member(self, name: str) -> psutil.Process | None:
+        """A member's SuperNode."""
+        with contextlib.suppress(psutil.Error):
+            for one in psutil.Process(self._processes[name].pid).children(recursive=True):
+                if KINDS["member's supernode"] in " ".join(one.cmdline()):
+                    return one
+        return None
+
+    def memory(self) -> dict[str, dict[int, int]]:
+        """Bytes by kind and process."""
+        found: dict[str, dict[int, int]] = {kind: {} for kind in KINDS}
+        for one in self.family():
+            with contextlib.suppress(psutil.Error):
+                command = " ".join(one.cmdline())
+                kind = next((kind for kind, words in KINDS.items() if words in command), None)
+                if kind:
+                    found[kind][one.pid] = one.memory_full_info().uss
+        return found
+
+
+def _words(*words: object) -> list[str]:
+    return [sys.executable, "-P", "-c", "from coldfusion_fl.cli import main; main()", *map(str, words)]
+
+
+def settings_of(base: str, rounds: int) -> dict[str, Any]:
+    """A run of many short rounds."""
+    return {
+        "base": base,
+        "rounds": rounds,
+        "contributors-per-round": 2,
+        "round-timeout": 90,
+        "node-timeout": 300,
+        "tasks": {"catalogue": "packaged", "seen": list(TASKS.values())},
+        "finetune": {"epochs": 1, "examples": 32, "max-length": 16},
+        "evaluate": {"every": -1, "shots": 0},
+        "server": {"max-refusals": 0, "keep-last": 3},
+    }
+
+
+def soak(folder: Path, base: str, rounds: int, kills: int, seed: int = 0) -> dict[str, Any]:
+    """Run so many rounds while members are killed so often, and measure.
+
+    Returns:
+        `rounds` and how many fused; `kills`; `bytes` by kind, one a round (the largest process of the kind; of members'
+        SuperNodes that of `a`); `peak-bytes` by kind; `growth` of kinds whose process lived through: the median of the
+        last five rounds over that of the five after the tenth; `left-behind`: processes that outlived the end.
+    """
+    dice = random.Random(seed)
+    doomed = sorted(dice.choices(range(2, rounds + 1), k=kills))
+    began = time.monotonic()
+    series: dict[str, list[int]] = {kind: [] for kind in KINDS}
+    peaks = dict.fromkeys(KINDS, 0)
+    ledger = Ledger(folder / "run")
+    (folder / "run.toml").write_text(tomli_w.dumps(settings_of(base, rounds)), encoding="utf-8")
+    with Federation(folder / "federation", base) as federation:
+        family = []
+        words = ("run", folder / "run.toml", "--federation", federation.folder, "--out", ledger.folder)
+        run = federation.start("run", *words)
+        with _watching(federation, peaks):
+            for number in _rounds(ledger, run):
+                sizes, lived = federation.memory(), federation.member("a")
+                sizes["member's supernode"] = {
+                    pid: size for pid, size in sizes["member's supernode"].items() if lived and pid == lived.pid
+                }
+                for kind, found in sizes.items():
+                    series[kind].append(max(found.values(), default=0))
+                family = federation.family()
+                for _ in range(doomed.count(number + 1)):
+                    threading.Timer(dice.uniform(0, 5), _kill, (federation, dice.choice("bc"))).start()
+        code = run.wait()
+    records = [ledger.record(number) for number in ledger.rounds()[1:]]
+    steady = [kind for kind in KINDS if kind != "member's training"]
+    return {
+        "rounds": len(records),
+        "fused": sum(record["fused"] for record in records),
+        "refused": sum(len(record["refused"]) for record in records),
+        "missing": sum(len(record["missing"]) for record in records),
+        "kills": kills,
+        "exit-code": code,
+        "minutes": (time.monotonic() - began) / 60,
+        "bytes": series,
+        "peak-bytes": peaks,
+        "growth": {kind: _growth(series[kind]) for kind in steady},
+        "left-behind": sum(one.is_running() for one in family),
+    }
+
+
+def _rounds(ledger: Ledger, run: "subprocess.Popen[bytes]") -> Iterator[int]:
+    """The rounds as they end, until the run does."""
+    told, deadline = 0, time.monotonic() + _LONGEST
+    while run.poll() is None and time.monotonic() < deadline:
+        ended = [event["round"] for event in ledger.events() if event["kind"] in ("fused", "kept")]
+        yield from ended[told:]
+        told = len(ended)
+        time.sleep(_LOOK_EVERY)
+
+
+@contextlib.contextmanager
+def _watching(federation: Federation, peaks: dict[str, int]) -> Iterator[None]:
+    """Note the largest process of each kind meanwhile."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_LOOK_EVERY):
+            for kind, sizes in federation.memory().items():
+                peaks[kind] = max(peaks[kind], *sizes.values(), 0)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _kill(federation: Federation, name: str) -> None:
+    victim = federation.member(name)
+    if victim:
+        with contextlib.suppress(psutil.Error):
+            victim.kill()
+
+
+def _growth(sizes: list[int]) -> float | None:
+    """How many times as large at the end as after the tenth round; None where there are too few rounds."""
+    if len(sizes) < WARM + 10:
+        return None
+    return statistics.median(sizes[-5:]) / statistics.median(sizes[WARM : WARM + 5])
+
+
+def main(
+    result: Annotated[Path, typer.Argument(help="The JSON file to write.")],
+    rounds: Annotated[int, typer.Option(help="Rounds of two of three members.")] = 50,
+    kills: Annotated[int, typer.Option(help="So often a member is killed.")] = 0,
+    large: Annotated[bool, typer.Option(help="A base of RoBERTa-base's size in place of a tiny one.")] = False,
+) -> None:
+    """Run a federation, measure its processes, and write what was found."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        base = write_base(folder / "base", **({} if large else TINY))
+        found = {"base": "RoBERTa-base's size" if large else "tiny", **soak(folder, base, rounds, kills)}
+    result.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    print(json.dumps({key: value for key, value in found.items() if key != "bytes"}, indent=1))
+
+
+if __name__ == "__main__":
+    typer.run(main)
