@@ -15,7 +15,7 @@ import psutil
 
 _POLL = 0.5
 _FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 30.0
+_LONGEST_PAUSE = 10.0
 # A program that ran for so long was well: if it ends it may start again at once.
 _WELL = 60.0
 _GRACE = 10.0

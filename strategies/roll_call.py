@@ -114,11 +114,15 @@ class RollCall:
         self._names = node_names
         self._tell = tell
         self._known: dict[int, Member | None] = {}
+        self._gone: dict[int, Member] = {}
         self._asked: dict[int, tuple[str, float]] = {}
         self._failures: Counter[int] = Counter()
 
     def present(self, grid: Grid) -> dict[str, Member]:
         """The members that are connected now, by name; nodes that are new are asked first.
+
+        A node that was away counts as what it was, and is asked again: its answer takes the start of a process, and may
+        not cost it another round.
 
         Two nodes of one name would be one contributor with two votes: the first to join stays.
 
@@ -126,10 +130,13 @@ class RollCall:
             RunError: the workers of a simulation do not start.
         """
         there = set(grid.get_node_ids())
+        self._gone |= {node: member for node, member in self._known.items() if member and node not in there}
         self._known = {node: member for node, member in self._known.items() if node in there}
         self._asked = {node: asked for node, asked in self._asked.items() if node in there}
+        back = sorted(there & self._gone.keys())
+        self._known |= {node: self._gone.pop(node) for node in back}
         new = sorted(there - self._known.keys() - self._asked.keys())
-        self._ask(grid, new)
+        self._ask(grid, [*back, *new])
         patience = 0.0 if not new else _COURTESY if self._known else _ANSWER
         self._listen(grid, time.monotonic() + patience)
         members: dict[str, Member] = {}

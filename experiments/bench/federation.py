@@ -132,7 +132,7 @@ def settings_of(base: str, rounds: int) -> dict[str, Any]:
         "base": base,
         "rounds": rounds,
         "contributors-per-round": 2,
-        "round-timeout": 90,
+        "round-timeout": 45,
         "node-timeout": 300,
         "tasks": {"catalogue": "packaged", "seen": list(TASKS.values())},
         "finetune": {"epochs": 1, "examples": 32, "max-length": 16},

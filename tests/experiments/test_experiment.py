@@ -8,6 +8,7 @@ import time
 
 import psutil
 import pytest
+import torch
 from coldfusion_fl.experiments.scores import ScoreFile
 from coldfusion_fl.experiments.tables import report
 
@@ -192,3 +193,12 @@ def test_a_round_that_was_not_kept_is_named(done):
         aside.rename(rounds / "001" / "base.safetensors")
     assert other.returncode == 2, output
     assert "were not kept, as round 1 was not to be scored" in output
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to share")
+def test_a_share_of_a_gpu_is_wanted_where_there_is_none(tiny_base, toy_data, tmp_path):
+    (tmp_path / "toy.toml").write_text(TOML.format(base=tiny_base, catalogue=toy_data / "toy.toml"))
+    process = run(tmp_path, "--gpus", "0.25")
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert "'simulation.gpus' is 0.25, but torch sees no GPU here" in " ".join(output.split())

@@ -685,6 +685,28 @@ def test_a_newcomer_that_says_nothing_does_not_hold_up_the_rounds(monkeypatch):
     assert __import__("time").monotonic() - began < 3
 
 
+def test_who_was_away_takes_part_at_once_and_is_asked_again(tmp_path, monkeypatch):
+    answers = iter([{"name": "b"}])
+    late = node("b", 3)
+
+    def slow_to_answer(message):
+        if message.metadata.message_type != "query":
+            return late(message)
+        about = next(answers, None)
+        return about and RecordDict({"config": ConfigRecord(about)})
+
+    grid = PlayedGrid({1: node("a", 1), 2: slow_to_answer})
+    ledger = Ledger.create(tmp_path / "run", {})
+    strategy = ColDFusion(min_available_nodes=2, min_contributions=1, evaluate_every=-1, ledger=ledger)
+    started = lambda number: any(e["kind"] == "round" and e["round"] == number for e in ledger.events())  # noqa: E731
+    monkeypatch.setattr(grid, "get_node_ids", lambda: [1] if started(1) and not started(2) else [1, 2])
+    strategy.start(grid, ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))}), num_rounds=3, timeout=5)
+    assert [ledger.record(number)["sampled"] for number in (1, 2, 3)] == [["a", "b"], ["a"], ["a", "b"]]
+    assert ledger.record(2)["missing"] == ["b"]
+    questions = [m for m in grid.sent if m.metadata.message_type == "query" and m.metadata.dst_node_id == 2]
+    assert len(questions) == 2
+
+
 @pytest.fixture
 def unbroken(tmp_path):
     """Settings that remember much, their nodes, and the bases of an unbroken run of 5 rounds."""
