@@ -91,8 +91,8 @@ def _start_ray(settings: dict[str, Any]) -> RunError | None:
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), _SECONDS).close()  # Ray itself would ask for minutes
             ray.init(address=address)
-        else:
-            ray.init(include_dashboard=False)
+        else:  # else Ray would join a cluster that somebody started on this machine, or wait for one that is gone
+            ray.init(address="local", include_dashboard=False)
     except Exception as failure:
         cluster = f" at {address}" if address else ""
         return RunError(f"Ray does not start{cluster}: {failure}")

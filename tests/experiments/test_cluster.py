@@ -1,10 +1,12 @@
 """A simulation on a Ray cluster of two nodes, both on this machine."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -34,7 +36,15 @@ def end(process):
 
 
 @pytest.fixture
-def cluster(tmp_path_factory):
+def place():
+    """A folder for Ray's sockets, which need short paths, and for its note where the newest cluster is."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(place, tmp_path_factory):
     """Two nodes of one core each: the head's address, and the processes of both."""
     port = free_port()
     common = ["--num-cpus=1", "--disable-usage-stats", "--min-worker-port=0", "--max-worker-port=0", "--block"]
@@ -45,7 +55,8 @@ def cluster(tmp_path_factory):
     nodes = []
     log = (tmp_path_factory.mktemp("ray") / "ray.log").open("wb")
     for way in ways:
-        nodes.append(subprocess.Popen([RAY, "start", *way, *common], stdout=log, stderr=log))
+        environment = {**os.environ, "RAY_TMPDIR": str(place)}
+        nodes.append(subprocess.Popen([RAY, "start", *way, *common], stdout=log, stderr=log, env=environment))
         deadline = time.monotonic() + 60
         while not any("raylet" in one.name() for one in psutil.Process(nodes[-1].pid).children(recursive=True)):
             assert time.monotonic() < deadline, Path(log.name).read_text()
@@ -95,6 +106,16 @@ def test_both_nodes_work_and_the_bases_are_those_of_one_machine(cluster, toy_run
     output, _ = alone.communicate(timeout=300)
     assert alone.returncode == 0, output
     assert bases(tmp_path / "cluster") == bases(tmp_path / "alone")
+
+
+def test_a_run_without_an_address_joins_no_cluster(place, toy_run, tmp_path, monkeypatch):
+    noted = place / "ray" / "ray_current_cluster"
+    noted.parent.mkdir()
+    noted.write_text(f"127.0.0.1:{free_port()}")  # of one that is gone
+    monkeypatch.setenv("RAY_TMPDIR", str(place))
+    process = start(toy_run(rounds="1"), tmp_path / "run")
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
 
 
 def test_a_cluster_that_is_not_there_is_named(toy_run, tmp_path):
