@@ -8,7 +8,7 @@ import tomli_w
 
 from coldfusion_fl.durable import aside
 
-from .keeper import Keeper
+from .keeper import Keeper, program
 from .member import Member
 
 _FLOWER = "flower"
@@ -26,30 +26,23 @@ def join(member: Member, folder: Path, say: Callable[[str], None]) -> None:
     home.mkdir(exist_ok=True)
     log = home / "supernode.log"
     say(f"{member.name} joins at {member.server}. Flower's own log is {log}")
-    port = _free_port()
-    # A SuperNode whose connection breaks in some ways ends in part, and its process stays.
-    Keeper(supernode_command(member, home, port), {"FLWR_HOME": str(home)}, log, say, lambda: _is_open(port)).run()
+    Keeper(supernode_command(member, home), {"FLWR_HOME": str(home)}, log, say).run()
 
 
-def supernode_command(member: Member, home: Path, port: int) -> list[str]:
-    """The words that start Flower's SuperNode for a member; writes what they refer to into a folder.
-
-    Args:
-        member: its settings.
-        home: the folder.
-        port: of this machine, where the SuperNode's own processes meet it; several members on one need several.
-    """
+def supernode_command(member: Member, home: Path) -> list[str]:
+    """The words that start Flower's SuperNode for a member; writes what they refer to into a folder."""
     node = home / "node.toml"
     with aside(node) as path:
         path.write_text(tomli_w.dumps(_node_config(member, home)), encoding="utf-8")
     trust = ["--root-certificates", member.authority] if member.authority else []
     return [
-        "flower-supernode",
+        *program("coldfusion_fl.deployment.supernode"),
         *("--superlink", member.server),
         *trust,
         *("--auth-supernode-private-key", member.key),
         *("--node-config", str(node)),
-        *("--port", str(port)),
+        # Its own processes meet it here; several members on one machine need several ports.
+        *("--port", str(_free_port())),
     ]
 
 
@@ -63,14 +56,6 @@ def _node_config(member: Member, home: Path) -> dict[str, str | bool]:
         "seen": member.seen,
         "kept": str(home / "kept"),
     }
-
-
-def _is_open(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1.0).close()
-    except OSError:
-        return False
-    return True
 
 
 def _free_port() -> int:

@@ -18,7 +18,6 @@ _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 10.0
 # A program that ran for so long was well: if it ends it may start again at once.
 _WELL = 60.0
-_SICK = 30.0
 _GRACE = 10.0
 _LARGE = 50_000_000
 _TAIL = 4_000
@@ -41,8 +40,6 @@ class Keeper:
         environment: what its environment has beside ours.
         log: where it prints.
         say: told of each end.
-        is_well: whether it works, as far as one sees from outside. A program that did, and then does not for half a
-            minute, is ended, and started again.
     """
 
     def __init__(
@@ -51,7 +48,6 @@ class Keeper:
         environment: Mapping[str, str],
         log: Path,
         say: Callable[[str], None],
-        is_well: Callable[[], bool] = lambda: True,
     ) -> None:
         self._command = list(command)
         # Flower's programs, which lie beside this Python, start others of them by name.
@@ -59,7 +55,6 @@ class Keeper:
         self._environment = {**os.environ, **FLOWER_ENVIRONMENT, **environment, "PATH": path}
         self._log = log
         self._say = say
-        self._is_well = is_well
 
     def run(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Keep it running until Ctrl-C or a polite kill, which end it and all that it started.
@@ -92,15 +87,9 @@ class Keeper:
             process = subprocess.Popen(
                 self._command, env=self._environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        was_well, since = False, time.monotonic()
         try:
             while process.poll() is None:
                 meanwhile()
-                if self._is_well():
-                    was_well, since = True, time.monotonic()
-                elif was_well and time.monotonic() - since > _SICK:
-                    self._say("It does not work any more, and is ended.")
-                    end_family(process.pid)
                 time.sleep(_POLL)
             return process.returncode
         finally:

@@ -37,7 +37,7 @@ TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "in
 KINDS = {
     "superlink": "deployment.superlink",
     "server app": "flwr-serverapp",
-    "member's supernode": "flower-supernode",
+    "member's supernode": "deployment.supernode",
     "member's training": "flwr-clientapp",
 }
 # From here on memory ought to stay: everything has been loaded, and a few messages have been kept.

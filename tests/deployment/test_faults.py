@@ -126,7 +126,7 @@ def test_a_member_that_is_killed_is_missed_and_comes_back(acme, toy_data, tiny_b
     run = Followed(acme, "killed", toy_data, tiny_base, **SHORT_OF_PATIENCE)
     run.happens("round", round=1)
     time.sleep(1)
-    acme.process("c", "flower-supernode").kill()
+    acme.process("c", "deployment.supernode").kill()
     run.ends()
     assert run.fused(1) == {"a", "b"}
     assert "c" in run.refused(1)

@@ -25,17 +25,13 @@ time.sleep(1000)
 KEEP = """
 import sys
 from pathlib import Path
-from coldfusion_fl.deployment import keeper
 from coldfusion_fl.deployment.keeper import Keeper
-
-keeper._SICK = 1.0
 
 def say(line):
     with open("said", "a") as file:
         file.write(line + "\\n")
 
-command = [sys.executable, "program.py", sys.argv[1]]
-Keeper(command, {"MINE": "1"}, Path("log"), say, lambda: not Path("sick").exists()).run()
+Keeper([sys.executable, "program.py", sys.argv[1]], {"MINE": "1"}, Path("log"), say).run()
 """
 
 
@@ -73,17 +69,6 @@ def test_what_ends_is_started_again_and_its_last_words_are_told(keep, tmp_path):
     said = lines_of(tmp_path / "said")
     assert "ended with code 3, and is started again in 2 s" in said[0]
     assert said[1].strip() == "INFO: going to end"
-
-
-def test_what_works_no_more_is_ended_whole_and_started_again(keep, tmp_path):
-    keep("stays")
-    wait_for(lambda: lines_of(tmp_path / "child"))
-    family = [psutil.Process(int(lines_of(tmp_path / file)[0])) for file in ("starts", "child")]
-    (tmp_path / "sick").touch()
-    wait_for(lambda: not any(one.is_running() for one in family))
-    (tmp_path / "sick").unlink()
-    wait_for(lambda: len(lines_of(tmp_path / "starts")) == 2)
-    assert "It does not work any more, and is ended." in lines_of(tmp_path / "said")
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
