@@ -175,11 +175,11 @@ def test_what_runs_the_server_is_killed_and_the_run_goes_on(acme, toy_data, tiny
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system for five bases."""
+    """A file system for two bases and the contributions of one round."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = shutil.which("mount")
-    words = [mount, "-t", "tmpfs", "-o", "size=26m", "tmpfs", str(disk)]
+    words = [mount, "-t", "tmpfs", "-o", "size=18m", "tmpfs", str(disk)]
     if not mount or subprocess.run(words, capture_output=True, check=False).returncode:
         pytest.skip("mounting a file system needs more rights than we have")
     try:
