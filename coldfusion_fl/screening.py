@@ -134,18 +134,6 @@ def _part(candidate: Candidate, name: str, block: slice) -> np.ndarray:
     return encoder.part(name, block) if isinstance(encoder, Spooled) else encoder[name].reshape(-1)[block]
 
 
-def update_norm(base: Encoder, encoder: Encoder) -> float:
-    """‖θ_c − θ‖₂ over all floating-point arrays, added up in float64."""
-    total = 0.0
-    for name, array in base.items():
-        if array.dtype.kind == "f":
-            start, end = array.reshape(-1), encoder[name].reshape(-1)
-            for block in blocks(start.size):
-                update = np.subtract(end[block], start[block], dtype=np.float64)
-                total += float(update @ update)
-    return total**0.5
-
-
 @dataclass(frozen=True)
 class Verdict:
     """What a rule says of a round.

@@ -47,12 +47,12 @@ class Gate:
         path = str(scope["path"])
         if scope["type"] == "http" and (path.startswith(_FOR_ALL) or is_local(scope)):
             if is_too_large(scope):
-                log(logging.WARNING, "%s sent more than %d MiB at once: refused", _caller(scope), _LARGEST // 2**20)
+                log(logging.WARNING, "%s sent more than %d MiB at once: refused", caller(scope), _LARGEST // 2**20)
                 await JSONResponse({"detail": "Content Too Large"}, status_code=413)(scope, receive, sign)
                 return
             await self._app(scope, receive, sign)
             return
-        log(logging.WARNING, "%s asked for %s, which is for this machine alone: refused", _caller(scope), path)
+        log(logging.WARNING, "%s asked for %s, which is for this machine alone: refused", caller(scope), path)
         if scope["type"] == "http":
             await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, sign)
         else:
@@ -80,6 +80,7 @@ def is_local(scope: Scope) -> bool:
     return address.is_loopback or bool(server and client[0] == server[0])
 
 
-def _caller(scope: Scope) -> Any:
+def caller(scope: Scope) -> Any:
+    """The address that a request comes from."""
     client = scope.get("client")
     return client[0] if client else "somebody"

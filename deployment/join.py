@@ -42,7 +42,7 @@ def supernode_command(member: Member, home: Path) -> list[str]:
         *("--auth-supernode-private-key", member.key),
         *("--node-config", str(node)),
         # Its own processes meet it here; several members on one machine need several ports.
-        *("--port", str(_free_port())),
+        *("--port", str(free_port())),
     ]
 
 
@@ -58,7 +58,8 @@ def _node_config(member: Member, home: Path) -> dict[str, str | bool]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nothing listens at just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

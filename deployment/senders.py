@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .gate import caller
+
 _PUSH = "/v1/fleet/push-messages"
 
 
@@ -33,8 +35,7 @@ class OwnNames:
             return
         body = await Request(scope, receive).body()
         if wrong := _problem(body):
-            address = scope["client"][0] if scope.get("client") else "somebody"
-            log(logging.WARNING, "%s sent %s: refused", address, wrong)
+            log(logging.WARNING, "%s sent %s: refused", caller(scope), wrong)
             await JSONResponse({"detail": f"refused: {wrong}"}, status_code=403)(scope, receive, send)
             return
 

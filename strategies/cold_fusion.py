@@ -16,10 +16,10 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from coldfusion_fl.errors import FusionError, RunError, SettingsError
 from coldfusion_fl.fusion import Operator, PrivateMean, fuse, shares
-from coldfusion_fl.fusion.blocks import finite
+from coldfusion_fl.fusion.blocks import finite, update_norm
 from coldfusion_fl.history import past_norms, seconds, strikes
 from coldfusion_fl.policy import check_policy, parse_policy
-from coldfusion_fl.screening import Candidate, Probe, Round, Rule, screen, update_norm
+from coldfusion_fl.screening import Candidate, Probe, Round, Rule, screen
 from coldfusion_fl.spool import Spool
 from coldfusion_fl.step import Step
 

@@ -12,7 +12,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
 from coldfusion_fl.errors import WireError
 from coldfusion_fl.fusion import Contribution, Fisher, Operator
-from coldfusion_fl.screening import Candidate, misfit, update_norm
+from coldfusion_fl.fusion.blocks import update_norm
+from coldfusion_fl.screening import Candidate, misfit
 from coldfusion_fl.spool import Spool
 from coldfusion_fl.wire import Packed, unpack
 

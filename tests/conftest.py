@@ -1,6 +1,8 @@
 """Shared fixtures; the parts they are made of are in toys.py."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -67,3 +69,21 @@ def toy_run(toy_data, tiny_base, tmp_path):
         return file
 
     return write
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Makes a file system of its own of a size, such as "6m", where we may mount one; returns its folder."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def make(size: str) -> Path:
+        mount = shutil.which("mount")
+        words = [mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+        if not mount or subprocess.run(words, capture_output=True, check=False).returncode:
+            pytest.skip("mounting a file system needs more rights than we have")
+        return disk
+
+    yield make
+    if os.path.ismount(disk):
+        subprocess.run(["umount", str(disk)], check=True)

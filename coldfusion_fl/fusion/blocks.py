@@ -50,3 +50,15 @@ def finite(array: np.ndarray) -> bool:
     """Whether all of an array's numbers are finite: their sum tells at once, unless it overflows."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+
+
+def update_norm(base: Mapping[str, np.ndarray], encoder: Mapping[str, np.ndarray]) -> float:
+    """‖θ_c − θ‖₂ over all floating-point arrays, added up in float64."""
+    total = 0.0
+    for name, array in base.items():
+        if array.dtype.kind == "f":
+            start, end = array.reshape(-1), encoder[name].reshape(-1)
+            for block in blocks(start.size):
+                update = np.subtract(end[block], start[block], dtype=np.float64)
+                total += float(update @ update)
+    return total**0.5

@@ -73,8 +73,8 @@ class TaskArithmetic(Operator):
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
         """See `Operator`."""
-        total, _ = _sum_of_updates(base, contributions, lambda contribution, name, update: update)
-        return {name: _add(array, total[name], self.scale) for name, array in base.items()}
+        total, _ = sum_of_updates(base, contributions, lambda contribution, name, update: update)
+        return {name: moved_by(array, total[name], self.scale) for name, array in base.items()}
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ class Dare(Operator):
             keep = np.random.default_rng(entropy).random(update.shape, np.float32) >= self.drop_rate
             return np.multiply(update, keep, out=update)
 
-        total, weight = _sum_of_updates(base, contributions, thin)
-        return {name: _add(array, total[name], 1 / ((1 - self.drop_rate) * weight)) for name, array in base.items()}
+        total, weight = sum_of_updates(base, contributions, thin)
+        return {name: moved_by(array, total[name], 1 / ((1 - self.drop_rate) * weight)) for name, array in base.items()}
 
 
 @dataclass(frozen=True)
@@ -187,37 +187,6 @@ def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> dict[str, np.ndarra
     return {name: _as(np.multiply(array, 1 / weights, out=array), dtypes[name]) for name, array in total.items()}
 
 
-def mean_of_updates(
-    base: Encoder,
-    contributions: Iterable[Contribution],
-    factor: Callable[[Contribution], float],
-    more: Callable[[tuple[int, ...]], np.ndarray],
-) -> dict[str, np.ndarray]:
-    """θ + (Σ_c f_c (θ_c − θ) + more) / |C|, taken one contribution at a time.
-
-    Args:
-        base: θ, floating-point arrays by name.
-        contributions: with the names and shapes of the base.
-        factor: f_c.
-        more: gives, by shape, what is added to each array's sum.
-
-    Raises:
-        FusionError: there is no contribution.
-    """
-    total = {name: np.zeros(array.shape, _wide(array.dtype)) for name, array in base.items()}
-    count = 0
-    for contribution in one_at_a_time(contributions):
-        count += 1
-        own = factor(contribution)
-        for name, array in total.items():
-            update = np.subtract(contribution.encoder[name], base[name], dtype=array.dtype)
-            _accumulate(array, np.asarray(update), own)
-    return {
-        name: _add(base[name], np.add(array, more(array.shape), out=array, casting="same_kind"), 1 / count)
-        for name, array in total.items()
-    }
-
-
 def one_at_a_time(contributions: Iterable[Contribution]) -> Iterator[Contribution]:
     """The contributions; an error where there is none."""
     count = 0
@@ -227,7 +196,7 @@ def one_at_a_time(contributions: Iterable[Contribution]) -> Iterator[Contributio
         raise FusionError("there is no contribution to fuse.")
 
 
-def _sum_of_updates(
+def sum_of_updates(
     base: Encoder,
     contributions: Iterable[Contribution],
     change: Callable[[Contribution, str, np.ndarray], np.ndarray],
@@ -253,7 +222,8 @@ def _accumulate(total: np.ndarray, array: np.ndarray, weight: float) -> None:
         flat[block] += np.multiply(more[block], weight, dtype=flat.dtype)
 
 
-def _add(base: np.ndarray, total: np.ndarray, scale: float) -> np.ndarray:
+def moved_by(base: np.ndarray, total: np.ndarray, scale: float) -> np.ndarray:
+    """Base + scale · total, in the base's dtype; `total` is overwritten."""
     total *= scale
     total += base
     return _as(total, base.dtype)

@@ -1,16 +1,15 @@
 """The mean with differential privacy: no contributor's update, however unusual, shows in what is fused."""
 
-import math
 import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from coldfusion_fl.fusion.blocks import blocks
+from coldfusion_fl.fusion.blocks import update_norm
 from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator
-from coldfusion_fl.fusion.linear import mean_of_updates
+from coldfusion_fl.fusion.linear import moved_by, sum_of_updates
 from coldfusion_fl.settings import setting
 
 
@@ -40,22 +39,16 @@ class PrivateMean(Operator):
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
         """See `Operator`."""
         random = np.random.Generator(np.random.PCG64(secrets.randbits(128)))
+        count = 0
 
-        def clipped(contribution: Contribution) -> float:
-            norm = _norm(base, contribution.encoder)
-            return 1.0 if norm <= self.clip else self.clip / norm
+        def clipped() -> Iterator[Contribution]:
+            nonlocal count
+            for contribution in contributions:
+                count += 1
+                norm = update_norm(base, contribution.encoder)
+                yield replace(contribution, weight=1.0 if norm <= self.clip else self.clip / norm)
 
-        def noise(shape: tuple[int, ...]) -> np.ndarray:
-            return random.normal(0.0, self.noise * self.clip, shape)
-
-        return mean_of_updates(base, contributions, clipped, noise)
-
-
-def _norm(base: Encoder, encoder: Encoder) -> float:
-    total = 0.0
-    for name, array in base.items():
-        start, end = array.reshape(-1), encoder[name].reshape(-1)
-        for block in blocks(start.size):
-            update = np.subtract(end[block], start[block], dtype=np.float64)
-            total += float(update @ update)
-    return math.sqrt(total)
+        total, _ = sum_of_updates(base, clipped(), lambda contribution, name, update: update)
+        for array in total.values():
+            np.add(array, random.normal(0.0, self.noise * self.clip, array.shape), out=array, casting="same_kind")
+        return {name: moved_by(array, total[name], 1 / count) for name, array in base.items()}

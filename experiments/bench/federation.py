@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import random
-import socket
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from typing import Annotated, Any
 import psutil
 import tomli_w
 import typer
+from coldfusion_fl.deployment.join import free_port
 
 from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.settings import read_toml
@@ -61,9 +61,7 @@ class Federation:
         self._log = folder.with_suffix(".log").open("wb")
 
     def __enter__(self) -> "Federation":
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        address = f"127.0.0.1:{free_port()}"
         subprocess.run(
             _words("federation", "init", self.folder, "--address", address, "--members", ",".join(TASKS)),
             check=True,

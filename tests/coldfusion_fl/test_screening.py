@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from random_contributions import draw
 
 from coldfusion_fl.fusion import Contribution, Mean, Median, WeightedMean
+from coldfusion_fl.fusion.blocks import update_norm
 from coldfusion_fl.parts import parse_parts
 from coldfusion_fl.screening import (
     RULES,
@@ -17,7 +18,6 @@ from coldfusion_fl.screening import (
     Size,
     misfit,
     screen,
-    update_norm,
 )
 
 BASE = {"a": np.zeros((2, 3), np.float32), "b": np.zeros(4, np.float32)}

@@ -3,7 +3,6 @@
 All happens to one federation, one fault after the other: that the next run begins well is part of each.
 """
 
-import shutil
 import signal
 import subprocess
 import time
@@ -173,24 +172,10 @@ def test_what_runs_the_server_is_killed_and_the_run_goes_on(acme, toy_data, tiny
     assert "LOST after round 1" in acme.said(victim)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system for two bases and the contributions of one round."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = shutil.which("mount")
-    words = [mount, "-t", "tmpfs", "-o", "size=18m", "tmpfs", str(disk)]
-    if not mount or subprocess.run(words, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a file system needs more rights than we have")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
-
-
 def test_a_full_disk_at_the_server_stops_the_run_and_it_goes_on(acme, small_disk, toy_data, tiny_base, unbroken):
     settings = acme.settings(toy_data, tiny_base, **LONG)
-    folder = small_disk / "run"
+    disk = small_disk("18m")  # of two bases and the contributions of one round
+    folder = disk / "run"
     done = acme.coldfusion("run", settings, "--federation", acme.folder, "--out", folder)
     assert done.returncode != 0
     assert "the disk is full" in done.stdout + done.stderr
@@ -199,7 +184,7 @@ def test_a_full_disk_at_the_server_stops_the_run_and_it_goes_on(acme, small_disk
     assert 3 not in there
     for number in there:
         Ledger(folder).verify(number)
-    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
     done = acme.coldfusion("run", "--resume", folder, "--federation", acme.folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert same(bases(Ledger(folder)), unbroken)

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,18 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from coldfusion_fl.deployment.join import free_port
+from commands import start_run
 
 from coldfusion_fl.ledger import Ledger
 
 pytestmark = pytest.mark.slow
-COLDFUSION = [sys.executable, "-P", "-c", "from coldfusion_fl.cli import main; main()"]
 RAY = str(Path(sys.executable).with_name("ray"))
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def end(process):
@@ -72,16 +66,6 @@ def workers(node):
     return [one for one in psutil.Process(node.pid).children(recursive=True) if "ClientAppActor" in one.name()]
 
 
-def start(config, folder):
-    return subprocess.Popen(
-        [*COLDFUSION, "run", str(config), "--out", str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
 def bases(folder):
     ledger = Ledger(folder)
     assert ledger.status["state"] == "finished"
@@ -92,7 +76,7 @@ def test_both_nodes_work_and_the_bases_are_those_of_one_machine(cluster, toy_run
     address, nodes = cluster
     changes = {"contributors-per-round": "4", "finetune.epochs": "20", "finetune.patience": "1e6"}
     config = toy_run(**changes, **{"simulation.address": f'"{address}"'})
-    process = start(config, tmp_path / "cluster")
+    process = start_run(config, tmp_path / "cluster", OMP_NUM_THREADS="1")
     worked = set()
     deadline = time.monotonic() + 300
     while process.poll() is None:
@@ -102,7 +86,7 @@ def test_both_nodes_work_and_the_bases_are_those_of_one_machine(cluster, toy_run
     assert process.returncode == 0, process.stdout.read()
     assert worked == {0, 1}
     assert all(node.poll() is None for node in nodes)  # the cluster is not ours to end
-    alone = start(toy_run(**changes), tmp_path / "alone")
+    alone = start_run(toy_run(**changes), tmp_path / "alone", OMP_NUM_THREADS="1")
     output, _ = alone.communicate(timeout=300)
     assert alone.returncode == 0, output
     assert bases(tmp_path / "cluster") == bases(tmp_path / "alone")
@@ -113,14 +97,14 @@ def test_a_run_without_an_address_joins_no_cluster(place, toy_run, tmp_path, mon
     noted.parent.mkdir()
     noted.write_text(f"127.0.0.1:{free_port()}")  # of one that is gone
     monkeypatch.setenv("RAY_TMPDIR", str(place))
-    process = start(toy_run(rounds="1"), tmp_path / "run")
+    process = start_run(toy_run(rounds="1"), tmp_path / "run", OMP_NUM_THREADS="1")
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
 
 
 def test_a_cluster_that_is_not_there_is_named(toy_run, tmp_path):
     address = f"127.0.0.1:{free_port()}"
-    process = start(toy_run(**{"simulation.address": f'"{address}"'}), tmp_path / "run")
+    process = start_run(toy_run(**{"simulation.address": f'"{address}"'}), tmp_path / "run", OMP_NUM_THREADS="1")
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 1
     assert f"Ray does not start at {address}" in output

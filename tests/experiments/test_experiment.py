@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 
 import psutil
@@ -11,8 +10,8 @@ import pytest
 import torch
 from coldfusion_fl.experiments.scores import ScoreFile
 from coldfusion_fl.experiments.tables import report
+from commands import COLDFUSION
 
-COLDFUSION = [sys.executable, "-c", "from coldfusion_fl.cli import main; main()"]
 TOML = """
 title = "A toy"
 question = "Does it run?"

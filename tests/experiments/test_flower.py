@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from coldfusion_fl.deployment.join import free_port
 
 from coldfusion_fl.ledger import Ledger
 
@@ -80,12 +80,6 @@ def test_flwr_run_is_the_same_app(flower_home, app, toy_data, tiny_base, tmp_pat
     assert ledger.status["state"] == "finished"
     assert ledger.load_json(1, "record.json")["contributions"].keys() == {"a", "b"}
     assert (ledger.folder / "model" / "model.safetensors").is_file()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_a_federation_of_two_nodes_that_know_their_own_tasks(flower_home, app, toy_data, tiny_base, tmp_path):

@@ -10,23 +10,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from commands import COLDFUSION, start_run
 
 from coldfusion_fl.base import open_base
 from coldfusion_fl.encoder import load_encoder
 from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.step import blend
-
-COLDFUSION = [sys.executable, "-P", "-c", "from coldfusion_fl.cli import main; main()"]
-
-
-def start(config, folder):
-    return subprocess.Popen(
-        [*COLDFUSION, "run", str(config), "--out", str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=folder.parent,
-    )
 
 
 def wait_for(ledger, kind, process, seconds=120):
@@ -41,7 +30,7 @@ def wait_for(ledger, kind, process, seconds=120):
 
 def under_way(config, folder, kind):
     """A run that has come to its first event of a kind, its ledger, and all the processes it has started."""
-    process, ledger = start(config, folder), Ledger(folder)
+    process, ledger = start_run(config, folder), Ledger(folder)
     wait_for(ledger, kind, process)
     return process, ledger, psutil.Process(process.pid).children(recursive=True)
 
@@ -81,7 +70,7 @@ def finished(toy_data, tiny_base, tmp_path_factory):
         few-shot-seeds = 1
         """
     )
-    process = start(config, folder / "run")
+    process = start_run(config, folder / "run")
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     return Ledger(folder / "run"), output
@@ -149,7 +138,7 @@ assert model(**tokenizer("a cat", return_tensors="pt")).last_hidden_state.isfini
 @pytest.mark.slow
 def test_the_same_settings_give_the_same_bytes(finished, tmp_path):
     ledger, _ = finished
-    process = start(ledger.folder.parent / "toy.toml", tmp_path / "again")
+    process = start_run(ledger.folder.parent / "toy.toml", tmp_path / "again")
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     again = Ledger(tmp_path / "again")
@@ -207,7 +196,7 @@ def unbroken(request, finished, tmp_path_factory):
     text = (ledger.folder.parent / "toy.toml").read_text()
     config = folder / "toy.toml"
     config.write_text(text.replace("[finetune]", '[server]\nwire = "int8"\n[finetune]\nkeep-head = true'))
-    process = start(config, folder / "run")
+    process = start_run(config, folder / "run")
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     return Ledger(folder / "run")
@@ -252,7 +241,7 @@ def test_a_run_with_everything_at_the_server(toy_run, tiny_base, tmp_path):
         "server.fisher-examples": "8",
         "server.keep-last": "1",
     }
-    process = start(toy_run(**everything), tmp_path / "run")
+    process = start_run(toy_run(**everything), tmp_path / "run")
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     ledger = Ledger(tmp_path / "run")

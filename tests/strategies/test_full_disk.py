@@ -1,6 +1,5 @@
 """A disk that is really full: a small file system of its own, where we may mount one."""
 
-import shutil
 import subprocess
 
 import numpy as np
@@ -17,20 +16,6 @@ ROUNDS = 8
 BASE = np.zeros(1 << 18, np.float32)  # 1 MiB
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = shutil.which("mount")
-    words = [mount, "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)]
-    if not mount or subprocess.run(words, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a file system needs more rights than we have")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
-
-
 def start(ledger, monkeypatch):
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
@@ -40,16 +25,17 @@ def start(ledger, monkeypatch):
 
 
 def test_a_full_disk_stops_the_run_with_its_rounds_intact_and_it_goes_on(small_disk, tmp_path, monkeypatch):
+    disk = small_disk("6m")
     with pytest.raises(RunFolderError, match=r"the disk is full\. Free some space\. What was written before is intact"):
-        start(Ledger.open(small_disk / "run"), monkeypatch)
-    there = Ledger(small_disk / "run").rounds()
+        start(Ledger.open(disk / "run"), monkeypatch)
+    there = Ledger(disk / "run").rounds()
     assert 0 in there
     assert ROUNDS not in there
     for number in there:
-        Ledger(small_disk / "run").verify(number)
-    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    start(Ledger.open(small_disk / "run"), monkeypatch)
+        Ledger(disk / "run").verify(number)
+    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+    start(Ledger.open(disk / "run"), monkeypatch)
     start(Ledger.open(tmp_path / "whole"), monkeypatch)
     for number in range(ROUNDS + 1):
-        one, other = (Ledger(folder).load_base(number)["w"] for folder in (small_disk / "run", tmp_path / "whole"))
+        one, other = (Ledger(folder).load_base(number)["w"] for folder in (disk / "run", tmp_path / "whole"))
         assert one.tobytes() == other.tobytes()

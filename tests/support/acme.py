@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,16 +10,11 @@ from pathlib import Path
 import psutil
 from coldfusion_fl.deployment.control import control_of
 from coldfusion_fl.deployment.federation import open_federation
+from coldfusion_fl.deployment.join import free_port
 
 COLDFUSION = [str(Path(sys.executable).with_name("coldfusion"))]
 # As many threads as Ray gives a simulated contributor of one core: sums are then made in the same order.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_for(condition, seconds=120):
