@@ -52,7 +52,8 @@ def spoil(client_app):
         elif number == 2:
             arrays[name] = Array(np.zeros((3, 5), good.dtype))
         elif number == 3:
-            arrays[name] = Array(np.ones(HUGE, good.dtype))
+            # Flower sends equal pieces once.
+            arrays[name] = Array(np.random.default_rng(0).random(HUGE, good.dtype))
         elif number == 4:
             arrays[name] = Array(str(good.dtype), good.shape, "numpy.ndarray", GARBAGE)
         elif number == 5:
