@@ -54,8 +54,8 @@ def draw_rounds(results: Results, path: Path) -> None:
 def _draw_gains(axes: Axes, results: Results, mode: str, role: str) -> None:
     for place, name in enumerate(results.recipes[1:]):
         colour = _COLOURS[place % 10]
-        numbers = [n for n in results.scores.rounds(name) if results.cells(name, n, mode, role)]
-        found = [estimate(results.gains(name, number, mode, role)) for number in numbers]
+        course = results.course(name, mode, role)
+        numbers, found = list(course), [estimate(cells) for cells in course.values()]
         means = [one.mean for one in found if one]
         if numbers == [0] and means:
             axes.axhline(means[0], color=colour, linestyle=":", label=name)

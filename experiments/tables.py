@@ -66,6 +66,13 @@ class Results:
         }
         return differences(self.cells(recipe, number, mode, role), base)
 
+    def course(self, recipe: str, mode: str, role: str) -> dict[int, Cells]:
+        """Gains by round, each over the same seeds and tasks: those that have scores after each of the rounds."""
+        found = {number: self.gains(recipe, number, mode, role) for number in self.scores.rounds(recipe)}
+        found = {number: cells for number, cells in found.items() if cells}
+        common = set.intersection(*map(set, found.values())) if found else set()
+        return {number: {key: cells[key] for key in cells if key in common} for number, cells in found.items()}
+
     def gain(self, recipe: str, mode: str, role: str) -> Estimate | None:
         """The mean gain of a recipe's last base."""
         number = self.last(recipe, mode, role)
@@ -193,14 +200,15 @@ def _reached(results: Results, of: str, to: str) -> str:
 
 
 def rounds(results: Results) -> str:
-    """Mean gains after each round that was scored."""
+    """Mean gains after each round that was scored, over the seeds of which each of them was."""
     rows = []
     for name in results.recipes[1:]:
-        for number in results.scores.rounds(name):
-            if number:
-                found = [estimate(results.gains(name, number, *column)) for column in results.columns]
-                rows.append([name, str(number), *(_gain(one) for one in found)])
-    return table(["recipe", "round", *results.heads], rows)
+        courses = [results.course(name, *column) for column in results.columns]
+        for number in sorted({number for course in courses for number in course if number}):
+            found = [course.get(number, {}) for course in courses]
+            seeds = sorted({seed for cells in found for seed, _ in cells})
+            rows.append([name, str(number), ", ".join(map(str, seeds)), *(_gain(estimate(cells)) for cells in found)])
+    return table(["recipe", "round", "seeds", *results.heads], rows)
 
 
 def tasks(results: Results) -> Iterator[str]:

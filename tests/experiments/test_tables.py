@@ -75,8 +75,19 @@ def test_the_round_that_reaches_the_others_last_mean(scores):
 
 def test_round_by_round(scores):
     table = rounds(Results(scores))
-    assert "| paper | 1 | +0.50 | +0.00 |" in table
-    assert "| paper | 4 | +3.00 | -1.00 |" in table
+    assert "| paper | 1 | 1, 2 | +0.50 | +0.00 |" in table
+    assert "| paper | 4 | 1, 2 | +3.00 | -1.00 |" in table
+
+
+def test_a_course_is_of_the_same_scores_throughout(scores):
+    del scores.facts["scores"]["paper"]["2"]["1"]
+    table = rounds(Results(scores))
+    assert "| paper | 1 | 1 | +0.00 | +0.00 |" in table
+    assert "| paper | 4 | 1 | +3.00 | -1.00 |" in table  # with the second seed's also +3.00, but of other rounds
+    assert Results(scores).course("paper", "frozen", "seen") == {
+        1: {(1, "a"): 1, (1, "b"): -1},
+        4: {(1, "a"): 4, (1, "b"): 2},
+    }
 
 
 def test_each_data_set(scores):
