@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -132,8 +131,7 @@ def _train_together(piece: ToTrain) -> tuple[Encoder, int]:
     tasks = [_task(name, piece.tasks) for name in piece.names]
     examples = [piece.examples(task) for task in tasks]
     seed = seed_of(piece.seed, 0, "multitask")
-    with _all_cores():  # nothing else is done meanwhile
-        return train_multitask(base, encoder, tasks, piece.finetune, examples, seed), sum(examples)
+    return train_multitask(base, encoder, tasks, piece.finetune, examples, seed), sum(examples)
 
 
 def _train_alone(piece: ToTrain) -> tuple[Encoder, int]:
@@ -189,16 +187,6 @@ class Crew:
                 "a process that trained or scored ended; was there too little memory? What was done is kept: start the "
                 "experiment again to go on."
             ) from None
-
-
-@contextmanager
-def _all_cores() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _prepare(threads: int, parent: int) -> None:
