@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -132,11 +133,11 @@ class Display:
             table.add_column(column, justify="left" if column in ("contributor", "") else "right")
         colours = {"training": "yellow", "done": "green", "refused": "red", "waiting": "dim"}
         for name, node in self._nodes.items():
-            step = f"{node['step']}/{node['steps']}" if "step" in node else ""
+            step = f"{node['step']}/{node['steps']}" if node["state"] == "training" else ""
             loss = f"{node['loss']:.3f}" if isinstance(node.get("loss"), float) else ""
             frozen = f"{node['frozen']:.1f}" if "frozen" in node else ""
             state = node["state"]
-            table.add_row(name, f"[{colours[state]}]{state}", step, loss, frozen)
+            table.add_row(escape(name), f"[{colours[state]}]{state}", step, loss, frozen)
         return table
 
 

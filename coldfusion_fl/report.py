@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from coldfusion_fl.ledger import Ledger
@@ -155,8 +156,8 @@ def score_table(summary: dict[str, Any]) -> Table:
             previous = group
         cells = [cell for mode in SCORED for cell in _cells(row, mode)]
         tiny = "*" if isinstance(row["test-rows"], int) and row["test-rows"] < TINY else ""
-        table.add_row(f"  {row['task']}{tiny}", row["metric"], *cells)
-    heads = ", ".join(sorted({row["head"] for row in summary["tasks"]}))
+        table.add_row(f"  {escape(row['task'])}{tiny}", escape(row["metric"]), *cells)
+    heads = escape(", ".join(sorted({row["head"] for row in summary["tasks"]})))
     tiny_note = f"  * fewer than {TINY} test rows." if any(r["test-rows"] < TINY for r in summary["tasks"]) else ""
     judged = summary["judged"]
     old = judged["fused"] != judged["last-round"]

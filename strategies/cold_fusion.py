@@ -19,6 +19,7 @@ from coldfusion_fl.fusion import Operator, PrivateMean, fuse, shares
 from coldfusion_fl.fusion.blocks import finite, update_norm
 from coldfusion_fl.history import past_norms, seconds, strikes
 from coldfusion_fl.policy import check_policy, parse_policy
+from coldfusion_fl.printable import printable
 from coldfusion_fl.screening import Candidate, Probe, Round, Rule, screen
 from coldfusion_fl.spool import Spool
 from coldfusion_fl.step import Step
@@ -39,6 +40,7 @@ _Encoder = dict[str, np.ndarray]
 
 # What a node says of its scores, beside the numbers.
 _TOLD = {"metric": str, "head": str, "seen": bool}
+_LONGEST = 60
 
 
 class ColDFusion(Strategy):
@@ -353,7 +355,11 @@ class ColDFusion(Strategy):
                 self._unscored(server_round, name, error_of(reply))
                 continue
             about: Any = records(reply, ConfigRecord).get(self.configrecord_key, {})
-            told = {key: about[key] for key, kind in _TOLD.items() if isinstance(about.get(key), kind)}
+            told = {
+                key: printable(about[key])[:_LONGEST] if kind is str else about[key]
+                for key, kind in _TOLD.items()
+                if isinstance(about.get(key), kind)
+            }
             scores[name] = {key: value for key, value in reported(reply).items() if key not in _TOLD} | told
             self._tell("score", **{**scores[name], "round": server_round, "name": name})
         for name, reason in silent.items():

@@ -13,6 +13,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from coldfusion_fl.errors import WireError
 from coldfusion_fl.fusion import Contribution, Fisher, Operator
 from coldfusion_fl.fusion.blocks import update_norm
+from coldfusion_fl.printable import printable
 from coldfusion_fl.screening import Candidate, misfit
 from coldfusion_fl.spool import Spool
 from coldfusion_fl.wire import Packed, unpack
@@ -96,7 +97,7 @@ class Door:
         # Bytes from outside may find what nobody thought of, and nothing that a contributor sends may end the run.
         except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as broken:
             reason = f"its arrays cannot be read: {type(broken).__name__}: {broken}"
-        return Refusal(name, reason[:_REASON], strike=True)
+        return Refusal(name, printable(reason)[:_REASON], strike=True)
 
     def _candidate(self, name: str, reply: Message) -> Candidate:
         metrics = reported(reply)
@@ -162,11 +163,11 @@ def reported(reply: Message) -> dict[str, float]:
     """The finite numbers that a reply reports, the first hundred of them."""
     items = (item for record in records(reply, MetricRecord).values() for item in record.items())
     numbers = ((key, value) for key, value in items if isinstance(value, int | float) and math.isfinite(value))
-    return {key[:_REASON]: value for key, value in itertools.islice(numbers, _MOST_NUMBERS)}
+    return {printable(key)[:_REASON]: value for key, value in itertools.islice(numbers, _MOST_NUMBERS)}
 
 
 def error_of(reply: Message) -> str:
     """What a person needs of an error reply: Flower puts a whole traceback in front of it, and brackets around."""
     lines = [line.strip() for line in (reply.error.reason or "").removesuffix("'>").splitlines() if line.strip()]
     last = lines[-1] if lines else "no reason was given"
-    return last.removeprefix("Exception ClientAppException occurred. Message: ")[:_REASON]
+    return printable(last.removeprefix("Exception ClientAppException occurred. Message: "))[:_REASON]

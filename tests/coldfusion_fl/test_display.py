@@ -73,3 +73,11 @@ def test_the_time_that_is_left():
 @pytest.mark.parametrize(("seconds", "text"), [(7.4, "7 s"), (61, "1 min 1 s"), (3725, "1 h 2 min")])
 def test_spell(seconds, text):
     assert spell(seconds) == text
+
+
+def test_what_a_contributor_says_of_itself_does_not_break_the_display():
+    display = Display(rounds=2)
+    for event in EVENTS[:-1]:
+        display.take(event)
+    display.take({"kind": "received", "round": 1, "name": "[/b]", "step": 3.0, "loss": 1.0, "time": NOW + 15})
+    assert "[/b]" in shown(display)

@@ -96,6 +96,16 @@ def test_the_total_leaves_out_the_time_between_a_stop_and_its_resume(ledger, mon
     assert summarize(ledger)["seconds"]["total"] == 13
 
 
+def test_a_name_is_no_markup(ledger):
+    told = {"metric": "[/x]", "head": "[bold"}
+    ledger.save_scores(0, {"[/a]": scored(50.0, **told)})
+    ledger.save_scores(2, {"[/a]": scored(54.0, **told)})
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(score_table(summarize(ledger)))
+    text = console.export_text()
+    assert all(word in text for word in ("[/a]", "[/x]", "[bold"))
+
+
 def test_a_name_is_no_formula(ledger):
     ledger.save_scores(0, {"$\\frac$": scored(50.0), "$x": scored(30.0, seen=False, **{"few-shot": 20.0})})
     ledger.save_scores(2, {"$\\frac$": scored(54.0), "$x": scored(33.0, seen=False, **{"few-shot": 26.0})})
