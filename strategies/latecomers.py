@@ -55,8 +55,8 @@ class Latecomers:
         self._waiting |= {message.metadata.message_id: (name, server_round) for name, message in sent.items()}
 
     def arrived(self, grid: Grid) -> Iterator[Late]:
-        """What has arrived since, each once, one in memory at a time."""
-        for message_id, (name, number) in list(self._waiting.items()):
+        """What has arrived since, each once, one in memory at a time; of one contributor's the newest first."""
+        for message_id, (name, number) in reversed(list(self._waiting.items())):
             for reply in grid.pull_messages([message_id]):
                 if reply.has_error() and reply.error.code in UNREACHABLE:
                     continue  # it is still away

@@ -13,6 +13,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from coldfusion_fl.errors import RunError
+from coldfusion_fl.printable import printable
 from coldfusion_fl.versions import spell_versions
 
 from .latecomers import UNREACHABLE
@@ -24,6 +25,8 @@ _ANSWER = 60.0
 # Newcomers may not hold up a round for longer; a later answer counts from the next round on.
 _COURTESY = 6.0
 _REMIND = 30.0
+# A node that was left out may have been mended: it is asked again so often.
+_AGAIN = 60.0
 # A worker of a simulation may have been killed, by lack of memory; one that fails so often in a row will not start.
 _TRIES = 3
 _LONGEST_NAME = 100
@@ -54,10 +57,14 @@ def simulated_nodes(members: Mapping[str, Member]) -> int | None:
 def exchange(grid: Grid, messages: Iterable[Message], timeout: float, *, in_order: bool = False) -> Iterator[Message]:
     """Send messages and yield the replies as they arrive, one in memory at a time.
 
+    A reply is whose message it is asked for by. Flower does not check what a reply says of itself, and one that says it
+    is to another message is dropped.
+
     Args:
         grid: Flower's grid.
         messages: one a node.
-        timeout: seconds, from when all are sent, after which the replies that are still missing are given up.
+        timeout: seconds, from when all are sent, after which the replies that are still missing are given up. There is
+            a last look then: to fetch one reply may take long, and those that came meanwhile are in time.
         in_order: whether the workers of a simulation are to begin with the first messages. They take those that they
             find together in an order of their own, so each look at what has arrived sends one.
     """
@@ -65,19 +72,26 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float, *, in_orde
     waiting: list[str] = []
     at_once = 1 if in_order and in_simulation(grid) else len(unsent)
     deadline = math.inf
-    while unsent or (waiting and time.monotonic() < deadline):
+    is_last = False
+    while unsent or (waiting and not is_last):
         if unsent:
             waiting += [message_id for message_id in grid.push_messages(unsent[:at_once]) if message_id]
             del unsent[:at_once]
             deadline = math.inf if unsent else time.monotonic() + timeout
+        is_last = time.monotonic() >= deadline
         for message_id in list(waiting):
             # Asked for one by one: Flower would give all that are there at once.
             replies = list(grid.pull_messages([message_id]))
             if replies:
                 waiting.remove(message_id)
             while replies:
-                yield replies.pop()
-        if unsent or waiting:
+                reply = replies.pop()
+                if reply.metadata.reply_to_message_id == message_id:
+                    yield reply
+                else:
+                    log(WARNING, "The reply to message %s says that it is to another. It is dropped.", message_id)
+                del reply  # while the next one comes, memory need not hold this one
+        if unsent or (waiting and not is_last):
             time.sleep(pause(grid))
 
 
@@ -117,6 +131,7 @@ class RollCall:
         self._gone: dict[int, Member] = {}
         self._asked: dict[int, tuple[str, float]] = {}
         self._failures: Counter[int] = Counter()
+        self._problems: dict[int, tuple[str, float]] = {}
 
     def present(self, grid: Grid) -> dict[str, Member]:
         """The members that are connected now, by name; nodes that are new are asked first.
@@ -136,7 +151,14 @@ class RollCall:
         back = sorted(there & self._gone.keys())
         self._known |= {node: self._gone.pop(node) for node in back}
         new = sorted(there - self._known.keys() - self._asked.keys())
-        self._ask(grid, [*back, *new])
+        self._problems = {node: problem for node, problem in self._problems.items() if node in there}
+        now = time.monotonic()
+        again = sorted(
+            node
+            for node, (_, since) in self._problems.items()
+            if now - since > _AGAIN and node not in self._asked and not in_simulation(grid)
+        )
+        self._ask(grid, [*back, *new, *again])
         patience = 0.0 if not new else _COURTESY if self._known else _ANSWER
         self._listen(grid, time.monotonic() + patience)
         members: dict[str, Member] = {}
@@ -213,10 +235,13 @@ class RollCall:
 
     def _member(self, node: int, reply: Message, is_simulated: bool) -> Member | None:
         answer = (None if reply.has_error() else reply.content.config_records.get(self._key)) or ConfigRecord()
-        name = _printable(answer.get("name", ""))[:_LONGEST_NAME]
+        name = printable(answer.get("name", ""))[:_LONGEST_NAME]
+        told, _ = self._problems.pop(node, ("", 0.0))
         if problem := self._problem(node, name, answer):
-            log(WARNING, "Node %d%s is left out: %s", node, f" ('{name}')" if name else "", problem)
-            self._tell(name or f"node-{node}", problem.rstrip("."))
+            self._problems[node] = problem, time.monotonic()
+            if problem != told:
+                log(WARNING, "Node %d%s is left out: %s", node, f" ('{name}')" if name else "", problem)
+                self._tell(name or f"node-{node}", problem.rstrip("."))
             return None
         simulated = answer.get("simulated-nodes")
         return Member(
@@ -229,8 +254,8 @@ class RollCall:
     def _problem(self, node: int, name: str, answer: ConfigRecord) -> str:
         """Why a node cannot take part; empty where it can."""
         if "problem" in answer:
-            return _printable(answer["problem"])
-        theirs, ours = _printable(answer.get("versions", "")), spell_versions()
+            return printable(answer["problem"])
+        theirs, ours = printable(answer.get("versions", "")), spell_versions()
         if theirs and theirs != ours:
             return f"it has {theirs}; this server has {ours}. Both must have the same."
         if self._names is not None:
@@ -240,8 +265,3 @@ class RollCall:
             if name and name != known:
                 return f"its key is that of '{known}', under whose name it may join."
         return ""
-
-
-def _printable(said: object) -> str:
-    """A node's words without what would move a terminal's cursor or break a line."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(said))

@@ -1,6 +1,7 @@
 """The strategy against a grid that plays the nodes, in one process and without Ray."""
 
 import io
+import json
 import subprocess
 import sys
 import time
@@ -332,6 +333,46 @@ def test_a_late_contribution_whose_base_is_gone_is_refused(tmp_path):
     run_with_a_slow_node(ledger, 3, rounds_late=2, late=0.5, keep_last=1)
     reasons = {one["reason"] for one in ledger.record(3)["refused"]}
     assert "it came too late: it is of round 1, whose base is not kept any more" in reasons
+
+
+def test_what_nodes_say_cannot_move_a_terminals_cursor(tmp_path):
+    def ill(message):
+        return Error(code=0, reason="no\x1b[2K rows")
+
+    def judge(message):
+        if message.metadata.message_type == "evaluate":
+            about = ConfigRecord({"metric": "x\x1b[2K" * 99, "head": "mean"})
+            return RecordDict({"metrics": MetricRecord({"frozen": 1.0}), "config": about})
+        return node("b")(message)
+
+    ledger = Ledger.create(tmp_path / "run", {})
+    start([node("a"), judge, node("c", train=ill)], ledger=ledger)
+    (refusal,) = ledger.record(1)["refused"]
+    assert refusal["reason"].isprintable()
+    assert "no?[2K rows" in refusal["reason"]
+    metric = json.loads((ledger.round_folder(1) / "scores.json").read_text())["b"]["metric"]
+    assert metric.isprintable()
+    assert len(metric) == 60
+
+
+def test_of_two_late_contributions_the_newer_one_counts(tmp_path):
+    """The slow node's answers of rounds 1 and 2 come together, in round 3, which it does not answer."""
+    ledger = Ledger.create(tmp_path / "run", {})
+    grid = SlowGrid({100: node("a"), 101: node("b"), 102: node("c", 4)}, 102, 1)
+
+    def is_held(message):
+        if message.metadata.dst_node_id != 102 or message.metadata.message_type != "train":
+            return False
+        sent = [m.content["config"]["server-round"] for m in grid.sent if m.metadata.message_type == "train"]
+        return max(sent) < 3 or message.content["config"]["server-round"] == 3
+
+    grid._is_held = is_held
+    strategy = ColDFusion(ledger=ledger, contributors_per_round=3, min_available_nodes=3, evaluate_every=-1, late=0.5)
+    arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
+    strategy.start(grid, arrays, num_rounds=3, timeout=0.3)
+    assert ledger.record(3)["contributions"]["c"]["rounds-late"] == 1
+    reasons = [one["reason"] for one in ledger.record(3)["refused"] if one["name"] == "c"]
+    assert "it came too late: it is of round 1, and a newer one of it is here" in reasons
 
 
 def test_a_newer_contribution_goes_before_a_late_one(tmp_path):
