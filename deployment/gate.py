@@ -14,12 +14,17 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from coldfusion_fl.printable import printable
 from coldfusion_fl.versions import VERSIONS_HEADER, spell_versions
 
 _FOR_ALL = "/v1/fleet/"
 # Flower sends arrays in pieces of 5 MB. It reads a request whole before it asks whose it is, so that a stranger's
 # could fill the memory.
 _LARGEST = 64 * 2**20
+# A reply comes after its arrays, which it only names: 70 bytes for each piece of them.
+REPLIES = "/v1/fleet/push-messages"
+_LARGEST_REPLY = 2**20
+_LONGEST_PATH = 200
 
 
 class Gate:
@@ -46,26 +51,28 @@ class Gate:
 
         path = str(scope["path"])
         if scope["type"] == "http" and (path.startswith(_FOR_ALL) or is_local(scope)):
-            if is_too_large(scope):
-                log(logging.WARNING, "%s sent more than %d MiB at once: refused", caller(scope), _LARGEST // 2**20)
+            limit = _LARGEST_REPLY if path == REPLIES else _LARGEST
+            if is_too_large(scope, limit):
+                log(logging.WARNING, "%s sent more than %d MiB at once: refused", caller(scope), limit // 2**20)
                 await JSONResponse({"detail": "Content Too Large"}, status_code=413)(scope, receive, sign)
                 return
             await self._app(scope, receive, sign)
             return
-        log(logging.WARNING, "%s asked for %s, which is for this machine alone: refused", caller(scope), path)
+        asked = printable(path)[:_LONGEST_PATH]  # it may not forge lines of the log
+        log(logging.WARNING, "%s asked for %s, which is for this machine alone: refused", caller(scope), asked)
         if scope["type"] == "http":
             await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, sign)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
 
-def is_too_large(scope: Scope) -> bool:
-    """Whether a request has more bytes than any of Flower's, or does not say how many."""
+def is_too_large(scope: Scope, limit: int) -> bool:
+    """Whether a request has more bytes than may be, or does not say how many."""
     headers = Headers(scope=scope)
     if "transfer-encoding" in headers:
         return True
     length = headers.get("content-length", "0")
-    return not length.isdecimal() or int(length) > _LARGEST
+    return not length.isdecimal() or int(length) > limit
 
 
 def is_local(scope: Scope) -> bool:

@@ -13,7 +13,7 @@ def log_failed_handshakes() -> None:
 
     def fatal_error(protocol: Any, wrong: BaseException, message: str = "") -> None:
         transport = protocol._transport
-        if "handshake" in message and transport:
+        if "handshake" in f"{message} {wrong}" and transport:  # where it takes too long, the error alone says so
             peer = transport.get_extra_info("peername")
             log(logging.WARNING, "%s got no TLS connection: %s", peer[0] if peer else "somebody", wrong)
         plain(protocol, wrong, message)

@@ -20,8 +20,9 @@ def main() -> None:
     others = extensions.get_middleware()
     # Flower's own hook for what stands around its server; it has no other way in.
     extensions.get_middleware = lambda: (Middleware(Gate), Middleware(OwnNames), *others)
-    # Of uvloop's connections nothing can be learnt before their handshake is done.
-    uvicorn.run = functools.partial(uvicorn.run, loop="asyncio")
+    # Of uvloop's connections nothing can be learnt before their handshake is done; and the gate must see who calls, not
+    # who a header says is calling.
+    uvicorn.run = functools.partial(uvicorn.run, loop="asyncio", proxy_headers=False)
     log_failed_handshakes()
     flower_superlink()
 

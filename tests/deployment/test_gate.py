@@ -1,7 +1,7 @@
 """Who may ask the server for what."""
 
 import pytest
-from coldfusion_fl.deployment.gate import Gate
+from coldfusion_fl.deployment.gate import REPLIES, Gate
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
@@ -17,7 +17,7 @@ def browser(client, server="fl.acme.org"):
     def answer(request):
         return PlainTextResponse("served")
 
-    paths = [Route(route, answer, methods=["GET", "POST"]) for route in (FLEET, CONTROL, RUNTIME, "/docs")]
+    paths = [Route(route, answer, methods=["GET", "POST"]) for route in (FLEET, REPLIES, CONTROL, RUNTIME, "/docs")]
     app = Starlette(routes=paths, middleware=[Middleware(Gate)])
     return TestClient(app, base_url=f"https://{server}", client=(client, 50000))
 
@@ -60,3 +60,17 @@ def test_a_request_that_could_fill_the_memory_is_refused_before_it_is_read(caplo
     assert "203.0.113.7 sent more than 64 MiB" in caplog.text
     assert browser("203.0.113.7").post(FLEET, content=b"x", headers={"transfer-encoding": "chunked"}).status_code == 413
     assert browser("203.0.113.7").post(FLEET, content=b"x" * 2**20).text == "served"
+
+
+def test_a_reply_only_names_its_arrays_and_may_not_be_large(caplog):
+    said = {"content-length": str(2**20 + 1)}
+    assert browser("203.0.113.7").post(REPLIES, content=b"x", headers=said).status_code == 413
+    assert browser("203.0.113.7").post(FLEET, content=b"x", headers=said).status_code == 200
+    assert "203.0.113.7 sent more than 1 MiB" in caplog.text
+
+
+def test_who_is_refused_cannot_write_lines_into_the_log(caplog):
+    ask("/x%0A2026-11-27%20mallory%20is%20let%20in%1B%5B2K" + "y" * 1000, "203.0.113.7")
+    (record,) = [record for record in caplog.records if "refused" in record.getMessage()]
+    assert record.getMessage().isprintable()
+    assert len(record.getMessage()) < 300

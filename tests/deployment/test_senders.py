@@ -48,3 +48,8 @@ def test_what_is_no_reply_is_refused(post):
 
 def test_other_requests_are_not_looked_at(post):
     assert post("/v1/fleet/pull-messages", content=b"\xff\xff").content == b"\xff\xff"
+
+
+def test_a_million_replies_at_once_are_refused_before_each_is_looked_at(post, caplog):
+    assert post(PUSH, content=replies(7, *[7] * 101)).status_code == 403
+    assert "101 replies at once" in caplog.text
