@@ -99,8 +99,21 @@ def read_public_key(file: Path) -> ec.EllipticCurvePublicKey:
         DeploymentError: the file cannot be read or holds no such key.
     """
     try:
-        key = serialization.load_ssh_public_key(file.read_bytes())
-    except (OSError, ValueError, UnsupportedAlgorithm) as wrong:
+        content = file.read_bytes()
+    except OSError as wrong:
+        raise DeploymentError(f"{file}: this is no public key: {first_line(wrong)}") from None
+    return parse_public_key(content, file)
+
+
+def parse_public_key(content: bytes, file: Path) -> ec.EllipticCurvePublicKey:
+    """A member's public key, by what its file holds.
+
+    Raises:
+        DeploymentError: that is no such key.
+    """
+    try:
+        key = serialization.load_ssh_public_key(content)
+    except (ValueError, UnsupportedAlgorithm) as wrong:
         raise DeploymentError(f"{file}: this is no public key: {first_line(wrong)}") from None
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise DeploymentError(

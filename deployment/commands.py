@@ -91,6 +91,17 @@ def remove(folder: _Folder, name: Annotated[str, typer.Argument(help="The member
     _console.print(f"{name} is no member of {opened.name} any more.", markup=False)
 
 
+@federation.command("renew")
+def renew(folder: _Folder) -> None:
+    """Make the server a new certificate before its old one expires; it is taken when the server starts again."""
+    from .federation import open_federation
+    from .initiate import renew_certificate
+
+    opened = open_federation(folder)
+    renew_certificate(opened)
+    _console.print(f"{opened.name} has a new certificate. Start its server again.", markup=False)
+
+
 @federation.command("serve")
 def serve_command(folder: _Folder) -> None:
     """Run the server until Ctrl-C: members are let in by their keys, nobody else is.

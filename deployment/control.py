@@ -28,7 +28,13 @@ from coldfusion_fl.errors import DeploymentError, first_line
 from .certificates import is_for, names_of
 from .federation import Federation, join_address
 
-_LOCAL = "127.0.0.1"
+_LOCAL, _LOCAL_6 = "127.0.0.1", "::1"
+# What a server answers that is not up yet, or has too much to do.
+_UNWELL = 500
+
+
+class RefusedError(DeploymentError):
+    """The server has heard, and refuses."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,8 @@ class Control:
 
 def local_host(federation: Federation) -> str:
     """Where the server's own machine reaches it: loopback, where the certificate is for that too."""
-    names = names_of(federation.server / "server.crt")
-    return _LOCAL if is_for(names, _LOCAL) else federation.host
+    local = _LOCAL_6 if ":" in federation.host else _LOCAL  # a server of the one does not listen at the other
+    return local if is_for(names_of(federation.server / "server.crt"), local) else federation.host
 
 
 @contextlib.contextmanager
@@ -132,7 +138,8 @@ def control_of(federation: Federation) -> Iterator[Control]:
     """Speak with a federation's server.
 
     Raises:
-        DeploymentError: it does not answer, or refuses.
+        RefusedError: it refuses.
+        DeploymentError: it does not answer.
     """
     address = join_address(local_host(federation), federation.port)
     client = ControlHttpClient.from_server_address(
@@ -146,7 +153,8 @@ def control_of(federation: Federation) -> Iterator[Control]:
     except httpx.HTTPStatusError as refused:
         told = FlowerError.from_json(refused.response.text)
         reason = told.message if told else f"HTTP {refused.response.status_code}"
-        raise DeploymentError(f"the server of {federation.name} at {address} refuses: {reason}") from None
+        kind = RefusedError if refused.response.status_code < _UNWELL else DeploymentError
+        raise kind(f"the server of {federation.name} at {address} refuses: {reason}") from None
     except httpx.HTTPError as failure:
         raise DeploymentError(
             f"the server of {federation.name} does not answer at {address}: {first_line(failure)}. Is it running on "

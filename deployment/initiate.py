@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from coldfusion_fl.durable import aside
 from coldfusion_fl.errors import DeploymentError
 
@@ -83,7 +85,7 @@ def add_member(federation: Federation, name: str, public_key: Path | None) -> Pa
         The folder to hand to the member; None where it has its own key.
 
     Raises:
-        DeploymentError: there is such a member, or the key is none.
+        DeploymentError: there is such a member, the key is none, or another member has it.
     """
     check_name(name)
     if name in federation.public_keys:
@@ -91,10 +93,19 @@ def add_member(federation: Federation, name: str, public_key: Path | None) -> Pa
     if public_key is None:
         _write_member(federation.folder, federation, name)
         return federation.folder / "members" / name
-    read_public_key(public_key)
+    key = read_public_key(public_key).public_numbers()
+    if holder := next((other for other, file in federation.public_keys.items() if _holds(file, key)), None):
+        raise DeploymentError(f"{public_key} is the key of '{holder}'. Each member needs a key of its own.")
     with aside(federation.public_key(name)) as file:
         shutil.copyfile(public_key, file)
     return None
+
+
+def _holds(file: Path, key: ec.EllipticCurvePublicNumbers) -> bool:
+    try:
+        return read_public_key(file).public_numbers() == key
+    except DeploymentError:  # what is no key is nobody's
+        return False
 
 
 def remove_member(federation: Federation, name: str) -> None:
@@ -110,15 +121,37 @@ def remove_member(federation: Federation, name: str) -> None:
     federation.public_key(name).unlink()
 
 
+def renew_certificate(federation: Federation) -> None:
+    """Make the server a new certificate by the federation's own authority; members go on trusting it.
+
+    Raises:
+        DeploymentError: the federation has no authority of its own, or its files cannot be read.
+    """
+    folder = federation.folder / "authority"
+    try:
+        authority = Issued((folder / "ca.crt").read_bytes(), (folder / "ca.key").read_bytes())
+    except FileNotFoundError:
+        raise DeploymentError(
+            f"{folder} holds no authority. Lay the new certificate and its key as server.crt and server.key into "
+            f"{federation.server}."
+        ) from None
+    except OSError as wrong:
+        raise DeploymentError(f"{folder}: it cannot be read: {wrong}") from None
+    issued = new_server(authority, federation.host)
+    with aside(federation.server / "server.key") as key, aside(federation.server / "server.crt") as certificate:
+        _secret(key, issued.key)
+        certificate.write_bytes(issued.certificate)
+
+
 def _write_certificates(folder: Path, federation: Federation, own: OwnCertificates | None) -> None:
     server = folder / "server"
     if own:
         try:
-            for source, name in ((own.certificate, "server.crt"), (own.authority, "ca.crt"), (own.key, "server.key")):
+            for source, name in ((own.certificate, "server.crt"), (own.authority, "ca.crt")):
                 shutil.copyfile(source, server / name)
+            _secret(server / "server.key", own.key.read_bytes())
         except OSError as wrong:
             raise DeploymentError(f"a certificate cannot be read: {wrong}") from None
-        (server / "server.key").chmod(_SECRET)
         return
     authority = new_authority(federation.name)
     issued = new_server(authority, federation.host)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tomli_w
 
-from coldfusion_fl.durable import aside
+from coldfusion_fl.durable import alone, aside
 
 from .keeper import Keeper, program
 from .member import Member
@@ -21,12 +21,16 @@ def join(member: Member, folder: Path, say: Callable[[str], None]) -> None:
         member: its settings.
         folder: its folder, where Flower's files go.
         say: told what happens, a line each time.
+
+    Raises:
+        RunFolderError: another process has joined for it.
     """
     home = folder.resolve() / _FLOWER
     home.mkdir(exist_ok=True)
     log = home / "supernode.log"
     say(f"{member.name} joins at {member.server}. Flower's own log is {log}")
-    Keeper(supernode_command(member, home), {"FLWR_HOME": str(home)}, log, say).run()
+    with alone(home, "this member has joined already. End that one, or wait for it."):
+        Keeper(lambda: supernode_command(member, home), {"FLWR_HOME": str(home)}, log, say).run()
 
 
 def supernode_command(member: Member, home: Path) -> list[str]:

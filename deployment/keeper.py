@@ -22,6 +22,7 @@ _GRACE = 10.0
 _LARGE = 50_000_000
 _TAIL = 4_000
 _LAST_LINES = 5
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # Flower would install an app's dependencies for each run, and tells its makers of each start.
 FLOWER_ENVIRONMENT = {
@@ -36,7 +37,7 @@ class Keeper:
     """A program that runs until it is stopped, however often it ends.
 
     Args:
-        command: the program and its words.
+        command: the program and its words, asked for before each start.
         environment: what its environment has beside ours.
         log: where it prints.
         say: told of each end.
@@ -44,12 +45,12 @@ class Keeper:
 
     def __init__(
         self,
-        command: Sequence[str],
+        command: Callable[[], Sequence[str]],
         environment: Mapping[str, str],
         log: Path,
         say: Callable[[str], None],
     ) -> None:
-        self._command = list(command)
+        self._command = command
         # Flower's programs, which lie beside this Python, start others of them by name.
         path = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")]))
         self._environment = {**os.environ, **FLOWER_ENVIRONMENT, **environment, "PATH": path}
@@ -85,7 +86,7 @@ class Keeper:
         # Its own session: Ctrl-C is for us, and we end it in order.
         with _opened(self._log) as log:
             process = subprocess.Popen(
-                self._command, env=self._environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                self._command(), env=self._environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
         try:
             while process.poll() is None:
@@ -97,7 +98,7 @@ class Keeper:
 
 
 def end_family(pid: int) -> None:
-    """End a process and its descendants: politely, then not."""
+    """End a process and its descendants: politely, then not; orphans of its session at once."""
     try:
         parent = psutil.Process(pid)
         family = [*parent.children(recursive=True), parent]
@@ -139,11 +140,16 @@ def program(module: str) -> list[str]:
 
 @contextlib.contextmanager
 def _stop_politely() -> Iterator[None]:
-    """A polite kill is as good as Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    again = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A polite kill, or the terminal's end, is as good as Ctrl-C; while the first takes effect, others have none."""
+
+    def stop(*_: object) -> NoReturn:
+        for number in _STOPS:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in _STOPS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
-        signal.signal(signal.SIGINT, again)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -12,7 +12,6 @@ from coldfusion_fl.settings import Names, parse_table, setting
 from .federation import check_name, split_address
 
 MEMBER_FILE = "member.toml"
-_NODE_FILE = "node.toml"
 _TOML = """\
 # A member of the federation '{federation}'. Paths begin at this file's folder. When all is filled in:
 #   coldfusion member check .       tries everything

@@ -1,15 +1,15 @@
 """The server of a federation: keeps its SuperLink running and admits its members, and nobody else."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
-from coldfusion_fl.durable import write_json
-from coldfusion_fl.errors import DeploymentError
+from coldfusion_fl.durable import alone, write_json
+from coldfusion_fl.errors import DeploymentError, RunFolderError
 
-from .certificates import read_public_key
-from .control import Control, control_of, local_host
+from .certificates import parse_public_key
+from .control import Control, RefusedError, control_of, local_host
 from .federation import Federation
 from .keeper import Keeper, program
 
@@ -24,12 +24,16 @@ def serve(federation: Federation, say: Callable[[str], None]) -> None:
     Args:
         federation: which.
         say: told what happens, a line each time.
+
+    Raises:
+        RunFolderError: another process serves it.
     """
     admission = Admission(federation, say)
     home = federation.flower_home
     log = home / "superlink.log"
     say(f"The server of {federation.name} starts. Flower's own log is {log}")
-    Keeper(superlink_command(federation), {"FLWR_HOME": str(home)}, log, say).run(admission.look)
+    with alone(home, "this federation is being served already. End that server, or leave it."):
+        Keeper(lambda: superlink_command(federation), {"FLWR_HOME": str(home)}, log, say).run(admission.look)
 
 
 def superlink_command(federation: Federation) -> list[str]:
@@ -76,15 +80,16 @@ class Admission:
         self._next = now + _LOOK_EVERY
         try:
             keys = {name: file.read_bytes() for name, file in self._federation.public_keys.items()}
-        except OSError:  # one is being removed just now
+        except OSError as wrong:  # one is being removed just now, or cannot be read: nobody is shut out for that
+            self._say_once(f"The members' keys cannot be read: {wrong}")
             return
         if self._is_up and keys == self._keys and now < self._ask:
             return
         self._keys, self._ask = keys, now + _ASK_EVERY
         try:
             with control_of(self._federation) as control:
-                self._admit(control)
-        except DeploymentError as wrong:
+                self._admit(control, keys)
+        except (DeploymentError, RunFolderError) as wrong:  # the latter is a full disk
             if self._is_up or time.monotonic() - self._began > _PATIENCE:  # it takes seconds to start
                 self._say(str(wrong))
             self._is_up = False
@@ -94,23 +99,29 @@ class Admission:
             members = ", ".join(self._federation.public_keys) or "none yet"
             self._say(f"The server of {self._federation.name} is up at {self._federation.address}. Members: {members}.")
 
-    def _admit(self, control: Control) -> None:
+    def _admit(self, control: Control, keys: Mapping[str, bytes]) -> None:
         wanted: dict[str, bytes] = {}
-        for name, file in self._federation.public_keys.items():
+        unclear: set[str] = set()
+        for name, content in keys.items():
             try:
-                wanted[name] = public_key_to_bytes(read_public_key(file))
+                wanted[name] = public_key_to_bytes(parse_public_key(content, self._federation.public_key(name)))
             except DeploymentError as wrong:
                 self._say_once(f"'{name}' cannot be let in: {wrong}")
+                unclear.add(name)
         known = control.nodes()
         ids: dict[str, int] = {}
         for node in known:
             if wanted.get(node.name) == node.public_key:
                 ids[node.name] = node.node_id
-            else:
+            elif node.name not in unclear:  # shutting out is for good: not for a file that cannot be read just now
                 control.unregister(node.node_id)
                 self._say(f"'{node.name}' is no member any more: node {node.node_id} is shut out.")
         for name in sorted(wanted.keys() - ids.keys()):
-            ids[name] = control.register(name, wanted[name])
+            try:
+                ids[name] = control.register(name, wanted[name])
+            except RefusedError as refused:  # the others' admission need not wait for it
+                self._say_once(f"'{name}' cannot be let in: {refused}. A key that was shut out is not taken again.")
+                continue
             self._say(f"'{name}' is let in, as node {ids[name]}.")
         if ids != self._ids:
             write_json(self._federation.members_file, {name: str(node_id) for name, node_id in sorted(ids.items())})

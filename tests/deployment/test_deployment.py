@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import ssl
+import urllib.error
 import urllib.request
 
 import pytest
 from acme import Acme, fill_in, wait_for
 from coldfusion_fl.deployment.certificates import new_member_key
 from coldfusion_fl.deployment.federation import open_federation
+from coldfusion_fl.deployment.join import free_port
 
 from coldfusion_fl.ledger import Ledger
 
@@ -20,7 +23,7 @@ def acme(tmp_path_factory, toy_data, tiny_base):
     """A running server with three members that have joined."""
     made = Acme(tmp_path_factory.mktemp("federation"))
     made.init(MEMBERS, toy_data, tiny_base)
-    made.serve()
+    made.serve({"FORWARDED_ALLOW_IPS": "*"})  # as many containers have it
     for name in MEMBERS:
         made.join(name)
     wait_for(lambda: made.online() == set(MEMBERS))
@@ -72,12 +75,47 @@ def test_a_stranger_is_not_let_in_and_its_address_is_logged(acme, tmp_path):
     checked = acme.coldfusion("member", "check", stranger)
     assert checked.returncode == 2
     assert "the server does not know" in checked.stdout
+    before = len(turned_away(acme))
     acme.join("stranger", stranger)
     wait_for(lambda: "It ended with code" in acme.said("stranger"))
     acme.processes.pop("stranger").terminate()
     assert acme.online() == set(MEMBERS)
+    assert len(turned_away(acme)) > before
+
+
+def turned_away(acme):
+    """The lines of the server's log about this machine's nodes that asked to be let in, and were not."""
     log = (acme.folder / "server" / "flower" / "superlink.log").read_text()
-    assert any("127.0.0.1" in line and "activate-node" in line and " 4" in line for line in log.splitlines())
+    return [line for line in log.splitlines() if "127.0.0.1" in line and "activate-node" in line and " 4" in line]
+
+
+def test_the_gate_sees_who_calls_and_not_who_a_header_says_is_calling(acme):
+    federation = open_federation(acme.folder)
+    trust = ssl.create_default_context(cafile=federation.authority)
+    request = urllib.request.Request(
+        f"https://{federation.address}/v1/control/nothing", headers={"X-Forwarded-For": "203.0.113.7"}
+    )
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(request, timeout=10, context=trust)
+    log = (acme.folder / "server" / "flower" / "superlink.log").read_text()
+    assert "/v1/control/nothing" in log
+    assert "203.0.113.7" not in log
+
+
+def test_a_server_at_an_ipv6_address(tmp_path):
+    made = Acme(tmp_path)
+    address = f"[::1]:{free_port()}"
+    init = made.coldfusion("federation", "init", made.folder, "--address", address, "--members", "a")
+    assert init.returncode == 0, init.stderr
+    try:
+        made.serve()
+        assert made.online() == set()
+        assert "'a' is let in" in made.said("server")
+        again = made.coldfusion("federation", "serve", made.folder)
+        assert again.returncode == 2
+        assert "is being served already" in again.stderr
+    finally:
+        assert not made.end()
 
 
 def test_who_does_not_trust_the_server_or_speaks_no_tls_gets_no_answer(acme):

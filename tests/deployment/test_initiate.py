@@ -1,12 +1,28 @@
 """The folder of a federation, and the settings of its members."""
 
+import shutil
 import stat
 
 import pytest
-from coldfusion_fl.deployment.certificates import new_authority, new_server, read_private_key, read_public_key
+from coldfusion_fl.deployment.certificates import (
+    is_for,
+    names_of,
+    new_authority,
+    new_member_key,
+    new_server,
+    read_private_key,
+    read_public_key,
+)
 from coldfusion_fl.deployment.federation import Federation, join_address, open_federation, split_address
-from coldfusion_fl.deployment.initiate import OwnCertificates, add_member, new_federation, remove_member
+from coldfusion_fl.deployment.initiate import (
+    OwnCertificates,
+    add_member,
+    new_federation,
+    remove_member,
+    renew_certificate,
+)
 from coldfusion_fl.deployment.member import read_member
+from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,7 +78,7 @@ def test_a_federation_is_made_whole_or_not_at_all(tmp_path, names):
 def test_members_come_and_go(acme, tmp_path):
     assert add_member(acme, "press", None) == acme.folder / "members" / "press"
     own = tmp_path / "own.pub"
-    own.write_bytes(acme.public_key("press").read_bytes())
+    own.write_bytes(new_member_key()[1])
     assert add_member(acme, "museum", own) is None
     assert not (acme.folder / "members" / "museum").exists()  # its private key was never here
     with pytest.raises(DeploymentError, match="'press' is a member of acme already"):
@@ -141,3 +157,19 @@ def test_what_is_wrong_with_a_members_settings_is_said(acme, tmp_path):
         read_member(folder)
     with pytest.raises(DeploymentError, match=r"has no member\.toml"):
         read_member(tmp_path)
+
+
+def test_a_new_certificate_is_of_the_same_authority(tmp_path):
+    federation = Federation(tmp_path / "acme", "acme", "fl.acme.org", 9443)
+    new_federation(federation, ["a"])
+    before = [(federation.server / name).read_bytes() for name in ("server.crt", "server.key")]
+    renew_certificate(federation)
+    after = [(federation.server / name).read_bytes() for name in ("server.crt", "server.key")]
+    assert all(one != other for one, other in zip(before, after, strict=True))
+    assert (federation.server / "server.key").stat().st_mode & 0o077 == 0
+    new = x509.load_pem_x509_certificate(after[0])
+    new.verify_directly_issued_by(x509.load_pem_x509_certificate(federation.authority.read_bytes()))
+    assert is_for(names_of(federation.server / "server.crt"), "fl.acme.org")
+    shutil.rmtree(federation.folder / "authority")
+    with pytest.raises(DeploymentError, match="holds no authority"):
+        renew_certificate(federation)

@@ -31,7 +31,7 @@ def say(line):
     with open("said", "a") as file:
         file.write(line + "\\n")
 
-Keeper([sys.executable, "program.py", sys.argv[1]], {"MINE": "1"}, Path("log"), say).run()
+Keeper(lambda: [sys.executable, "program.py", sys.argv[1]], {"MINE": "1"}, Path("log"), say).run()
 """
 
 
@@ -71,7 +71,7 @@ def test_what_ends_is_started_again_and_its_last_words_are_told(keep, tmp_path):
     assert said[1].strip() == "INFO: going to end"
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_it_ends_with_its_keeper_and_so_does_what_it_started(keep, tmp_path, how):
     process = keep("stays")
     wait_for(lambda: lines_of(tmp_path / "child"))
@@ -81,6 +81,32 @@ def test_it_ends_with_its_keeper_and_so_does_what_it_started(keep, tmp_path, how
     assert process.wait(30) == 0
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
     assert lines_of(tmp_path / "said") == ["Stopped."]
+
+
+def test_who_cannot_wait_for_the_end_does_not_prevent_it(keep, tmp_path):
+    (tmp_path / "program.py").write_text("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + PROGRAM)
+    process = keep("stays")
+    wait_for(lambda: lines_of(tmp_path / "child"))
+    pid = int(lines_of(tmp_path / "starts")[0])
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)  # it is being ended politely, and takes no notice
+    assert psutil.pid_exists(pid)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    assert not psutil.pid_exists(pid)
+
+
+def test_the_command_is_asked_for_before_each_start(keep, tmp_path):
+    """A port that was free may be taken when the program starts again."""
+    text = KEEP.replace('[sys.executable, "program.py", sys.argv[1]]', '[sys.executable, "program.py", next(ways)]')
+    (tmp_path / "keep.py").write_text("ways = iter(['ends', 'stays'])\n" + text)
+    process = subprocess.Popen([sys.executable, "keep.py"], cwd=tmp_path)
+    try:
+        wait_for(lambda: lines_of(tmp_path / "child"))
+        assert len(lines_of(tmp_path / "starts")) == 2
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def test_the_last_lines_of_a_log_are_its_last_that_say_something(tmp_path):
