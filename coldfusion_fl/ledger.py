@@ -58,6 +58,7 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._has_lock = False
+        self._is_under_way = False
 
     @classmethod
     def create(cls, folder: Path, settings: Mapping[str, Any]) -> "Ledger":
@@ -125,6 +126,7 @@ class Ledger:
                 yield
             finally:
                 self._has_lock = False
+        self._is_under_way = False
 
     @property
     def is_locked(self) -> bool:
@@ -149,7 +151,7 @@ class Ledger:
         resumed = [*facts.get("resumed", []), {"time": _now(), "versions": versions()}]
         with disk(folder):
             write_json(folder / "run.json", {**facts, "settings": settings, "resumed": resumed})
-        ledger.set_status("running", reason=None)
+        ledger.set_status("running", reason=None, final=None)
         return ledger
 
     @classmethod
@@ -208,17 +210,25 @@ class Ledger:
     def under_way(self) -> Iterator[None]:
         """Write into the status how a run goes: `running`, then `finished`, or `failed`, why, and whether it is final.
 
-        An error of ours is final: another try would end in the same way. What else ends a run may be a loss.
+        An error of ours is final: another try would end in the same way. What else ends a run may be a loss. A run that
+        a person stopped stays `stopped`. Within another `under_way`, that one says how it went.
         """
+        if self._is_under_way:
+            yield
+            return
+        self._is_under_way = True
         self.set_status("running", reason=None, final=None)
         try:
             yield
         except BaseException as end:
             reason = str(end) if isinstance(end, ColdFusionError) else f"{type(end).__name__}: {end}"
             with contextlib.suppress(ColdFusionError):  # a full disk may be the reason
-                self.set_status("failed", reason=reason, final=isinstance(end, ColdFusionError))
+                if self.status.get("state") != "stopped":
+                    self.set_status("failed", reason=reason, final=isinstance(end, ColdFusionError))
                 self.event("failed", reason=reason)
             raise
+        finally:
+            self._is_under_way = False
         self.set_status("finished")
 
     def event(self, kind: str, /, **facts: Any) -> None:

@@ -1,5 +1,6 @@
 """The ServerApp of a federation: the same run as everywhere, with members known by their keys."""
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from coldfusion_fl.strategies.server_app import serve
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from flwr.superlink.grid import http_grid
 
 from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.settings import parse_settings
@@ -24,4 +26,11 @@ def main(grid: Grid, context: Context) -> None:
         found = json.loads(members.read_text(encoding="utf-8"))
         return {int(node_id): name for name, node_id in found.items()}
 
-    serve(grid, parse_settings(ledger.settings, str(ledger.folder)), ledger, names)
+    settings = parse_settings(ledger.settings, str(ledger.folder))
+    wait_for_arrays_at_most(settings.round_timeout)
+    serve(grid, settings, ledger, names)
+
+
+def wait_for_arrays_at_most(seconds: float) -> None:
+    """Give up a reply that was announced when its arrays are not here in time: Flower would wait for two hours."""
+    http_grid.pull_objects = functools.partial(http_grid.pull_objects, max_time=seconds)

@@ -24,7 +24,7 @@ from coldfusion_fl.settings import Settings
 from coldfusion_fl.tasks import load_task
 
 from .bundle import new_bundle
-from .control import Control, control_of
+from .control import Control, RefusedError, control_of
 from .federation import Federation, open_federation
 
 _POLL = 2.0
@@ -69,13 +69,15 @@ def supervise(federation: Federation, ledger: Ledger) -> None:
     series: int | None = None
     losses, last = 0, -1
     while True:
-        run_id, series = _start(federation, bundle, series)
-        log(logging.INFO, "The server runs it as run %d.", run_id)
+        run_id = None
         try:
+            run_id, series = _start(federation, bundle, series)
+            log(logging.INFO, "The server runs it as run %d.", run_id)
             details = _wait(federation, run_id)
         except KeyboardInterrupt:
-            with control_of(federation) as control:
-                control.stop(run_id)
+            if run_id is not None:
+                with control_of(federation) as control:
+                    control.stop(run_id)
             raise
         if ledger.status.get("state") == "finished":
             return
@@ -110,6 +112,7 @@ def _patiently(federation: Federation, ask: Callable[[Control], _Answer]) -> _An
     """Ask the server; while it does not answer, ask again.
 
     Raises:
+        RefusedError: it refuses.
         DeploymentError: it does not answer for an hour.
     """
     deadline, told = time.monotonic() + _LONGEST_ABSENCE, False
@@ -117,6 +120,8 @@ def _patiently(federation: Federation, ask: Callable[[Control], _Answer]) -> _An
         try:
             with control_of(federation) as control:
                 return ask(control)
+        except RefusedError:
+            raise
         except DeploymentError as away:
             if time.monotonic() > deadline:
                 raise

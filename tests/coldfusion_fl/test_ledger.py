@@ -237,3 +237,35 @@ def test_open_makes_a_folder_once_and_goes_on_with_it(tmp_path):
     assert Ledger.open(tmp_path / "run", {"lr": 1}).rounds() == [0]
     with pytest.raises(RunFolderError, match="lr: 1 there, 2 here"):
         Ledger.open(tmp_path / "run", {"lr": 2})
+
+
+def test_a_run_is_finished_when_all_of_it_is(ledger):
+    """The rounds of a strategy lie within what the server app does, which writes the model after them."""
+    with ledger.under_way():
+        with ledger.under_way():
+            pass
+        assert ledger.status["state"] == "running"
+    assert ledger.status["state"] == "finished"
+    with contextlib.suppress(SettingsError), ledger.under_way():
+        with ledger.under_way():
+            pass
+        raise SettingsError("the disk is full")
+    assert (ledger.status["state"], ledger.status["final"]) == ("failed", True)
+    with ledger.under_way():
+        pass
+    assert ledger.status["state"] == "finished"
+
+
+def test_a_run_that_goes_on_has_not_failed_for_good(ledger):
+    with contextlib.suppress(SettingsError), ledger.under_way():
+        raise SettingsError("no")
+    assert ledger.status["final"] is True
+    resumed = Ledger.resume(ledger.folder, {"rounds": 2})
+    assert (resumed.status["state"], resumed.status["reason"], resumed.status["final"]) == ("running", None, None)
+
+
+def test_what_a_person_stopped_has_not_failed(ledger):
+    with contextlib.suppress(SystemExit), ledger.under_way():
+        Ledger(ledger.folder).set_status("stopped")  # by the command line, before the server app hears of it
+        raise SystemExit(0)
+    assert ledger.status["state"] == "stopped"

@@ -1,12 +1,16 @@
 """How a run in a federation is watched and started again; the server's Control interface is played."""
 
 import contextlib
+import time
 
 import pytest
 from coldfusion_fl.deployment import remote
+from coldfusion_fl.deployment.app import wait_for_arrays_at_most
 from coldfusion_fl.deployment.bundle import new_bundle
-from coldfusion_fl.deployment.control import RunState
+from coldfusion_fl.deployment.control import RefusedError, RunState
 from coldfusion_fl.deployment.federation import Federation
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
+from flwr.superlink.grid import http_grid
 
 from coldfusion_fl.errors import DeploymentError, RunError
 from coldfusion_fl.ledger import Ledger
@@ -18,11 +22,15 @@ class Server:
     def __init__(self, *fates):
         self.fates = list(fates)
         self.series = []
+        self.stopped = []
         self.away = 0
 
     def start(self, app, series):
         self.series.append(series)
         return len(self.series), 77
+
+    def stop(self, run_id):
+        self.stopped.append(run_id)
 
     def run(self, run_id):
         return self.fates[run_id - 1]()
@@ -103,6 +111,27 @@ def test_a_server_that_stays_away_is_given_up_at_last(supervise, ledger, monkeyp
         supervise(server)
 
 
+def test_a_server_that_refuses_is_not_asked_for_an_hour(supervise):
+    def refuse():
+        asked.append(1)
+        raise RefusedError("the server refuses: no such run")
+
+    asked = []
+    with pytest.raises(RefusedError, match="no such run"):
+        supervise(Server(refuse))
+    assert len(asked) == 1
+
+
+def test_a_run_that_a_person_ends_is_ended_at_the_server_too(supervise):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    server = Server(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        supervise(server)
+    assert server.stopped == [1]
+
+
 def test_the_bundle_holds_no_code_but_pointers_to_what_is_installed(tmp_path):
     import io
     import zipfile
@@ -112,3 +141,16 @@ def test_the_bundle_holds_no_code_but_pointers_to_what_is_installed(tmp_path):
     assert sorted(code) == ["coldfusion_run/__init__.py", "coldfusion_run/client.py", "coldfusion_run/server.py"]
     assert sum(len(text) for text in code.values()) < 300
     assert new_bundle(tmp_path / "run", tmp_path / "m") == new_bundle(tmp_path / "run", tmp_path / "m")
+
+
+def test_arrays_that_were_announced_and_do_not_come_are_given_up(monkeypatch):
+    monkeypatch.setattr(http_grid, "pull_objects", http_grid.pull_objects)  # as it was, afterwards
+    wait_for_arrays_at_most(0.1)
+
+    def pull(object_id):
+        raise ObjectUnavailableError(object_id)
+
+    began = time.monotonic()
+    with pytest.raises(ObjectPullError):
+        http_grid.pull_objects(["x"], pull)
+    assert time.monotonic() - began < 30
