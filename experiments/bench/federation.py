@@ -143,19 +143,20 @@ def soak(folder: Path, base: str, rounds: int, kills: int, seed: int = 0) -> dic
     """Run so many rounds while members are killed so often, and measure.
 
     Returns:
-        `rounds` and how many fused; `kills`; `bytes` by kind, one a round (the largest process of the kind; of members'
-        SuperNodes that of `a`); `peak-bytes` by kind; `growth` of kinds whose process lived through: the median of the
-        last five rounds over that of the five after the tenth; `left-behind`: processes that outlived the end.
+        `rounds` and how many fused; `kills` that hit a SuperNode; `bytes` by kind, one a round (the largest process of
+        the kind; of members' SuperNodes that of `a`); `peak-bytes` by kind; `growth` of kinds whose process lived
+        through: the median of the last five rounds over that of the five after the tenth; `left-behind`: processes that
+        outlived the end.
     """
     dice = random.Random(seed)
     doomed = sorted(dice.choices(range(2, rounds + 1), k=kills))
     began = time.monotonic()
+    killed: list[str] = []
     series: dict[str, list[int]] = {kind: [] for kind in KINDS}
     peaks = dict.fromkeys(KINDS, 0)
     ledger = Ledger(folder / "run")
     (folder / "run.toml").write_text(tomli_w.dumps(settings_of(base, rounds)), encoding="utf-8")
     with Federation(folder / "federation", base) as federation:
-        family = []
         words = ("run", folder / "run.toml", "--federation", federation.folder, "--out", ledger.folder)
         run = federation.start("run", *words)
         with _watching(federation, peaks):
@@ -166,10 +167,11 @@ def soak(folder: Path, base: str, rounds: int, kills: int, seed: int = 0) -> dic
                 }
                 for kind, found in sizes.items():
                     series[kind].append(max(found.values(), default=0))
-                family = federation.family()
                 for _ in range(doomed.count(number + 1)):
-                    threading.Timer(dice.uniform(0, 5), _kill, (federation, dice.choice("bc"))).start()
+                    victim = dice.choice("bc")
+                    threading.Timer(dice.uniform(0, 5), _kill, (federation, victim, killed)).start()
         code = run.wait()
+        family = federation.family()
     records = [ledger.record(number) for number in ledger.rounds()[1:]]
     steady = [kind for kind in KINDS if kind != "member's training"]
     return {
@@ -177,7 +179,7 @@ def soak(folder: Path, base: str, rounds: int, kills: int, seed: int = 0) -> dic
         "fused": sum(record["fused"] for record in records),
         "refused": sum(len(record["refused"]) for record in records),
         "missing": sum(len(record["missing"]) for record in records),
-        "kills": kills,
+        "kills": len(killed),
         "exit-code": code,
         "minutes": (time.monotonic() - began) / 60,
         "bytes": series,
@@ -216,11 +218,12 @@ def _watching(federation: Federation, peaks: dict[str, int]) -> Iterator[None]:
         thread.join()
 
 
-def _kill(federation: Federation, name: str) -> None:
+def _kill(federation: Federation, name: str, killed: list[str]) -> None:
     victim = federation.member(name)
     if victim:
         with contextlib.suppress(psutil.Error):
             victim.kill()
+            killed.append(name)
 
 
 def _growth(sizes: list[int]) -> float | None:
