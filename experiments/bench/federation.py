@@ -124,13 +124,13 @@ def _words(*words: object) -> list[str]:
     return [sys.executable, "-P", "-c", "from coldfusion_fl.cli import main; main()", *map(str, words)]
 
 
-def settings_of(base: str, rounds: int) -> dict[str, Any]:
+def settings_of(base: str, rounds: int, timeout: float) -> dict[str, Any]:
     """A run of many short rounds."""
     return {
         "base": base,
         "rounds": rounds,
         "contributors-per-round": 2,
-        "round-timeout": 45,
+        "round-timeout": timeout,
         "node-timeout": 300,
         "tasks": {"catalogue": "packaged", "seen": list(TASKS.values())},
         "finetune": {"epochs": 1, "examples": 32, "max-length": 16},
@@ -139,8 +139,10 @@ def settings_of(base: str, rounds: int) -> dict[str, Any]:
     }
 
 
-def soak(folder: Path, base: str, rounds: int, kills: int, seed: int = 0) -> dict[str, Any]:
+def soak(folder: Path, base: str, rounds: int, kills: int, timeout: float = 45.0, seed: int = 0) -> dict[str, Any]:
     """Run so many rounds while members are killed so often, and measure.
+
+    A round waits `timeout` seconds for who was killed.
 
     Returns:
         `rounds` and how many fused; `kills` that hit a SuperNode; `bytes` by kind, one a round (the largest process of
@@ -155,7 +157,7 @@ def soak(folder: Path, base: str, rounds: int, kills: int, seed: int = 0) -> dic
     series: dict[str, list[int]] = {kind: [] for kind in KINDS}
     peaks = dict.fromkeys(KINDS, 0)
     ledger = Ledger(folder / "run")
-    (folder / "run.toml").write_text(tomli_w.dumps(settings_of(base, rounds)), encoding="utf-8")
+    (folder / "run.toml").write_text(tomli_w.dumps(settings_of(base, rounds, timeout)), encoding="utf-8")
     with Federation(folder / "federation", base) as federation:
         words = ("run", folder / "run.toml", "--federation", federation.folder, "--out", ledger.folder)
         run = federation.start("run", *words)
@@ -243,7 +245,10 @@ def main(
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         base = write_base(folder / "base", **({} if large else TINY))
-        found = {"base": "RoBERTa-base's size" if large else "tiny", **soak(folder, base, rounds, kills)}
+        found = {
+            "base": "RoBERTa-base's size" if large else "tiny",
+            **soak(folder, base, rounds, kills, 600 if large else 45),
+        }
     result.write_text(json.dumps(found, indent=1), encoding="utf-8")
     print(json.dumps({key: value for key, value in found.items() if key != "bytes"}, indent=1))
 

@@ -107,6 +107,8 @@ def test_a_server_at_an_ipv6_address(tmp_path):
     address = f"[::1]:{free_port()}"
     init = made.coldfusion("federation", "init", made.folder, "--address", address, "--members", "a")
     assert init.returncode == 0, init.stderr
+    renewed = made.coldfusion("federation", "renew", made.folder)
+    assert renewed.returncode == 0, renewed.stderr
     try:
         made.serve()
         assert made.online() == set()

@@ -123,3 +123,11 @@ def test_a_federation_outlives_kills_and_leaves_nothing_behind(tmp_path):
     assert found["fused"] >= 3  # a round may lose both of its two, or one, and then keeps its base
     assert all(len(sizes) == 6 for sizes in found["bytes"].values())
     assert min(found["peak-bytes"].values()) > 10 * 2**20
+
+
+@pytest.mark.slow
+def test_a_base_of_robertas_size_goes_through_a_federation(tmp_path):
+    base = gpu.write_base(tmp_path / "base")
+    found = federation.soak(tmp_path, base, rounds=1, kills=0, timeout=300)
+    assert (found["exit-code"], found["fused"], found["refused"], found["left-behind"]) == (0, 1, 0, 0)
+    assert min(found["peak-bytes"].values()) > 100 * 2**20
