@@ -3,13 +3,14 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import NoReturn
 
 import psutil
 
@@ -84,13 +85,14 @@ class Keeper:
 
     def _once(self, meanwhile: Callable[[], None]) -> int:
         # Its own session: Ctrl-C is for us, and we end it in order.
-        with _opened(self._log) as log:
+        with self._log.open("ab") as log:
             process = subprocess.Popen(
                 self._command(), env=self._environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
         try:
             while process.poll() is None:
                 meanwhile()
+                _put_by(self._log)
                 time.sleep(_POLL)
             return process.returncode
         finally:
@@ -126,11 +128,12 @@ def last_lines(log: Path) -> list[str]:
     return [line for line in lines if line.strip()][-_LAST_LINES:]
 
 
-def _opened(log: Path) -> BinaryIO:
-    """A log to append to; one that has grown large is put by."""
-    if log.exists() and log.stat().st_size > _LARGE:
-        log.replace(log.with_name(f"{log.name}.1"))
-    return log.open("ab")
+def _put_by(log: Path) -> None:
+    """Put a log by that has grown large, while it is being appended to; lines of that moment may be lost."""
+    with contextlib.suppress(OSError):  # a full disk has worse to tell
+        if log.stat().st_size > _LARGE:
+            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            os.truncate(log, 0)
 
 
 def program(module: str) -> list[str]:

@@ -109,6 +109,25 @@ def test_the_command_is_asked_for_before_each_start(keep, tmp_path):
         assert process.wait(30) == 0
 
 
+def test_a_log_that_grows_for_weeks_is_put_by(keep, tmp_path):
+    chatter = "while True:\n    print('x' * 99, flush=True)\n    time.sleep(0.001)\n"
+    (tmp_path / "program.py").write_text(PROGRAM.replace("time.sleep(1000)", chatter))
+    text = KEEP.replace(
+        "import sys", "import sys\nfrom coldfusion_fl.deployment import keeper\nkeeper._LARGE = 20_000", 1
+    )
+    (tmp_path / "keep.py").write_text(text)
+    process = subprocess.Popen([sys.executable, "keep.py", "stays"], cwd=tmp_path)
+    try:
+        wait_for(lambda: (tmp_path / "log.1").exists() and (tmp_path / "log.1").stat().st_size > 20_000)
+        old = (tmp_path / "log.1").read_bytes()
+        wait_for(lambda: (tmp_path / "log.1").read_bytes() != old)  # and again
+        assert len(lines_of(tmp_path / "starts")) == 1
+        assert b"\0" not in (tmp_path / "log").read_bytes()
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
 def test_the_last_lines_of_a_log_are_its_last_that_say_something(tmp_path):
     (tmp_path / "log").write_text("x" * 10_000 + "\n" + "\n".join(f"line {number}\n" for number in range(9)))
     assert last_lines(tmp_path / "log") == [f"line {number}" for number in range(4, 9)]
