@@ -110,10 +110,17 @@ def test_the_same_scores_make_the_same_outcome(scores, tmp_path):
     assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes() for name in files)
 
 
-RESULTS = sorted((Path(__file__).parents[2] / "experiments" / "results").glob("*/scores.json"))
+ROOT = Path(__file__).parents[2]
+RESULTS = sorted((ROOT / "experiments" / "results").glob("*/scores.json"))
 
 
 @pytest.mark.parametrize("file", RESULTS, ids=[file.parent.name for file in RESULTS])
 def test_a_committed_report_is_that_of_its_scores(file):
     made = report(ScoreFile(file))
     assert (file.parent / "report.md").read_text(encoding="utf-8").startswith(made)
+
+
+@pytest.mark.parametrize("file", ["README.md", "experiments/README.md"])
+def test_the_headline_table_is_that_of_the_committed_scores(file):
+    scores = ScoreFile(ROOT / "experiments" / "results" / "main" / "scores.json")
+    assert last_bases(Results(scores)) in (ROOT / file).read_text(encoding="utf-8")
