@@ -68,15 +68,23 @@ class RunState:
 class Control:
     """A connection to the Control interface of a federation's server, on the server's own machine.
 
+    Each request raises RefusedError where the server refuses it, and DeploymentError where it gives no answer.
+
     Args:
         client: Flower's client of it.
+        server: what it is called in messages.
+        folder: the federation's, for messages.
     """
 
-    def __init__(self, client: ControlHttpClient) -> None:
+    def __init__(self, client: ControlHttpClient, server: str, folder: str) -> None:
         self._client = client
+        self._server = server
+        self._folder = folder
 
     def nodes(self) -> list[Node]:
         """All nodes that are registered."""
+        with self._asked():
+            found = self._client.ListNodes(ListNodesRequest()).nodes_info
         return [
             Node(
                 node.node_id,
@@ -85,17 +93,19 @@ class Control:
                 node.status == "online",
                 node.last_activated_at if node.status == "online" else node.last_deactivated_at,
             )
-            for node in self._client.ListNodes(ListNodesRequest()).nodes_info
+            for node in found
             if node.status != "unregistered"
         ]
 
     def register(self, name: str, public_key: bytes) -> int:
         """Admit a node by its public key (PEM); returns its id."""
-        return int(self._client.RegisterNode(RegisterNodeRequest(public_key=public_key, name=name)).node_id)
+        with self._asked():
+            return int(self._client.RegisterNode(RegisterNodeRequest(public_key=public_key, name=name)).node_id)
 
     def unregister(self, node_id: int) -> None:
         """Shut a node out."""
-        self._client.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
+        with self._asked():
+            self._client.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
 
     def start(self, app: bytes, series: int | None) -> tuple[int, int]:
         """Start a run.
@@ -111,12 +121,14 @@ class Control:
             fab=fab_to_proto(Fab(hashlib.sha256(app).hexdigest(), app, {})),
             series_id=series,
         )
-        answer = self._client.StartRun(request)
+        with self._asked():
+            answer = self._client.StartRun(request)
         return int(answer.run_id), int(answer.series_id)
 
     def run(self, run_id: int) -> RunState | None:
         """How a run is; None where the server does not know it."""
-        found = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict
+        with self._asked():
+            found = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict
         if run_id not in found:
             return None
         status = found[run_id].status
@@ -124,7 +136,24 @@ class Control:
 
     def stop(self, run_id: int) -> None:
         """End a run."""
-        self._client.StopRun(StopRunRequest(run_id=run_id))
+        with self._asked():
+            self._client.StopRun(StopRunRequest(run_id=run_id))
+
+    @contextlib.contextmanager
+    def _asked(self) -> Iterator[None]:
+        """Around each request, so that whoever makes it meets what became of it."""
+        try:
+            yield
+        except httpx.HTTPStatusError as refused:
+            told = FlowerError.from_json(refused.response.text)
+            reason = told.message if told else f"HTTP {refused.response.status_code}"
+            kind = RefusedError if refused.response.status_code < _UNWELL else DeploymentError
+            raise kind(f"{self._server} refuses: {reason}") from None
+        except httpx.HTTPError as failure:
+            raise DeploymentError(
+                f"{self._server} does not answer: {first_line(failure)}. Is it running on this machine? Start it: "
+                f"coldfusion federation serve {self._folder}"
+            ) from None
 
 
 def local_host(federation: Federation) -> str:
@@ -135,12 +164,7 @@ def local_host(federation: Federation) -> str:
 
 @contextlib.contextmanager
 def control_of(federation: Federation) -> Iterator[Control]:
-    """Speak with a federation's server.
-
-    Raises:
-        RefusedError: it refuses.
-        DeploymentError: it does not answer.
-    """
+    """A connection to a federation's server."""
     address = join_address(local_host(federation), federation.port)
     client = ControlHttpClient.from_server_address(
         address,
@@ -149,16 +173,6 @@ def control_of(federation: Federation) -> Iterator[Control]:
         interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
     )
     try:
-        yield Control(client)
-    except httpx.HTTPStatusError as refused:
-        told = FlowerError.from_json(refused.response.text)
-        reason = told.message if told else f"HTTP {refused.response.status_code}"
-        kind = RefusedError if refused.response.status_code < _UNWELL else DeploymentError
-        raise kind(f"the server of {federation.name} at {address} refuses: {reason}") from None
-    except httpx.HTTPError as failure:
-        raise DeploymentError(
-            f"the server of {federation.name} does not answer at {address}: {first_line(failure)}. Is it running on "
-            f"this machine? Start it: coldfusion federation serve {federation.folder}"
-        ) from None
+        yield Control(client, f"the server of {federation.name} at {address}", str(federation.folder))
     finally:
         client.close()

@@ -85,14 +85,21 @@ def add_member(federation: Federation, name: str, public_key: Path | None) -> Pa
         The folder to hand to the member; None where it has its own key.
 
     Raises:
-        DeploymentError: there is such a member, the key is none, or another member has it.
+        DeploymentError: there is such a member, there is something in its folder, the key is none, or another member
+            has it.
     """
     check_name(name)
     if name in federation.public_keys:
         raise DeploymentError(f"'{name}' is a member of {federation.name} already. Remove it first, to change its key.")
     if public_key is None:
+        folder = federation.folder / "members" / name
+        if folder.exists():
+            raise DeploymentError(
+                f"{folder} is there already; it may hold a member's data. Move it away first, or admit the member by a "
+                f"public key of its own: --public-key FILE."
+            )
         _write_member(federation.folder, federation, name)
-        return federation.folder / "members" / name
+        return folder
     key = read_public_key(public_key).public_numbers()
     if holder := next((other for other, file in federation.public_keys.items() if _holds(file, key)), None):
         raise DeploymentError(f"{public_key} is the key of '{holder}'. Each member needs a key of its own.")

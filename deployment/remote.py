@@ -5,6 +5,7 @@ SuperLink that is killed marks its runs as failed and forgets them; the ledger h
 on after them.
 """
 
+import contextlib
 import logging
 import signal
 import sys
@@ -76,7 +77,7 @@ def supervise(federation: Federation, ledger: Ledger) -> None:
             details = _wait(federation, run_id)
         except KeyboardInterrupt:
             if run_id is not None:
-                with control_of(federation) as control:
+                with contextlib.suppress(DeploymentError), control_of(federation) as control:
                     control.stop(run_id)
             raise
         if ledger.status.get("state") == "finished":

@@ -136,6 +136,8 @@ def test_a_member_that_is_removed_is_shut_out_and_one_that_is_added_let_in(acme,
     fill_in(acme.folder / "members" / "guest", "d", toy_data, tiny_base)
     acme.join("guest")
     wait_for(lambda: "guest" in acme.online())
+    key = acme.home / "guest.pub"
+    shutil.copy(open_federation(acme.folder).public_key("guest"), key)
     assert acme.coldfusion("federation", "remove", acme.folder, "guest").returncode == 0
     wait_for(lambda: "'guest' is no member any more" in acme.said("server"))
     assert "guest" not in acme.online()
@@ -143,3 +145,10 @@ def test_a_member_that_is_removed_is_shut_out_and_one_that_is_added_let_in(acme,
     checked = acme.coldfusion("member", "check", acme.folder / "members" / "guest")
     assert "the server does not know" in checked.stdout
     acme.processes.pop("guest").terminate()
+    # Flower takes no key twice; that keeps nobody else out.
+    assert acme.coldfusion("federation", "add", acme.folder, "guest", "--public-key", key).returncode == 0
+    wait_for(lambda: "'guest' cannot be let in" in acme.said("server"))
+    assert acme.coldfusion("federation", "add", acme.folder, "zoe").returncode == 0
+    wait_for(lambda: "'zoe' is let in" in acme.said("server"))
+    for name in ("guest", "zoe"):
+        assert acme.coldfusion("federation", "remove", acme.folder, name).returncode == 0

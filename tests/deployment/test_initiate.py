@@ -92,6 +92,19 @@ def test_members_come_and_go(acme, tmp_path):
         remove_member(acme, "bank")
 
 
+def test_a_member_that_comes_back_keeps_what_lies_in_its_folder(acme):
+    data = acme.folder / "members" / "bank" / "rows.csv"
+    data.write_text("text,label")
+    remove_member(acme, "bank")
+    with pytest.raises(DeploymentError, match="is there already; it may hold a member's data"):
+        add_member(acme, "bank", None)
+    assert data.read_text() == "text,label"
+    assert "bank" not in acme.public_keys
+    data.parent.rename(acme.folder / "members" / "old-bank")
+    add_member(acme, "bank", None)
+    assert "bank" in acme.public_keys
+
+
 def test_own_certificates_are_taken_if_they_are_for_the_server(tmp_path):
     authority = new_authority("somebody")
     issued = new_server(authority, "fl.acme.org")

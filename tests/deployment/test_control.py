@@ -1,0 +1,40 @@
+"""What the server's answers become; Flower's client is played."""
+
+import httpx
+import pytest
+from coldfusion_fl.deployment.control import Control, RefusedError
+
+from coldfusion_fl.errors import DeploymentError
+
+
+class Client:
+    """Answers each request with a failure."""
+
+    def __init__(self, failure):
+        self.failure = failure
+
+    def __getattr__(self, request):
+        def answer(*_):
+            raise self.failure
+
+        return answer
+
+
+def status(code):
+    request = httpx.Request("POST", "https://server/v1/control/register-node")
+    return httpx.HTTPStatusError("no", request=request, response=httpx.Response(code, text="{}", request=request))
+
+
+def test_a_refusal_is_told_where_it_is_met():
+    control = Control(Client(status(409)), "the server of acme at 127.0.0.1:1", "/acme")
+    with pytest.raises(RefusedError, match="the server of acme at 127.0.0.1:1 refuses: HTTP 409"):
+        control.register("bob", b"key")
+
+
+@pytest.mark.parametrize("failure", [status(503), httpx.ConnectError("refused")])
+def test_a_server_that_is_unwell_or_away_does_not_refuse(failure):
+    control = Control(Client(failure), "the server of acme at 127.0.0.1:1", "/acme")
+    with pytest.raises(DeploymentError) as told:
+        control.nodes()
+    assert not isinstance(told.value, RefusedError)
+    assert "coldfusion federation serve /acme" in str(told.value) or "HTTP 503" in str(told.value)
