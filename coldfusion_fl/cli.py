@@ -29,6 +29,7 @@ from coldfusion_fl.settings import (
     split_names,
     to_table,
 )
+from coldfusion_fl.versions import spell_versions
 
 app = typer.Typer(
     name="coldfusion",
@@ -66,6 +67,22 @@ def plain_error(message: str) -> None:
     print(f"coldfusion: {message}", file=sys.stderr)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.print(spell_versions(), markup=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the versions that must be equal."),
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def run(
     config: Annotated[
@@ -90,7 +107,8 @@ def run(
         Path | None,
         typer.Option(
             "--federation",
-            help="Run it with the members of the federation in this folder, whose server runs on this machine.",
+            help="Run it with the members of the federation in this folder, whose server runs on this machine. A run "
+            "that goes on does so where it began.",
         ),
     ] = None,
 ) -> None:
@@ -104,18 +122,30 @@ def run(
         raise SettingsError("--out and --resume are two folders for one run: a run goes on in its own folder.")
     settings = _settings(config, out, resume, keep_last)
     folder, source = Path(settings.out), config or Path(settings.out) / "run.json"
-    if not resume:
+    if resume:
+        federation = _begun_in(Ledger(folder), federation)
+    else:
         ensure_free(folder)
     (check_server_words if federation else check_words)(settings, str(source))
     with Run(to_table(settings), str(source), federation) as started:
         with console.status("Checking the tasks and the base"):
             started.wait_for_checks()
-        if ledger := _ledger(settings, config, is_new=not resume):
+        if ledger := _ledger(settings, config, federation, is_new=not resume):
             started.begin(ledger)
             _follow(started, ledger, Display(settings.rounds))
 
 
-def _ledger(settings: Settings, config: Path | None, is_new: bool) -> Ledger | None:
+def _begun_in(ledger: Ledger, federation: Path | None) -> Path | None:
+    """Where a run goes on: in the federation that it began in, whose folder may have been moved, or in a simulation."""
+    begun = ledger.federation
+    if begun == "" and federation:
+        raise SettingsError(
+            f"{ledger.folder} began as a simulation, and goes on as one: leave --federation out, or begin a new run."
+        )
+    return federation or (Path(begun) if begun else None)
+
+
+def _ledger(settings: Settings, config: Path | None, federation: Path | None, is_new: bool) -> Ledger | None:
     """The folder of a run, new or to go on with; None, and said so, where all of its rounds are done."""
     folder = Path(settings.out)
     if not is_new:
@@ -130,7 +160,7 @@ def _ledger(settings: Settings, config: Path | None, is_new: bool) -> Ledger | N
             )
             return None
         return ledger
-    return Ledger.create(folder, to_table(settings))
+    return Ledger.create(folder, to_table(settings), str(federation.resolve()) if federation else "")
 
 
 def _settings(config: Path | None, out: Path | None, resume: Path | None, keep_last: int | None) -> Settings:

@@ -36,9 +36,20 @@ class Display:
             self._history = [*self._history, line][-6:]
         return line
 
+    def _on_waiting(self, event: dict[str, Any]) -> str:
+        self._begin(f"waiting for {', '.join(event['absent'])}", event)
+        return f"{self._phase}; {event['there']} nodes are there"
+
+    def _on_away(self, event: dict[str, Any]) -> str:
+        return f"{event['reason']} It is asked again, for an hour at most."
+
+    def _on_back(self, _: dict[str, Any]) -> str:
+        return "The server answers again."
+
     def _on_members(self, event: dict[str, Any]) -> str:
         judges = f", {len(event['unseen'])} unseen tasks judge" if event["unseen"] else ""
-        return f"{len(event['seen'])} contributors are there{judges}"
+        absent = f"; not there: {', '.join(event['absent'])}" if event.get("absent") else ""
+        return f"{len(event['seen'])} contributors are there{judges}{absent}"
 
     def _on_round(self, event: dict[str, Any]) -> str:
         self._round = event["round"]

@@ -61,12 +61,13 @@ class Ledger:
         self._is_under_way = False
 
     @classmethod
-    def create(cls, folder: Path, settings: Mapping[str, Any]) -> "Ledger":
+    def create(cls, folder: Path, settings: Mapping[str, Any], federation: str = "") -> "Ledger":
         """Make a run folder for a new run.
 
         Args:
             folder: the folder; it may exist, but not hold anything.
             settings: the run's settings as nested tables.
+            federation: the folder of the federation that runs it; empty: none does.
 
         Raises:
             RunFolderError: the folder holds something already, or cannot be made.
@@ -77,7 +78,13 @@ class Ledger:
         with disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder)
-            facts = {"settings": settings, "began": _now(), "versions": versions(), "id": uuid.uuid4().hex}
+            facts = {
+                "settings": settings,
+                "federation": federation,
+                "began": _now(),
+                "versions": versions(),
+                "id": uuid.uuid4().hex,
+            }
             write_json(folder / "run.json", facts)
             (folder / "rounds").mkdir()
         ledger.set_status("running", last_round=None)
@@ -182,6 +189,11 @@ class Ledger:
     def identity(self) -> str:
         """What tells this run from all others, however often it goes on; empty for one that was begun long ago."""
         return str(self._facts.get("id", ""))
+
+    @property
+    def federation(self) -> str | None:
+        """The folder of the federation that runs it; empty: none does; None: an older version wrote nothing of it."""
+        return self._facts.get("federation")
 
     @property
     def _facts(self) -> dict[str, Any]:

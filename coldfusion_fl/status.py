@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from coldfusion_fl.history import strikes
 from coldfusion_fl.ledger import Ledger
 
 # What an event says of the one that it names; some come of something that it sent.
@@ -30,9 +29,9 @@ class MemberStatus:
         name: its name.
         seen: whether it contributes; if not, it only judges.
         doing: `trains`, `answered`, `refused`, `judges`, `missing`, `left out` or `idle`.
-        reason: why it was refused or left out.
+        reason: why it was last refused or left out; empty again when something of it was taken.
         fused: in how many rounds it was fused.
-        refused: how often something came from it that was not fit to be fused.
+        refused: how often it was refused in the rounds that are over, for whatever reason.
         last_heard: when something came from it, in seconds since 1970; None: never.
         online: whether the server is in touch with its node; None where nobody knows.
     """
@@ -98,9 +97,9 @@ def run_status(ledger: Ledger) -> RunStatus:
     members, phase = _follow(events)
     records = [ledger.record(number) for number in numbers]
     fused = Counter(name for record in records if record.get("fused") for name in record["contributions"])
-    struck = strikes(records)
+    refused = Counter(refusal["name"] for record in records for refusal in record.get("refused", ()))
     for name, member in members.items():
-        member.fused, member.refused = fused[name], struck[name]
+        member.fused, member.refused = fused[name], refused[name]
     if state != "running":
         phase = "ended"
         for member in members.values():
@@ -132,36 +131,50 @@ def _follow(events: list[dict[str, Any]]) -> tuple[dict[str, MemberStatus], str]
 
     def all_do(doing: Mapping[str, str]) -> None:
         for member in members.values():
-            member.doing, member.reason = doing.get(member.name, "idle"), ""
+            member.doing = doing.get(member.name, "idle")
 
     for event in events:
         kind, name = event["kind"], event.get("name", "")
+        phase = _phase(event) or phase
         if kind in ("began", "lost"):
-            phase = "waiting for members"
             all_do({})
         elif kind == "members":
             for role in ("seen", "unseen"):
                 for one in event[role]:
                     of(one).seen = role == "seen"
         elif kind == "round":
-            phase = f"round {event['round']}: contributors train"
             missing = dict.fromkeys(event.get("missing", ()), "missing")
             for one in (*event["sampled"], *missing):
                 of(one)
             all_do(missing | dict.fromkeys(event["sampled"], "trains"))
         elif kind == "evaluating":
-            phase = f"base {event['round']} is judged"
             for one in event["names"]:
                 of(one)
             all_do(dict.fromkeys(event["names"], "judges"))
         elif kind in _SAID:
             member = of(name)
-            member.doing, member.reason = _SAID[kind], event.get("reason", "")
-            if kind in _HEARD:
+            member.doing = _SAID[kind]
+            if kind != "training":
+                member.reason = event.get("reason", "")
+            if kind in _HEARD or event.get("came"):
                 member.last_heard = event["time"]
-        elif kind in ("fused", "kept", "evaluated"):
-            phase = "between rounds"
     return members, phase
+
+
+def _phase(event: Mapping[str, Any]) -> str | None:
+    """What goes on from an event on; None: what went on before."""
+    match event["kind"]:
+        case "began" | "lost":
+            return "waiting for members"
+        case "waiting":
+            return f"waiting for {', '.join(event['absent'])}"
+        case "round":
+            return f"round {event['round']}: contributors train"
+        case "evaluating":
+            return f"base {event['round']} is judged"
+        case "fused" | "kept" | "evaluated":
+            return "between rounds"
+    return None
 
 
 def spell_ago(then: float | None, now: float | None = None) -> str:

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from coldfusion_fl.settings import did_you_mean
 # share is a test row of both or of neither, so that no contributor trains on what another one tests.
 _CARVE = {"test": (0.0, 0.2), "validation": (0.2, 0.28)}
 _WHOLE_NUMBER = re.compile(r"-?[0-9]+")
+_MOST_NAMES = 5
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -179,10 +180,21 @@ def _columns(rows: pd.DataFrame, spec: TaskSpec, split: str) -> pd.DataFrame:
     """The columns text, pair (of pair tasks) and label, as texts; incomplete rows are left out."""
     labels = _column(rows, spec.label, split)
     if spec.labels:
+        if any(labels) and not set(labels) & spec.labels.keys():
+            there = sorted(set(filter(None, labels)))
+            raise DataError(
+                f"'labels' names {_some(spec.labels)}, and no row of the {split} split has such a label. There are: "
+                f"{_some(there)}."
+            )
         labels = [spec.labels.get(label, "") for label in labels]
     columns = {name: _text(rows, source, split) for name, source in zip(("text", "pair"), spec.text, strict=False)}
     table = pd.DataFrame({**columns, "label": labels}, dtype=object)
     return table[(table != "").all(axis=1)].reset_index(drop=True)
+
+
+def _some(names: Collection[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(f"'{name}'" for name in list(names)[:_MOST_NAMES]) + more
 
 
 def _column(rows: pd.DataFrame, name: str, split: str) -> list[str]:

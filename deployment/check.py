@@ -3,6 +3,7 @@
 import resource
 import socket
 import ssl
+import stat
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -171,6 +172,8 @@ def _key(member: Member) -> Iterator[Finding]:
     except DeploymentError as wrong:
         yield Finding("key", False, str(wrong))
         return
+    if Path(member.key).stat().st_mode & stat.S_IROTH:
+        yield Finding("key file", False, f"everyone on this machine can read {member.key}: chmod 600 {member.key}")
     public = key.public_key()
     client = FleetHttpClient.from_server_address(
         member.server,

@@ -1,12 +1,17 @@
 """Joins a federation: a member's SuperNode, kept running."""
 
+import multiprocessing
 import socket
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import tomli_w
 
 from coldfusion_fl.durable import alone, aside
+from coldfusion_fl.errors import DeploymentError
+from coldfusion_fl.tasks import load_task
 
 from .keeper import Keeper, program
 from .member import Member
@@ -23,14 +28,33 @@ def join(member: Member, folder: Path, say: Callable[[str], None]) -> None:
         say: told what happens, a line each time.
 
     Raises:
-        RunFolderError: another process has joined for it.
+        ColdFusionError: its rows cannot be read, or make no task; or another process has joined for it.
     """
     home = folder.resolve() / _FLOWER
     home.mkdir(exist_ok=True)
     log = home / "supernode.log"
-    say(f"{member.name} joins at {member.server}. Flower's own log is {log}")
     with alone(home, "this member has joined already. End that one, or wait for it."):
+        _ensure_task(member)
+        say(
+            f"{member.name} joins at {member.server}. Flower's own log is {log}\nIf it does not get in, "
+            f"`coldfusion member check {folder}` says why."
+        )
         Keeper(lambda: supernode_command(member, home), {"FLWR_HOME": str(home)}, log, say).run()
+
+
+def _ensure_task(member: Member) -> None:
+    """Read the rows once, in a process of its own: here they would stay in memory for weeks."""
+    try:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            pool.submit(_read, member).result()
+    except BrokenProcessPool:
+        raise DeploymentError(
+            f"reading the rows of '{member.task}' was ended from outside. Is there enough memory?"
+        ) from None
+
+
+def _read(member: Member) -> None:
+    load_task(member.task, member.catalogue, member.data_root)
 
 
 def supernode_command(member: Member, home: Path) -> list[str]:

@@ -25,6 +25,7 @@ _TAIL = 4_000
 _LAST_LINES = 5
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_INFO = re.compile(r"INFO\b")
 # Flower would install an app's dependencies for each run, and tells its makers of each start.
 FLOWER_ENVIRONMENT = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -73,13 +74,13 @@ class Keeper:
     def _keep(self, meanwhile: Callable[[], None]) -> NoReturn:
         pause = _FIRST_PAUSE
         while True:
-            began = time.monotonic()
+            began, place = time.monotonic(), self._log.stat().st_size if self._log.exists() else 0
             code = self._once(meanwhile)
             pause = _FIRST_PAUSE if time.monotonic() - began > _WELL else min(2 * pause, _LONGEST_PAUSE)
             self._say(
                 f"It ended with code {code}, and is started again in {pause:.0f} s. Its last words, in {self._log}:"
             )
-            for line in last_lines(self._log):
+            for line in last_lines(self._log, place):
                 self._say(f"    {line}")
             time.sleep(pause)
 
@@ -120,12 +121,21 @@ def end_family(pid: int) -> None:
     psutil.wait_procs(left, timeout=_GRACE)
 
 
-def last_lines(log: Path) -> list[str]:
-    """The last few lines of a log, without what colours a terminal."""
+def last_lines(log: Path, place: int = 0) -> list[str]:
+    """The last few lines of a log that tell why it ended, without what colours a terminal.
+
+    Args:
+        log: the log.
+        place: where in it to begin, in bytes; the log may have been put by since.
+    """
+    size = log.stat().st_size
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - _TAIL))
-        lines = _COLOURS.sub("", file.read().decode(errors="replace")).splitlines()
-    return [line for line in lines if line.strip()][-_LAST_LINES:]
+        file.seek(max(place if place <= size else 0, size - _TAIL))
+        text = _COLOURS.sub("", file.read().decode(errors="replace"))
+    lines = [line for line in text.splitlines() if line.strip()]
+    # Flower and its web server say a lot while they shut down, whatever the cause.
+    telling = [line for line in lines if not _INFO.match(line)]
+    return (telling or lines)[-_LAST_LINES:]
 
 
 def _put_by(log: Path) -> None:

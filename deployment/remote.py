@@ -18,10 +18,10 @@ from flwr.common import log
 
 from coldfusion_fl.base import open_base
 from coldfusion_fl.encoder import load_encoder
-from coldfusion_fl.errors import DeploymentError, RunError
+from coldfusion_fl.errors import DeploymentError, RunError, SettingsError
 from coldfusion_fl.launched import obey
 from coldfusion_fl.ledger import Ledger
-from coldfusion_fl.settings import Settings
+from coldfusion_fl.settings import Settings, did_you_mean
 from coldfusion_fl.tasks import load_task
 
 from .bundle import new_bundle
@@ -39,17 +39,37 @@ _Answer = TypeVar("_Answer")
 
 def main() -> None:
     """Check the settings of a run, and have the federation's server run the folder that is then named."""
-    federation = open_federation(Path(sys.argv[3]))
+    folder = Path(sys.argv[3])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    obey("The run", check_server_side, lambda _: None, lambda _, ledger: supervise(federation, ledger))
+    try:
+        obey(
+            "The run",
+            lambda settings, source: check_server_side(open_federation(folder), settings, source),
+            lambda _: None,
+            lambda _, ledger: supervise(open_federation(folder), ledger),
+        )
+    except KeyboardInterrupt:  # whoever started this says what was stopped
+        log(logging.INFO, "Stopped.")
+        sys.exit(130)
 
 
-def check_server_side(settings: Settings, source: str) -> None:
-    """Find what is wrong with what the server itself needs: the base, and its probe. Members check their data.
+def check_server_side(federation: Federation, settings: Settings, source: str) -> None:
+    """Find what is wrong with what the server's side needs: members, the server, the base, and its probe.
+
+    Members check their data themselves.
 
     Raises:
-        ColdFusionError: the base cannot be loaded, or the probe's rows cannot be read.
+        SettingsError: a task that is named is no member's name.
+        ColdFusionError: the server does not answer, the base cannot be loaded, or the probe's rows cannot be read.
     """
+    for name in settings.contributors:
+        if name not in federation.public_keys:
+            raise SettingsError(
+                f"{source}: [tasks] names '{name}', which is no member of {federation.name}."
+                f"{did_you_mean(name, federation.public_keys)}"
+            )
+    with control_of(federation) as control:
+        control.nodes()
     if settings.server.probe:
         load_task(settings.server.probe, settings.tasks.catalogue, settings.tasks.data_root)
     load_encoder(open_base(settings.base))
@@ -72,9 +92,9 @@ def supervise(federation: Federation, ledger: Ledger) -> None:
     while True:
         run_id = None
         try:
-            run_id, series = _start(federation, bundle, series)
+            run_id, series = _start(federation, ledger, bundle, series)
             log(logging.INFO, "The server runs it as run %d.", run_id)
-            details = _wait(federation, run_id)
+            details = _wait(federation, ledger, run_id)
         except KeyboardInterrupt:
             if run_id is not None:
                 with contextlib.suppress(DeploymentError), control_of(federation) as control:
@@ -93,15 +113,15 @@ def supervise(federation: Federation, ledger: Ledger) -> None:
         _wait_for_its_end(ledger)
 
 
-def _start(federation: Federation, bundle: bytes, series: int | None) -> tuple[int, int]:
+def _start(federation: Federation, ledger: Ledger, bundle: bytes, series: int | None) -> tuple[int, int]:
     """Start a run at the server, which may be away for a while; its id and that of its series."""
-    return _patiently(federation, lambda control: control.start(bundle, series))
+    return _patiently(federation, ledger, lambda control: control.start(bundle, series))
 
 
-def _wait(federation: Federation, run_id: int) -> str:
+def _wait(federation: Federation, ledger: Ledger, run_id: int) -> str:
     """Wait until a run has ended; how, in the server's words."""
     while True:
-        state = _patiently(federation, lambda control: control.run(run_id))
+        state = _patiently(federation, ledger, lambda control: control.run(run_id))
         if state is None:
             return "the server does not know it any more"
         if state.status == "finished":
@@ -109,8 +129,8 @@ def _wait(federation: Federation, run_id: int) -> str:
         time.sleep(_POLL)
 
 
-def _patiently(federation: Federation, ask: Callable[[Control], _Answer]) -> _Answer:
-    """Ask the server; while it does not answer, ask again.
+def _patiently(federation: Federation, ledger: Ledger, ask: Callable[[Control], _Answer]) -> _Answer:
+    """Ask the server; while it does not answer, ask again, and let whoever watches the run know.
 
     Raises:
         RefusedError: it refuses.
@@ -120,7 +140,7 @@ def _patiently(federation: Federation, ask: Callable[[Control], _Answer]) -> _An
     while True:
         try:
             with control_of(federation) as control:
-                return ask(control)
+                answer = ask(control)
         except RefusedError:
             raise
         except DeploymentError as away:
@@ -129,7 +149,12 @@ def _patiently(federation: Federation, ask: Callable[[Control], _Answer]) -> _An
             if not told:
                 told = True
                 log(logging.WARNING, "%s", away)
+                ledger.event("away", reason=str(away))
             time.sleep(_POLL)
+        else:
+            if told:
+                ledger.event("back")
+            return answer
 
 
 def _wait_for_its_end(ledger: Ledger) -> None:

@@ -1,12 +1,13 @@
 """The server of a federation: keeps its SuperLink running and admits its members, and nobody else."""
 
+import socket
 import time
 from collections.abc import Callable, Mapping
 
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from coldfusion_fl.durable import alone, write_json
-from coldfusion_fl.errors import DeploymentError, RunFolderError
+from coldfusion_fl.errors import DeploymentError, RunFolderError, first_line
 
 from .certificates import parse_public_key
 from .control import Control, RefusedError, control_of, local_host
@@ -27,21 +28,20 @@ def serve(federation: Federation, say: Callable[[str], None]) -> None:
 
     Raises:
         RunFolderError: another process serves it.
+        DeploymentError: another program has its port.
     """
     admission = Admission(federation, say)
     home = federation.flower_home
     log = home / "superlink.log"
-    say(f"The server of {federation.name} starts. Flower's own log is {log}")
     with alone(home, "this federation is being served already. End that server, or leave it."):
+        _ensure_port(federation)
+        say(f"The server of {federation.name} starts. Flower's own log is {log}")
         Keeper(lambda: superlink_command(federation), {"FLWR_HOME": str(home)}, log, say).run(admission.look)
 
 
 def superlink_command(federation: Federation) -> list[str]:
     """The words that start Flower's SuperLink for a federation, behind our gate."""
     server = federation.server
-    # Its own processes reach it where it listens: the certificate must be for that.
-    everywhere = "::" if ":" in federation.host else "0.0.0.0"
-    host = federation.host if local_host(federation) == federation.host else everywhere
     return [
         *program("coldfusion_fl.deployment.superlink"),
         *("--ssl-ca-certfile", str(server / "ca.crt")),
@@ -49,9 +49,28 @@ def superlink_command(federation: Federation) -> list[str]:
         *("--ssl-keyfile", str(server / "server.key")),
         "--enable-supernode-auth",
         *("--database", str(federation.flower_home / "state.db")),
-        *("--host", host),
+        *("--host", _listens_at(federation)),
         *("--port", str(federation.port)),
     ]
+
+
+def _listens_at(federation: Federation) -> str:
+    """Its own processes reach the server where it listens: the certificate must be for that."""
+    everywhere = "::" if ":" in federation.host else "0.0.0.0"
+    return federation.host if local_host(federation) == federation.host else everywhere
+
+
+def _ensure_port(federation: Federation) -> None:
+    host = _listens_at(federation)
+    try:
+        socket.create_server((host, federation.port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except socket.gaierror as unknown:
+        raise DeploymentError(f"{host} cannot be resolved on this machine: {first_line(unknown)}") from None
+    except OSError as taken:
+        raise DeploymentError(
+            f"nothing can listen at port {federation.port} of {host}: {first_line(taken)}. End the program that has "
+            "the port, or make the federation with another one."
+        ) from None
 
 
 class Admission:

@@ -149,16 +149,19 @@ class Experiment:
     def settings(self, recipe: Recipe, seed: int) -> Settings:
         """The settings of a recipe's federation with a seed."""
         table = merged(recipe.table, {"seed": seed, "evaluate": {"every": -1, "shots": 0}})
-        if self.folds:
-            unseen = self.folds[(seed - 1) % len(self.folds)]
+        if unseen := self.unseen_fold(seed):
             seen = [name for fold in self.folds if fold != unseen for name in fold]
             table = merged({"tasks": {"seen": seen}}, table)
             table = merged(table, {"tasks": {"unseen": list(unseen)}})
-        settings = parse_settings(table, f"{self.name}, recipe '{recipe.name}'")
+        settings = parse_settings(table, f"{self.name}.toml, recipe '{recipe.name}'")
         tasks = settings.tasks
         catalogues, root = catalogues_begun_at(self.home, tasks.catalogue), begun_at(self.home, tasks.data_root)
         base = str(self.home / settings.base) if (self.home / settings.base).is_dir() else settings.base
         return replace(settings, base=base, tasks=replace(tasks, catalogue=catalogues, data_root=root))
+
+    def unseen_fold(self, seed: int) -> Names:
+        """The tasks that a seed keeps unseen; none where there are no folds."""
+        return self.folds[(seed - 1) % len(self.folds)] if self.folds else ()
 
     def only(self, seeds: Numbers, recipes: Names) -> "Experiment":
         """A part of the experiment; nothing named: all of it.

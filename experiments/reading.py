@@ -116,6 +116,7 @@ def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Exp
     )
     for recipe in made.values():
         for seed in head.seeds:
+            _check_folds(experiment, recipe, seed, str(path))
             settings = experiment.settings(recipe, seed)
             check_words(settings, f"{path}, recipe '{recipe.name}'")
             _check_recipe(recipe, settings, str(path))
@@ -161,6 +162,19 @@ def _recipe(name: str, entry: Any, run: Mapping[str, Any], scoring: Scoring, sou
             raise SettingsError(f"{where}: 'rounds' must be a whole number, but is {last!r}.")
         rounds = keys.scored or (*(number for number in scoring.rounds if number < last), last)
     return Recipe(name, keys.about, keys.kind, tuple(sorted(set(rounds))), keys.average, keys.saboteurs, table)
+
+
+def _check_folds(experiment: Experiment, recipe: Recipe, seed: int, source: str) -> None:
+    """No task is named as seen that a fold keeps unseen."""
+    if not (unseen := experiment.unseen_fold(seed)):
+        return
+    seen = recipe.table.get("tasks", {}).get("seen", ())
+    named = set(split_names(seen) if isinstance(seen, str) else map(str, seen))
+    if clash := sorted(named & set(unseen)):
+        raise SettingsError(
+            f"{source}, recipe '{recipe.name}': tasks.seen names {', '.join(clash)}, which 'folds' keep unseen with "
+            f"seed {seed}. Leave tasks.seen out: the tasks of the other folds are seen."
+        )
 
 
 def _check_recipe(recipe: Recipe, settings: Settings, source: str) -> None:

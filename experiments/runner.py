@@ -59,10 +59,13 @@ class Runner:
 
     def plan(self) -> Iterator[str]:
         """What is left to do, a line for each recipe and seed."""
-        for (seed, name), count in Counter((key.seed, key.recipe) for key in self.left()).items():
+        left = self.left()
+        for (seed, name), count in Counter((key.seed, key.recipe) for key in left).items():
             recipe = self._experiment.recipes.get(name)
             kind = f" ({recipe.kind})" if recipe else ""
-            yield f"seed {seed}, {name}{kind}: {count} scores"
+            rounds = sorted({key.round for key in left if (key.seed, key.recipe) == (seed, name)} - {0})
+            after = f", after round {', '.join(map(str, rounds))}" if rounds else ""
+            yield f"seed {seed}, {name}{kind}: {count} scores{after}"
 
     def run(self) -> None:
         """Do what is left to do: first the last bases of each recipe, seed by seed, then those of earlier rounds.

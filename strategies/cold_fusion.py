@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from logging import INFO, WARNING
@@ -106,6 +106,8 @@ class ColDFusion(Strategy):
     node_names : Optional[Callable[[], Mapping[int, str]]] (default: None)
         The names that the server knows its nodes by, by node id, such as by their registered keys. Who is not among
         them, or says another name, is left out. None: nodes say who they are.
+    awaited_names : Collection[str] (default: ())
+        Names of nodes to wait for before the first round too; whichever is not there is recorded as missing.
 
     A SettingsError says which operator, step or rule is unknown (and lists the known ones), which value is out of
     range, and which two contradict each other.
@@ -134,6 +136,7 @@ class ColDFusion(Strategy):
         ledger: "Ledger | None" = None,
         keep_last: int = 0,
         node_names: Callable[[], Mapping[int, str]] | None = None,
+        awaited_names: Collection[str] = (),
     ) -> None:
         check_arguments({name: value for name, value in locals().items() if name != "self"})
         self.contributors_per_round = contributors_per_round
@@ -154,6 +157,7 @@ class ColDFusion(Strategy):
         self.configrecord_key = configrecord_key
         self.ledger = ledger
         self.keep_last = keep_last
+        self.awaited_names = frozenset(awaited_names)
         check_policy(
             self.fusion,
             self.screening,
@@ -381,7 +385,13 @@ class ColDFusion(Strategy):
         """The members that are connected now; before the first round they are waited for."""
         if self._met:
             return self._roll_call.present(grid)
-        members = self._roll_call.wait(grid, self.min_available_nodes, self.node_timeout)
+        members = self._roll_call.wait(
+            grid,
+            self.min_available_nodes,
+            self.awaited_names,
+            self.node_timeout,
+            lambda there, absent: self._tell("waiting", there=there, absent=absent),
+        )
         seen = sorted(name for name, member in members.items() if member.seen)
         unseen = sorted(members.keys() - seen)
         simulated = simulated_nodes(members)
@@ -400,7 +410,8 @@ class ColDFusion(Strategy):
         log(INFO, "%d contributors: %s", len(seen), ", ".join(seen))
         if unseen:
             log(INFO, "%d nodes that only judge: %s", len(unseen), ", ".join(unseen))
-        self._tell("members", seen=seen, unseen=unseen, rounds=self._last_round)
+        absent = sorted(self.awaited_names - members.keys())
+        self._tell("members", seen=seen, unseen=unseen, absent=absent, rounds=self._last_round)
         return members
 
     def _pool(self, grid: Grid) -> tuple[dict[str, Member], dict[str, str], list[str]]:
@@ -424,10 +435,10 @@ class ColDFusion(Strategy):
             time.sleep(pause(grid))
 
     def _missing(self, members: Mapping[str, Member]) -> list[str]:
-        """Contributors that took part before, and are not there now."""
-        here = {name for name, member in members.items() if member.seen}
-        self._came |= here | {name for record in self._memory.records for name in record.get("sampled", ())}
-        if missing := sorted(self._came - here):
+        """Who took part before, or was waited for, and is not there now."""
+        self._came |= {name for name, member in members.items() if member.seen} | self.awaited_names
+        self._came |= {name for record in self._memory.records for name in record.get("sampled", ())}
+        if missing := sorted(self._came - members.keys()):
             log(WARNING, "Not there in this round: %s.", ", ".join(missing))
         return missing
 
@@ -480,7 +491,8 @@ class ColDFusion(Strategy):
             del reply  # while the next one comes, memory need not hold this one
         silent = self._sent.keys() - answered
         for name in sorted(silent):
-            self._refuse(server_round, Refusal(name, away.get(name, f"it did not answer within {self._timeout:g} s")))
+            reason = away.get(name, f"it did not answer within {self._timeout:g} s")
+            self._refuse(server_round, Refusal(name, reason, came=False))
         self._latecomers.expect(server_round, {name: self._sent[name] for name in silent})
         if door.dropped and not self._warned:
             self._warned = True
@@ -586,7 +598,7 @@ class ColDFusion(Strategy):
         log(WARNING, "Round %d: the contribution of '%s' is refused: %s.", server_round, refusal.name, refusal.reason)
         entry = {"name": refusal.name, "reason": refusal.reason, "strike": refusal.strike, **refusal.facts}
         self._record["refused"].append(entry)
-        self._tell("refused", round=server_round, name=refusal.name, reason=refusal.reason)
+        self._tell("refused", round=server_round, name=refusal.name, reason=refusal.reason, came=refusal.came)
 
     # -- what is kept -----------------------------------------------------------------------------------------------
 

@@ -40,12 +40,14 @@ class Refusal:
         name: its sender's.
         reason: a clause that a person understands.
         strike: whether it counts against its sender: something came, and it was not fit to be fused.
+        came: whether something came at all.
         facts: what is known of the contribution.
     """
 
     name: str
     reason: str
     strike: bool = False
+    came: bool = True
     facts: dict[str, Any] = field(default_factory=dict)
 
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from logging import INFO, WARNING
 
@@ -172,8 +172,22 @@ class RollCall:
                 )
         return members
 
-    def wait(self, grid: Grid, nodes: int, timeout: float) -> dict[str, Member]:
-        """The members, as soon as there are so many, or when nobody else can come, or the time is over.
+    def wait(
+        self,
+        grid: Grid,
+        nodes: int,
+        names: Collection[str],
+        timeout: float,
+        tell: Callable[[int, list[str]], None],
+    ) -> dict[str, Member]:
+        """The members, as soon as enough of them are there, or when nobody else can come, or the time is over.
+
+        Args:
+            grid: Flower's grid.
+            nodes: how many are to be there.
+            names: who is to be among them.
+            timeout: seconds that they are waited for at most.
+            tell: told how many are there and who of the names is not, at first and whenever that changes.
 
         Raises:
             RunError: the workers of a simulation do not start.
@@ -182,12 +196,17 @@ class RollCall:
         log(INFO, "harmless, and the node is called node-ID.")
         deadline = time.monotonic() + timeout
         reminded = 0.0
+        told: tuple[int, list[str]] | None = None
         while True:
             members = self.present(grid)
+            absent = sorted(set(names) - members.keys())
             simulated = simulated_nodes(members)
             complete = simulated is not None and len(self._known) >= simulated
-            if len(members) >= nodes or complete or time.monotonic() > deadline:
+            if (len(members) >= nodes and not absent) or complete or time.monotonic() > deadline:
                 return members
+            if absent and told != (len(members), absent):
+                told = (len(members), absent)
+                tell(*told)
             if time.monotonic() - reminded > _REMIND:
                 reminded = time.monotonic()
                 log(INFO, "Waiting for nodes: %d of %d are there.", len(members), nodes)

@@ -74,6 +74,8 @@ def new_strategy(
         ledger=ledger,
         keep_last=server.keep_last,
         node_names=node_names,
+        # Tasks name the members of a federation; elsewhere nodes may call themselves as they like.
+        awaited_names=settings.contributors if node_names else (),
     )
 
 

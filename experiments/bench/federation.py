@@ -132,7 +132,7 @@ def settings_of(base: str, rounds: int, timeout: float) -> dict[str, Any]:
         "contributors-per-round": 2,
         "round-timeout": timeout,
         "node-timeout": 300,
-        "tasks": {"catalogue": "packaged", "seen": list(TASKS.values())},
+        "tasks": {"catalogue": "packaged", "seen": list(TASKS)},
         "finetune": {"epochs": 1, "examples": 32, "max-length": 16},
         "evaluate": {"every": -1, "shots": 0},
         "server": {"max-refusals": 0, "keep-last": 3},

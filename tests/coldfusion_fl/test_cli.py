@@ -13,6 +13,7 @@ from played import PlayedGrid, contribution, node
 from coldfusion_fl import cli
 from coldfusion_fl.ledger import Ledger
 from coldfusion_fl.settings import read_settings, to_table
+from coldfusion_fl.versions import spell_versions
 
 
 @pytest.fixture
@@ -270,6 +271,32 @@ def test_a_mistake_on_the_command_line(coldfusion, words, message):
     code, _, err = coldfusion(*words)
     assert code == 2
     assert message in err
+
+
+def test_a_federation_that_is_not_there_is_said(coldfusion, toy_run, tmp_path):
+    code, _, err = coldfusion("run", toy_run(), "--federation", tmp_path / "acme", "--out", tmp_path / "run")
+    assert code == 2
+    assert "acme is no federation" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_where_it_began(coldfusion, tmp_path, toy_run):
+    settings = to_table(read_settings(toy_run()))
+    Ledger.create(tmp_path / "simulated", settings)
+    code, _, err = coldfusion("run", "--resume", tmp_path / "simulated", "--federation", tmp_path / "acme")
+    assert code == 2
+    assert "began as a simulation, and goes on as one" in err
+    Ledger.create(tmp_path / "remote", settings, str(tmp_path / "acme"))
+    code, _, err = coldfusion("run", "--resume", tmp_path / "remote")
+    assert code == 2
+    assert "acme is no federation" in err  # it is gone; nothing is simulated in its place
+
+
+def test_it_says_its_versions(coldfusion):
+    code, out, _ = coldfusion("--version")
+    assert code == 0
+    assert out.strip() == spell_versions()
 
 
 def test_a_run_that_another_process_is_at(coldfusion, played_run):

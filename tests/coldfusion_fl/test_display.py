@@ -57,6 +57,22 @@ def test_who_is_left_out_and_a_base_that_is_kept_are_said():
     assert all(line.strip() in shown(display) for line in lines)
 
 
+def test_who_is_waited_for_and_a_server_that_is_away_are_said():
+    display = Display(rounds=2)
+    lines = [
+        display.take({"kind": "waiting", "there": 2, "absent": ["c"], "time": NOW}),
+        display.take({"kind": "members", "seen": ["a", "b"], "unseen": [], "absent": ["c"], "time": NOW}),
+        display.take({"kind": "away", "reason": "the server does not answer.", "time": NOW}),
+        display.take({"kind": "back", "time": NOW}),
+    ]
+    assert lines == [
+        "waiting for c; 2 nodes are there",
+        "2 contributors are there; not there: c",
+        "the server does not answer. It is asked again, for an hour at most.",
+        "The server answers again.",
+    ]
+
+
 def test_the_time_that_is_left():
     display = Display(rounds=3)
     for event in EVENTS:

@@ -60,6 +60,22 @@ def test_a_round_from_its_begin_to_its_end(ledger):
         assert status.bytes > 0 and status.free_bytes > 0
 
 
+def test_a_training_that_failed_is_told_when_its_round_is_over_too(ledger):
+    keep_round(ledger, 0)
+    ledger.event("round", round=1, sampled=["a", "b"])
+    ledger.event("refused", round=1, name="a", reason="its training failed: no rows", came=True)
+    ledger.event("refused", round=1, name="b", reason="it did not answer within 9 s", came=False)
+    record = {"round": 1, "fused": False, "contributions": {}, "refused": [{"name": "a", "strike": False}]}
+    ledger.save_round(1, {"w": np.zeros(3, np.float32)}, record)
+    ledger.event("evaluating", round=1, names=["a"])
+    members = members_of(ledger)
+    assert (members["a"].refused, members["a"].reason) == (1, "its training failed: no rows")
+    assert members["a"].last_heard and members["b"].last_heard is None
+    ledger.event("round", round=2, sampled=["a"])
+    ledger.event("received", round=2, name="a")
+    assert members_of(ledger)["a"].reason == ""
+
+
 def test_a_run_without_a_process_was_lost(ledger):
     ledger.event("round", round=1, sampled=["a"])
     status = run_status(ledger)

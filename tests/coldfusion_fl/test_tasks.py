@@ -94,6 +94,12 @@ def test_pairs_templates_and_renamed_classes():
     assert all(text == f"x, {pair}!" for text, pair in zip(task.train.texts, task.train.pairs, strict=True))
 
 
+def test_labels_that_no_row_has_are_named_beside_those_that_are_there():
+    rows = pd.DataFrame({"a": ["x", "y"], "gold": ["good", "bad"]})
+    with pytest.raises(DataError, match="names '1', '2', and no row of the train split.*There are: 'bad', 'good'"):
+        build_task("t", spec(text=("a",), label="gold", labels={"1": "no", "2": "yes"}), {"train": rows})
+
+
 def test_number_labels_are_sorted_as_numbers():
     rows = pd.DataFrame({"text": [f"t{i}" for i in range(120)], "label": list(range(12)) * 10})
     assert build_task("t", spec(), {"train": rows}).classes == tuple(map(str, range(12)))

@@ -133,3 +133,16 @@ def test_a_key_that_cannot_be_read_is_named(found, tmp_path):
     assert findings["server"].is_well
     assert not findings["key"].is_well
     assert "member.key" in findings["key"].told
+
+
+def test_a_key_that_everyone_can_read_is_named(found, tmp_path):
+    new_federation(Federation(tmp_path / "other", "other", "127.0.0.1", 1), [])
+
+    def change(federation, member):
+        (member / "member.key").chmod(0o644)
+        (member / "ca.crt").write_bytes((tmp_path / "other" / "server" / "ca.crt").read_bytes())
+
+    with listening(context_of(tmp_path / "other" / "server")) as port:
+        findings = found(port, change=change)
+    assert not findings["key file"].is_well
+    assert "chmod 600" in findings["key file"].told

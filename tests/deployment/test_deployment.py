@@ -1,6 +1,7 @@
 """A whole federation in real processes on loopback: TLS, known members, and what must not get in."""
 
 import json
+import re
 import shutil
 import ssl
 import urllib.error
@@ -81,6 +82,19 @@ def test_a_stranger_is_not_let_in_and_its_address_is_logged(acme, tmp_path):
     acme.processes.pop("stranger").terminate()
     assert acme.online() == set(MEMBERS)
     assert len(turned_away(acme)) > before
+
+
+def test_a_member_whose_rows_make_no_task_does_not_join(acme, tmp_path):
+    folder = tmp_path / "spoilt"
+    shutil.copytree(acme.folder / "members" / "a", folder, ignore=shutil.ignore_patterns("flower"))
+    (folder / "rows.csv").write_text("text,label\n" + "".join(f"text {number},good\n" for number in range(40)))
+    (folder / "own.toml").write_text('[tasks.a]\ntrain = "rows.csv"\n')
+    file = folder / "member.toml"
+    file.write_text(re.sub("(?m)^catalogue = .*", 'catalogue = "own.toml"', file.read_text()))
+    started = acme.coldfusion("member", "start", folder)
+    assert started.returncode == 2
+    assert "train has only one class, 'good'" in started.stderr
+    assert "joins" not in started.stdout
 
 
 def turned_away(acme):

@@ -131,3 +131,14 @@ def test_a_log_that_grows_for_weeks_is_put_by(keep, tmp_path):
 def test_the_last_lines_of_a_log_are_its_last_that_say_something(tmp_path):
     (tmp_path / "log").write_text("x" * 10_000 + "\n" + "\n".join(f"line {number}\n" for number in range(9)))
     assert last_lines(tmp_path / "log") == [f"line {number}" for number in range(4, 9)]
+
+
+def test_the_last_words_are_those_of_the_last_start_and_tell_why(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("ERROR: of the start before\n")
+    place = log.stat().st_size
+    with log.open("a") as file:
+        file.write("INFO: ready\n\x1b[91mERROR\x1b[0m: Exit Code: 305\nno such key\nINFO: Shutting down\n")
+    assert last_lines(log, place) == ["ERROR: Exit Code: 305", "no such key"]
+    log.write_text("INFO: put by since\n")
+    assert last_lines(log, place) == ["INFO: put by since"]

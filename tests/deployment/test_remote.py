@@ -9,11 +9,14 @@ from coldfusion_fl.deployment.app import wait_for_arrays_at_most
 from coldfusion_fl.deployment.bundle import new_bundle
 from coldfusion_fl.deployment.control import RefusedError, RunState
 from coldfusion_fl.deployment.federation import Federation
+from coldfusion_fl.deployment.initiate import new_federation
+from coldfusion_fl.deployment.join import free_port
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
 from flwr.superlink.grid import http_grid
 
-from coldfusion_fl.errors import DeploymentError, RunError
+from coldfusion_fl.errors import DeploymentError, RunError, SettingsError
 from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.settings import parse_settings
 
 
 class Server:
@@ -81,6 +84,37 @@ def test_a_run_that_is_lost_is_started_again_in_its_series(supervise, ledger):
         "failed: the SuperLink was restarted",
         "the server does not know it any more",
     ]
+
+
+def test_that_the_server_is_away_and_back_is_told(supervise, ledger):
+    server = Server(fate(ledger, "finished"))
+    server.away = 3
+    supervise(server)
+    told = [event for event in ledger.events() if event["kind"] in ("away", "back")]
+    assert [event["kind"] for event in told] == ["away", "back"]
+    assert told[0]["reason"] == "it does not answer"
+
+
+@pytest.fixture
+def federation(tmp_path):
+    made = Federation(tmp_path / "acme", "acme", "127.0.0.1", free_port())
+    new_federation(made, ["hospital", "bank"])
+    return made
+
+
+def settings_of(*seen):
+    table = {"base": "nowhere", "tasks": {"seen": list(seen)}, "contributors-per-round": 2}
+    return parse_settings(table, "run.toml")
+
+
+def test_a_task_that_is_no_members_name_is_said_before_a_run_begins(federation):
+    with pytest.raises(SettingsError, match="names 'hospitel', which is no member of acme. Did you mean 'hospital'"):
+        remote.check_server_side(federation, settings_of("hospitel", "bank"), "run.toml")
+
+
+def test_no_run_begins_where_the_server_is_away(federation):
+    with pytest.raises(DeploymentError, match="does not answer.*coldfusion federation serve"):
+        remote.check_server_side(federation, settings_of("hospital", "bank"), "run.toml")
 
 
 def test_an_end_of_ours_is_the_end(supervise, ledger):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 
 import pytest
 from coldfusion_fl.deployment import serve
@@ -97,6 +98,15 @@ def test_a_federation_is_served_once(acme):
     federation, *_ = acme
     with alone(federation.flower_home, "by another"), pytest.raises(RunFolderError, match="being served already"):
         serve.serve(federation, print)
+
+
+def test_a_port_that_another_program_has_is_said(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        federation = Federation(tmp_path / "acme", "acme", "127.0.0.1", port)
+        new_federation(federation, ["alice"])
+        with pytest.raises(DeploymentError, match=f"nothing can listen at port {port}"):
+            serve.serve(federation, print)
 
 
 def test_where_the_server_listens_its_own_machine_asks(tmp_path):

@@ -97,6 +97,11 @@ def test_the_plan_names_every_score_once(read):
     assert {key.task for key in of_seed if key.recipe == "alone"} == {"b", "d"}
 
 
+def test_a_seen_task_that_a_fold_keeps_unseen_is_said(read):
+    with pytest.raises(SettingsError, match="tasks.seen names a, which 'folds' keep unseen with seed"):
+        read('[recipes.paper]\ntasks.seen = "a, b"')
+
+
 def test_a_part_of_it(read):
     made = read("[recipes.paper]\n[recipes.other]")
     part = made.only((7,), ("other",))

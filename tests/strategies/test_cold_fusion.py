@@ -212,6 +212,35 @@ def test_too_few_nodes_end_the_wait_with_an_error():
         start([node("a")], min_available_nodes=2, node_timeout=0.3)
 
 
+class Arriving(PlayedGrid):
+    """Its last node is there from the third look on."""
+
+    looks = 0
+
+    def get_node_ids(self):
+        self.looks += 1
+        return list(self.nodes)[: -1 if self.looks < 3 else None]
+
+
+def test_who_is_awaited_by_name_is_waited_for_whoever_else_is_there(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    strategy = ColDFusion(ledger=ledger, min_available_nodes=3, awaited_names=("a", "b", "c"), contributors_per_round=4)
+    grid = Arriving(dict(enumerate([node("a"), node("b"), node("d"), node("c")], start=100)))
+    strategy.start(grid, ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))}), num_rounds=1, timeout=0.5)
+    assert set(ledger.record(1)["contributions"]) == {"a", "b", "c", "d"}
+    [waiting] = [event for event in ledger.events() if event["kind"] == "waiting"]
+    assert (waiting["there"], waiting["absent"]) == (3, ["c"])
+
+
+def test_who_is_awaited_and_does_not_come_is_missing(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    nodes = [node("a"), node("b"), node("judge", seen=False)]
+    start(nodes, ledger=ledger, min_available_nodes=3, awaited_names=("a", "b", "c", "judge"), node_timeout=0.3)
+    assert ledger.record(1)["missing"] == ["c"]
+    [met] = [event for event in ledger.events() if event["kind"] == "members"]
+    assert met["absent"] == ["c"]
+
+
 def test_a_simulation_of_too_few_nodes_is_said_so_at_once():
     def simulated(message):
         return RecordDict({"config": ConfigRecord({"name": f"n{message.metadata.dst_node_id}", "simulated-nodes": 2})})
