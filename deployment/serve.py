@@ -63,12 +63,11 @@ def _listens_at(federation: Federation) -> str:
 def _ensure_port(federation: Federation) -> None:
     host = _listens_at(federation)
     try:
-        socket.create_server((host, federation.port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-    except socket.gaierror as unknown:
-        raise DeploymentError(f"{host} cannot be resolved on this machine: {first_line(unknown)}") from None
-    except OSError as taken:
+        family, *_, place = socket.getaddrinfo(host, federation.port, type=socket.SOCK_STREAM)[0]
+        socket.create_server(place, family=family).close()
+    except OSError as wrong:
         raise DeploymentError(
-            f"nothing can listen at port {federation.port} of {host}: {first_line(taken)}. End the program that has "
+            f"nothing can listen at port {federation.port} of {host}: {first_line(wrong)}. End the program that has "
             "the port, or make the federation with another one."
         ) from None
 
