@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -117,6 +118,9 @@ class Acme:
 
 
 def fill_in(folder, task, data, base):
+    """Fill in a member's settings, or fill them in again."""
     file = folder / "member.toml"
-    text = file.read_text().replace('task = ""', f'task = "{task}"').replace('base = ""', f'base = "{base}"')
-    file.write_text(text.replace('"tasks.toml"', f'"{data / "toy.toml"}"'))
+    text = file.read_text()
+    for key, value in (("task", task), ("base", base), ("catalogue", data / "toy.toml")):
+        text = re.sub(f'(?m)^{key} = "[^"]*"', f'{key} = "{value}"', text)
+    file.write_text(text)
