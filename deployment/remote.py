@@ -62,7 +62,8 @@ def check_server_side(federation: Federation, settings: Settings, source: str) -
         SettingsError: a task that is named is no member's name.
         ColdFusionError: the server does not answer, the base cannot be loaded, or the probe's rows cannot be read.
     """
-    for name in settings.contributors:
+    is_new = not (Path(settings.out) / "run.json").exists()  # members may leave while a run goes on
+    for name in settings.contributors if is_new else ():
         if name not in federation.public_keys:
             raise SettingsError(
                 f"{source}: [tasks] names '{name}', which is no member of {federation.name}."

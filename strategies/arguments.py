@@ -50,6 +50,8 @@ def check_arguments(given: Mapping[str, Any]) -> None:
         raise SettingsError(
             f"probe_fn must be a function of an encoder, its arrays by name, not {given['probe_fn']!r}."
         )
+    if isinstance(given["awaited_names"], str):
+        raise SettingsError(f"awaited_names must be a list of names, not the text {given['awaited_names']!r}.")
     if given["screening"] is None:
         raise SettingsError('screening must be a text or a list of rules; "" is no rule.')
     if isinstance(given["ledger"], str | Path):

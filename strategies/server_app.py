@@ -55,10 +55,14 @@ def new_strategy(
         SettingsError: an operator, step or rule is unknown or out of range, or two settings contradict each other.
     """
     server = settings.server
+    # Tasks name the members of a federation; one may have left since the run began. Elsewhere nodes may call themselves
+    # as they like.
+    members = set(node_names().values()) if node_names else set()
+    awaited = [name for name in settings.contributors if name in members]
     return ColDFusion(
         contributors_per_round=settings.contributors_per_round,
         min_contributions=settings.min_contributions,
-        min_available_nodes=len(settings.contributors),
+        min_available_nodes=len(awaited or settings.contributors),
         node_timeout=settings.node_timeout,
         seed=settings.seed,
         evaluate_every=settings.evaluate.every,
@@ -74,8 +78,7 @@ def new_strategy(
         ledger=ledger,
         keep_last=server.keep_last,
         node_names=node_names,
-        # Tasks name the members of a federation; elsewhere nodes may call themselves as they like.
-        awaited_names=settings.contributors if node_names else (),
+        awaited_names=awaited,
     )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from dataclasses import replace
 
 import pytest
 from coldfusion_fl.deployment import remote
@@ -110,6 +111,13 @@ def settings_of(*seen):
 def test_a_task_that_is_no_members_name_is_said_before_a_run_begins(federation):
     with pytest.raises(SettingsError, match="names 'hospitel', which is no member of acme. Did you mean 'hospital'"):
         remote.check_server_side(federation, settings_of("hospitel", "bank"), "run.toml")
+
+
+def test_a_run_goes_on_without_a_member_that_left(federation, tmp_path):
+    Ledger.create(tmp_path / "begun", {})
+    settings = replace(settings_of("gone", "bank"), out=str(tmp_path / "begun"))
+    with pytest.raises(DeploymentError, match="does not answer"):  # that alone is wrong
+        remote.check_server_side(federation, settings, "run.toml")
 
 
 def test_no_run_begins_where_the_server_is_away(federation):

@@ -570,6 +570,7 @@ def test_the_parts_of_the_server_by_text_or_as_objects():
         ({"shared_keys": ""}, "shared_keys must be patterns"),
         ({"shared_keys": ["a.*"]}, "shared_keys must be patterns"),
         ({"ledger": "runs/mine"}, "ledger must be an opened run folder: Ledger.open('runs/mine')"),
+        ({"awaited_names": "a, b"}, "awaited_names must be a list of names, not the text 'a, b'"),
         ({"screening": None}, "screening must be a text or a list of rules"),
         ({"probe_fn": 3}, "probe_fn must be a function"),
         ({"wire": "int4"}, "wire must be one of float32, bfloat16, float16, int8, but is 'int4'"),

@@ -15,10 +15,10 @@ from coldfusion_fl.step import Nesterov
 
 @pytest.fixture
 def strategy(toy_run, tiny_base, tmp_path):
-    def make(**changes):
+    def make(node_names=None, **changes):
         settings = read_settings(toy_run(**changes))
         ledger = Ledger.create(tmp_path / "run", to_table(settings))
-        return new_strategy(settings, open_base(str(tiny_base)), ledger)
+        return new_strategy(settings, open_base(str(tiny_base)), ledger, node_names)
 
     return make
 
@@ -28,6 +28,17 @@ def test_the_defaults_are_the_papers(strategy):
     assert (str(made.fusion), str(made.step), made.screening, made.probe_fn) == ("mean", "plain", (), None)
     assert made.roll_back is None
     assert made.contributors_per_round == 3
+
+
+def test_a_federations_members_are_awaited_by_name_and_one_that_left_is_not(strategy):
+    made = strategy(node_names=lambda: {1: "a", 2: "b", 3: "guest"})
+    assert made.awaited_names == {"a", "b"}
+    assert made.min_available_nodes == 2
+
+
+def test_elsewhere_nodes_are_counted(strategy):
+    made = strategy()
+    assert (made.awaited_names, made.min_available_nodes) == (frozenset(), 5)
 
 
 def test_every_setting_of_the_server_arrives(strategy):
