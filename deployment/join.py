@@ -11,7 +11,6 @@ import tomli_w
 
 from coldfusion_fl.durable import alone, aside
 from coldfusion_fl.errors import DeploymentError
-from coldfusion_fl.tasks import load_task
 
 from .keeper import Keeper, program
 from .member import Member
@@ -54,6 +53,8 @@ def _ensure_task(member: Member) -> None:
 
 
 def _read(member: Member) -> None:
+    from coldfusion_fl.tasks import load_task  # pandas too: only that process needs it
+
     load_task(member.task, member.catalogue, member.data_root)
 
 

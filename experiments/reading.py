@@ -39,6 +39,7 @@ from coldfusion_fl.settings import (
     Names,
     Numbers,
     Settings,
+    TaskSettings,
     did_you_mean,
     merged,
     parse_table,
@@ -166,13 +167,13 @@ def _recipe(name: str, entry: Any, run: Mapping[str, Any], scoring: Scoring, sou
 
 def _check_folds(experiment: Experiment, recipe: Recipe, seed: int, source: str) -> None:
     """No task is named as seen that a fold keeps unseen."""
-    if not (unseen := experiment.unseen_fold(seed)):
-        return
-    seen = recipe.table.get("tasks", {}).get("seen", ())
-    named = set(split_names(seen) if isinstance(seen, str) else map(str, seen))
-    if clash := sorted(named & set(unseen)):
+    where, tasks = f"{source}, recipe '{recipe.name}'", recipe.table.get("tasks", {})
+    if not isinstance(tasks, Mapping):
+        raise SettingsError(f"{where}: 'tasks' is a table: write [run.tasks] and its settings below.")
+    named = parse_table(TaskSettings, tasks, where, "tasks.").seen
+    if clash := sorted(set(named) & set(experiment.unseen_fold(seed))):
         raise SettingsError(
-            f"{source}, recipe '{recipe.name}': tasks.seen names {', '.join(clash)}, which 'folds' keep unseen with "
+            f"{where}: tasks.seen names {', '.join(clash)}, which 'folds' keep unseen with "
             f"seed {seed}. Leave tasks.seen out: the tasks of the other folds are seen."
         )
 

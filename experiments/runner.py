@@ -3,7 +3,6 @@
 import itertools
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,13 +58,15 @@ class Runner:
 
     def plan(self) -> Iterator[str]:
         """What is left to do, a line for each recipe and seed."""
-        left = self.left()
-        for (seed, name), count in Counter((key.seed, key.recipe) for key in left).items():
+        groups: dict[tuple[int, str], list[int]] = {}
+        for key in self.left():
+            groups.setdefault((key.seed, key.recipe), []).append(key.round)
+        for (seed, name), numbers in groups.items():
             recipe = self._experiment.recipes.get(name)
             kind = f" ({recipe.kind})" if recipe else ""
-            rounds = sorted({key.round for key in left if (key.seed, key.recipe) == (seed, name)} - {0})
+            rounds = sorted(set(numbers) - {0})
             after = f", after round {', '.join(map(str, rounds))}" if rounds else ""
-            yield f"seed {seed}, {name}{kind}: {count} scores{after}"
+            yield f"seed {seed}, {name}{kind}: {len(numbers)} scores{after}"
 
     def run(self) -> None:
         """Do what is left to do: first the last bases of each recipe, seed by seed, then those of earlier rounds.

@@ -102,6 +102,11 @@ def test_a_seen_task_that_a_fold_keeps_unseen_is_said(read):
         read('[recipes.paper]\ntasks.seen = "a, b"')
 
 
+def test_tasks_that_are_no_table_are_said(read):
+    with pytest.raises(SettingsError, match=r"'tasks' is a table: write \[run.tasks\]"):
+        read("[recipes.paper]\ntasks = 3")
+
+
 def test_a_part_of_it(read):
     made = read("[recipes.paper]\n[recipes.other]")
     part = made.only((7,), ("other",))
