@@ -15,6 +15,7 @@ COLUMNS = (
     ("frozen", "seen"),
     ("frozen", "unseen"),
 )
+_REACHED = ("finetuned", "seen")  # in which column one recipe reaches the other's last mean
 
 
 class Results:
@@ -166,13 +167,14 @@ def shares(results: Results) -> str:
 def comparisons(results: Results) -> str:
     """Differences between recipes, and after which round one reaches the other's last mean."""
     rows = []
+    reach = _REACHED in results.columns
     for pair in results.scores.facts["experiment"]["comparisons"]:
         of, to = pair["of"], pair["to"]
         if not {of, to} <= set(results.recipes):
             continue
         found = [_with_interval(estimate(difference(results, of, to, *column))) for column in results.columns]
-        rows.append([f"{of} over {to}", *found, _reached(results, of, to)])
-    head = ["", *results.heads, "reaches it (finetuned, seen) in round"]
+        rows.append([f"{of} over {to}", *found, *([_reached(results, of, to)] if reach else [])])
+    head = ["", *results.heads, *([f"reaches it ({', '.join(_REACHED)}) in round"] if reach else [])]
     return table(head, rows) if rows else ""
 
 
@@ -186,14 +188,13 @@ def difference(results: Results, of: str, to: str, mode: str, role: str) -> Cell
 
 def _reached(results: Results, of: str, to: str) -> str:
     """The first round after which a recipe's finetuned scores on seen tasks are, on average, another's last ones."""
-    column = ("finetuned", "seen")
-    last = results.last(to, *column)
-    numbers = [number for number in results.scores.rounds(of) if number and results.cells(of, number, *column)]
+    last = results.last(to, *_REACHED)
+    numbers = [number for number in results.scores.rounds(of) if number and results.cells(of, number, *_REACHED)]
     if last is None or not numbers:
         return ""
-    goal = results.cells(to, last, *column)
+    goal = results.cells(to, last, *_REACHED)
     for number in numbers:
-        ahead = estimate(differences(results.cells(of, number, *column), goal))
+        ahead = estimate(differences(results.cells(of, number, *_REACHED), goal))
         if ahead and ahead.mean >= 0:
             return str(number)
     return "none"

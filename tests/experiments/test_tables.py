@@ -64,7 +64,7 @@ def test_comparisons_are_paired(scores):
 
 
 def test_the_round_that_reaches_the_others_last_mean(scores):
-    assert comparisons(Results(scores)).splitlines()[-1].endswith("|  |")  # there is no finetuned score
+    assert "reaches it" not in comparisons(Results(scores))  # there is no finetuned score
     for recipe in SCORES:
         for seed, numbers in scores.facts["scores"][recipe].items():
             scores.facts["scores"][recipe][seed] = {
