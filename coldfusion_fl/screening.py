@@ -243,8 +243,8 @@ class Gate(Rule):
     so that a refusal does not count against its sender.
 
     Attributes:
-        tolerance: a fall of so much, in the probe's own units, is let through. With 0 a probe of some hundred rows
-            refuses most of the honest contributions of different tasks, for the best one's score is also the luckiest.
+        tolerance: a fall of so much, in the probe's own units, is let through. With 0 a probe of 500 rows refused 37
+            of 48 honest contributions of eight tasks (experiments/results/saboteurs).
     """
 
     name: ClassVar[str] = "gate"
