@@ -50,6 +50,8 @@ class ScoreFile:
     def begin(self, experiment: Mapping[str, Any], recipes: Mapping[str, Any]) -> None:
         """Say what the scores are of; those that are there already must be of the same.
 
+        A recipe that neither bases nor scores were made of yet may still change.
+
         Args:
             experiment: what holds for all scores, as nested tables.
             recipes: each one's settings.
@@ -57,8 +59,11 @@ class ScoreFile:
         Raises:
             RunFolderError: they are of another experiment, or a recipe was another one; what differs is said.
         """
+        made: dict[str, Any] = {}
         if self.facts:
-            then = {"scoring": self.facts["experiment"]["scoring"], **self.facts["recipes"]}
+            begun = self.facts["scores"].keys() | self.facts["making"].keys()
+            made = {name: recipe for name, recipe in self.facts["recipes"].items() if name in begun}
+            then = {"scoring": self.facts["experiment"]["scoring"], **made}
             for name, now in {"scoring": experiment["scoring"], **recipes}.items():
                 defaults = to_table(Scoring()) if name == "scoring" else RECIPE
                 if name in then and (found := differences(then[name], json.loads(json.dumps(now)), _FREE, defaults)):
@@ -68,7 +73,7 @@ class ScoreFile:
                     )
         self.facts = {
             "experiment": experiment,
-            "recipes": {**self.facts.get("recipes", {}), **recipes},
+            "recipes": {**made, **recipes},
             **{part: self.facts.get(part, {}) for part in ("tasks", "roles", "making", "scores")},
         }
 

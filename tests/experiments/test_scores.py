@@ -39,6 +39,24 @@ def test_scores_of_another_recipe_are_not_mixed(begun):
         ScoreFile(begun.path).begin({**EXPERIMENT, "scoring": {"rounds": [1], "finetune": {"epochs": 9}}}, RECIPES)
 
 
+def test_a_recipe_that_nothing_was_made_of_may_still_change(begun):
+    begun.write()
+    changed = {"other": {"about": "x", "settings": {"rounds": 5}}}
+    again = ScoreFile(begun.path)
+    again.begin(EXPERIMENT, {"paper": changed["other"]})
+    assert again.facts["recipes"]["paper"]["settings"] == {"rounds": 5}
+    again.write()
+    gone = ScoreFile(begun.path)
+    gone.begin(EXPERIMENT, changed)
+    assert set(gone.facts["recipes"]) == {"other"}
+
+
+def test_a_recipe_that_bases_were_made_of_may_not_change(begun):
+    begun.note_making("paper", 1, {"seconds": 3})
+    with pytest.raises(RunFolderError, match="of another 'paper'"):
+        ScoreFile(begun.path).begin(EXPERIMENT, {"paper": {"about": "x", "settings": {"rounds": 5}}})
+
+
 def test_more_rounds_recipes_and_words_may_come(begun):
     begun.add(KEY, 1.0, ABOUT)
     more = {"title": "u", "folds": [], "scoring": {"rounds": [1, 2], "finetune": {"epochs": 3}}}
