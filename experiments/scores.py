@@ -2,7 +2,7 @@
 
 ::
 
-    {"experiment": {title, question, seeds, scoring, ...},
+    {"experiment": {"title": ..., "base": {"model": ..., "catalogue": [...]}, "scoring": {...}, ...},
      "recipes": {NAME: its settings},
      "tasks": {TASK: {"metric": ..., "head": ..., "test-rows": ...}},
      "roles": {RECIPE: {SEED: {"seen": [TASK, ...], "unseen": [...]}}},
@@ -19,9 +19,10 @@ from coldfusion_fl.durable import disk, write_json
 from coldfusion_fl.errors import RunFolderError
 from coldfusion_fl.settings import differences, to_table
 
-from .plan import RECIPE, Key, Scoring
+from .plan import BASE, RECIPE, Key, Scoring
 
 _PARTS = ("experiment", "recipes", "tasks", "roles", "making", "scores")
+_ALIKE = ("base", "scoring")  # of the experiment: the same for all scores
 # What more scores may be made by, beside those that are there.
 _FREE = {"about", "rounds", "finetuned", "frozen", "few-shot"}
 
@@ -44,56 +45,71 @@ class ScoreFile:
         try:
             self.facts = json.loads(path.read_text(encoding="utf-8"))
             _ = [self.facts[part].items() for part in _PARTS]
+            _ = [self.facts["experiment"][part].items() for part in _ALIKE]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise RunFolderError(f"{path}: this is no file of scores. Choose another --out folder.") from None
 
     def begin(self, experiment: Mapping[str, Any], recipes: Mapping[str, Any]) -> None:
         """Say what the scores are of; those that are there already must be of the same.
 
-        A recipe that neither bases nor scores were made of yet may still change.
+        A recipe that neither bases nor scores were made of yet may still change or go.
 
         Args:
             experiment: what holds for all scores, as nested tables.
-            recipes: each one's settings.
+            recipes: each one's settings, in the order of the reports.
 
         Raises:
             RunFolderError: they are of another experiment, or a recipe was another one; what differs is said.
         """
-        made: dict[str, Any] = {}
-        if self.facts:
-            begun = self.facts["scores"].keys() | self.facts["making"].keys()
-            made = {name: recipe for name, recipe in self.facts["recipes"].items() if name in begun}
-            then = {"scoring": self.facts["experiment"]["scoring"], **made}
-            for name, now in {"scoring": experiment["scoring"], **recipes}.items():
-                defaults = to_table(Scoring()) if name == "scoring" else RECIPE
-                if name in then and (found := differences(then[name], json.loads(json.dumps(now)), _FREE, defaults)):
-                    raise RunFolderError(
-                        f"{self.path} holds scores of another '{name}'. Give it another name, or choose another folder "
-                        "by --out:\n  " + "\n  ".join(found)
-                    )
+        begun = self.facts.get("scores", {}).keys() | self.facts.get("making", {}).keys()
+        made = {name: recipe for name, recipe in self.facts.get("recipes", {}).items() if name in begun}
+        if begun:
+            then = {**{part: self.facts["experiment"][part] for part in _ALIKE}, **made}
+            for name, now in {**{part: experiment[part] for part in _ALIKE}, **recipes}.items():
+                defaults = {"scoring": to_table(Scoring()), "base": {}}.get(name, RECIPE)
+                if name in then:
+                    self._refuse(name, differences(then[name], json.loads(json.dumps(now)), _FREE, defaults))
         self.facts = {
             "experiment": experiment,
-            "recipes": {**made, **recipes},
-            **{part: self.facts.get(part, {}) for part in ("tasks", "roles", "making", "scores")},
+            "recipes": {**recipes, **{name: recipe for name, recipe in made.items() if name not in recipes}},
+            **{part: self.facts.get(part, {}) for part in ("tasks", "making", "scores")},
+            "roles": {name: roles for name, roles in self.facts.get("roles", {}).items() if name in begun},
         }
 
+    def _refuse(self, name: str, found: list[str]) -> None:
+        if found:
+            raise RunFolderError(
+                f"{self.path} holds scores of another '{name}'. Give it another name, or choose another folder by "
+                "--out:\n  " + "\n  ".join(found)
+            )
+
     def note_roles(self, recipe: str, seed: int, roles: Mapping[str, Any]) -> None:
-        """Note which tasks were seen and unseen.
+        """Note which tasks were seen and unseen; by the base, those of any recipe.
 
         Raises:
             RunFolderError: the scores that are there are of others.
         """
         known = self.facts["roles"].setdefault(recipe, {})
         now = {role: list(names) for role, names in roles.items()}
-        if known.setdefault(str(seed), now) != now:
+        if recipe == BASE:
+            others = [
+                seeds[str(seed)] for name, seeds in self.facts["roles"].items() if name != BASE and str(seed) in seeds
+            ]
+            known[str(seed)] = {
+                role: list(dict.fromkeys([*now[role], *(task for other in others for task in other[role])]))
+                for role in now
+            }
+        elif known.setdefault(str(seed), now) != now:
             raise RunFolderError(
                 f"{self.path} holds scores of '{recipe}', seed {seed}, with other seen and unseen tasks. Give the "
                 "recipe another name, or choose another folder by --out."
             )
 
     def note_making(self, recipe: str, seed: int, facts: Mapping[str, Any]) -> None:
-        """Note what making the bases of a recipe took."""
-        self.facts["making"].setdefault(recipe, {})[str(seed)] = dict(facts)
+        """Note what making the bases of a recipe took; the device stays the one that it was noted with first."""
+        seeds = self.facts["making"].setdefault(recipe, {})
+        device = seeds.get(str(seed), facts).get("device")  # bases that lie there already may be another machine's
+        seeds[str(seed)] = {**facts, "device": device}
         self.write()
 
     def __contains__(self, key: Key) -> bool:
@@ -112,12 +128,16 @@ class ScoreFile:
             key: which it is.
             score: in points.
             about: facts of the task that are the same for all of its scores.
+
+        Raises:
+            RunFolderError: the scores that are there were made with other facts, such as fewer rows.
         """
+        facts = self.facts["tasks"].setdefault(key.task, dict(about))
+        self._refuse(key.task, differences(facts, about))
         place = self.facts["scores"]
         for part in (key.recipe, str(key.seed), str(key.round), key.mode):
             place = place.setdefault(part, {})
         place[key.task] = round(score, 4)
-        self.facts["tasks"].setdefault(key.task, {}).update(about)
         self.write()
 
     def write(self) -> None:

@@ -127,10 +127,9 @@ def _setup(results: Results) -> str:
     facts = results.scores.facts
     about, scoring = facts["experiment"], facts["experiment"]["scoring"]
     heads = sorted({task["head"] for task in facts["tasks"].values()})
-    bases = sorted({recipe["settings"]["base"] for recipe in facts["recipes"].values()})
     tuning, counts = scoring["finetune"], scoring["evaluate"]
     lines = [
-        f"Base: `{', '.join(bases)}`. Seeds: {', '.join(map(str, results.scores.seeds()))}. Heads of the scores: "
+        f"Base: `{about['base']['model']}`. Seeds: {', '.join(map(str, results.scores.seeds()))}. Heads of the scores: "
         f"{', '.join(heads)}.",
         f"Finetuned: {tuning['examples'] or 'all'} rows, at most {tuning['epochs']} epochs, learning rate "
         f"{tuning['learning-rate']:g}, batches of {tuning['batch-size']}, {tuning['max-length']} tokens. Few-shot: "
@@ -139,7 +138,8 @@ def _setup(results: Results) -> str:
     ]
     if folds := about["folds"]:
         lines.append(f"The seeds take turns in which of {len(folds)} folds of the data sets is unseen.")
-    recipes = [f"- `{name}`: {recipe['about']}" for name, recipe in facts["recipes"].items() if recipe["about"]]
+    abouts = {name: facts["recipes"][name]["about"] for name in results.recipes if name != BASE}
+    recipes = [f"- `{name}`: {about}" for name, about in abouts.items() if about]
     return "\n".join(lines) + ("\n\n" + "\n".join(recipes) if recipes else "")
 
 

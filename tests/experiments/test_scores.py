@@ -6,9 +6,12 @@ from coldfusion_fl.experiments.scores import ScoreFile
 
 from coldfusion_fl.errors import RunFolderError
 
-EXPERIMENT = {"title": "t", "folds": [], "scoring": {"rounds": [1], "finetune": {"epochs": 3}}}
+ON = {"model": "M", "catalogue": ["c"]}
+EXPERIMENT = {"title": "t", "folds": [], "base": ON, "scoring": {"rounds": [1], "finetune": {"epochs": 3}}}
 RECIPES = {"paper": {"about": "x", "settings": {"rounds": 4}}}
 KEY = Key("paper", 1, 4, "frozen", "a")
+BASE_KEY = Key("base", 1, 0, "frozen", "a")
+EMPTY = {part: {} for part in ("experiment", "recipes", "tasks", "roles", "making", "scores")}
 ABOUT = {"metric": "accuracy", "head": "mean", "test-rows": 10}
 
 
@@ -39,16 +42,66 @@ def test_scores_of_another_recipe_are_not_mixed(begun):
         ScoreFile(begun.path).begin({**EXPERIMENT, "scoring": {"rounds": [1], "finetune": {"epochs": 9}}}, RECIPES)
 
 
+def other_rounds(recipe):
+    return {**recipe, "settings": {"rounds": 5}}
+
+
 def test_a_recipe_that_nothing_was_made_of_may_still_change(begun):
-    begun.write()
-    changed = {"other": {"about": "x", "settings": {"rounds": 5}}}
+    recipes = {**RECIPES, "later": {"about": "z", "settings": {"rounds": 4}}}
+    begun.begin(EXPERIMENT, recipes)
+    begun.note_roles("later", 1, {"seen": ["a"], "unseen": []})
+    begun.add(BASE_KEY, 50.0, ABOUT)
+    begun.add(KEY, 1.0, ABOUT)
     again = ScoreFile(begun.path)
-    again.begin(EXPERIMENT, {"paper": changed["other"]})
-    assert again.facts["recipes"]["paper"]["settings"] == {"rounds": 5}
-    again.write()
-    gone = ScoreFile(begun.path)
-    gone.begin(EXPERIMENT, changed)
-    assert set(gone.facts["recipes"]) == {"other"}
+    again.begin(EXPERIMENT, {**recipes, "later": other_rounds(recipes["later"])})
+    assert again.facts["recipes"]["later"]["settings"] == {"rounds": 5}
+    again.note_roles("later", 1, {"seen": ["b"], "unseen": []})  # on other tasks, too
+    assert KEY in again
+
+
+def test_a_recipe_that_nothing_was_made_of_may_go(begun):
+    begun.begin(EXPERIMENT, {**RECIPES, "later": {}})
+    begun.add(KEY, 1.0, ABOUT)
+    again = ScoreFile(begun.path)
+    again.begin(EXPERIMENT, RECIPES)
+    assert set(again.facts["recipes"]) == {"paper"}
+
+
+def test_scores_of_another_base_or_catalogue_are_not_mixed(begun):
+    begun.add(BASE_KEY, 50.0, ABOUT)  # the base is scored first, when nothing else is there yet
+    for changed, told in (({"model": "N"}, "model: 'M' there, 'N' here"), ({"catalogue": ["d"]}, "catalogue: ")):
+        with pytest.raises(RunFolderError, match=f"of another 'base'.*\n  {told}"):
+            ScoreFile(begun.path).begin({**EXPERIMENT, "base": {**ON, **changed}}, RECIPES)
+
+
+def test_the_base_is_on_the_tasks_of_all_recipes(begun):
+    begun.note_roles("base", 1, {"seen": ["a"], "unseen": ["u"]})
+    begun.note_roles("paper", 1, {"seen": ["a"], "unseen": ["u"]})
+    begun.add(KEY, 1.0, ABOUT)
+    again = ScoreFile(begun.path)
+    again.begin(EXPERIMENT, {"other": {}})
+    again.note_roles("base", 1, {"seen": ["b"], "unseen": []})
+    assert again.facts["roles"]["base"]["1"] == {"seen": ["b", "a"], "unseen": ["u"]}
+
+
+def test_recipes_are_in_the_order_of_the_experiment(begun):
+    begun.note_making("paper", 1, {"seconds": 3})
+    again = ScoreFile(begun.path)
+    again.begin(EXPERIMENT, {"first": {}, **RECIPES, "last": {}})
+    assert list(again.facts["recipes"]) == ["first", "paper", "last"]
+
+
+def test_a_task_whose_data_changed_is_not_mixed(begun):
+    begun.add(KEY, 1.0, ABOUT)
+    with pytest.raises(RunFolderError, match=r"scores of another 'a'.*\n  test-rows: 10 there, 11 here"):
+        begun.add(BASE_KEY, 1.0, {**ABOUT, "test-rows": 11})
+    assert BASE_KEY not in ScoreFile(begun.path)
+
+
+def test_bases_stay_those_of_the_device_that_made_them(begun):
+    begun.note_making("paper", 1, {"seconds": 3, "device": "GPU"})
+    begun.note_making("paper", 1, {"seconds": 4, "device": "CPU"})
+    assert begun.facts["making"]["paper"]["1"] == {"seconds": 4, "device": "GPU"}
 
 
 def test_a_recipe_that_bases_were_made_of_may_not_change(begun):
@@ -59,7 +112,7 @@ def test_a_recipe_that_bases_were_made_of_may_not_change(begun):
 
 def test_more_rounds_recipes_and_words_may_come(begun):
     begun.add(KEY, 1.0, ABOUT)
-    more = {"title": "u", "folds": [], "scoring": {"rounds": [1, 2], "finetune": {"epochs": 3}}}
+    more = {"title": "u", "folds": [], "base": ON, "scoring": {"rounds": [1, 2], "finetune": {"epochs": 3}}}
     again = ScoreFile(begun.path)
     again.begin(more, {"paper": {"about": "y", "settings": {"rounds": 4}}, "other": {}})
     assert KEY in again
@@ -70,7 +123,7 @@ def test_more_rounds_recipes_and_words_may_come(begun):
     assert "paper" in part.facts["recipes"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"scores": 3}', json.dumps({"scores": []})])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"scores": 3}', json.dumps({"scores": []}), json.dumps(EMPTY)])
 def test_no_other_file_is_taken_for_scores(tmp_path, text):
     (tmp_path / "scores.json").write_text(text)
     with pytest.raises(RunFolderError, match="no file of scores"):

@@ -28,7 +28,8 @@ def scores(tmp_path):
     }
     pairs = [{"of": "other", "to": "paper"}]
     about = {"title": "T", "question": "Q?", "tiny": ["b"], "folds": [], "comparisons": pairs}
-    recipe = {"about": "x", "settings": {"base": "B"}}
+    about["base"] = {"model": "B", "catalogue": ["c"]}
+    recipe = {"about": "x", "settings": {}}
     made.begin({**about, "scoring": scoring}, {"paper": recipe, "other": recipe})
     made.facts["scores"] = copy.deepcopy(SCORES)
     made.facts["tasks"] = {name: {"metric": "accuracy", "head": "mean", "test-rows": 9} for name in "abu"}
