@@ -207,9 +207,9 @@ class Direction(Rule):
     """Refuses an update that points away from the others' mean direction; in rounds of three candidates or more.
 
     It tells a stranger among updates that share a direction, as those of one model with one head do. Short finetunings
-    that begin with fresh heads do not share one: on the eight packaged tasks their cosines lay between −0.03 and 0.05,
-    and no higher among four draws of one task. A head of the other sign would have turned the update as well, so that a
-    turned one is no outlier there.
+    that begin with fresh heads do not share one: those of eight data sets had cosines between −0.03 and 0.03, turned
+    ones among them (experiments/results/saboteurs/logs). A head of the other sign would have turned the update as well,
+    so that a turned one is no outlier there.
 
     Attributes:
         min_cosine: refused below this cosine.

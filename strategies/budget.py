@@ -41,8 +41,8 @@ class Budget:
             records: of all rounds.
 
         Returns:
-            `epsilon` and `delta`: what any change of all of a contributor's rows can do to all bases together; and its
-            `rounds`.
+            `epsilon` and `delta`: what a contributor's updates can do to all bases together, against updates of zero
+            (other rows in place of its own are twice as far); and its `rounds`.
         """
         from flwr.serverapp import RdpAccountant
 
