@@ -104,6 +104,13 @@ def test_what_it_took(scores):
     assert "| paper | 1,000 | 2 | 2 | CPU |" in making(Results(scores))
 
 
+def test_a_recipe_that_did_not_run_is_not_named(scores):
+    scores.facts["recipes"]["later"] = {"about": "not yet", "settings": {}}
+    told = report(scores)
+    assert "- `other`: x" in told
+    assert "later" not in told
+
+
 def test_the_same_scores_make_the_same_outcome(scores, tmp_path):
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
