@@ -206,15 +206,15 @@ class Experiment:
         yield from dict.fromkeys(found)  # the base's tasks may be both
 
     def describe(self) -> dict[str, Any]:
-        """What holds for all scores, as nested tables without places of this machine."""
-        settings = self.base_settings(self.seeds[0])
+        """What holds for all scores, as nested tables."""
+        settings = self.describe_recipe(next(iter(self.recipes.values())))["settings"]  # all begin with one base
         return {
             "name": self.name,
             "title": self.title,
             "question": self.question.strip(),
             "tiny": list(self.tiny),
             "folds": [list(fold) for fold in self.folds],
-            "base": {"model": _place_free(settings.base), "catalogue": _names(settings.tasks.catalogue)},
+            "base": {"model": settings["base"], "catalogue": settings["tasks"]["catalogue"]},
             "scoring": to_table(self.scoring),
             "comparisons": [to_table(pair) for pair in self.comparisons],
         }
@@ -225,8 +225,8 @@ class Experiment:
         table = to_table(settings)
         if self.folds:
             table["tasks"]["seen"], table["tasks"]["unseen"] = list(recipe.table.get("tasks", {}).get("seen", ())), []
-        table["tasks"]["catalogue"] = _names(settings.tasks.catalogue)
-        table["base"] = _place_free(settings.base)
+        table["tasks"]["catalogue"] = [Path(name).name for name in settings.tasks.catalogue]
+        table["base"] = Path(settings.base).name if Path(settings.base).is_dir() else settings.base
         # The server's probe is scored by these.
         table["evaluate"] = {key: table["evaluate"][key] for key in ("train-examples", "test-examples")}
         for key in ("simulation", "round-timeout", "node-timeout", "resume", "out", "seed"):
@@ -239,11 +239,3 @@ class Experiment:
             "saboteurs": dict(recipe.saboteurs),
             "settings": table,
         }
-
-
-def _names(catalogues: Names) -> list[str]:
-    return [Path(catalogue).name for catalogue in catalogues]
-
-
-def _place_free(base: str) -> str:
-    return Path(base).name if Path(base).is_dir() else base

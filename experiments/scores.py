@@ -22,7 +22,8 @@ from coldfusion_fl.settings import differences, to_table
 from .plan import BASE, RECIPE, Key, Scoring
 
 _PARTS = ("experiment", "recipes", "tasks", "roles", "making", "scores")
-_ALIKE = ("base", "scoring")  # of the experiment: the same for all scores
+# Parts of the experiment that are the same for all scores, and what they were where they do not say.
+_ALIKE: dict[str, Mapping[str, Any]] = {"base": {}, "scoring": to_table(Scoring())}
 # What more scores may be made by, beside those that are there.
 _FREE = {"about", "rounds", "finetuned", "frozen", "few-shot"}
 
@@ -64,11 +65,11 @@ class ScoreFile:
         begun = self.facts.get("scores", {}).keys() | self.facts.get("making", {}).keys()
         made = {name: recipe for name, recipe in self.facts.get("recipes", {}).items() if name in begun}
         if begun:
-            then = {**{part: self.facts["experiment"][part] for part in _ALIKE}, **made}
-            for name, now in {**{part: experiment[part] for part in _ALIKE}, **recipes}.items():
-                defaults = {"scoring": to_table(Scoring()), "base": {}}.get(name, RECIPE)
-                if name in then:
-                    self._refuse(name, differences(then[name], json.loads(json.dumps(now)), _FREE, defaults))
+            for part, defaults in _ALIKE.items():
+                self._check_same(part, self.facts["experiment"][part], experiment[part], defaults)
+            for name, recipe in recipes.items():
+                if name in made:
+                    self._check_same(name, made[name], recipe, RECIPE)
         self.facts = {
             "experiment": experiment,
             "recipes": {**recipes, **{name: recipe for name, recipe in made.items() if name not in recipes}},
@@ -76,8 +77,10 @@ class ScoreFile:
             "roles": {name: roles for name, roles in self.facts.get("roles", {}).items() if name in begun},
         }
 
-    def _refuse(self, name: str, found: list[str]) -> None:
-        if found:
+    def _check_same(
+        self, name: str, then: Mapping[str, Any], now: Mapping[str, Any], defaults: Mapping[str, Any]
+    ) -> None:
+        if found := differences(then, json.loads(json.dumps(now)), _FREE, defaults):
             raise RunFolderError(
                 f"{self.path} holds scores of another '{name}'. Give it another name, or choose another folder by "
                 "--out:\n  " + "\n  ".join(found)
@@ -92,13 +95,10 @@ class ScoreFile:
         known = self.facts["roles"].setdefault(recipe, {})
         now = {role: list(names) for role, names in roles.items()}
         if recipe == BASE:
-            others = [
-                seeds[str(seed)] for name, seeds in self.facts["roles"].items() if name != BASE and str(seed) in seeds
-            ]
-            known[str(seed)] = {
-                role: list(dict.fromkeys([*now[role], *(task for other in others for task in other[role])]))
-                for role in now
-            }
+            of_recipes = [seeds.get(str(seed), {}) for name, seeds in self.facts["roles"].items() if name != BASE]
+            for role, names in now.items():
+                names.extend(task for other in of_recipes for task in other.get(role, ()))
+            known[str(seed)] = {role: list(dict.fromkeys(names)) for role, names in now.items()}
         elif known.setdefault(str(seed), now) != now:
             raise RunFolderError(
                 f"{self.path} holds scores of '{recipe}', seed {seed}, with other seen and unseen tasks. Give the "
@@ -132,8 +132,7 @@ class ScoreFile:
         Raises:
             RunFolderError: the scores that are there were made with other facts, such as fewer rows.
         """
-        facts = self.facts["tasks"].setdefault(key.task, dict(about))
-        self._refuse(key.task, differences(facts, about))
+        self._check_same(key.task, self.facts["tasks"].setdefault(key.task, dict(about)), about, {})
         place = self.facts["scores"]
         for part in (key.recipe, str(key.seed), str(key.round), key.mode):
             place = place.setdefault(part, {})

@@ -138,8 +138,7 @@ def _setup(results: Results) -> str:
     ]
     if folds := about["folds"]:
         lines.append(f"The seeds take turns in which of {len(folds)} folds of the data sets is unseen.")
-    abouts = {name: facts["recipes"][name]["about"] for name in results.recipes if name != BASE}
-    recipes = [f"- `{name}`: {about}" for name, about in abouts.items() if about]
+    recipes = [f"- `{name}`: {told}" for name in results.recipes[1:] if (told := facts["recipes"][name]["about"])]
     return "\n".join(lines) + ("\n\n" + "\n".join(recipes) if recipes else "")
 
 

@@ -42,10 +42,6 @@ def test_scores_of_another_recipe_are_not_mixed(begun):
         ScoreFile(begun.path).begin({**EXPERIMENT, "scoring": {"rounds": [1], "finetune": {"epochs": 9}}}, RECIPES)
 
 
-def other_rounds(recipe):
-    return {**recipe, "settings": {"rounds": 5}}
-
-
 def test_a_recipe_that_nothing_was_made_of_may_still_change(begun):
     recipes = {**RECIPES, "later": {"about": "z", "settings": {"rounds": 4}}}
     begun.begin(EXPERIMENT, recipes)
@@ -53,7 +49,7 @@ def test_a_recipe_that_nothing_was_made_of_may_still_change(begun):
     begun.add(BASE_KEY, 50.0, ABOUT)
     begun.add(KEY, 1.0, ABOUT)
     again = ScoreFile(begun.path)
-    again.begin(EXPERIMENT, {**recipes, "later": other_rounds(recipes["later"])})
+    again.begin(EXPERIMENT, {**RECIPES, "later": {"about": "z", "settings": {"rounds": 5}}})
     assert again.facts["recipes"]["later"]["settings"] == {"rounds": 5}
     again.note_roles("later", 1, {"seen": ["b"], "unseen": []})  # on other tasks, too
     assert KEY in again
