@@ -134,7 +134,7 @@ def test_a_member_that_is_killed_is_missed_and_comes_back(acme, toy_data, tiny_b
 
 
 def test_a_member_that_is_paused_is_late_and_nothing_is_fused_twice(acme, toy_data, tiny_base):
-    # A node's last heartbeat is up to 23 s old, and counts for 60: within 30 s nobody is taken for gone instead of late.
+    # A node's last heartbeat is up to 23 s old and counts for 60: within 30 s nobody is gone instead of late.
     patience = {"round-timeout": "30", "finetune.epochs": "5"}
     run = Followed(acme, "paused", toy_data, tiny_base, **SHORT_OF_PATIENCE | patience)
     run.happens("round", round=1)
