@@ -38,7 +38,10 @@ def draw_last(results: Results, path: Path) -> None:
 
 
 def draw_rounds(results: Results, path: Path) -> None:
-    """Mean gains over the rounds, a panel a kind of score; recipes that are made at once are dotted lines."""
+    """Mean gains over the rounds, a panel a kind of score; recipes that are made at once are dotted lines.
+
+    The legend says how many seeds each has, for a line is of those alone that have scores after each of its rounds.
+    """
     columns = results.columns
     figure, panels = plt.subplots(
         1, len(columns), figsize=(1 + 3 * len(columns), 3.4), squeeze=False, layout="constrained"
@@ -57,10 +60,11 @@ def _draw_gains(axes: Axes, results: Results, mode: str, role: str) -> None:
         course = results.course(name, mode, role)
         numbers, found = list(course), [estimate(cells) for cells in course.values()]
         means = [one.mean for one in found if one]
+        label = _counted(name, max((one.seeds for one in found if one), default=0))
         if numbers == [0] and means:
-            axes.axhline(means[0], color=colour, linestyle=":", label=name)
+            axes.axhline(means[0], color=colour, linestyle=":", label=label)
         elif len(numbers) > 1:
-            axes.plot([0, *numbers], [0.0, *means], color=colour, marker="o", markersize=4, label=name)
+            axes.plot([0, *numbers], [0.0, *means], color=colour, marker="o", markersize=4, label=label)
             axes.fill_between(
                 [0, *numbers],
                 [0.0, *(one.low for one in found if one)],
@@ -70,10 +74,14 @@ def _draw_gains(axes: Axes, results: Results, mode: str, role: str) -> None:
                 linewidth=0,
             )
         elif means:
-            axes.plot(numbers, means, color=colour, marker="s", linestyle="", label=name)
+            axes.plot(numbers, means, color=colour, marker="s", linestyle="", label=label)
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.set_title(f"{mode}, {role}", fontsize=10)
     axes.set_xlabel("round")
+
+
+def _counted(name: str, seeds: int) -> str:
+    return f"{name} ({seeds} seed{'s' if seeds > 1 else ''})"
 
 
 def draw_tasks(results: Results, recipe: str, path: Path) -> None:

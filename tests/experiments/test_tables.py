@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 
 import pytest
+from coldfusion_fl.experiments.figures import draw_rounds
 from coldfusion_fl.experiments.outcome import write_outcome
 from coldfusion_fl.experiments.scores import ScoreFile
 from coldfusion_fl.experiments.tables import Results, comparisons, last_bases, making, report, rounds, shares, tasks
@@ -135,3 +136,10 @@ def test_a_committed_report_is_that_of_its_scores(file):
 def test_the_headline_table_is_that_of_the_committed_scores(file):
     scores = ScoreFile(ROOT / "experiments" / "results" / "main" / "scores.json")
     assert last_bases(Results(scores)) in (ROOT / file).read_text(encoding="utf-8")
+
+
+def test_a_figure_says_how_many_seeds_a_line_has(scores, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("coldfusion_fl.experiments.figures._save", lambda figure, path: drawn.append(figure))
+    draw_rounds(Results(scores), tmp_path / "rounds.png")
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["paper (2 seeds)", "other (1 seed)"]
