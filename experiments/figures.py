@@ -58,30 +58,28 @@ def _draw_gains(axes: Axes, results: Results, mode: str, role: str) -> None:
     for place, name in enumerate(results.recipes[1:]):
         colour = _COLOURS[place % 10]
         course = results.course(name, mode, role)
-        numbers, found = list(course), [estimate(cells) for cells in course.values()]
-        means = [one.mean for one in found if one]
-        label = _counted(name, max((one.seeds for one in found if one), default=0))
-        if numbers == [0] and means:
+        found = [one for cells in course.values() if (one := estimate(cells))]
+        if not found:
+            continue  # no seed has scores after each of its rounds
+        numbers, means = list(course), [one.mean for one in found]
+        label = f"{name} ({found[0].seeds} seed{'s' if found[0].seeds > 1 else ''})"
+        if numbers == [0]:
             axes.axhline(means[0], color=colour, linestyle=":", label=label)
         elif len(numbers) > 1:
             axes.plot([0, *numbers], [0.0, *means], color=colour, marker="o", markersize=4, label=label)
             axes.fill_between(
                 [0, *numbers],
-                [0.0, *(one.low for one in found if one)],
-                [0.0, *(one.high for one in found if one)],
+                [0.0, *(one.low for one in found)],
+                [0.0, *(one.high for one in found)],
                 color=colour,
                 alpha=0.12,
                 linewidth=0,
             )
-        elif means:
+        else:
             axes.plot(numbers, means, color=colour, marker="s", linestyle="", label=label)
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.set_title(f"{mode}, {role}", fontsize=10)
     axes.set_xlabel("round")
-
-
-def _counted(name: str, seeds: int) -> str:
-    return f"{name} ({seeds} seed{'s' if seeds > 1 else ''})"
 
 
 def draw_tasks(results: Results, recipe: str, path: Path) -> None:

@@ -143,3 +143,11 @@ def test_a_figure_says_how_many_seeds_a_line_has(scores, tmp_path, monkeypatch):
     monkeypatch.setattr("coldfusion_fl.experiments.figures._save", lambda figure, path: drawn.append(figure))
     draw_rounds(Results(scores), tmp_path / "rounds.png")
     assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["paper (2 seeds)", "other (1 seed)"]
+
+
+def test_a_recipe_of_which_no_seed_has_all_rounds_has_no_line(scores, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("coldfusion_fl.experiments.figures._save", lambda figure, path: drawn.append(figure))
+    del scores.facts["scores"]["paper"]["1"]["4"], scores.facts["scores"]["paper"]["2"]["1"]
+    draw_rounds(Results(scores), tmp_path / "rounds.png")
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["other (1 seed)"]
