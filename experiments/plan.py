@@ -128,7 +128,8 @@ class Experiment:
         recipes: by name, in the order of the file; without the base itself.
         chosen: the names of those to do now.
         comparisons: pairs of recipes.
-        tiny: tasks of so few rows that means are also given without them.
+        without: groups of tasks by what they are called; means are also given without each. They may name tasks of
+            the catalogues that take no part.
         home: the folder that relative paths begin at.
         repeated: the seeds to do now.
     """
@@ -142,7 +143,7 @@ class Experiment:
     recipes: Mapping[str, Recipe]
     chosen: Names
     comparisons: tuple[Comparison, ...]
-    tiny: Names
+    without: Mapping[str, Names]
     home: Path
     repeated: Numbers
 
@@ -212,7 +213,7 @@ class Experiment:
             "name": self.name,
             "title": self.title,
             "question": self.question.strip(),
-            "tiny": list(self.tiny),
+            "without": {group: list(names) for group, names in self.without.items()},
             "folds": [list(fold) for fold in self.folds],
             "base": {"model": settings["base"], "catalogue": settings["tasks"]["catalogue"]},
             "scoring": to_table(self.scoring),

@@ -24,6 +24,9 @@
     of = "momentum"
     to = "paper"
 
+    [without]                  # means are also given without each of these groups of tasks
+    "the tiny sets" = "cb, copa"
+
 With `extends = "OTHER.toml"` a file changes parts of another one; recipes of its own take the place of all of those.
 """
 
@@ -33,6 +36,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from coldfusion_fl.catalogue import read_catalogues
 from coldfusion_fl.checks import check_contents, check_words
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.settings import (
@@ -68,8 +72,8 @@ class _Head:
     title: str
     question: str = setting("")
     seeds: Numbers = setting((1, 2, 3))
-    tiny: Names = setting(())
     folds: Names = setting(())
+    without: dict[str, str] = field(default_factory=dict)
     scoring: Scoring = field(default_factory=Scoring)
 
 
@@ -111,7 +115,7 @@ def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Exp
         recipes=made,
         chosen=tuple(made),
         comparisons=pairs,
-        tiny=head.tiny,
+        without={group: split_names(names) for group, names in head.without.items()},
         home=path.resolve().parent,
         repeated=head.seeds,
     )
@@ -204,10 +208,13 @@ def _check_whole(experiment: Experiment, source: str) -> None:
             raise SettingsError(
                 f"{source}: gains are over one base, but recipes begin with {', '.join(sorted(bases))}."
             )
-        known = {name for settings in found for name in settings.contributors}
-        for name in experiment.tiny:
-            if name not in known:
-                raise SettingsError(f"{source}: 'tiny' names no task '{name}' of it.{did_you_mean(name, known)}")
+        known = read_catalogues(found[0].tasks.catalogue).specs
+        for group, names in experiment.without.items():
+            for name in names:
+                if name not in known:
+                    raise SettingsError(
+                        f"{source}: [without], '{group}': there is no task '{name}'.{did_you_mean(name, known)}"
+                    )
 
 
 def check(experiment: Experiment) -> None:

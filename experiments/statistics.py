@@ -21,6 +21,7 @@ class Estimate:
         high: its upper end.
         tasks: how many.
         seeds: how many.
+        scores: how many; fewer than tasks × seeds where not every task has every seed.
         positive: the share of tasks whose mean over seeds is above 0.
     """
 
@@ -29,6 +30,7 @@ class Estimate:
     high: float
     tasks: int
     seeds: int
+    scores: int
     positive: float
 
 
@@ -54,7 +56,7 @@ def estimate(cells: Cells) -> Estimate | None:
     low = high = float("nan")
     if len(cells) > 1:
         low, high = (float(end) for end in _interval(points, there))
-    return Estimate(float(by_task.mean()), low, high, len(tasks), len(seeds), float((by_task > 0).mean()))
+    return Estimate(float(by_task.mean()), low, high, len(tasks), len(seeds), len(cells), float((by_task > 0).mean()))
 
 
 def _interval(points: np.ndarray, there: np.ndarray) -> np.ndarray:

@@ -46,6 +46,10 @@ class Results:
         """What stands above these columns in a table."""
         return [f"{mode}, {role}" for mode, role in self.columns]
 
+    def among(self, names: Iterable[str]) -> list[str]:
+        """Those of some tasks that have scores."""
+        return [name for name in names if name in self.scores.facts["tasks"]]
+
     def cells(self, recipe: str, number: int, mode: str, role: str) -> dict[tuple[int, str], float]:
         """A recipe's scores on its seen or unseen tasks after a round, by seed and task."""
         roles = self.scores.facts["roles"].get(recipe, {})
@@ -92,14 +96,14 @@ def report(scores: ScoreFile) -> str:
         _legend(results),
         last_bases(results),
     ]
-    if about["tiny"]:
-        bigger = Results(scores, about["tiny"])
-        parts += [f"Without the tiny sets ({', '.join(about['tiny'])}):", last_bases(bigger)]
+    groups = {group: there for group, names in about.get("without", {}).items() if (there := results.among(names))}
+    for group, names in groups.items():
+        parts += [f"Without {group} ({', '.join(names)}):", last_bases(Results(scores, names))]
     parts += ["Share of the data sets that are better than with the base:", shares(results)]
     if about["comparisons"]:
         parts += ["## Comparisons", "Differences of the last bases, with 95 % intervals.", comparisons(results)]
-        if about["tiny"]:
-            parts += ["Without the tiny sets:", comparisons(Results(scores, about["tiny"]))]
+        for group, names in groups.items():
+            parts += [f"Without {group}:", comparisons(Results(scores, names))]
     if any(len(scores.rounds(name)) > 1 for name in results.recipes):
         parts += ["## Round by round", "Mean gains over the base in points.", rounds(results)]
     parts += [
@@ -116,7 +120,7 @@ def _legend(results: Results) -> str:
     drawn = "data sets and seeds" if len(results.scores.seeds()) > 1 else "data sets; of one seed alone, so too narrow"
     told = (
         f"Mean {about['scoring']['split']} scores of the base in points, then what each recipe's last base gains over "
-        f"it, with 95 % intervals (bootstrap over {drawn}) and (data sets × seeds)."
+        f"it, with 95 % intervals (bootstrap over {drawn}) and (scores of data sets × seeds)."
     )
     if about["scoring"]["split"] == "validation":
         told += " Recipes are chosen by these scores, so that the best one's is too good: it is judged elsewhere."
@@ -186,14 +190,17 @@ def difference(results: Results, of: str, to: str, mode: str, role: str) -> Cell
 
 
 def _reached(results: Results, of: str, to: str) -> str:
-    """The first round after which a recipe's finetuned scores on seen tasks are, on average, another's last ones."""
-    last = results.last(to, *_REACHED)
-    numbers = [number for number in results.scores.rounds(of) if number and results.cells(of, number, *_REACHED)]
-    if last is None or not numbers:
+    """The first round after which a recipe's finetuned scores on seen tasks are, on average, another's last ones.
+
+    Rounds that lack any of the scores of its own last one are passed over.
+    """
+    last, own_last = results.last(to, *_REACHED), results.last(of, *_REACHED)
+    if last is None or not own_last:
         return ""
-    goal = results.cells(to, last, *_REACHED)
-    for number in numbers:
-        ahead = estimate(differences(results.cells(of, number, *_REACHED), goal))
+    goal, whole = results.cells(to, last, *_REACHED), results.cells(of, own_last, *_REACHED).keys()
+    for number in results.scores.rounds(of):
+        found = results.cells(of, number, *_REACHED)
+        ahead = estimate(differences(found, goal)) if whole <= found.keys() else None
         if ahead and ahead.mean >= 0:
             return str(number)
     return "none"
@@ -274,4 +281,5 @@ def _with_interval(found: Estimate | None) -> str:
     if found is None:
         return ""
     interval = "" if isnan(found.low) else f" [{found.low:+.2f}, {found.high:+.2f}]"  # a single score has none
-    return f"{found.mean:+.2f}{interval} ({found.tasks} × {found.seeds})"
+    there = "" if found.scores == found.tasks * found.seeds else f"{found.scores} of "  # folds leave some out
+    return f"{found.mean:+.2f}{interval} ({there}{found.tasks} × {found.seeds})"

@@ -16,7 +16,7 @@ TOML = """
 title = "A toy"
 question = "Does it run?"
 seeds = [1]
-tiny = ["a"]
+without."the tiny sets" = "a"
 [run]
 base = "{base}"
 rounds = 2

@@ -140,7 +140,7 @@ def test_a_part_of_it(read):
         ("[recipes.p]\n[recipes.q]\nbase = 'other'", HEAD, "gains are over one base"),
         ("[recipes.paper]\n[scoring]\nfrozen = 'sen'", HEAD, "'seen' or 'unseen', not 'sen'"),
         ("[recipes.paper]\n[scoring]\nevaluate.shots = 0", HEAD, "needs evaluate.shots"),
-        ("[recipes.paper]", HEAD.replace("folds", "tiny = 'aa'\nfolds"), "'tiny' names no task 'aa'"),
+        ("[recipes.paper]", HEAD.replace("folds", "without.tiny = 'aa'\nfolds"), "'tiny': there is no task 'aa'"),
         ("[recipes.paper]", HEAD.replace("folds", "comparisons = [1]\nfolds"), "write each comparison as"),
         ("[recipes.paper]", HEAD.replace("folds", "run = 3\nfolds").replace("[run", "[gone"), "write .run. and"),
         ("[recipes.paper]", HEAD.replace("folds", "extends = 'toy.toml'\nfolds"), "leads back to this file"),

@@ -28,7 +28,8 @@ def scores(tmp_path):
         "evaluate": {"shots": 5, "few-shot-epochs": 3, "few-shot-seeds": 1, "train-examples": 7, "test-examples": 8},
     }
     pairs = [{"of": "other", "to": "paper"}]
-    about = {"title": "T", "question": "Q?", "tiny": ["b"], "folds": [], "comparisons": pairs}
+    about = {"title": "T", "question": "Q?", "folds": [], "comparisons": pairs}
+    about["without"] = {"the tiny": ["b", "z"], "what is not here": ["z"]}
     about["base"] = {"model": "B", "catalogue": ["c"]}
     recipe = {"about": "x", "settings": {}}
     made.begin({**about, "scoring": scoring}, {"paper": recipe, "other": recipe})
@@ -51,9 +52,19 @@ def test_gains_are_over_the_base_of_the_same_seed(scores):
     assert "| other | 4 | +6.00 [+6.00, +6.00] (2 × 1) | +0.00 (1 × 1) |" in table
 
 
-def test_tiny_sets_are_left_out(scores):
+def test_groups_of_tasks_are_left_out(scores):
     assert "| paper | 4 | +3.00 [+2.00, +4.00] (1 × 2) | -1.00 (1 × 1) |" in last_bases(Results(scores, ["b"]))
     assert "| base |  | 51.0 | 70.0 |" in last_bases(Results(scores, ["b"]))
+    told = report(scores)
+    assert last_bases(Results(scores, ["b"])) in told
+    assert comparisons(Results(scores, ["b"])) in told
+    assert "Without the tiny (b):" in told
+    assert "what is not here" not in told
+
+
+def test_how_many_scores_there_are_where_not_every_task_has_every_seed(scores):
+    del scores.facts["scores"]["paper"]["2"]["4"]["frozen"]["b"]
+    assert "| paper | 4 | +2.50 [+2.00, +4.00] (3 of 2 × 2) |" in last_bases(Results(scores))
 
 
 def test_shares(scores):
@@ -76,6 +87,16 @@ def test_the_round_that_reaches_the_others_last_mean(scores):
                 number: {**modes, "finetuned": modes["frozen"]} for number, modes in numbers.items()
             }
     assert comparisons(Results(scores)).splitlines()[-1].endswith("| 2 |")
+
+
+def test_a_round_reaches_it_only_with_all_its_scores(scores):
+    for recipe in SCORES:
+        for numbers in scores.facts["scores"][recipe].values():
+            for number, modes in numbers.items():
+                numbers[number] = {**modes, "finetuned": modes["frozen"]}
+    # The second seed has the last round alone: the first one's round 2 is no mean of both.
+    scores.facts["scores"]["other"]["2"] = {"4": {"finetuned": {"a": 54.0, "b": 64.0}}}
+    assert comparisons(Results(scores)).splitlines()[-1].endswith("| 4 |")
 
 
 def test_round_by_round(scores):
