@@ -208,13 +208,13 @@ def _check_whole(experiment: Experiment, source: str) -> None:
             raise SettingsError(
                 f"{source}: gains are over one base, but recipes begin with {', '.join(sorted(bases))}."
             )
-        known = read_catalogues(found[0].tasks.catalogue).specs
-        for group, names in experiment.without.items():
-            for name in names:
-                if name not in known:
-                    raise SettingsError(
-                        f"{source}: [without], '{group}': there is no task '{name}'.{did_you_mean(name, known)}"
-                    )
+    known = read_catalogues(experiment.base_settings(experiment.seeds[0]).tasks.catalogue).specs
+    for group, names in experiment.without.items():
+        for name in names:
+            if name not in known:
+                raise SettingsError(
+                    f"{source}: [without], '{group}': there is no task '{name}'.{did_you_mean(name, known)}"
+                )
 
 
 def check(experiment: Experiment) -> None:

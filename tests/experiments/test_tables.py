@@ -43,6 +43,14 @@ def scores(tmp_path):
     return made
 
 
+def finetuned_like_frozen(scores):
+    """Give each base finetuned scores, too: its frozen ones."""
+    for seeds in scores.facts["scores"].values():
+        for numbers in seeds.values():
+            for modes in numbers.values():
+                modes["finetuned"] = modes["frozen"]
+
+
 def test_gains_are_over_the_base_of_the_same_seed(scores):
     table = last_bases(Results(scores))
     assert "| base |  | 55.5 | 70.0 |" in table
@@ -81,19 +89,12 @@ def test_the_round_that_reaches_the_others_last_mean(scores):
     assert "reaches it" not in head
     assert row.endswith("(1 × 1) |")
     assert row.count("|") == head.count("|")
-    for recipe in SCORES:
-        for seed, numbers in scores.facts["scores"][recipe].items():
-            scores.facts["scores"][recipe][seed] = {
-                number: {**modes, "finetuned": modes["frozen"]} for number, modes in numbers.items()
-            }
+    finetuned_like_frozen(scores)
     assert comparisons(Results(scores)).splitlines()[-1].endswith("| 2 |")
 
 
 def test_a_round_reaches_it_only_with_all_its_scores(scores):
-    for recipe in SCORES:
-        for numbers in scores.facts["scores"][recipe].values():
-            for number, modes in numbers.items():
-                numbers[number] = {**modes, "finetuned": modes["frozen"]}
+    finetuned_like_frozen(scores)
     # The second seed has the last round alone: the first one's round 2 is no mean of both.
     scores.facts["scores"]["other"]["2"] = {"4": {"finetuned": {"a": 54.0, "b": 64.0}}}
     assert comparisons(Results(scores)).splitlines()[-1].endswith("| 4 |")
