@@ -158,8 +158,13 @@ class Crew:
     """
 
     def __init__(self, processes: int, threads: int) -> None:
-        self._pool = ProcessPoolExecutor(
-            processes, mp_context=get_context("spawn"), initializer=_prepare, initargs=(threads, os.getpid())
+        self._processes, self._threads = processes, threads
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        began_by = (self._threads, os.getpid())
+        return ProcessPoolExecutor(
+            self._processes, mp_context=get_context("spawn"), initializer=_prepare, initargs=began_by
         )
 
     def __enter__(self) -> "Crew":
@@ -176,13 +181,15 @@ class Crew:
 
         Raises:
             ColdFusionError: what went wrong with one.
-            RunError: a process ended.
+            RunError: a process ended; for other pieces there are new ones.
         """
         waiting: dict[Future[Any], Any] = {self._pool.submit(work, piece): piece for piece in pieces}
         try:
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
         except BrokenProcessPool:
+            self._pool.shutdown(wait=True)
+            self._pool = self._new_pool()
             raise RunError(
                 "a process that trained or scored ended; was there too little memory? What was done is kept: start the "
                 "experiment again to go on."

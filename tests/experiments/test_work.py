@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from coldfusion_fl.experiments.plan import Scoring
 from coldfusion_fl.experiments.work import Crew, ToScore, ToTrain, _shared_out, score, train
 
-from coldfusion_fl.errors import DataError
+from coldfusion_fl.errors import DataError, RunError
 from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings, TaskSettings
 from coldfusion_fl.tasks import load_task
 
@@ -77,6 +78,13 @@ def test_an_error_of_a_worker_is_ours(piece):
     wrong = replace(piece, tasks=replace(piece.tasks, data_root="/nowhere", catalogue=("excerpts",)), names=("rte",))
     with Crew(1, 1) as crew, pytest.raises(DataError, match="rte"):
         list(crew.do(train, [wrong]))
+
+
+def test_after_a_worker_died_the_next_pieces_have_others():
+    with Crew(1, 1) as crew:
+        with pytest.raises(RunError, match="was there too little memory"):
+            list(crew.do(os._exit, [3]))
+        assert list(crew.do(abs, [-1])) == [(-1, 1)]
 
 
 _PARENT = """
