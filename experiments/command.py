@@ -87,6 +87,7 @@ def _do(made: Any, out: Path, work: Path, plan: bool, report: bool) -> None:
             with console.status("Checking the tasks and the base"):
                 check(made)
             _run(runner)
+        scores.write()  # comparisons and groups may be new where no score is
         write_outcome(scores)
     console.print(f"The report is {out / 'report.md'}", markup=False)
 

@@ -87,6 +87,10 @@ def done(tiny_base, toy_data, tmp_path_factory):
     stopped = first.communicate(timeout=60)[0]
     _, alive = psutil.wait_procs(family, timeout=10)
     kept = json.loads(scores.read_text())
+    for recipe, number in (("base", "0"), ("paper", "2")):  # a score that is made again would not be this one
+        mode = next(iter(kept["scores"][recipe]["1"][number].values()))
+        mode[next(iter(mode))] = 12.34
+    scores.write_text(json.dumps(kept))
     second = run(folder)
     output = second.communicate(timeout=500)[0]
     assert second.returncode == 0, output
@@ -148,6 +152,21 @@ def test_a_whole_experiment_does_nothing(done):
     output = again.communicate(timeout=60)[0]
     assert "0 are left" in output
     assert "seed 1" not in output
+
+
+def test_what_the_file_newly_says_of_the_scores_stands_beside_them_too(done):
+    file, out = done["folder"] / "toy.toml", done["folder"] / "results" / "toy"
+    text, written = file.read_text(), (out / "report.md").read_text()
+    file.write_text(text + '[[comparisons]]\nof = "multitask"\nto = "paper"\n')
+    try:
+        again = run(done["folder"])
+        assert again.wait(60) == 0
+        assert "multitask over paper" in (out / "report.md").read_text()
+        assert report(ScoreFile(out / "scores.json")) in (out / "report.md").read_text()
+    finally:
+        file.write_text(text)
+        assert run(done["folder"]).wait(60) == 0
+    assert (out / "report.md").read_text() == written
 
 
 def test_only_the_arrays_of_scored_rounds_are_kept(done):
