@@ -147,7 +147,8 @@ def _place(reference: str, home: Path | None, spec: TaskSpec) -> Path:
     path = expanded(reference)
     if not path.is_absolute() and home is None:
         raise DataError(
-            f"'{reference}' is a path of your own: say where it begins, with data-root in [tasks] or --data-root."
+            f"'{reference}' is a path of your own: say where it begins, with --data-root, or data-root in [tasks] of a "
+            "run, [run.tasks] of an experiment."
         )
     return path if path.is_absolute() else (home or Path()) / path
 

@@ -174,7 +174,8 @@ class Experiment:
             for name in wanted:
                 if name not in there:
                     raise SettingsError(f"{self.name} has no {what} {name}; it has {', '.join(map(str, there))}.")
-        return replace(self, chosen=recipes or self.chosen, repeated=seeds or self.repeated)
+        chosen, repeated = tuple(dict.fromkeys(recipes)), tuple(dict.fromkeys(seeds))
+        return replace(self, chosen=chosen or self.chosen, repeated=repeated or self.repeated)
 
     def base_settings(self, seed: int) -> Settings:
         """Settings in which a task is seen, unseen or both, as in any of the recipes: the base is scored on all."""

