@@ -1,5 +1,7 @@
 """What an experiment leaves for its readers: a report and figures, made of the scores alone."""
 
+from collections.abc import Iterable
+
 from coldfusion_fl.durable import aside, disk
 
 from .scores import ScoreFile
@@ -37,5 +39,5 @@ def _shown(scores: ScoreFile) -> list[str]:
     return list(dict.fromkeys(pair["of"] for pair in pairs))
 
 
-def _links(figures: object) -> str:
+def _links(figures: Iterable[str]) -> str:
     return "\n## Figures\n\n" + "\n".join(f"![{name}]({name})" for name in figures) + "\n"

@@ -11,6 +11,7 @@ from .statistics import Cells, Estimate, differences, estimate
 COLUMNS = (
     ("finetuned", "seen"),
     ("finetuned", "unseen"),
+    ("few-shot", "seen"),
     ("few-shot", "unseen"),
     ("frozen", "seen"),
     ("frozen", "unseen"),
@@ -60,7 +61,7 @@ class Results:
         }
 
     def last(self, recipe: str, mode: str, role: str) -> int | None:
-        """The last round with such scores of all seeds that have any; None: there are none."""
+        """The last round after which any seed has such scores; None: there are none."""
         numbers = [number for number in self.scores.rounds(recipe) if self.cells(recipe, number, mode, role)]
         return numbers[-1] if numbers else None
 
@@ -96,16 +97,21 @@ def report(scores: ScoreFile) -> str:
         _legend(results),
         last_bases(results),
     ]
-    groups = {group: there for group, names in about.get("without", {}).items() if (there := results.among(names))}
-    for group, names in groups.items():
-        parts += [f"Without {group} ({', '.join(names)}):", last_bases(Results(scores, names))]
+    groups = {group: there for group, names in about["without"].items() if (there := results.among(names))}
+    fewer = {group: Results(scores, names) for group, names in groups.items()}
+    for group, left in fewer.items():
+        parts += [f"Without {group} ({', '.join(groups[group])}):", last_bases(left)]
     parts += ["Share of the data sets that are better than with the base:", shares(results)]
+    for group, left in fewer.items():
+        parts += [f"Without {group}:", shares(left)]
     if about["comparisons"]:
         parts += ["## Comparisons", "Differences of the last bases, with 95 % intervals.", comparisons(results)]
-        for group, names in groups.items():
-            parts += [f"Without {group}:", comparisons(Results(scores, names))]
+        for group, left in fewer.items():
+            parts += [f"Without {group}:", comparisons(left)]
     if any(len(scores.rounds(name)) > 1 for name in results.recipes):
-        parts += ["## Round by round", "Mean gains over the base in points.", rounds(results)]
+        parts += ["## Round by round", "Mean gains over the base in points, with 95 % intervals.", rounds(results)]
+        for group, left in fewer.items():
+            parts += [f"Without {group}:", rounds(left)]
     parts += [
         "## Each data set",
         "The base's score and the gains of the last bases, means over seeds.",
@@ -120,7 +126,8 @@ def _legend(results: Results) -> str:
     drawn = "data sets and seeds" if len(results.scores.seeds()) > 1 else "data sets; of one seed alone, so too narrow"
     told = (
         f"Mean {about['scoring']['split']} scores of the base in points, then what each recipe's last base gains over "
-        f"it, with 95 % intervals (bootstrap over {drawn}) and (scores of data sets × seeds)."
+        f"it, with 95 % intervals (bootstrap over {drawn}) and (scores of data sets × seeds). No interval is adjusted "
+        "for how many there are."
     )
     if about["scoring"]["split"] == "validation":
         told += " Recipes are chosen by these scores, so that the best one's is too good: it is judged elsewhere."
@@ -132,12 +139,13 @@ def _setup(results: Results) -> str:
     about, scoring = facts["experiment"], facts["experiment"]["scoring"]
     heads = sorted({task["head"] for task in facts["tasks"].values()})
     tuning, counts = scoring["finetune"], scoring["evaluate"]
+    draws = counts["few-shot-seeds"]
     lines = [
         f"Base: `{about['base']['model']}`. Seeds: {', '.join(map(str, results.scores.seeds()))}. Heads of the scores: "
         f"{', '.join(heads)}.",
         f"Finetuned: {tuning['examples'] or 'all'} rows, at most {tuning['epochs']} epochs, learning rate "
         f"{tuning['learning-rate']:g}, batches of {tuning['batch-size']}, {tuning['max-length']} tokens. Few-shot: "
-        f"{counts['shots']} rows, {counts['few-shot-epochs']} epochs, {counts['few-shot-seeds']} draws. Frozen: a "
+        f"{counts['shots']} rows, {counts['few-shot-epochs']} epochs, {draws} draw{'s' * (draws > 1)}. Frozen: a "
         f"linear probe on {counts['train-examples']} rows. At most {counts['test-examples']} rows are scored.",
     ]
     if folds := about["folds"]:
@@ -147,13 +155,15 @@ def _setup(results: Results) -> str:
 
 
 def last_bases(results: Results) -> str:
-    """The base's means, and the gains of each recipe's last base."""
+    """The base's means, and the gains of each recipe's last base; those of an earlier round say so."""
     columns = results.columns
     rows = [["base", "", *(_points(estimate(results.cells(BASE, 0, *column))) for column in columns)]]
     for name in results.recipes[1:]:
-        numbers = {results.last(name, *column) for column in columns} - {None}
-        number = max(numbers) if numbers else 0
-        rows.append([name, str(number or ""), *(_with_interval(results.gain(name, *column)) for column in columns)])
+        numbers = [results.last(name, *column) for column in columns]
+        last = max((number for number in numbers if number is not None), default=0)
+        gains = [_with_interval(results.gain(name, *column)) for column in columns]
+        earlier = ["" if number in (None, last) else f", after {number}" for number in numbers]
+        rows.append([name, str(last or ""), *map("".join, zip(gains, earlier, strict=True))])
     return table(["recipe", "round", *results.heads], rows)
 
 
@@ -214,7 +224,8 @@ def rounds(results: Results) -> str:
         for number in sorted({number for course in courses for number in course if number}):
             found = [course.get(number, {}) for course in courses]
             seeds = sorted({seed for cells in found for seed, _ in cells})
-            rows.append([name, str(number), ", ".join(map(str, seeds)), *(_gain(estimate(cells)) for cells in found)])
+            gains = [_with_interval(estimate(cells)) for cells in found]
+            rows.append([name, str(number), ", ".join(map(str, seeds)), *gains])
     return table(["recipe", "round", "seeds", *results.heads], rows)
 
 
@@ -271,10 +282,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _points(found: Estimate | None) -> str:
     return "" if found is None else f"{found.mean:.1f}"
-
-
-def _gain(found: Estimate | None) -> str:
-    return "" if found is None else f"{found.mean:+.2f}"
 
 
 def _with_interval(found: Estimate | None) -> str:

@@ -1,6 +1,7 @@
 """The report says what the scores say, and the committed reports are those of the committed scores."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_gains_are_over_the_base_of_the_same_seed(scores):
     # a: +4 and +2; b: +2 and +4.
     assert "| paper | 4 | +3.00 [+2.00, +4.00] (2 × 2) | -1.00 (1 × 1) |" in table
     # Of one seed only: a +6, b +6; the unseen one was last scored after round 2.
-    assert "| other | 4 | +6.00 [+6.00, +6.00] (2 × 1) | +0.00 (1 × 1) |" in table
+    assert "| other | 4 | +6.00 [+6.00, +6.00] (2 × 1) | +0.00 (1 × 1), after 2 |" in table
 
 
 def test_groups_of_tasks_are_left_out(scores):
@@ -65,7 +66,8 @@ def test_groups_of_tasks_are_left_out(scores):
     assert "| base |  | 51.0 | 70.0 |" in last_bases(Results(scores, ["b"]))
     told = report(scores)
     assert last_bases(Results(scores, ["b"])) in told
-    assert comparisons(Results(scores, ["b"])) in told
+    for part in (comparisons, shares, rounds):
+        assert part(Results(scores, ["b"])) in told
     assert "Without the tiny (b):" in told
     assert "what is not here" not in told
 
@@ -73,6 +75,11 @@ def test_groups_of_tasks_are_left_out(scores):
 def test_how_many_scores_there_are_where_not_every_task_has_every_seed(scores):
     del scores.facts["scores"]["paper"]["2"]["4"]["frozen"]["b"]
     assert "| paper | 4 | +2.50 [+2.00, +4.00] (3 of 2 × 2) |" in last_bases(Results(scores))
+
+
+def test_few_shot_scores_of_seen_tasks_have_a_column(scores):
+    scores.facts["scores"]["base"]["1"]["0"]["few-shot"] = {"a": 50.0}
+    assert "few-shot, seen" in last_bases(Results(scores))
 
 
 def test_shares(scores):
@@ -102,15 +109,17 @@ def test_a_round_reaches_it_only_with_all_its_scores(scores):
 
 def test_round_by_round(scores):
     table = rounds(Results(scores))
-    assert "| paper | 1 | 1, 2 | +0.50 | +0.00 |" in table
-    assert "| paper | 4 | 1, 2 | +3.00 | -1.00 |" in table
+    # a: +1 and +1; b: -1 and +1.
+    assert "| paper | 1 | 1, 2 | +0.50 [-1.00, +1.00] (2 × 2) | +0.00 (1 × 1) |" in table
+    assert "| paper | 4 | 1, 2 | +3.00 [+2.00, +4.00] (2 × 2) | -1.00 (1 × 1) |" in table
 
 
 def test_a_course_is_of_the_same_scores_throughout(scores):
     del scores.facts["scores"]["paper"]["2"]["1"]
     table = rounds(Results(scores))
-    assert "| paper | 1 | 1 | +0.00 | +0.00 |" in table
-    assert "| paper | 4 | 1 | +3.00 | -1.00 |" in table  # with the second seed's also +3.00, but of other rounds
+    assert "| paper | 1 | 1 | +0.00 [-1.00, +1.00] (2 × 1) | +0.00 (1 × 1) |" in table
+    # With the second seed's also +3.00, but of other rounds.
+    assert "| paper | 4 | 1 | +3.00 [+2.00, +4.00] (2 × 1) | -1.00 (1 × 1) |" in table
     assert Results(scores).course("paper", "frozen", "seen") == {
         1: {(1, "a"): 1, (1, "b"): -1},
         4: {(1, "a"): 4, (1, "b"): 2},
@@ -148,16 +157,29 @@ ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "experiments" / "results").glob("*/scores.json"))
 
 
+def test_each_experiment_that_the_story_links_has_results():
+    story = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\(results/([\w-]+)/report\.md\)", story))
+    assert linked
+    assert linked <= {file.parent.name for file in RESULTS}
+
+
 @pytest.mark.parametrize("file", RESULTS, ids=[file.parent.name for file in RESULTS])
 def test_a_committed_report_is_that_of_its_scores(file):
     made = report(ScoreFile(file))
-    assert (file.parent / "report.md").read_text(encoding="utf-8").startswith(made)
+    written = (file.parent / "report.md").read_text(encoding="utf-8")
+    assert written.startswith(made)
+    assert all((file.parent / name).exists() for name in re.findall(r"\]\((.+\.png)\)", written))
 
 
-@pytest.mark.parametrize("file", ["README.md", "experiments/README.md"])
-def test_the_headline_table_is_that_of_the_committed_scores(file):
+@pytest.mark.parametrize(
+    ("file", "without"),
+    [("README.md", ""), ("experiments/README.md", ""), ("experiments/findings.md", "the tiny sets")],
+)
+def test_the_headline_table_is_that_of_the_committed_scores(file, without):
     scores = ScoreFile(ROOT / "experiments" / "results" / "main" / "scores.json")
-    assert last_bases(Results(scores)) in (ROOT / file).read_text(encoding="utf-8")
+    left_out = scores.facts["experiment"]["without"][without] if without else ()
+    assert last_bases(Results(scores, left_out)) in (ROOT / file).read_text(encoding="utf-8")
 
 
 def test_a_figure_says_how_many_seeds_a_line_has(scores, tmp_path, monkeypatch):
