@@ -183,8 +183,8 @@ class Crew:
             ColdFusionError: what went wrong with one.
             RunError: a process ended; for other pieces there are new ones.
         """
-        waiting: dict[Future[Any], Any] = {self._pool.submit(work, piece): piece for piece in pieces}
         try:
+            waiting: dict[Future[Any], Any] = {self._pool.submit(work, piece): piece for piece in pieces}
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
         except BrokenProcessPool:
