@@ -307,8 +307,12 @@ def _with_preset(table: Mapping[str, Any], source: str) -> Mapping[str, Any]:
     return merged(PRESETS[name], {key: value for key, value in table.items() if key != "preset"})
 
 
-def parse_table(kind: type[_T], table: Mapping[str, Any], source: str, where: str = "") -> _T:
+def parse_table(
+    kind: type[_T], table: Mapping[str, Any], source: str, where: str = "", beside: Collection[str] = ()
+) -> _T:
     """Make one settings class of one table; nested settings classes of nested tables.
+
+    What may stand `beside` these settings, and was taken out before, is known to who misspells it.
 
     Raises:
         SettingsError: as `parse_settings`.
@@ -317,7 +321,8 @@ def parse_table(kind: type[_T], table: Mapping[str, Any], source: str, where: st
     types = get_type_hints(kind)
     for key in table:
         if key not in fields:
-            raise SettingsError(f"{source}: unknown setting '{where}{key}'.{did_you_mean(key, fields)}")
+            known = (*fields, *beside)
+            raise SettingsError(f"{source}: unknown setting '{where}{key}'.{did_you_mean(key, known)}")
     values = {}
     for key, spec in fields.items():
         full = where + key

@@ -56,7 +56,7 @@ from .plan import BASE, KINDS, Comparison, Experiment, Recipe, Scoring
 from .saboteurs import parse_sabotage
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_OUTER = {"extends", "run", "recipes", "comparisons"}  # beside the settings of _Head
+_BESIDE_HEAD = ("extends", "run", "recipes", "comparisons")
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,7 @@ def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Exp
     comparisons = table.pop("comparisons", [])
     if not isinstance(run, dict) or not isinstance(comparisons, list):
         raise SettingsError(f"{path}: write [run] and [[comparisons]], with their settings below.")
-    inner = {f.name for f in fields(_Head)}
-    for key in table.keys() - inner:
-        raise SettingsError(f"{path}: unknown setting '{key}'.{did_you_mean(key, _OUTER | inner)}")
-    head = parse_table(_Head, table, str(path))
+    head = parse_table(_Head, table, str(path), beside=_BESIDE_HEAD)
     if not head.seeds or len(set(head.seeds)) < len(head.seeds):
         raise SettingsError(f"{path}: 'seeds' must name one or more different seeds.")
     if not isinstance(recipes, dict) or not recipes:
