@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from .statistics import estimate
-from .tables import Results, by_task
+from .tables import Results, by_task, counted
 
 _COLOURS = plt.get_cmap("tab10").colors
 _HEIGHT = 0.32
@@ -62,7 +62,7 @@ def _draw_gains(axes: Axes, results: Results, mode: str, role: str) -> None:
         if not found:
             continue  # no seed has scores after each of its rounds
         numbers, means = list(course), [one.mean for one in found]
-        label = f"{name} ({found[0].seeds} seed{'s' if found[0].seeds > 1 else ''})"
+        label = f"{name} ({counted(found[0].seeds, 'seed')})"
         if numbers == [0]:
             axes.axhline(means[0], color=colour, linestyle=":", label=label)
         elif len(numbers) > 1:

@@ -1,6 +1,6 @@
 """An experiment's report: tables in Markdown, made of its scores alone."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from math import isnan
 
 from .plan import BASE
@@ -101,17 +101,13 @@ def report(scores: ScoreFile) -> str:
     fewer = {group: Results(scores, names) for group, names in groups.items()}
     for group, left in fewer.items():
         parts += [f"Without {group} ({', '.join(groups[group])}):", last_bases(left)]
-    parts += ["Share of the data sets that are better than with the base:", shares(results)]
-    for group, left in fewer.items():
-        parts += [f"Without {group}:", shares(left)]
+    parts += ["Share of the data sets that are better than with the base:", shares(results), *_without(fewer, shares)]
     if about["comparisons"]:
         parts += ["## Comparisons", "Differences of the last bases, with 95 % intervals.", comparisons(results)]
-        for group, left in fewer.items():
-            parts += [f"Without {group}:", comparisons(left)]
+        parts += _without(fewer, comparisons)
     if any(len(scores.rounds(name)) > 1 for name in results.recipes):
         parts += ["## Round by round", "Mean gains over the base in points, with 95 % intervals.", rounds(results)]
-        for group, left in fewer.items():
-            parts += [f"Without {group}:", rounds(left)]
+        parts += _without(fewer, rounds)
     parts += [
         "## Each data set",
         "The base's score and the gains of the last bases, means over seeds.",
@@ -119,6 +115,12 @@ def report(scores: ScoreFile) -> str:
     ]
     parts += ["## What it took", making(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _without(fewer: Mapping[str, Results], made: Callable[[Results], str]) -> Iterator[str]:
+    for group, left in fewer.items():
+        yield f"Without {group}:"
+        yield made(left)
 
 
 def _legend(results: Results) -> str:
@@ -139,14 +141,14 @@ def _setup(results: Results) -> str:
     about, scoring = facts["experiment"], facts["experiment"]["scoring"]
     heads = sorted({task["head"] for task in facts["tasks"].values()})
     tuning, counts = scoring["finetune"], scoring["evaluate"]
-    draws = counts["few-shot-seeds"]
     lines = [
         f"Base: `{about['base']['model']}`. Seeds: {', '.join(map(str, results.scores.seeds()))}. Heads of the scores: "
         f"{', '.join(heads)}.",
         f"Finetuned: {tuning['examples'] or 'all'} rows, at most {tuning['epochs']} epochs, learning rate "
         f"{tuning['learning-rate']:g}, batches of {tuning['batch-size']}, {tuning['max-length']} tokens. Few-shot: "
-        f"{counts['shots']} rows, {counts['few-shot-epochs']} epochs, {draws} draw{'s' * (draws > 1)}. Frozen: a "
-        f"linear probe on {counts['train-examples']} rows. At most {counts['test-examples']} rows are scored.",
+        f"{counts['shots']} rows, {counts['few-shot-epochs']} epochs, {counted(counts['few-shot-seeds'], 'draw')}. "
+        f"Frozen: a linear probe on {counts['train-examples']} rows. At most {counts['test-examples']} rows are "
+        "scored.",
     ]
     if folds := about["folds"]:
         lines.append(f"The seeds take turns in which of {len(folds)} folds of the data sets is unseen.")
@@ -161,9 +163,11 @@ def last_bases(results: Results) -> str:
     for name in results.recipes[1:]:
         numbers = [results.last(name, *column) for column in columns]
         last = max((number for number in numbers if number is not None), default=0)
-        gains = [_with_interval(results.gain(name, *column)) for column in columns]
-        earlier = ["" if number in (None, last) else f", after {number}" for number in numbers]
-        rows.append([name, str(last or ""), *map("".join, zip(gains, earlier, strict=True))])
+        cells = []
+        for column, number in zip(columns, numbers, strict=True):
+            gain = _with_interval(results.gain(name, *column))
+            cells.append(f"{gain}, after {number}" if gain and number != last else gain)
+        rows.append([name, str(last or ""), *cells])
     return table(["recipe", "round", *results.heads], rows)
 
 
@@ -278,6 +282,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where it is not one."""
+    return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
 def _points(found: Estimate | None) -> str:

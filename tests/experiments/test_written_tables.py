@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from coldfusion_fl.experiments.scores import ScoreFile
-from coldfusion_fl.experiments.statistics import Estimate, differences, estimate
-from coldfusion_fl.experiments.tables import Results, comparisons
+from coldfusion_fl.experiments.statistics import Estimate, estimate
+from coldfusion_fl.experiments.tables import Results, comparisons, difference
 
 ROOT = Path(__file__).parents[2]
 SEEN, UNSEEN, FEW_SHOT = ("finetuned", "seen"), ("finetuned", "unseen"), ("few-shot", "unseen")
@@ -22,9 +22,8 @@ def results(experiment: str) -> Results:
 
 def over(of: str, to: str, column: tuple[str, str], seeds: tuple[int, ...] = (), experiment: str = "main") -> Estimate:
     """How much better one recipe's last base is than another's."""
-    there = results(experiment)
-    one, other = (there.cells(name, there.last(name, *column), *column) for name in (of, to))
-    found = estimate({key: gain for key, gain in differences(one, other).items() if not seeds or key[0] in seeds})
+    cells = difference(results(experiment), of, to, *column)
+    found = estimate({key: gain for key, gain in cells.items() if not seeds or key[0] in seeds})
     assert found
     return found
 
