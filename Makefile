@@ -25,6 +25,8 @@ test-slow: .venv/dev
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@rm -rf build/typing && mkdir -p build/typing/coldfusion_fl
+	@ln -s $(CURDIR)/coldfusion_fl/* $(addprefix $(CURDIR)/,strategies clients engines experiments) build/typing/coldfusion_fl
 	$(BIN)/mypy
 
 setup: .venv/dev

@@ -14,21 +14,21 @@ from flwr.clientapp.typing import Mod
 from flwr.common import log
 from flwr.common.constant import ErrorCode
 
-from coldfusion_fl.base import Base, open_base
-from coldfusion_fl.encoder import Encoder, head_of, load_head, merge, new_model, split
+from coldfusion_fl.aggregation.compression import pack
+from coldfusion_fl.aggregation.screening import misfit
+from coldfusion_fl.config.settings import WIRES, EvaluateSettings, FinetuneSettings, parse_table, unflatten
+from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ColdFusionError, MisfitError, SettingsError
-from coldfusion_fl.evaluate import evaluate
-from coldfusion_fl.finetune import finetune
-from coldfusion_fl.fisher import fisher_diagonal
-from coldfusion_fl.ledger import Ledger
-from coldfusion_fl.screening import misfit
-from coldfusion_fl.settings import WIRES, EvaluateSettings, FinetuneSettings, parse_table, unflatten
-from coldfusion_fl.tasks import load_task
+from coldfusion_fl.evaluation.evaluate import evaluate
+from coldfusion_fl.model.base import Base, open_base
+from coldfusion_fl.model.encoder import Encoder, head_of, load_head, merge, new_model, split
+from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.training.finetune import finetune
+from coldfusion_fl.training.fisher import fisher_diagonal
 from coldfusion_fl.versions import spell_versions
-from coldfusion_fl.wire import pack
 
+from .client_state import Keepsakes, place_of
 from .contributor import Contributor, contributor_of, is_simulated
-from .keepsakes import Keepsakes, place_of
 
 # Of what the server sent, or of the training: nothing of this machine is in their messages.
 _FOR_ALL = (MisfitError, SettingsError)

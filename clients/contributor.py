@@ -6,8 +6,8 @@ from pathlib import Path
 
 from flwr.app import Context, UserConfig
 
+from coldfusion_fl.config.settings import parse_settings, split_names, unflatten
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.settings import parse_settings, split_names, unflatten
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,17 @@ from typing import Any
 
 from safetensors.numpy import save_file
 
-from coldfusion_fl.base import open_base
-from coldfusion_fl.durable import aside, disk, write_json
-from coldfusion_fl.encoder import load_encoder
+from coldfusion_fl.aggregation.server_optimizer import blend
+from coldfusion_fl.atomic_files import aside, disk, write_json
+from coldfusion_fl.config.settings import Settings, differences
 from coldfusion_fl.errors import RunFolderError
-from coldfusion_fl.ledger import Ledger
-from coldfusion_fl.settings import Settings, differences
-from coldfusion_fl.step import blend
+from coldfusion_fl.model.base import open_base
+from coldfusion_fl.model.encoder import load_encoder
+from coldfusion_fl.run.ledger import Ledger
 
 from .federation import federate
 from .plan import RECIPE, Experiment, Key, Recipe
-from .work import Crew, ToTrain, train
+from .worker_pool import Crew, ToTrain, train
 
 Say = Callable[[str], None]
 

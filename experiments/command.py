@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from coldfusion_fl.display import plain_console
-from coldfusion_fl.durable import alone, disk
+from coldfusion_fl.atomic_files import alone, disk
+from coldfusion_fl.cli.display import plain_console
+from coldfusion_fl.config.settings import split_names
+from coldfusion_fl.data.paths import expanded
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.places import expanded
-from coldfusion_fl.settings import split_names
 
 console = plain_console()
 

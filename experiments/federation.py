@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from coldfusion_fl.display import Display
+from coldfusion_fl.cli.display import Display
+from coldfusion_fl.cli.run_process import Run
+from coldfusion_fl.config.settings import Settings, to_table
 from coldfusion_fl.errors import RunError
-from coldfusion_fl.launch import Run
-from coldfusion_fl.ledger import Ledger
-from coldfusion_fl.settings import Settings, to_table
+from coldfusion_fl.run.ledger import Ledger
 
-from .saboteurs import name_saboteurs, parse_sabotage, with_poisoned_rows
+from .attacks import name_saboteurs, parse_sabotage, with_poisoned_rows
 
 
 def federate(settings: Settings, folder: Path, saboteurs: Mapping[str, str], say: Callable[[str], None]) -> Ledger:

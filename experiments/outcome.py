@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from coldfusion_fl.durable import aside, disk
+from coldfusion_fl.atomic_files import aside, disk
 
 from .scores import ScoreFile
 from .tables import Results, report

@@ -5,10 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from coldfusion_fl.catalogue import catalogues_begun_at
-from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.places import begun_at
-from coldfusion_fl.settings import (
+from coldfusion_fl.config.settings import (
     EvaluateSettings,
     FinetuneSettings,
     Names,
@@ -19,6 +16,9 @@ from coldfusion_fl.settings import (
     setting,
     to_table,
 )
+from coldfusion_fl.data.catalogue import catalogues_begun_at
+from coldfusion_fl.data.paths import begun_at
+from coldfusion_fl.errors import SettingsError
 
 # The base itself, before any round: every recipe begins with it.
 BASE = "base"

@@ -36,10 +36,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from coldfusion_fl.catalogue import read_catalogues
-from coldfusion_fl.checks import check_contents, check_words
-from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.settings import (
+from coldfusion_fl.config.settings import (
     Names,
     Numbers,
     Settings,
@@ -51,9 +48,12 @@ from coldfusion_fl.settings import (
     setting,
     split_names,
 )
+from coldfusion_fl.data.catalogue import read_catalogues
+from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.run.preflight import check_contents, check_words
 
+from .attacks import parse_sabotage
 from .plan import BASE, KINDS, Comparison, Experiment, Recipe, Scoring
-from .saboteurs import parse_sabotage
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BESIDE_HEAD = ("extends", "run", "recipes", "comparisons")

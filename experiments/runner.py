@@ -6,17 +6,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from coldfusion_fl.batches import device_name
-from coldfusion_fl.display import spell
-from coldfusion_fl.durable import alone
+from coldfusion_fl.atomic_files import alone
+from coldfusion_fl.cli.display import spell
+from coldfusion_fl.config.settings import SimulationSettings
 from coldfusion_fl.errors import MisfitError, RunError
-from coldfusion_fl.settings import SimulationSettings
+from coldfusion_fl.training.batches import device_name
 
 from .bases import Bases, Say, make_bases
 from .outcome import write_outcome
 from .plan import BASE, Experiment, Key
 from .scores import ScoreFile
-from .work import Crew, ToScore, score
+from .worker_pool import Crew, ToScore, score
 
 _SAY_EVERY = 60.0  # seconds
 _TAKEN = "another process is at this experiment's bases. Wait for it, or end it."

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from coldfusion_fl.durable import disk, write_json
+from coldfusion_fl.atomic_files import disk, write_json
+from coldfusion_fl.config.settings import differences, to_table
 from coldfusion_fl.errors import RunFolderError
-from coldfusion_fl.settings import differences, to_table
 
 from .plan import BASE, RECIPE, Key, Scoring
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from coldfusion_fl.aggregation.screening import Probe
+from coldfusion_fl.config.settings import WIRES
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.screening import Probe
-from coldfusion_fl.settings import WIRES
 
 _WHOLE_NUMBERS = {
     "contributors_per_round": 1,

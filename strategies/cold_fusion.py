@@ -14,27 +14,27 @@ from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
+from coldfusion_fl.aggregation.pipeline import check_policy, parse_policy
+from coldfusion_fl.aggregation.screening import Candidate, Probe, Round, Rule, screen
+from coldfusion_fl.aggregation.server_optimizer import Step
+from coldfusion_fl.arrays.blocks import finite, update_norm
+from coldfusion_fl.arrays.disk_arrays import Spool
 from coldfusion_fl.errors import FusionError, RunError, SettingsError
 from coldfusion_fl.fusion import Operator, PrivateMean, fuse, shares
-from coldfusion_fl.fusion.blocks import finite, update_norm
-from coldfusion_fl.history import past_norms, seconds, strikes
-from coldfusion_fl.policy import check_policy, parse_policy
-from coldfusion_fl.printable import printable
-from coldfusion_fl.screening import Candidate, Probe, Round, Rule, screen
-from coldfusion_fl.spool import Spool
-from coldfusion_fl.step import Step
+from coldfusion_fl.run.history import past_norms, seconds, strikes
+from coldfusion_fl.sanitize import printable
 
 from .arguments import as_filter, as_probe, check_arguments
-from .arrays import to_record
-from .budget import Budget
-from .intake import Door, Refusal, error_of, records, reported
-from .latecomers import UNREACHABLE, Late, Latecomers, brought_forward
-from .memory import Memory
-from .roll_call import Member, RollCall, exchange, in_simulation, pause, simulated_nodes
+from .array_records import to_record
+from .membership import Member, RollCall, exchange, in_simulation, pause, simulated_nodes
+from .privacy import Budget
 from .sampling import sample
+from .server_state import Memory
+from .stragglers import UNREACHABLE, Late, Latecomers, brought_forward
+from .validation import Door, Refusal, error_of, records, reported
 
 if TYPE_CHECKING:
-    from coldfusion_fl.ledger import Ledger
+    from coldfusion_fl.run.ledger import Ledger
 
 _Encoder = dict[str, np.ndarray]
 
@@ -70,12 +70,12 @@ class ColDFusion(Strategy):
     fusion : Union[str, Operator] (default: "mean")
         How contributions are fused: an operator of `coldfusion_fl.fusion`, or its text, such as "ties(density=0.2)".
     step : Union[str, Step] (default: "plain")
-        How the next base follows from the base and what was fused: a step of `coldfusion_fl.step`, or its text, such as
-        "nesterov(learning-rate=0.7, momentum=0.9)".
+        How the next base follows from the base and what was fused: a step of `aggregation.server_optimizer`, or its
+        text, such as "nesterov(learning-rate=0.7, momentum=0.9)".
     ema : float (default: 0.0)
         Decay of an exponential moving average of the bases, kept beside them as `average`; 0: none.
     screening : Union[str, Sequence[Union[str, Rule]]] (default: "")
-        Rules of `coldfusion_fl.screening`, one after another, or their text, such as "size(factor=5), direction".
+        Rules of `aggregation.screening`, one after another, or their text, such as "size(factor=5), direction".
     wire : str (default: "float32")
         How contributions travel: "float32", exactly; "bfloat16", "float16" or "int8", as differences to the base in a
         half or a quarter of the bytes. Clients are asked for it in their configuration, as `wire`; those that do not

@@ -10,20 +10,20 @@ from flwr.app import ConfigRecord, Context
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 
-from coldfusion_fl.base import Base, open_base
-from coldfusion_fl.card import model_card
-from coldfusion_fl.encoder import load_encoder, save_model
+from coldfusion_fl.aggregation.screening import Probe
+from coldfusion_fl.aggregation.server_optimizer import blend
+from coldfusion_fl.config.settings import Settings, flatten, parse_settings, to_table, unflatten
+from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import RunError
-from coldfusion_fl.evaluate import evaluate
+from coldfusion_fl.evaluation.evaluate import evaluate
 from coldfusion_fl.fusion import Fisher
-from coldfusion_fl.ledger import Ledger
-from coldfusion_fl.report import write_report
-from coldfusion_fl.screening import Probe
-from coldfusion_fl.settings import Settings, flatten, parse_settings, to_table, unflatten
-from coldfusion_fl.step import blend
-from coldfusion_fl.tasks import load_task
+from coldfusion_fl.model.base import Base, open_base
+from coldfusion_fl.model.encoder import load_encoder, save_model
+from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.run.model_card import model_card
+from coldfusion_fl.run.report import write_report
 
-from .arrays import to_record
+from .array_records import to_record
 from .cold_fusion import ColDFusion
 
 app = ServerApp()

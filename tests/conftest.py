@@ -11,7 +11,7 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 import pytest
-from toys import make_base, write_rows
+from tiny_models import make_base, write_rows
 
 
 @pytest.fixture(scope="session")

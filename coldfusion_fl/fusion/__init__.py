@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from coldfusion_fl.arrays.blocks import finite
 from coldfusion_fl.errors import FusionError
-from coldfusion_fl.fusion.blocks import finite
 from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator, shares
 from coldfusion_fl.fusion.linear import Dare, Fisher, Mean, TaskArithmetic, WeightedMean
 from coldfusion_fl.fusion.private import PrivateMean

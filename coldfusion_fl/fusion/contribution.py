@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from coldfusion_fl.parts import Part
+from coldfusion_fl.config.components import Part
 
 Encoder = Mapping[str, np.ndarray]
 

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from coldfusion_fl.arrays.blocks import blocks, side_by_side
+from coldfusion_fl.config.settings import setting
 from coldfusion_fl.errors import FusionError
-from coldfusion_fl.fusion.blocks import blocks, side_by_side
 from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator
-from coldfusion_fl.settings import setting
 
 # No data set has more rows; far larger numbers would leave float32.
 _HEAVIEST = 1e12

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from coldfusion_fl.fusion.blocks import update_norm
+from coldfusion_fl.arrays.blocks import update_norm
+from coldfusion_fl.config.settings import setting
 from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator
 from coldfusion_fl.fusion.linear import moved_by, sum_of_updates
-from coldfusion_fl.settings import setting
 
 
 @dataclass(frozen=True)

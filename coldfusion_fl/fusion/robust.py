@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from coldfusion_fl.fusion.blocks import blocks, on_all_cores
+from coldfusion_fl.arrays.blocks import blocks, on_all_cores
+from coldfusion_fl.config.settings import setting
 from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator
 from coldfusion_fl.fusion.gram import gram
 from coldfusion_fl.fusion.linear import one_at_a_time, weighted_mean
-from coldfusion_fl.settings import setting
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from coldfusion_fl.config.settings import setting
 from coldfusion_fl.errors import FusionError
 from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator
 from coldfusion_fl.fusion.gram import gram
 from coldfusion_fl.fusion.linear import one_at_a_time
-from coldfusion_fl.settings import setting
 
 # From this cosine on two directions are one, and the way between them a straight line.
 _PARALLEL = 0.9995

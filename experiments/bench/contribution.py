@@ -14,13 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from coldfusion_fl.clients import client_app
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from torch.profiler import ProfilerActivity, profile
 
-from coldfusion_fl.base import open_base
-from coldfusion_fl.encoder import load_encoder
+from coldfusion_fl.clients import client_app
+from coldfusion_fl.model.base import open_base
+from coldfusion_fl.model.encoder import load_encoder
 
 from .training import BASE
 

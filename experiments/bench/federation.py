@@ -24,10 +24,10 @@ from typing import Annotated, Any
 import psutil
 import tomli_w
 import typer
-from coldfusion_fl.deployment.join import free_port
 
-from coldfusion_fl.ledger import Ledger
-from coldfusion_fl.settings import read_toml
+from coldfusion_fl.config.settings import read_toml
+from coldfusion_fl.engines.deployment.member.join import free_port
+from coldfusion_fl.run.ledger import Ledger
 
 from .gpu import write_base
 
@@ -121,7 +121,7 @@ class Federation:
 
 
 def _words(*words: object) -> list[str]:
-    return [sys.executable, "-P", "-c", "from coldfusion_fl.cli import main; main()", *map(str, words)]
+    return [sys.executable, "-P", "-c", "from coldfusion_fl.cli.main import main; main()", *map(str, words)]
 
 
 def settings_of(base: str, rounds: int, timeout: float) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from coldfusion_fl.base import open_base
-from coldfusion_fl.batches import tokenize
-from coldfusion_fl.encoder import encoder_of, load_encoder
-from coldfusion_fl.evaluate import evaluate
-from coldfusion_fl.predict import predict
-from coldfusion_fl.settings import EvaluateSettings, FinetuneSettings
-from coldfusion_fl.tasks import load_task
+from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
+from coldfusion_fl.data.task import load_task
+from coldfusion_fl.evaluation.evaluate import evaluate
+from coldfusion_fl.model.base import open_base
+from coldfusion_fl.model.encoder import encoder_of, load_encoder
+from coldfusion_fl.training.batches import tokenize
+from coldfusion_fl.training.predict import predict
 
 from .table import Row
 from .training import BASE, Work, trainer

@@ -20,14 +20,14 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-from coldfusion_fl.strategies import ColDFusion
-from coldfusion_fl.strategies.arrays import to_array, to_numpy, to_record
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from flwr.supercore.task_identity import TaskIdentity
 
+from coldfusion_fl.aggregation.pipeline import parse_policy
 from coldfusion_fl.fusion import Contribution, fuse
-from coldfusion_fl.policy import parse_policy
+from coldfusion_fl.strategies import ColDFusion
+from coldfusion_fl.strategies.array_records import to_array, to_numpy, to_record
 
 TURNS = 7
 LAYER = {"attention": (384, 384), "intermediate": (1536, 384), "output": (384, 1536)}

@@ -21,10 +21,10 @@ import torch
 from torch import nn
 from transformers import AutoModel, RobertaConfig
 
-from coldfusion_fl.base import Base, open_base
-from coldfusion_fl.batches import tokenize
-from coldfusion_fl.encoder import encoder_of
-from coldfusion_fl.tasks import load_task
+from coldfusion_fl.data.task import load_task
+from coldfusion_fl.model.base import Base, open_base
+from coldfusion_fl.model.encoder import encoder_of
+from coldfusion_fl.training.batches import tokenize
 
 from .rounds import alone
 from .training import BASE, Work, ours

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from coldfusion_fl.tasks import load_task
+from coldfusion_fl.data.task import load_task
 
 from .runs import two_rounds
 from .table import Row

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from coldfusion_fl.clients.client_app import seed_of
 
-from coldfusion_fl.base import Base, open_base
-from coldfusion_fl.encoder import Encoder, load_encoder, merge, new_model
-from coldfusion_fl.finetune import finetune
-from coldfusion_fl.settings import FinetuneSettings
-from coldfusion_fl.tasks import load_task
+from coldfusion_fl.clients.client_app import seed_of
+from coldfusion_fl.config.settings import FinetuneSettings
+from coldfusion_fl.data.task import load_task
+from coldfusion_fl.model.base import Base, open_base
+from coldfusion_fl.model.encoder import Encoder, load_encoder, merge, new_model
+from coldfusion_fl.training.finetune import finetune
 
 from .runs import two_rounds
 from .table import Row

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.run.ledger import Ledger
 
 from .training import BASE
 
@@ -40,6 +40,6 @@ def two_rounds(config: Path, names: list[str], catalogue: str = "packaged", **nu
     text = _RUN.format(base=BASE, names=", ".join(names), catalogue=catalogue, **numbers)
     config.write_text(text, encoding="utf-8")
     folder = config.with_suffix("")
-    command = [sys.executable, "-c", "from coldfusion_fl.cli import main; main()", "run", config, "--out", folder]
+    command = [sys.executable, "-c", "from coldfusion_fl.cli.main import main; main()", "run", config, "--out", folder]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return Ledger(folder)

@@ -3,7 +3,7 @@
 - `trainer`: the Hugging Face Trainer with its default arguments (float32, batches of 8 in any order).
 - `tuned`: the Trainer with bfloat16, batches of 16 and of like length: how this project trained at first.
 - `loop`: a plain loop with bfloat16 autocast, batches of 16 and of like length, and fused AdamW.
-- `ours`: `coldfusion_fl.finetune.finetune`.
+- `ours`: `coldfusion_fl.training.finetune.finetune`.
 """
 
 import tempfile
@@ -17,12 +17,12 @@ from torch import nn
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
-from coldfusion_fl.base import Base, open_base
-from coldfusion_fl.batches import autocast, device, has_bf16, tokenize
-from coldfusion_fl.encoder import load_encoder, merge, new_model
-from coldfusion_fl.finetune import finetune
-from coldfusion_fl.settings import FinetuneSettings
-from coldfusion_fl.tasks import Examples, Task, load_task
+from coldfusion_fl.config.settings import FinetuneSettings
+from coldfusion_fl.data.task import Examples, Task, load_task
+from coldfusion_fl.model.base import Base, open_base
+from coldfusion_fl.model.encoder import load_encoder, merge, new_model
+from coldfusion_fl.training.batches import autocast, device, has_bf16, tokenize
+from coldfusion_fl.training.finetune import finetune
 
 from .table import Row
 

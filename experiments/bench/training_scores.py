@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from coldfusion_fl.base import open_base
-from coldfusion_fl.batches import tokenize
-from coldfusion_fl.predict import predict
-from coldfusion_fl.tasks import load_task
+from coldfusion_fl.data.task import load_task
+from coldfusion_fl.model.base import open_base
+from coldfusion_fl.training.batches import tokenize
+from coldfusion_fl.training.predict import predict
 
 from .training import BASE, TASKS, WAYS, Work
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from coldfusion_fl.experiments.federation import federate
 
-from coldfusion_fl.report import summarize
-from coldfusion_fl.settings import WIRES, Settings, read_settings
-from coldfusion_fl.wire import Packed, pack, unpack
+from coldfusion_fl.aggregation.compression import Packed, pack, unpack
+from coldfusion_fl.config.settings import WIRES, Settings, read_settings
+from coldfusion_fl.experiments.federation import federate
+from coldfusion_fl.run.report import summarize
 
 from .fusing import TURNS, new_encoder, seconds
 from .table import Row

@@ -2,19 +2,19 @@
 
 import numpy as np
 import pytest
-from coldfusion_fl.clients import contributor
-from coldfusion_fl.clients.client_app import contributor_app
-from coldfusion_fl.clients.contributor import contributor_of
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from coldfusion_fl.base import open_base
-from coldfusion_fl.encoder import load_encoder
+from coldfusion_fl.aggregation.compression import Packed, unpack
+from coldfusion_fl.clients import contributor
+from coldfusion_fl.clients.client_app import contributor_app
+from coldfusion_fl.clients.contributor import contributor_of
+from coldfusion_fl.config.settings import WIRES, flatten, read_settings, to_table
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import Contribution, Fisher
-from coldfusion_fl.settings import WIRES, flatten, read_settings, to_table
+from coldfusion_fl.model.base import open_base
+from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.versions import spell_versions
-from coldfusion_fl.wire import Packed, unpack
 
 FINETUNE = {
     "finetune.learning-rate": 1e-3,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from coldfusion_fl.base import open_base
-from coldfusion_fl.encoder import load_encoder
+from coldfusion_fl.model.base import open_base
+from coldfusion_fl.model.encoder import load_encoder
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@ import json
 
 import pytest
 import torch
+from typer.testing import CliRunner
+
 from coldfusion_fl.experiments.bench import (
     federation,
     frozen,
@@ -15,9 +17,7 @@ from coldfusion_fl.experiments.bench import (
     training_scores,
     wire,
 )
-from typer.testing import CliRunner
-
-from coldfusion_fl.base import open_base
+from coldfusion_fl.model.base import open_base
 
 SMALL = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 
@@ -41,6 +41,7 @@ def test_what_is_written_holds_the_rows_and_what_they_were_made_of(tmp_path):
 
 def test_an_unknown_part_is_named(tmp_path):
     import typer
+
     from coldfusion_fl.experiments.bench.__main__ import main
 
     app = typer.Typer()

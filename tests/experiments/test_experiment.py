@@ -8,9 +8,10 @@ import time
 import psutil
 import pytest
 import torch
+from commands import COLDFUSION
+
 from coldfusion_fl.experiments.scores import ScoreFile
 from coldfusion_fl.experiments.tables import report
-from commands import COLDFUSION
 
 TOML = """
 title = "A toy"

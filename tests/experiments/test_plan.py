@@ -2,11 +2,11 @@ import re
 from pathlib import Path
 
 import pytest
+
+from coldfusion_fl.config.settings import differences, merged, to_table
+from coldfusion_fl.errors import CatalogueError, SettingsError
 from coldfusion_fl.experiments.plan import BASE
 from coldfusion_fl.experiments.reading import read_experiment
-
-from coldfusion_fl.errors import CatalogueError, SettingsError
-from coldfusion_fl.settings import differences, merged, to_table
 
 HEAD = """
 title = "A toy"

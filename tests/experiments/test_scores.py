@@ -1,10 +1,10 @@
 import json
 
 import pytest
-from coldfusion_fl.experiments.plan import Key
-from coldfusion_fl.experiments.scores import ScoreFile
 
 from coldfusion_fl.errors import RunFolderError
+from coldfusion_fl.experiments.plan import Key
+from coldfusion_fl.experiments.scores import ScoreFile
 
 ON = {"model": "M", "catalogue": ["c"]}
 EXPERIMENT = {"title": "t", "folds": [], "base": ON, "scoring": {"rounds": [1], "finetune": {"epochs": 3}}}

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from coldfusion_fl.experiments.statistics import differences, estimate
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from coldfusion_fl.experiments.statistics import differences, estimate
 
 points = st.floats(-50, 50)
 cells = st.dictionaries(st.tuples(st.integers(1, 4), st.sampled_from("abcdefg")), points, min_size=1)

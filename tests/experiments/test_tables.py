@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from coldfusion_fl.experiments.figures import draw_rounds
 from coldfusion_fl.experiments.outcome import write_outcome
 from coldfusion_fl.experiments.scores import ScoreFile

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from coldfusion_fl.experiments.scores import ScoreFile
 from coldfusion_fl.experiments.statistics import Estimate, estimate
 from coldfusion_fl.experiments.tables import Results, comparisons, difference

@@ -9,21 +9,21 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from coldfusion_fl.strategies import ColDFusion
-from coldfusion_fl.strategies.roll_call import exchange
+from fake_grid import PlayedGrid, contribution, node
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
-from played import PlayedGrid, contribution, node
 
+from coldfusion_fl.aggregation.compression import pack
+from coldfusion_fl.aggregation.screening import Size
+from coldfusion_fl.aggregation.server_optimizer import Nesterov
+from coldfusion_fl.config.settings import WIRES
 from coldfusion_fl.errors import RunError, RunFolderError, SettingsError
 from coldfusion_fl.fusion import Ties
-from coldfusion_fl.ledger import Ledger
-from coldfusion_fl.screening import Size
-from coldfusion_fl.settings import WIRES
-from coldfusion_fl.step import Nesterov
+from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.strategies import ColDFusion
+from coldfusion_fl.strategies.membership import exchange
 from coldfusion_fl.versions import spell_versions
-from coldfusion_fl.wire import pack
 
 SHAPE = (2, 3)
 
@@ -516,7 +516,7 @@ def test_all_are_asked_however_long_one_answer_is_worked_on():
 
 
 def test_sending_does_not_count_as_silence(monkeypatch):
-    monkeypatch.setattr("coldfusion_fl.strategies.roll_call._POLL", 0.01)
+    monkeypatch.setattr("coldfusion_fl.strategies.membership._POLL", 0.01)
     grid = Far({number: node("x") for number in range(3)})
     assert not hasattr(grid, "pull_interval")
     assert len(list(exchange(grid, questions(3), 0.2, in_order=True))) == 3
@@ -863,7 +863,7 @@ def test_an_outage_is_waited_for_and_does_not_burn_the_rounds(tmp_path, monkeypa
     ledger = Ledger.create(tmp_path / "run", {})
     grid = PlayedGrid({1: node("a"), 2: node("b")})
     monkeypatch.delattr(PlayedGrid, "pull_interval")  # no simulation: nodes come and go
-    monkeypatch.setattr("coldfusion_fl.strategies.roll_call._POLL", 0.01)
+    monkeypatch.setattr("coldfusion_fl.strategies.membership._POLL", 0.01)
     there = grid.get_node_ids
     looks = iter(range(10**6))
     monkeypatch.setattr(grid, "get_node_ids", lambda: [] if 6 < next(looks) < 30 else there())
@@ -883,7 +883,7 @@ def test_where_too_few_are_left_the_run_ends_and_says_how_to_go_on(tmp_path):
 
 def test_who_is_left_out_is_said_once_however_long_others_are_waited_for(tmp_path, monkeypatch):
     monkeypatch.delattr(PlayedGrid, "pull_interval")
-    monkeypatch.setattr("coldfusion_fl.strategies.roll_call._POLL", 0.01)
+    monkeypatch.setattr("coldfusion_fl.strategies.membership._POLL", 0.01)
     ledger = Ledger.create(tmp_path / "run", {})
     bad = [node(n, train=lambda m: contribution(np.full(SHAPE, np.nan, np.float32))) for n in ("bad", "worse")]
     settings = {"max_refusals": 1, "node_timeout": 0.3}
@@ -942,7 +942,7 @@ def test_scores_are_counted_once_of_those_that_were_asked_and_words_stay_words(t
 @pytest.mark.parametrize("said", ["abc", 1, -3, 2.5, [1]])
 def test_what_a_node_says_of_the_simulation_counts_in_a_simulation_alone(said, monkeypatch):
     monkeypatch.delattr(PlayedGrid, "pull_interval")
-    monkeypatch.setattr("coldfusion_fl.strategies.roll_call._POLL", 0.01)
+    monkeypatch.setattr("coldfusion_fl.strategies.membership._POLL", 0.01)
     talker = node("a")
 
     def answer(message):

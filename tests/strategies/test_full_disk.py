@@ -4,13 +4,13 @@ import subprocess
 
 import numpy as np
 import pytest
-from coldfusion_fl.strategies import ColDFusion
+from fake_grid import PlayedGrid, node
 from flwr.app import Array, ArrayRecord
 from flwr.supercore.task_identity import TaskIdentity
-from played import PlayedGrid, node
 
 from coldfusion_fl.errors import RunFolderError
-from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.strategies import ColDFusion
 
 ROUNDS = 8
 BASE = np.zeros(1 << 18, np.float32)  # 1 MiB

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.run.ledger import Ledger
 
 ROUNDS = 12
 MOMENTS = 20

@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-from coldfusion_fl.strategies.server_app import new_strategy
 
-from coldfusion_fl.base import open_base
-from coldfusion_fl.encoder import load_encoder
+from coldfusion_fl.aggregation.screening import Gate, Size
+from coldfusion_fl.aggregation.server_optimizer import Nesterov
+from coldfusion_fl.config.settings import read_settings, to_table
 from coldfusion_fl.fusion import Ties
-from coldfusion_fl.ledger import Ledger
-from coldfusion_fl.screening import Gate, Size
-from coldfusion_fl.settings import read_settings, to_table
-from coldfusion_fl.step import Nesterov
+from coldfusion_fl.model.base import open_base
+from coldfusion_fl.model.encoder import load_encoder
+from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.strategies.server_app import new_strategy
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ The wrappers run Flower's own loop, which calls the strategy's hooks and nothing
 
 import numpy as np
 import pytest
-from coldfusion_fl.strategies import ColDFusion
+from fake_grid import PlayedGrid, contribution, node
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import (
@@ -23,10 +23,10 @@ from flwr.serverapp.strategy import (
     DifferentialPrivacyServerSideFixedClipping,
 )
 from flwr.supercore.task_identity import TaskIdentity
-from played import PlayedGrid, contribution, node
 
 from coldfusion_fl.errors import RunFolderError
-from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.strategies import ColDFusion
 
 SHAPE = (2, 3)
 VALUES = {"a": 1.0, "b": 2.0, "c": 300.0}

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import psutil
-from coldfusion_fl.deployment.control import control_of
-from coldfusion_fl.deployment.federation import open_federation
-from coldfusion_fl.deployment.join import free_port
+
+from coldfusion_fl.engines.deployment.control import control_of
+from coldfusion_fl.engines.deployment.federation import open_federation
+from coldfusion_fl.engines.deployment.member.join import free_port
 
 COLDFUSION = [str(Path(sys.executable).with_name("coldfusion"))]
 # As many threads as Ray gives a simulated contributor of one core: sums are then made in the same order.

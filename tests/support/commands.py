@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-COLDFUSION = [sys.executable, "-P", "-c", "from coldfusion_fl.cli import main; main()"]
+COLDFUSION = [sys.executable, "-P", "-c", "from coldfusion_fl.cli.main import main; main()"]
 
 
 def start_run(config, folder, **more):

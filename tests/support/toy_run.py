@@ -10,12 +10,12 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from coldfusion_fl.strategies import ColDFusion
-from coldfusion_fl.strategies.arrays import to_record
+from fake_grid import PlayedGrid, pretend_to_be_a_server_app
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
-from played import PlayedGrid, pretend_to_be_a_server_app
 
-from coldfusion_fl.ledger import Ledger
+from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.strategies import ColDFusion
+from coldfusion_fl.strategies.array_records import to_record
 
 SIZES = {"embedding": (2000, 64), "layer.weight": (64, 64), "layer.bias": (64,)}
 

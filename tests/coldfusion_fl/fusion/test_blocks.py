@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from coldfusion_fl.fusion.blocks import BLOCK, blocks, finite, side_by_side
+from coldfusion_fl.arrays.blocks import BLOCK, blocks, finite, side_by_side
 
 
 @given(st.sampled_from([np.float16, np.float32, np.float64]).flatmap(lambda dtype: arrays(dtype, array_shapes())))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coldfusion_fl.aggregation.pipeline import check_policy, parse_policy
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import Contribution, Mean, PrivateMean, fuse
-from coldfusion_fl.policy import check_policy, parse_policy
 
 NONE = 1e-30  # a noise that float32 does not show
 BASE = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(3, np.float32)}

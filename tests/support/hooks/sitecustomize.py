@@ -93,4 +93,6 @@ if what == "spoil":
 elif what == "old":
     sys.meta_path.insert(0, _WhenLoaded("coldfusion_fl.versions", old))
 elif what == "record":
-    sys.meta_path.insert(0, _WhenLoaded("coldfusion_fl.deployment.gate", lambda gate: record(gate, value)))
+    sys.meta_path.insert(
+        0, _WhenLoaded("coldfusion_fl.engines.deployment.superlink.access_control", lambda gate: record(gate, value))
+    )

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import torch
-from coldfusion_fl.strategies import ColDFusion
 from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
+from coldfusion_fl.strategies import ColDFusion
 from digits_cnn.task import Net, test_body
 
 # Create ServerApp

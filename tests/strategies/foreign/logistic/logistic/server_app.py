@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from coldfusion_fl.strategies import ColDFusion
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
+from coldfusion_fl.strategies import ColDFusion
 from logistic.task import create_model, get_model_params, load_central, set_model_params
 
 # Create ServerApp

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from coldfusion_fl.strategies import ColDFusion
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
+from coldfusion_fl.strategies import ColDFusion
 from plain_numpy.task import create_model, load_data, test
 
 # Create ServerApp

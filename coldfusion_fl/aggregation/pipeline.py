@@ -1,0 +1,82 @@
+"""What a server does with contributions, checked as a whole."""
+
+from collections.abc import Sequence
+
+from coldfusion_fl.aggregation.screening import RULES, Block, Cap, Rule
+from coldfusion_fl.aggregation.server_optimizer import STEPS, Step
+from coldfusion_fl.config.components import as_part, as_parts
+from coldfusion_fl.config.settings import Settings
+from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.fusion import OPERATORS, Operator, PrivateMean
+
+
+def parse_policy(
+    fusion: str | Operator, step: str | Step, screening: str | Sequence[str | Rule]
+) -> tuple[Operator, Step, tuple[Rule, ...]]:
+    """The operator, the step and the rules of their texts.
+
+    Raises:
+        SettingsError: one is unknown (the known ones are listed), or a parameter is unknown or out of range.
+    """
+    return (
+        as_part(fusion, OPERATORS, "fusion"),
+        as_part(step, STEPS, "step"),
+        as_parts(screening, RULES, "screening"),
+    )
+
+
+def check_policy(
+    fusion: Operator,
+    rules: Sequence[Rule],
+    contributors_per_round: int,
+    min_contributions: int,
+    *,
+    has_probe: bool,
+    rolls_back: bool,
+) -> None:
+    """Check that the parts go together.
+
+    Raises:
+        SettingsError: two of them contradict each other.
+    """
+    if not 1 <= min_contributions <= contributors_per_round:
+        raise SettingsError(
+            f"min-contributions is {min_contributions}, and contributors-per-round is {contributors_per_round}: no "
+            f"round could ever fuse. Take 1 to {contributors_per_round}."
+        )
+    exactly = fusion.exactly
+    if exactly and not exactly == contributors_per_round == min_contributions:
+        raise SettingsError(
+            f"{fusion.name} fuses exactly {exactly} contributions: set contributors-per-round and min-contributions to "
+            f"{exactly}."
+        )
+    needing = [rule.name for rule in rules if rule.needs_probe] + (["roll-back"] if rolls_back else [])
+    if needing and not has_probe:
+        raise SettingsError(f"{' and '.join(needing)}: this needs a probe, a held-out score of the server's own.")
+    if not fusion.weighs and any(isinstance(rule, Cap) for rule in rules):
+        raise SettingsError(f"cap lowers weights, but {fusion.name} heeds none. Leave one of them out.")
+    if isinstance(fusion, PrivateMean) and (looking := [rule.name for rule in rules if not isinstance(rule, Block)]):
+        raise SettingsError(
+            f"{' and '.join(looking)}: whom this refuses depends on what all have sent. {fusion.name} is to hide it: "
+            "leave the screening out; what is too long is clipped."
+        )
+
+
+def check_server(settings: Settings) -> None:
+    """Check the server's part of a run's settings.
+
+    Raises:
+        SettingsError: as `parse_policy` and `check_policy`.
+    """
+    server = settings.server
+    if server.blend < 1 and not server.ema:
+        raise SettingsError("blend is of the moving average of the bases: set ema too, such as 0.7.")
+    fusion, _, rules = parse_policy(server.fusion, server.step, server.screening)
+    check_policy(
+        fusion,
+        rules,
+        settings.contributors_per_round,
+        settings.min_contributions,
+        has_probe=bool(server.probe),
+        rolls_back=bool(server.roll_back),
+    )

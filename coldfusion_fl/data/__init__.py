@@ -1,0 +1,1 @@
+"""Labelled data: catalogues, tasks, rows and metrics."""

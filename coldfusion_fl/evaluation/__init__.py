@@ -1,0 +1,1 @@
+"""Scores of a base: finetuned, frozen (a linear probe) and few-shot."""

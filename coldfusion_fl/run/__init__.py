@@ -1,0 +1,1 @@
+"""The run folder: rounds, records, events, status, reports."""

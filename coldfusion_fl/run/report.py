@@ -1,0 +1,176 @@
+"""What a run came to: a table, the same as CSV and JSON, and a figure."""
+
+import csv
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from coldfusion_fl.run.ledger import Ledger
+
+# With so few test rows a score moves by a point and more for one answer.
+TINY = 100
+# The scores that a run makes; the finetuned one takes a whole training a task.
+SCORED = ("frozen", "few-shot")
+_COLUMNS = (
+    "task",
+    "seen",
+    "metric",
+    "head",
+    "test-rows",
+    *(f"{mode}-{which}" for mode in SCORED for which in ("base", "fused", "difference")),
+)
+
+
+def summarize(ledger: Ledger) -> dict[str, Any]:
+    """The first base against the last one that was judged, by task, and the scores over the rounds.
+
+    Returns:
+        `tasks`: a row a task with the keys of the CSV, None where a base was not judged on it; `means`: rows of the
+        same keys, over the tasks with both scores; `rounds`: frozen scores by task of every judged base; `judged`:
+        which rounds' bases are compared; `refused`: who was refused in which round and why; `seconds`: where the time
+        went; `privacy`: what the contributor of the most rounds has spent, None where nothing is private.
+    """
+    scores = {number: ledger.load_json(number, "scores.json") for number in ledger.rounds()}
+    judged = {number: found for number, found in scores.items() if found}
+    first, last = (min(judged), max(judged)) if judged else (0, 0)
+    base, fused = judged.get(first, {}), judged.get(last, {}) if last else {}
+    rows = [_row(name, base.get(name, {}), fused.get(name, {})) for name in base.keys() | fused.keys()]
+    rows.sort(key=lambda row: (not row["seen"], row["task"]))
+    return {
+        "tasks": rows,
+        "means": _means(rows),
+        "rounds": {number: {name: s.get("frozen") for name, s in found.items()} for number, found in judged.items()},
+        "judged": {"base": first, "fused": last, "last-round": max(scores, default=0)},
+        "refused": _refused(ledger),
+        "seconds": _seconds(ledger),
+        "privacy": next(filter(None, (ledger.record(n).get("privacy") for n in reversed(ledger.rounds()))), None),
+    }
+
+
+def _row(name: str, base: dict[str, Any], fused: dict[str, Any]) -> dict[str, Any]:
+    about = fused or base
+    row = {
+        "task": name,
+        "seen": about.get("seen", True),
+        "metric": about.get("metric", ""),
+        "head": about.get("head", ""),
+        "test-rows": about.get("num-examples", 0),
+    }
+    for mode in SCORED:
+        before, after = base.get(mode), fused.get(mode)
+        row |= {
+            f"{mode}-base": before,
+            f"{mode}-fused": after,
+            f"{mode}-difference": None if before is None or after is None else after - before,
+        }
+    return row
+
+
+def _means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    seen = [row for row in rows if row["seen"]]
+    groups = [("mean of the seen", seen), ("mean of the unseen", [row for row in rows if not row["seen"]])]
+    big = [row for row in rows if row["test-rows"] >= TINY]
+    groups.append(("mean of all", list(rows)))
+    if 0 < len(big) < len(rows):
+        groups.append((f"mean of all with {TINY} test rows or more", big))
+    return [_mean(name, group) for name, group in groups if group]
+
+
+def _mean(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    numbers = {}
+    for mode in SCORED:
+        both = [row for row in rows if row[f"{mode}-difference"] is not None]
+        for column in (f"{mode}-base", f"{mode}-fused", f"{mode}-difference"):
+            numbers[column] = sum(row[column] for row in both) / len(both) if both else None
+    return {"task": name, "seen": "", "metric": "", "head": "", "test-rows": "", **numbers}
+
+
+def _refused(ledger: Ledger) -> list[dict[str, Any]]:
+    return [
+        {"round": number, "name": refusal["name"], "reason": refusal["reason"]}
+        for number in ledger.rounds()
+        for refusal in ledger.record(number).get("refused", [])
+    ]
+
+
+def _seconds(ledger: Ledger) -> dict[str, float]:
+    """Wall time of the rounds' trainings and of the evaluations, and what contributors spent training, added up.
+
+    `total` is from the command to the last event, without the time between a stop and its resume.
+    """
+    records = [ledger.record(number) for number in ledger.rounds()]
+    contributions = [c for record in records for c in record.get("contributions", {}).values()]
+    total = evaluations = 0.0
+    began: dict[str, Any] = {}
+    previous: dict[str, Any] | None = None
+    for event in ledger.events():
+        if previous and event["kind"] != "began":
+            total += event["time"] - previous["time"]
+        if event["kind"] == "evaluating":
+            began = event
+        if event["kind"] == "evaluated" and began.get("round") == event["round"]:
+            evaluations += event["time"] - began["time"]
+        previous = event
+    return {
+        "rounds": sum(record["trained"] - record["began"] for record in records if "trained" in record),
+        "evaluations": evaluations,
+        "contributors": sum(c["reported"].get("seconds", 0.0) for c in contributions),
+        "total": total,
+    }
+
+
+def write_report(ledger: Ledger) -> None:
+    """Write report.json, report.csv and scores.png into the run folder."""
+    summary = summarize(ledger)
+    with ledger.writing("report.json") as path:
+        path.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    with ledger.writing("report.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, _COLUMNS)
+        table.writeheader()
+        table.writerows(summary["tasks"] + summary["means"])
+    if summary["rounds"]:
+        from coldfusion_fl.run.figures import draw_scores
+
+        with ledger.writing("scores.png") as path:
+            draw_scores(summary, path)
+
+
+def score_table(summary: dict[str, Any]) -> Table:
+    """The report for a terminal."""
+    table = Table(title="Test scores in points, first base → fused", title_justify="left")
+    table.add_column("task")
+    table.add_column("metric")
+    for mode in SCORED:
+        table.add_column(mode, justify="right")
+        table.add_column("Δ", justify="right")
+    roles = {True: "seen", False: "unseen"}
+    previous: Any = None
+    for row in summary["tasks"] + summary["means"]:
+        group = roles.get(row["seen"], "means")
+        if group != previous:
+            table.add_section()
+            table.add_row(f"[bold]{group}")
+            previous = group
+        cells = [cell for mode in SCORED for cell in _cells(row, mode)]
+        tiny = "*" if isinstance(row["test-rows"], int) and row["test-rows"] < TINY else ""
+        table.add_row(f"  {escape(row['task'])}{tiny}", escape(row["metric"]), *cells)
+    heads = escape(", ".join(sorted({row["head"] for row in summary["tasks"]})))
+    tiny_note = f"  * fewer than {TINY} test rows." if any(r["test-rows"] < TINY for r in summary["tasks"]) else ""
+    judged = summary["judged"]
+    old = judged["fused"] != judged["last-round"]
+    old_note = f"  The last base that was judged is that of round {judged['fused']}." if old else ""
+    table.caption = f"head: {heads}.{tiny_note}{old_note}"
+    table.caption_justify = "left"
+    return table
+
+
+def _cells(row: dict[str, Any], mode: str) -> tuple[str, str]:
+    before, after, difference = (row[f"{mode}-{which}"] for which in ("base", "fused", "difference"))
+    if difference is None:
+        there = [score for score in (before, after) if score is not None]
+        return (f"{before:.1f} → ?" if after is None and there else f"? → {after:.1f}" if there else ""), ""
+    colour = "green" if difference > 0 else "red" if difference < 0 else "white"
+    return f"{before:.1f} → {after:.1f}", f"[{colour}]{difference:+.1f}"

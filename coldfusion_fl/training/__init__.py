@@ -1,0 +1,1 @@
+"""Training on tasks, and what makes it fast."""

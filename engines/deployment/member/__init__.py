@@ -1,0 +1,1 @@
+"""A member of a federation: its settings, its checks and its SuperNode."""

@@ -1,0 +1,32 @@
+"""Who is connected to a federation's server now."""
+
+import datetime
+from pathlib import Path
+
+from coldfusion_fl.engines.deployment.control import control_of
+from coldfusion_fl.engines.deployment.federation import open_federation
+from coldfusion_fl.run.status import MemberStatus, RunStatus
+
+
+def add_presence(status: RunStatus, folder: Path) -> None:
+    """Add to a run's status whether each member is online, and those that took no part yet.
+
+    Args:
+        status: the run's; it is changed.
+        folder: the federation's.
+
+    Raises:
+        DeploymentError: there is no such federation, or its server does not answer.
+    """
+    with control_of(open_federation(folder)) as control:
+        nodes = control.nodes()
+    members = {member.name: member for member in status.members}
+    for node in nodes:
+        member = members.get(node.name)
+        if member is None:
+            member = MemberStatus(node.name)
+            status.members.append(member)
+        member.online = node.online
+        if not node.online and node.since:
+            gone = datetime.datetime.fromisoformat(node.since).timestamp()
+            member.last_heard = max(gone, member.last_heard or 0.0)

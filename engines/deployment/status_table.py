@@ -1,0 +1,44 @@
+"""A run's status for a person."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from coldfusion_fl.run.status import MemberStatus, RunStatus, spell_ago
+
+_COLOURS = {"trains": "yellow", "judges": "yellow", "answered": "green", "refused": "red", "missing": "red"}
+_GIB = 1 << 30
+
+
+def print_status(status: RunStatus, console: Console) -> None:
+    """Print how a run stands."""
+    reason = f" ({status.reason})" if status.reason else ""
+    done = "no base yet" if status.round is None else f"{status.round} of {status.rounds} rounds are done"
+    lost = f"; it was lost {status.lost} times, and went on" if status.lost else ""
+    console.print(f"{status.folder}: {status.state}{reason}, {done}; {status.phase}{lost}", markup=False)
+    table = Table(box=None, padding=(0, 2), show_edge=False)
+    for column in ("member", "", "does", "fused", "refused", "last heard", ""):
+        table.add_column(column, justify="right" if column in ("fused", "refused") else "left")
+    for member in status.members:
+        table.add_row(*_row(member))
+    console.print(table)
+    bases = f"{len(status.bases)} bases" if status.bases else "no base"
+    console.print(
+        f"On the disk: {bases}, {status.bytes / _GIB:.2f} GiB in all; {status.free_bytes / _GIB:.1f} GiB are free.",
+        markup=False,
+    )
+
+
+def _row(member: MemberStatus) -> tuple[str, ...]:
+    presence = {True: "[green]online", False: "[red]offline", None: ""}[member.online]
+    colour = _COLOURS.get(member.doing)
+    does = f"[{colour}]{member.doing}" if colour else member.doing
+    return (
+        escape(member.name),
+        presence,
+        does if member.seen or member.doing != "idle" else "judges only",
+        str(member.fused),
+        str(member.refused),
+        spell_ago(member.last_heard),
+        escape(member.reason),
+    )

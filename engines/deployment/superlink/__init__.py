@@ -1,0 +1,1 @@
+"""The server of a federation: Flower's SuperLink, for known members only."""

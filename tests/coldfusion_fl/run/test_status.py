@@ -1,0 +1,138 @@
+"""How a run stands, by its folder alone."""
+
+import json
+
+import numpy as np
+import pytest
+
+from coldfusion_fl.errors import RunFolderError
+from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.run.status import run_status, spell_ago
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    made = Ledger.create(tmp_path / "run", {"rounds": 3})
+    made.event("began")
+    return made
+
+
+def members_of(ledger):
+    return {member.name: member for member in run_status(ledger).members}
+
+
+def keep_round(ledger, number, fused=(), refused=()):
+    record = {
+        "round": number,
+        "fused": bool(fused),
+        "contributions": {name: {} for name in fused},
+        "refused": [{"name": name, "reason": "NaN", "strike": True} for name in refused],
+    }
+    ledger.save_round(number, {"w": np.zeros(3, np.float32)}, record)
+
+
+def test_a_round_from_its_begin_to_its_end(ledger):
+    with ledger.lock():
+        assert run_status(Ledger(ledger.folder)).phase == "waiting for members"
+        ledger.event("members", seen=["a", "b", "c"], unseen=["u"], rounds=3)
+        keep_round(ledger, 0)
+        ledger.event("round", round=1, sampled=["a", "b"], missing=["c"])
+        ledger.event("training", round=1, name="a", step=1, steps=9, loss=1.0)
+        ledger.event("refused", round=1, name="b", reason="it holds values that are not finite")
+        status = run_status(Ledger(ledger.folder))
+        assert (status.state, status.round, status.rounds) == ("running", 0, 3)
+        assert status.phase == "round 1: contributors train"
+        members = {member.name: member for member in status.members}
+        assert [members[name].doing for name in "abcu"] == ["trains", "refused", "missing", "idle"]
+        assert members["b"].reason == "it holds values that are not finite"
+        assert [member.seen for member in status.members] == [True, True, True, False]
+        assert members["a"].last_heard and members["c"].last_heard is None
+        ledger.event("received", round=1, name="a")
+        ledger.event("fused", round=1, contributions=1, refused=1)
+        keep_round(ledger, 1, fused=["a"], refused=["b"])
+        ledger.event("evaluating", round=1, names=["a", "u"])
+        ledger.event("score", round=1, name="u", frozen=50.0)
+        status = run_status(Ledger(ledger.folder))
+        members = {member.name: member for member in status.members}
+        assert [members[name].doing for name in "abcu"] == ["judges", "idle", "idle", "answered"]
+        assert (members["a"].fused, members["a"].refused, members["b"].refused) == (1, 0, 1)
+        assert status.bases == [0, 1]
+        assert status.bytes > 0 and status.free_bytes > 0
+
+
+def test_a_training_that_failed_is_told_when_its_round_is_over_too(ledger):
+    keep_round(ledger, 0)
+    ledger.event("round", round=1, sampled=["a", "b"])
+    ledger.event("refused", round=1, name="a", reason="its training failed: no rows", came=True)
+    ledger.event("refused", round=1, name="b", reason="it did not answer within 9 s", came=False)
+    record = {"round": 1, "fused": False, "contributions": {}, "refused": [{"name": "a", "strike": False}]}
+    ledger.save_round(1, {"w": np.zeros(3, np.float32)}, record)
+    ledger.event("evaluating", round=1, names=["a"])
+    members = members_of(ledger)
+    assert (members["a"].refused, members["a"].reason) == (1, "its training failed: no rows")
+    assert members["a"].last_heard and members["b"].last_heard is None
+    ledger.event("round", round=2, sampled=["a"])
+    ledger.event("received", round=2, name="a")
+    assert members_of(ledger)["a"].reason == ""
+
+
+def test_a_run_without_a_process_was_lost(ledger):
+    ledger.event("round", round=1, sampled=["a"])
+    status = run_status(ledger)
+    assert (status.state, status.phase, status.members[0].doing) == ("lost", "ended", "idle")
+
+
+def test_a_run_that_was_lost_and_went_on_says_so(ledger):
+    with ledger.lock():
+        ledger.event("round", round=1, sampled=["a"])
+        ledger.event("lost", round=0, reason="no server")
+        status = run_status(Ledger(ledger.folder))
+    assert (status.lost, status.phase, status.members[0].doing) == (1, "waiting for members", "idle")
+
+
+def test_a_failed_run_says_why(ledger):
+    ledger.set_status("failed", reason="the disk is full")
+    status = run_status(ledger)
+    assert (status.state, status.reason) == ("failed", "the disk is full")
+
+
+def test_it_is_read_by_machines_too(ledger):
+    keep_round(ledger, 0)
+    ledger.event("round", round=1, sampled=["a"])
+    table = json.loads(json.dumps(run_status(ledger).as_json()))
+    assert table["free-bytes"] > 0
+    assert table["members"][0]["last-heard"] is None
+
+
+def test_a_folder_that_holds_no_run_is_said(tmp_path):
+    with pytest.raises(RunFolderError):
+        run_status(Ledger(tmp_path))
+
+
+def test_looking_does_not_shut_a_run_out(ledger):
+    """A run that begins while somebody looks whether one is there waits for a moment."""
+    import threading
+    import time
+
+    other = Ledger(ledger.folder)
+    began = threading.Event()
+
+    def look():
+        with other.lock():
+            began.set()
+            time.sleep(0.1)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    began.wait()
+    with ledger.lock():
+        pass
+    looking.join()
+
+
+@pytest.mark.parametrize(
+    ("then", "words"),
+    [(None, "never"), (99.0, "1 s ago"), (40.0, "1 min ago"), (-7200.0, "2 h ago"), (-200_000.0, "2 d ago")],
+)
+def test_how_long_ago(then, words):
+    assert spell_ago(then, now=100.0) == words

@@ -1,0 +1,45 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
+from coldfusion_fl.data.task import load_task
+from coldfusion_fl.errors import MisfitError
+from coldfusion_fl.evaluation.evaluate import evaluate
+from coldfusion_fl.training.multitask import train_multitask
+
+TUNING = FinetuneSettings(learning_rate=3e-3, batch_size=8, max_length=16)
+
+
+@pytest.fixture(scope="module")
+def tasks(toy_data):
+    return [load_task(name, (str(toy_data / "toy.toml"),)) for name in "ab"]
+
+
+def test_it_learns_what_its_tasks_have_in_common(base, encoder, tasks, toy_data):
+    trained = train_multitask(base, encoder, tasks, TUNING, [480, 480], seed=1)
+    unseen = load_task("u", (str(toy_data / "toy.toml"),))
+    few = EvaluateSettings(train_examples=12, test_examples=24)
+    before, after = (evaluate(base, arrays, unseen, "frozen", TUNING, few, 0).value for arrays in (encoder, trained))
+    assert after > before
+
+
+@pytest.mark.parametrize("head", ["mean", "class-token"])
+def test_it_gives_back_an_encoder_and_the_same_one_for_the_same_seed(base, encoder, tasks, head):
+    settings = replace(TUNING, head=head)
+    one, again, other = (train_multitask(base, encoder, tasks, settings, [32, 32], seed) for seed in (1, 1, 2))
+    assert {name: array.shape for name, array in one.items()} == {n: array.shape for n, array in encoder.items()}
+    assert all(np.array_equal(one[name], again[name]) for name in one)
+    assert any(not np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_every_task_has_its_share(base, encoder, tasks):
+    told = []
+    train_multitask(base, encoder, tasks, TUNING, [40, 120], 1, lambda step, planned, _: told.append((step, planned)))
+    assert told == [(step, 20) for step in range(1, 21)]  # 160 examples in batches of 8
+
+
+def test_a_training_that_diverges_is_named(base, encoder, tasks):
+    with pytest.raises(MisfitError, match="multitask training went wrong"):
+        train_multitask(base, encoder, tasks, replace(TUNING, learning_rate=1e30), [32, 32], 1)

@@ -1,0 +1,149 @@
+"""What a member's check finds, short of a whole federation: test_deployment has that."""
+
+import contextlib
+import socket
+import ssl
+import threading
+
+import pytest
+
+from coldfusion_fl.engines.deployment.federation import Federation
+from coldfusion_fl.engines.deployment.member.check import check_member
+from coldfusion_fl.engines.deployment.setup import new_federation
+
+
+@contextlib.contextmanager
+def listening(context=None):
+    """A server on a port of loopback that accepts and hangs up, with TLS or without."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept():
+            while True:
+                try:
+                    plain, _ = server.accept()
+                except OSError:
+                    return
+                with plain, contextlib.suppress(OSError):
+                    if context:
+                        context.wrap_socket(plain, server_side=True).close()
+                    else:
+                        plain.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def found(tmp_path, toy_data, tiny_base):
+    """Makes a federation with a member, and returns what its check finds, by what was tried."""
+
+    def check(port=1, task="a", change=lambda federation, member: None):
+        federation = Federation(tmp_path / "acme", "acme", "127.0.0.1", port)
+        new_federation(federation, ["bank"])
+        member = federation.folder / "members" / "bank"
+        text = (member / "member.toml").read_text()
+        text = text.replace('task = ""', f'task = "{task}"').replace("tasks.toml", str(toy_data / "toy.toml"))
+        (member / "member.toml").write_text(text.replace('base = ""', f'base = "{tiny_base}"'))
+        change(federation, member)
+        return {finding.what: finding for finding in check_member(member)}
+
+    return check
+
+
+def test_all_that_is_here_is_well_and_the_server_is_not_there(found):
+    findings = found()
+    assert list(findings) == ["settings", "data", "labels", "base", "training", "server"]
+    assert [what for what, finding in findings.items() if not finding.is_well] == ["server"]
+    assert "60 training, 18 development, 24 test rows" in findings["data"].told
+    assert "GiB are needed" in findings["training"].told
+    assert "127.0.0.1:1 cannot be reached" in findings["server"].told
+
+
+def test_one_thing_that_is_wrong_does_not_hide_the_others(found):
+    findings = found(task="zz")
+    assert not findings["data"].is_well
+    assert "zz" in findings["data"].told
+    assert findings["base"].is_well
+    assert not findings["server"].is_well
+
+
+def test_a_class_without_a_training_row_is_named(found, tmp_path, toy_data):
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    for split in ("train", "validation", "test"):
+        text = (toy_data / "a" / f"{split}.jsonl").read_text()
+        (rows / f"{split}.jsonl").write_text(text.replace('"food"', '"animal"') if split == "train" else text)
+    (tmp_path / "own.toml").write_text(f'[tasks.a]\nfolder = "{rows}"\n')
+
+    def change(federation, member):
+        file = member / "member.toml"
+        file.write_text(file.read_text().replace(str(toy_data / "toy.toml"), str(tmp_path / "own.toml")))
+
+    told = found(change=change)
+    wrong = next(finding for finding in told.values() if not finding.is_well)
+    assert wrong.what in ("data", "labels")
+    assert "food" in wrong.told
+
+
+def context_of(folder):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.crt", folder / "server.key")
+    return context
+
+
+def test_a_server_that_another_authority_vouches_for_is_not_trusted(found, tmp_path):
+    new_federation(Federation(tmp_path / "other", "other", "127.0.0.1", 1), [])
+    with listening(context_of(tmp_path / "other" / "server")) as port:
+        finding = found(port)["certificate"]
+    assert not finding.is_well
+    assert "certificate is not accepted" in finding.told
+
+
+def test_a_server_that_speaks_no_tls_is_named(found):
+    with listening() as port:
+        finding = found(port)["server"]
+    assert not finding.is_well
+    assert "does not speak TLS" in finding.told
+
+
+def test_a_missing_certificate_is_named(found):
+    def change(federation, member):
+        (member / "ca.crt").unlink()
+
+    finding = found(change=change)["certificate"]
+    assert "ca.crt" in finding.told and not finding.is_well
+
+
+def test_an_authority_that_is_none_is_named(found):
+    def change(federation, member):
+        (member / "ca.crt").write_text("nothing")
+
+    finding = found(change=change)["certificate"]
+    assert "ca.crt" in finding.told and not finding.is_well
+
+
+def test_a_key_that_cannot_be_read_is_named(found, tmp_path):
+    new_federation(Federation(tmp_path / "other", "other", "127.0.0.1", 1), [])
+
+    def change(federation, member):
+        (member / "member.key").write_text("nothing")
+        (member / "ca.crt").write_bytes((tmp_path / "other" / "server" / "ca.crt").read_bytes())
+
+    with listening(context_of(tmp_path / "other" / "server")) as port:
+        findings = found(port, change=change)
+    assert findings["server"].is_well
+    assert not findings["key"].is_well
+    assert "member.key" in findings["key"].told
+
+
+def test_a_key_that_everyone_can_read_is_named(found, tmp_path):
+    new_federation(Federation(tmp_path / "other", "other", "127.0.0.1", 1), [])
+
+    def change(federation, member):
+        (member / "member.key").chmod(0o644)
+        (member / "ca.crt").write_bytes((tmp_path / "other" / "server" / "ca.crt").read_bytes())
+
+    with listening(context_of(tmp_path / "other" / "server")) as port:
+        findings = found(port, change=change)
+    assert not findings["key file"].is_well
+    assert "chmod 600" in findings["key file"].told

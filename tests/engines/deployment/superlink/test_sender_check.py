@@ -1,0 +1,56 @@
+"""In whose name a member may answer."""
+
+import pytest
+from flwr.proto.fleet_pb2 import PushMessagesRequest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from coldfusion_fl.engines.deployment.superlink.sender_check import OwnNames
+
+PUSH = "/v1/fleet/push-messages"
+
+
+@pytest.fixture
+def post():
+    async def echo(request):
+        return Response(await request.body())
+
+    routes = [Route(path, echo, methods=["POST"]) for path in (PUSH, "/v1/fleet/pull-messages")]
+    app = Starlette(routes=routes, middleware=[Middleware(OwnNames)])
+    return TestClient(app, client=("203.0.113.7", 50000)).post
+
+
+def replies(node, *senders):
+    request = PushMessagesRequest()
+    request.node.node_id = node
+    for sender in senders:
+        request.messages_list.add().metadata.src_node_id = sender
+    return request.SerializeToString()
+
+
+def test_a_reply_in_ones_own_name_passes_unchanged(post):
+    body = replies(7, 7, 7)
+    answer = post(PUSH, content=body)
+    assert (answer.status_code, answer.content) == (200, body)
+
+
+@pytest.mark.parametrize("senders", [(8,), (7, 8), (0,)])
+def test_a_reply_in_anothers_name_is_refused_and_logged_with_the_address(post, senders, caplog):
+    assert post(PUSH, content=replies(7, *senders)).status_code == 403
+    assert f"203.0.113.7 sent a reply of node {senders[-1]} as node 7: refused" in caplog.text
+
+
+def test_what_is_no_reply_is_refused(post):
+    assert post(PUSH, content=b"\xff\xff").status_code == 403
+
+
+def test_other_requests_are_not_looked_at(post):
+    assert post("/v1/fleet/pull-messages", content=b"\xff\xff").content == b"\xff\xff"
+
+
+def test_a_million_replies_at_once_are_refused_before_each_is_looked_at(post, caplog):
+    assert post(PUSH, content=replies(7, *[7] * 101)).status_code == 403
+    assert "101 replies at once" in caplog.text

@@ -1,0 +1,43 @@
+"""What the server's answers become; Flower's client is played."""
+
+import httpx
+import pytest
+
+from coldfusion_fl.engines.deployment.control import Control, RefusedError
+from coldfusion_fl.errors import DeploymentError
+
+
+class Client:
+    """Answers each request with a failure."""
+
+    def __init__(self, failure):
+        self.failure = failure
+
+    def __getattr__(self, request):
+        def answer(*_):
+            raise self.failure
+
+        return answer
+
+
+def status(code):
+    request = httpx.Request("POST", "https://server/v1/control/register-node")
+    return httpx.HTTPStatusError("no", request=request, response=httpx.Response(code, text="{}", request=request))
+
+
+def test_a_refusal_is_told_where_it_is_met():
+    control = Control(Client(status(409)), "the server of acme at 127.0.0.1:1", "/acme")
+    with pytest.raises(RefusedError, match="the server of acme at 127.0.0.1:1 refuses: HTTP 409"):
+        control.register("bob", b"key")
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [(status(503), "HTTP 503"), (httpx.ConnectError("refused"), "coldfusion federation serve /acme")],
+)
+def test_a_server_that_is_unwell_or_away_does_not_refuse(failure, words):
+    control = Control(Client(failure), "the server of acme at 127.0.0.1:1", "/acme")
+    with pytest.raises(DeploymentError) as told:
+        control.nodes()
+    assert not isinstance(told.value, RefusedError)
+    assert words in str(told.value)

@@ -1,0 +1,168 @@
+"""A whole federation in real processes on loopback: TLS, known members, and what must not get in."""
+
+import json
+import re
+import shutil
+import ssl
+import urllib.error
+import urllib.request
+
+import pytest
+from acme import Acme, fill_in, wait_for
+
+from coldfusion_fl.engines.deployment.certificates import new_member_key
+from coldfusion_fl.engines.deployment.federation import open_federation
+from coldfusion_fl.engines.deployment.member.join import free_port
+from coldfusion_fl.run.ledger import Ledger
+
+pytestmark = pytest.mark.slow
+MEMBERS = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def acme(tmp_path_factory, toy_data, tiny_base):
+    """A running server with three members that have joined."""
+    made = Acme(tmp_path_factory.mktemp("federation"))
+    made.init(MEMBERS, toy_data, tiny_base)
+    made.serve({"FORWARDED_ALLOW_IPS": "*"})  # as many containers have it
+    for name in MEMBERS:
+        made.join(name)
+    wait_for(lambda: made.online() == set(MEMBERS))
+    yield made
+    assert not made.end()  # all ended with the process that started them
+
+
+@pytest.fixture(scope="module")
+def config(acme, toy_data, tiny_base):
+    return acme.settings(toy_data, tiny_base)
+
+
+@pytest.fixture(scope="module")
+def done(acme, config):
+    """The run in the federation, from its command to its end."""
+    folder = acme.home / "remote"
+    ended = acme.coldfusion("run", config, "--federation", acme.folder, "--out", folder)
+    assert ended.returncode == 0, ended.stderr + (folder / "log.txt").read_text()
+    return Ledger(folder)
+
+
+def test_a_member_that_checks_finds_all_well(acme):
+    done = acme.coldfusion("member", "check", acme.folder / "members" / "a")
+    assert done.returncode == 0, done.stdout
+    assert "server knows" in done.stdout
+    assert "NO" not in done.stdout
+
+
+def test_the_federation_makes_the_bases_that_the_simulation_makes(acme, config, done):
+    folder = acme.home / "simulated"
+    simulated = acme.coldfusion("run", config, "--out", folder)
+    assert simulated.returncode == 0, simulated.stderr
+    assert done.status["state"] == "finished"
+    assert done.rounds() == Ledger(folder).rounds() == [0, 1, 2]
+    for number in done.rounds():
+        here, there = done.load_base(number), Ledger(folder).load_base(number)
+        assert here.keys() == there.keys()
+        assert all(here[name].tobytes() == there[name].tobytes() for name in here)
+    assert (done.folder / "model" / "model.safetensors").read_bytes() == (
+        folder / "model" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_a_stranger_is_not_let_in_and_its_address_is_logged(acme, tmp_path):
+    """Its certificate and settings are right, its key is not."""
+    stranger = tmp_path / "stranger"
+    shutil.copytree(acme.folder / "members" / "a", stranger, ignore=shutil.ignore_patterns("flower"))
+    (stranger / "member.key").write_bytes(new_member_key()[0])
+    checked = acme.coldfusion("member", "check", stranger)
+    assert checked.returncode == 2
+    assert "the server does not know" in checked.stdout
+    before = len(turned_away(acme))
+    acme.join("stranger", stranger)
+    wait_for(lambda: "It ended with code" in acme.said("stranger"))
+    acme.processes.pop("stranger").terminate()
+    assert acme.online() == set(MEMBERS)
+    assert len(turned_away(acme)) > before
+
+
+def test_a_member_whose_rows_make_no_task_does_not_join(acme, tmp_path):
+    folder = tmp_path / "spoilt"
+    shutil.copytree(acme.folder / "members" / "a", folder, ignore=shutil.ignore_patterns("flower"))
+    (folder / "rows.csv").write_text("text,label\n" + "".join(f"text {number},good\n" for number in range(40)))
+    (folder / "own.toml").write_text('[tasks.a]\ntrain = "rows.csv"\n')
+    file = folder / "member.toml"
+    file.write_text(re.sub("(?m)^catalogue = .*", 'catalogue = "own.toml"', file.read_text()))
+    started = acme.coldfusion("member", "start", folder)
+    assert started.returncode == 2
+    assert "train has only one class, 'good'" in started.stderr
+    assert "joins" not in started.stdout
+
+
+def turned_away(acme):
+    """The lines of the server's log about this machine's nodes that asked to be let in, and were not."""
+    log = (acme.folder / "server" / "flower" / "superlink.log").read_text()
+    return [line for line in log.splitlines() if "127.0.0.1" in line and "activate-node" in line and " 4" in line]
+
+
+def test_the_gate_sees_who_calls_and_not_who_a_header_says_is_calling(acme):
+    federation = open_federation(acme.folder)
+    trust = ssl.create_default_context(cafile=federation.authority)
+    request = urllib.request.Request(
+        f"https://{federation.address}/v1/control/nothing", headers={"X-Forwarded-For": "203.0.113.7"}
+    )
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(request, timeout=10, context=trust)
+    log = (acme.folder / "server" / "flower" / "superlink.log").read_text()
+    assert "/v1/control/nothing" in log
+    assert "203.0.113.7" not in log
+
+
+def test_a_server_at_an_ipv6_address(tmp_path):
+    made = Acme(tmp_path)
+    address = f"[::1]:{free_port()}"
+    init = made.coldfusion("federation", "init", made.folder, "--address", address, "--members", "a")
+    assert init.returncode == 0, init.stderr
+    renewed = made.coldfusion("federation", "renew", made.folder)
+    assert renewed.returncode == 0, renewed.stderr
+    try:
+        made.serve()
+        assert made.online() == set()
+        assert "'a' is let in" in made.said("server")
+        again = made.coldfusion("federation", "serve", made.folder)
+        assert again.returncode == 2
+        assert "is being served already" in again.stderr
+    finally:
+        assert not made.end()
+
+
+def test_who_does_not_trust_the_server_or_speaks_no_tls_gets_no_answer(acme):
+    federation = open_federation(acme.folder)
+    with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
+        urllib.request.urlopen(f"https://{federation.address}/v1/fleet/pull-messages", timeout=10)
+    with pytest.raises(OSError, match="."):
+        urllib.request.urlopen(f"http://{federation.address}/v1/fleet/pull-messages", timeout=10)
+    log = (acme.folder / "server" / "flower" / "superlink.log").read_text()
+    assert log.count("127.0.0.1 got no TLS connection") == 2
+
+
+def test_a_member_that_is_removed_is_shut_out_and_one_that_is_added_let_in(acme, toy_data, tiny_base):
+    assert acme.coldfusion("federation", "add", acme.folder, "guest").returncode == 0
+    wait_for(lambda: "'guest' is let in" in acme.said("server"))
+    fill_in(acme.folder / "members" / "guest", "d", toy_data, tiny_base)
+    acme.join("guest")
+    wait_for(lambda: "guest" in acme.online())
+    key = acme.home / "guest.pub"
+    shutil.copy(open_federation(acme.folder).public_key("guest"), key)
+    assert acme.coldfusion("federation", "remove", acme.folder, "guest").returncode == 0
+    wait_for(lambda: "'guest' is no member any more" in acme.said("server"))
+    assert "guest" not in acme.online()
+    assert "guest" not in json.loads(open_federation(acme.folder).members_file.read_text())
+    checked = acme.coldfusion("member", "check", acme.folder / "members" / "guest")
+    assert "the server does not know" in checked.stdout
+    acme.processes.pop("guest").terminate()
+    # Flower takes no key twice; that keeps nobody else out.
+    assert acme.coldfusion("federation", "add", acme.folder, "guest", "--public-key", key).returncode == 0
+    wait_for(lambda: "'guest' cannot be let in" in acme.said("server"))
+    assert acme.coldfusion("federation", "add", acme.folder, "zoe").returncode == 0
+    wait_for(lambda: "'zoe' is let in" in acme.said("server"))
+    for name in ("guest", "zoe"):
+        assert acme.coldfusion("federation", "remove", acme.folder, name).returncode == 0

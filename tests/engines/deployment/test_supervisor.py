@@ -1,0 +1,145 @@
+"""A program that is kept running, in real processes."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from coldfusion_fl.engines.deployment.supervisor import last_lines
+
+# Notes each start in a file; starts a child that would outlive it, or ends by itself.
+PROGRAM = """
+import os, subprocess, sys, time
+with open("starts", "a") as file:
+    file.write(f"{os.getpid()}\\n")
+print("\\x1b[92mINFO\\x1b[0m: going to end", flush=True)
+if sys.argv[1] == "ends":
+    sys.exit(3)
+child = subprocess.Popen(["sleep", "1000"])
+with open("child", "w") as file:
+    file.write(str(child.pid))
+time.sleep(1000)
+"""
+KEEP = """
+import sys
+from pathlib import Path
+from coldfusion_fl.engines.deployment.supervisor import Keeper
+
+def say(line):
+    with open("said", "a") as file:
+        file.write(line + "\\n")
+
+Keeper(lambda: [sys.executable, "program.py", sys.argv[1]], {"MINE": "1"}, Path("log"), say).run()
+"""
+
+
+@pytest.fixture
+def keep(tmp_path):
+    """Starts a keeper of a program that `ends` or `stays`; ends it."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    started = []
+
+    def start(how):
+        process = subprocess.Popen([sys.executable, "-c", KEEP, how], cwd=tmp_path)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def lines_of(file):
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def test_what_ends_is_started_again_and_its_last_words_are_told(keep, tmp_path):
+    keep("ends")
+    wait_for(lambda: len(lines_of(tmp_path / "starts")) == 2)
+    said = lines_of(tmp_path / "said")
+    assert "ended with code 3, and is started again in 2 s" in said[0]
+    assert said[1].strip() == "INFO: going to end"
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_it_ends_with_its_keeper_and_so_does_what_it_started(keep, tmp_path, how):
+    process = keep("stays")
+    wait_for(lambda: lines_of(tmp_path / "child"))
+    pids = [int(lines_of(tmp_path / name)[0]) for name in ("starts", "child")]
+    assert all(psutil.pid_exists(pid) for pid in pids)
+    process.send_signal(how)
+    assert process.wait(30) == 0
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    assert lines_of(tmp_path / "said") == ["Stopped."]
+
+
+def test_who_cannot_wait_for_the_end_does_not_prevent_it(keep, tmp_path):
+    (tmp_path / "program.py").write_text("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + PROGRAM)
+    process = keep("stays")
+    wait_for(lambda: lines_of(tmp_path / "child"))
+    pid = int(lines_of(tmp_path / "starts")[0])
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)  # it is being ended politely, and takes no notice
+    assert psutil.pid_exists(pid)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    assert not psutil.pid_exists(pid)
+
+
+def test_the_command_is_asked_for_before_each_start(keep, tmp_path):
+    """A port that was free may be taken when the program starts again."""
+    text = KEEP.replace('[sys.executable, "program.py", sys.argv[1]]', '[sys.executable, "program.py", next(ways)]')
+    (tmp_path / "keep.py").write_text("ways = iter(['ends', 'stays'])\n" + text)
+    process = subprocess.Popen([sys.executable, "keep.py"], cwd=tmp_path)
+    try:
+        wait_for(lambda: lines_of(tmp_path / "child"))
+        assert len(lines_of(tmp_path / "starts")) == 2
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_a_log_that_grows_for_weeks_is_put_by(keep, tmp_path):
+    chatter = "while True:\n    print('x' * 99, flush=True)\n    time.sleep(0.001)\n"
+    (tmp_path / "program.py").write_text(PROGRAM.replace("time.sleep(1000)", chatter))
+    text = KEEP.replace(
+        "import sys", "import sys\nfrom coldfusion_fl.engines.deployment import keeper\nkeeper._LARGE = 20_000", 1
+    )
+    (tmp_path / "keep.py").write_text(text)
+    process = subprocess.Popen([sys.executable, "keep.py", "stays"], cwd=tmp_path)
+    try:
+        wait_for(lambda: (tmp_path / "log.1").exists() and (tmp_path / "log.1").stat().st_size > 20_000)
+        old = (tmp_path / "log.1").read_bytes()
+        wait_for(lambda: (tmp_path / "log.1").read_bytes() != old)  # and again
+        assert len(lines_of(tmp_path / "starts")) == 1
+        assert b"\0" not in (tmp_path / "log").read_bytes()
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_the_last_lines_of_a_log_are_its_last_that_say_something(tmp_path):
+    (tmp_path / "log").write_text("x" * 10_000 + "\n" + "\n".join(f"line {number}\n" for number in range(9)))
+    assert last_lines(tmp_path / "log") == [f"line {number}" for number in range(4, 9)]
+
+
+def test_the_last_words_are_those_of_the_last_start_and_tell_why(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("ERROR: of the start before\n")
+    place = log.stat().st_size
+    with log.open("a") as file:
+        file.write("INFO: ready\n\x1b[91mERROR\x1b[0m: Exit Code: 305\nno such key\nINFO: Shutting down\n")
+    assert last_lines(log, place) == ["ERROR: Exit Code: 305", "no such key"]
+    log.write_text("INFO: put by since\n")
+    assert last_lines(log, place) == ["INFO: put by since"]

@@ -1,0 +1,292 @@
+"""`coldfusion run` as a user starts it: a process of its own, watched from outside."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from commands import COLDFUSION, start_run
+
+from coldfusion_fl.aggregation.server_optimizer import blend
+from coldfusion_fl.model.base import open_base
+from coldfusion_fl.model.encoder import load_encoder
+from coldfusion_fl.run.ledger import Ledger
+
+
+def wait_for(ledger, kind, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if any(event["kind"] == kind for event in ledger.events()):
+            return
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.1)
+    pytest.fail(f"there was no event '{kind}' in {seconds} s")
+
+
+def under_way(config, folder, kind):
+    """A run that has come to its first event of a kind, its ledger, and all the processes it has started."""
+    process, ledger = start_run(config, folder), Ledger(folder)
+    wait_for(ledger, kind, process)
+    return process, ledger, psutil.Process(process.pid).children(recursive=True)
+
+
+def gone(processes, seconds):
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    return [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture(scope="module")
+def finished(toy_data, tiny_base, tmp_path_factory):
+    """One whole run, and what it printed; it is started where another package of our name lies, such as a checkout."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "coldfusion_fl").mkdir()
+    (folder / "coldfusion_fl" / "__init__.py").write_text("raise ImportError('this is another one')")
+    config = folder / "toy.toml"
+    config.write_text(
+        f"""
+        base = "{tiny_base}"
+        rounds = 2
+        contributors-per-round = 3
+        seed = 3
+        [tasks]
+        catalogue = "{toy_data / "toy.toml"}"
+        seen = ["a", "b", "c", "d"]
+        unseen = ["u"]
+        [finetune]
+        learning-rate = 1e-3
+        epochs = 1
+        examples = 32
+        max-length = 16
+        [evaluate]
+        train-examples = 30
+        test-examples = 24
+        shots = 12
+        few-shot-epochs = 1
+        few-shot-seeds = 1
+        """
+    )
+    process = start_run(config, folder / "run")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return Ledger(folder / "run"), output
+
+
+def test_it_tells_what_goes_on_and_what_came_of_it(finished):
+    ledger, output = finished
+    for part in (
+        "4 contributors are there, 1 unseen tasks judge",
+        "round 1/2:",
+        "round 2/2:",
+        "fused 3 contributions",
+        "mean of the seen",
+        "mean of the unseen",
+        "/model",
+        "coldfusion evaluate",
+        "Peak memory",
+    ):
+        assert part in output
+    assert "INFO" not in output  # the log is a file
+    assert "ColDFusion" in (ledger.folder / "log.txt").read_text()
+
+
+def test_the_run_folder_is_whole(finished):
+    ledger, _ = finished
+    names = {path.name for path in ledger.folder.iterdir()}
+    expected = {
+        "run.json",
+        "status.json",
+        "progress.jsonl",
+        "log.txt",
+        "rounds",
+        "model",
+        "report.json",
+        "report.csv",
+        "scores.png",
+    }
+    assert names == expected
+    assert ledger.rounds() == [0, 1, 2]
+    assert ledger.status["state"] == "finished"
+    assert ledger.load_json(2, "scores.json").keys() == {"a", "b", "c", "d", "u"}
+    assert "few-shot" in ledger.load_json(2, "scores.json")["u"]
+    assert "training" in {event["kind"] for event in ledger.events()}
+
+
+def test_the_model_loads_in_another_python_with_the_last_bases_numbers(finished):
+    ledger, _ = finished
+    code = f"""
+from safetensors.numpy import load_file
+from transformers import AutoModel, AutoTokenizer
+model = AutoModel.from_pretrained({str(ledger.folder / "model")!r})
+tokenizer = AutoTokenizer.from_pretrained({str(ledger.folder / "model")!r})
+base = load_file({str(ledger.round_folder(2) / "base.safetensors")!r})
+state = model.state_dict()
+assert base and all(state[name].numpy().tobytes() == array.tobytes() for name, array in base.items())
+assert model(**tokenizer("a cat", return_tensors="pt")).last_hidden_state.isfinite().all()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    card = (ledger.folder / "model" / "README.md").read_text()
+    assert "2 rounds from the base" in card
+    assert (ledger.folder / "model" / "1_Pooling" / "config.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_same_settings_give_the_same_bytes(finished, tmp_path):
+    ledger, _ = finished
+    process = start_run(ledger.folder.parent / "toy.toml", tmp_path / "again")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    again = Ledger(tmp_path / "again")
+    for number in ledger.rounds():
+        one, other = ledger.load_base(number), again.load_base(number)
+        assert all(one[name].tobytes() == other[name].tobytes() for name in one), number
+        assert ledger.load_json(number, "scores.json") == again.load_json(number, "scores.json")
+
+
+def test_ctrl_c_stops_within_seconds_and_leaves_nothing_behind(toy_run, tmp_path):
+    folder = tmp_path / "run"
+    process, ledger, family = under_way(toy_run(rounds="50"), folder, "round")
+    assert any("raylet" in " ".join(p.cmdline()) for p in family if p.is_running())
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    seconds = time.monotonic() - began
+    assert process.returncode == 130
+    assert seconds < 15, seconds
+    assert "Stopped after round" in output
+    assert ledger.status["state"] == "stopped"
+    assert ledger.status["last_round"] == ledger.rounds()[-1]
+    assert not gone(family, 5)
+    assert not list((folder / "rounds").glob(".*"))
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_command_ends_the_simulation_too(toy_run, tmp_path):
+    process, _, family = under_way(toy_run(rounds="50"), tmp_path / "run", "round")
+    process.kill()
+    process.wait()
+    assert not gone(family, 30)
+
+
+@pytest.mark.slow
+def test_a_run_that_dies_is_a_failed_run(toy_run, tmp_path):
+    process, ledger, family = under_way(toy_run(rounds="50"), tmp_path / "run", "members")
+    child = next(p for p in family if "coldfusion_fl.engines.simulation" in " ".join(p.cmdline()))
+    os.kill(child.pid, signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the run failed" in output
+    assert "log.txt" in output
+    assert ledger.status["state"] == "failed"
+    assert not gone(family, 10)
+
+
+@pytest.fixture(scope="module", params=["as it is", "with kept heads, and packed"])
+def unbroken(request, finished, tmp_path_factory):
+    """A whole run: the first, or one whose nodes keep something from round to round."""
+    ledger, _ = finished
+    if request.param == "as it is":
+        return ledger
+    folder = tmp_path_factory.mktemp("kept")
+    text = (ledger.folder.parent / "toy.toml").read_text()
+    config = folder / "toy.toml"
+    config.write_text(text.replace("[finetune]", '[server]\nwire = "int8"\n[finetune]\nkeep-head = true'))
+    process = start_run(config, folder / "run")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return Ledger(folder / "run")
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(unbroken, tmp_path):
+    whole = unbroken
+    config = whole.folder.parent / "toy.toml"
+    process, ledger, family = under_way(config, tmp_path / "run", "fused")
+    for victim in [*family, psutil.Process(process.pid)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
+    process.communicate(timeout=60)
+    assert not gone(family, 30)
+    again = subprocess.run(
+        [*COLDFUSION, "run", "--resume", str(ledger.folder)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert ledger.status["state"] == "finished"
+    for number in whole.rounds():
+        one, other = whole.load_base(number), ledger.load_base(number)
+        assert all(one[name].tobytes() == other[name].tobytes() for name in one), number
+        assert whole.load_json(number, "scores.json") == ledger.load_json(number, "scores.json")
+    once_more = subprocess.run(
+        [*COLDFUSION, "run", "--resume", str(ledger.folder)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert once_more.returncode == 0
+    assert "Nothing to do" in once_more.stdout
+
+
+@pytest.mark.slow
+def test_a_run_with_everything_at_the_server(toy_run, tiny_base, tmp_path):
+    everything = {
+        "server.fusion": '"fisher"',
+        "server.step": '"nesterov(learning-rate=0.5)"',
+        "server.screening": '"size, gate(tolerance=100), cap"',
+        "server.probe": '"u"',
+        "server.roll-back": "100",
+        "server.ema": "0.9",
+        "server.blend": "0.5",
+        "server.fisher-examples": "8",
+        "server.keep-last": "1",
+    }
+    process = start_run(toy_run(**everything), tmp_path / "run")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    ledger = Ledger(tmp_path / "run")
+    assert ledger.rounds() == [0, 1, 2]
+    record = ledger.record(2)
+    assert record["fused"]
+    assert record["probe"].keys() == {"before", "after"}
+    assert record["fusion"].startswith("fisher")
+    assert {path.name for path in ledger.round_folder(2).glob("*.safetensors")} == {
+        "base.safetensors",
+        "step.safetensors",
+        "average.safetensors",
+    }
+    assert not list(ledger.round_folder(1).glob("*.safetensors"))
+    blended = blend(load_encoder(open_base(str(tiny_base))), ledger.load_average(2), 0.5)
+    for name, arrays in (("model", ledger.load_base(2)), ("model-average", blended)):
+        saved = load_encoder(open_base(str(ledger.folder / name)))
+        assert all(saved[key].tobytes() == array.tobytes() for key, array in arrays.items()), name
+
+
+@pytest.mark.slow
+def test_trainings_that_do_not_end_do_not_keep_the_run_from_ending(toy_run, tmp_path):
+    endless = {"finetune.epochs": "1000000", "finetune.patience": "1e9", "round-timeout": "20", "rounds": "1"}
+    process, ledger, family = under_way(toy_run(**endless), tmp_path / "run", "round")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
+    assert "REFUSED, it did not answer within 20 s" in output
+    assert "the base is KEPT: 0 contributions are fit, 2 are needed" in output
+    assert "the run failed: no round fused anything" in output
+    assert ledger.status["state"] == "failed"
+    assert not gone(family, 10)
+
+
+def test_paths_in_the_settings_begin_at_their_file(toy_data, tiny_base, tmp_path):
+    from coldfusion_fl.cli.main import _at_home
+    from coldfusion_fl.config.settings import read_settings
+
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "model").symlink_to(tiny_base)
+    file = home / "run.toml"
+    file.write_text(
+        'base = "model"\n[tasks]\ncatalogue = "mine.toml, packaged"\ndata-root = "data"\nseen = "a,b,c,d,e,f,g,h"'
+    )
+    settings = _at_home(read_settings(file), file)
+    assert settings.base == str(home / "model")
+    assert settings.tasks.catalogue == (str(home / "mine.toml"), "packaged")
+    assert Path(settings.tasks.data_root) == home / "data"

@@ -1,0 +1,104 @@
+"""Flower's real simulation on Ray, with a tiny model and contributors that misbehave."""
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+from flwr.app import Array
+
+from coldfusion_fl.clients.client_app import contributor_app
+from coldfusion_fl.config.settings import read_settings, to_table
+from coldfusion_fl.engines.simulation import simulate, with_run_config
+from coldfusion_fl.errors import RunError
+from coldfusion_fl.run.ledger import Ledger
+
+
+def saboteurs(**kinds):
+    """A mod that spoils the training of contributors by name; nested, so that Ray's workers get it by value."""
+
+    def mod(message, context, call_next):
+        name = ["a", "b", "c", "d", "u"][context.node_config["partition-id"]]
+        kind = kinds.get(name) if message.metadata.message_type == "train" else None
+        if kind == "raise":
+            raise ValueError("out of paper")
+        if kind == "sleep":
+            time.sleep(60)  # Flower's simulation ends only when this does
+        reply = call_next(message, context)
+        arrays = None if kind is None else reply.content["arrays"]
+        if kind == "nan":
+            first = sorted(arrays)[0]
+            arrays[first] = Array(np.full(arrays[first].shape, np.nan, np.float32))
+        if kind == "leak":
+            arrays["classifier.weight"] = Array(np.ones((2, 32), np.float32))
+        return reply
+
+    return mod
+
+
+def run(toy_run, folder, *mods, **changes):
+    changes = {
+        "rounds": "1",
+        "contributors-per-round": "4",
+        "evaluate.every": "0",
+        "evaluate.shots": "0",
+        **changes,
+    }
+    settings = dataclasses.replace(read_settings(toy_run(**changes)), out=str(folder))
+    ledger = Ledger.create(folder, to_table(settings))
+    simulate(settings, ledger, contributor_app(mods=[*mods, with_run_config(settings)]))
+    return ledger
+
+
+REASONS = {
+    "nan": "holds values that are not finite",
+    "raise": "its training failed: out of paper",
+    "leak": "1 weight that the base has not: 'classifier.weight'",
+    "sleep": "did not answer within 40 s",
+}
+
+
+def test_the_honest_are_fused_and_the_culprits_are_named(toy_run, tmp_path):
+    everybody = {"tasks.seen": '"a, b, c, d, u"', "tasks.unseen": "", "contributors-per-round": "5"}
+    culprits = {"a": "nan", "c": "raise", "u": "leak"}
+    ledger = run(toy_run, tmp_path / "run", saboteurs(**culprits), **everybody)
+    record = ledger.load_json(1, "record.json")
+    refused = {refusal["name"]: refusal["reason"] for refusal in record["refused"]}
+    assert refused.keys() == culprits.keys()
+    assert all(REASONS[kind] in refused[name] for name, kind in culprits.items())
+    assert record["contributions"].keys() == {"b", "d"}
+    assert record["fused"]
+    assert ledger.status["state"] == "finished"
+
+
+@pytest.fixture(scope="module")
+def honest():
+    return {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", REASONS)
+def test_one_culprit_changes_nothing_but_its_own_absence(toy_run, tmp_path, kind, honest):
+    changes = {"round-timeout": "40"} if kind == "sleep" else {}
+    ledger = run(toy_run, tmp_path / "run", saboteurs(c=kind), **changes)
+    record = ledger.load_json(1, "record.json")
+    (refusal,) = record["refused"]
+    assert refusal["name"] == "c"
+    assert REASONS[kind] in refusal["reason"]
+    assert record["contributions"].keys() == {"a", "b", "d"}
+    # Whatever the culprit did, the fused base is the one of the three others, to the byte.
+    fused = {name: array.tobytes() for name, array in ledger.load_base(1).items()}
+    assert fused != {name: array.tobytes() for name, array in ledger.load_base(0).items()}
+    assert honest.setdefault("fused", fused) == fused
+
+
+@pytest.mark.slow
+def test_a_round_without_enough_contributions_keeps_its_base(toy_run, tmp_path):
+    with pytest.raises(RunError, match="no round fused anything"):
+        run(toy_run, tmp_path / "run", saboteurs(a="raise", b="nan"), **{"min-contributions": "3"})
+    ledger = Ledger(tmp_path / "run")
+    assert ledger.status["state"] == "failed"
+    assert not ledger.record(1)["fused"]
+    assert "2 contributions are fit, 3 are needed" in ledger.record(1)["kept-because"]
+    first, last = ledger.load_base(0), ledger.load_base(1)
+    assert all(first[name].tobytes() == last[name].tobytes() for name in first)

@@ -1,0 +1,34 @@
+"""The door, with one reply."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from fake_grid import contribution
+from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from coldfusion_fl.arrays.disk_arrays import Spool
+from coldfusion_fl.fusion import Fisher, Mean
+from coldfusion_fl.strategies.validation import Door
+
+
+@pytest.mark.parametrize("operator", [Mean(), Fisher()])
+def test_the_bytes_of_a_reply_are_gone_when_it_has_been_taken(operator, monkeypatch, tmp_path):
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    content = contribution(np.ones((2, 3), np.float32))
+    content["fisher"] = ArrayRecord({"w": Array(np.full((2, 3), 0.5, np.float32))})
+    reply = Message(content, reply_to=Message(RecordDict({}), dst_node_id=1, message_type="train"))
+    arrays = weakref.ref(content["arrays"])
+    door = Door({"w": np.zeros((2, 3), np.float32)}, operator, 1, Spool(tmp_path), None, "arrays", "config")
+    gc.disable()  # in a reference cycle it would stay until Python looks for cycles
+    try:
+        candidate = door.take("a", reply)
+        del reply, content
+        assert arrays() is None
+    finally:
+        gc.enable()
+    assert candidate.contribution.encoder["w"].tolist() == [[1, 1, 1], [1, 1, 1]]
+    assert candidate.norm == pytest.approx(6**0.5)
