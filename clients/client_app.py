@@ -25,7 +25,7 @@ from coldfusion_fl.model.encoder import Encoder, head_of, load_head, merge, new_
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.training.finetune import finetune
 from coldfusion_fl.training.fisher import fisher_diagonal
-from coldfusion_fl.versions import spell_versions
+from coldfusion_fl.versions import format_versions
 
 from .client_state import Keepsakes, place_of
 from .contributor import Contributor, contributor_of, is_simulated
@@ -78,7 +78,7 @@ def introduce(message: Message, context: Context) -> Message:
     try:
         who = contributor_of(context)
         about = ConfigRecord(
-            {"name": who.name, "task": who.task, "seen": who.seen, "versions": spell_versions()},
+            {"name": who.name, "task": who.task, "seen": who.seen, "versions": format_versions()},
         )
     except ColdFusionError as wrong:
         about = ConfigRecord({"problem": _tellable(wrong)})

@@ -8,7 +8,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context
 from safetensors.numpy import load_file, save_file
 
-from coldfusion_fl.atomic_files import aside, remove
+from coldfusion_fl.atomic_files import atomic_write, remove
 
 _ROUNDS = "kept-in-round"
 # A run that goes on does its last round again, and begins it with what the round before left.
@@ -47,7 +47,7 @@ class Keepsakes:
             self._state[_ROUNDS] = ConfigRecord({**self._state.config_records.get(_ROUNDS, {}), kind: number})
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        with aside(self._folder / f"{kind}-{number:03d}.safetensors") as path:
+        with atomic_write(self._folder / f"{kind}-{number:03d}.safetensors") as path:
             save_file(dict(arrays), path)
         for _, file in self._files(kind)[:-_GENERATIONS]:
             remove(file)

@@ -20,7 +20,7 @@ _MOMENT = 0.5  # seconds
 
 
 @contextlib.contextmanager
-def aside(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """A path beside the target to write a file or folder at; it is synced and takes the target's name when it is whole.
 
     Whatever ends the writing before, the target is as it was.
@@ -40,7 +40,7 @@ def aside(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def alone(folder: Path, taken: str) -> Iterator[None]:
+def exclusive_lock(folder: Path, taken: str) -> Iterator[None]:
     """Be the only one at a folder; the lock goes with the process, however it ends.
 
     Raises:
@@ -68,7 +68,7 @@ def is_partial(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(_PARTIAL)
 
 
-def sweep(folder: Path) -> None:
+def remove_partial(folder: Path) -> None:
     """Remove what writers that were killed left half-written in a folder."""
     for path in filter(is_partial, folder.iterdir()):
         remove(path)
@@ -76,7 +76,7 @@ def sweep(folder: Path) -> None:
 
 def write_json(target: Path, facts: Mapping[str, Any]) -> None:
     """Write a JSON file durably."""
-    with aside(target) as path:
+    with atomic_write(target) as path:
         path.write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
 
@@ -98,7 +98,7 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def disk(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path) -> Iterator[None]:
     """Turn what a disk can do to a run into a message.
 
     Raises:

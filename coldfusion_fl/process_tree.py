@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def end_with(parent: int, end: Callable[[], None]) -> None:
+def exit_with_parent(parent: int, end: Callable[[], None]) -> None:
     """Watch, in a thread, for the end of the process that started this one, even by kill -9.
 
     Args:

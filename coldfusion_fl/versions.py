@@ -19,7 +19,7 @@ def own_versions() -> dict[str, str]:
     return found
 
 
-def spell_versions(versions: Mapping[str, str] | None = None) -> str:
+def format_versions(versions: Mapping[str, str] | None = None) -> str:
     """Versions as a text, such as `coldfusion-fl 0.1.0, flwr 1.42.0`; by default our own."""
     found = own_versions() if versions is None else versions
     return ", ".join(f"{package} {number}" for package, number in found.items())

@@ -16,7 +16,7 @@ from flwr.app import Array, Context, Message
 from flwr.clientapp.typing import ClientAppCallable, Mod
 
 from coldfusion_fl.atomic_files import write_json
-from coldfusion_fl.config.components import Part, parse_part
+from coldfusion_fl.config.components import Component, parse_component
 from coldfusion_fl.config.settings import Settings, TaskSettings, setting
 from coldfusion_fl.data.task import Task, load_task
 from coldfusion_fl.errors import SettingsError
@@ -25,7 +25,7 @@ _FILE = "saboteurs.json"
 Encoder = Mapping[str, np.ndarray]
 
 
-class Sabotage(Part):
+class Sabotage(Component):
     """What a saboteur does."""
 
     def spoil(self, update: Encoder, draw: np.random.Generator) -> Encoder:
@@ -83,7 +83,7 @@ def parse_sabotage(saboteurs: Mapping[str, str]) -> dict[str, Sabotage]:
     Raises:
         SettingsError: a text names no sabotage (the known ones are listed), or a parameter is out of range.
     """
-    return {name: parse_part(text, SABOTAGES, f"saboteur '{name}'") for name, text in saboteurs.items()}
+    return {name: parse_component(text, SABOTAGES, f"saboteur '{name}'") for name, text in saboteurs.items()}
 
 
 def name_saboteurs(folder: Path, saboteurs: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from safetensors.numpy import save_file
 
 from coldfusion_fl.aggregation.server_optimizer import blend
-from coldfusion_fl.atomic_files import aside, disk, write_json
+from coldfusion_fl.atomic_files import atomic_write, disk_errors, write_json
 from coldfusion_fl.config.settings import Settings, differences
 from coldfusion_fl.errors import RunFolderError
 from coldfusion_fl.model.base import open_base
@@ -52,7 +52,7 @@ def make_bases(experiment: Experiment, recipe: Recipe, seed: int, work: Path, cr
         ColdFusionError: what went wrong.
     """
     settings, place = experiment.settings(recipe, seed), work / recipe.name / f"seed-{seed}"
-    with disk(place.parent):
+    with disk_errors(place.parent):
         place.parent.mkdir(parents=True, exist_ok=True)
         _claim(place, experiment.describe_recipe(recipe), settings)
     if recipe.kind == "federation":
@@ -104,7 +104,7 @@ def _blended(ledger: Ledger, number: int, settings: Settings) -> Path:
     file = ledger.round_folder(number) / "blend.safetensors"
     if not file.exists():
         first = load_encoder(open_base(settings.base))
-        with disk(file.parent), aside(file) as path:
+        with disk_errors(file.parent), atomic_write(file) as path:
             save_file(blend(first, ledger.load_average(number), settings.server.blend), path)
     return file
 

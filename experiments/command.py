@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from coldfusion_fl.atomic_files import alone, disk
+from coldfusion_fl.atomic_files import alone, disk_errors
 from coldfusion_fl.cli.display import plain_console
 from coldfusion_fl.config.settings import split_names
-from coldfusion_fl.data.paths import expanded
+from coldfusion_fl.data.paths import expand_user
 from coldfusion_fl.errors import SettingsError
 
 console = plain_console()
@@ -44,7 +44,7 @@ def experiment(
 
         changes: dict[str, Any] = {"run": {}}
         if data_root:
-            changes["run"]["tasks"] = {"data-root": str(expanded(data_root).resolve())}
+            changes["run"]["tasks"] = {"data-root": str(expand_user(data_root).resolve())}
         if gpus:
             changes["run"]["simulation"] = {"gpus": gpus}
         if base:
@@ -78,7 +78,7 @@ def _do(made: Any, out: Path, work: Path, plan: bool, report: bool) -> None:
     if plan:
         _show(Runner(made, ScoreFile(out / "scores.json"), work, _say), whole=True)
         return
-    with disk(out):
+    with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     with alone(out, "another process is at this experiment. Wait for it, or end it."):
         scores = ScoreFile(out / "scores.json")

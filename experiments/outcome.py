@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from coldfusion_fl.atomic_files import aside, disk
+from coldfusion_fl.atomic_files import atomic_write, disk_errors
 
 from .scores import ScoreFile
 from .tables import Results, report
@@ -25,11 +25,11 @@ def write_outcome(scores: ScoreFile) -> None:
     for name in _shown(scores):
         if name in results.recipes:
             figures[f"sets-{name}.png"] = lambda path, name=name: draw_tasks(results, name, path)
-    with disk(out):
+    with disk_errors(out):
         for name, draw in figures.items():
-            with aside(out / name) as path:
+            with atomic_write(out / name) as path:
                 draw(path)
-        with aside(out / "report.md") as path:
+        with atomic_write(out / "report.md") as path:
             path.write_text(report(scores) + _links(figures), encoding="utf-8")
 
 

@@ -16,8 +16,8 @@ from coldfusion_fl.config.settings import (
     setting,
     to_table,
 )
-from coldfusion_fl.data.catalogue import catalogues_begun_at
-from coldfusion_fl.data.paths import begun_at
+from coldfusion_fl.data.catalogue import resolve_catalogues
+from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import SettingsError
 
 # The base itself, before any round: every recipe begins with it.
@@ -156,7 +156,7 @@ class Experiment:
             table = merged(table, {"tasks": {"unseen": list(unseen)}})
         settings = parse_settings(table, f"{self.name}.toml, recipe '{recipe.name}'")
         tasks = settings.tasks
-        catalogues, root = catalogues_begun_at(self.home, tasks.catalogue), begun_at(self.home, tasks.data_root)
+        catalogues, root = resolve_catalogues(self.home, tasks.catalogue), resolve_from(self.home, tasks.data_root)
         base = str(self.home / settings.base) if (self.home / settings.base).is_dir() else settings.base
         return replace(settings, base=base, tasks=replace(tasks, catalogue=catalogues, data_root=root))
 

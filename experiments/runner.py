@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from coldfusion_fl.atomic_files import alone
-from coldfusion_fl.cli.display import spell
+from coldfusion_fl.atomic_files import exclusive_lock
+from coldfusion_fl.cli.display import format_duration
 from coldfusion_fl.config.settings import SimulationSettings
 from coldfusion_fl.errors import MisfitError, RunError
 from coldfusion_fl.training.batches import device_name
@@ -79,7 +79,7 @@ class Runner:
         share = self._experiment.base_settings(self._experiment.seeds[0]).simulation
         failed: list[str] = []
         self._work.mkdir(parents=True, exist_ok=True)
-        with alone(self._work, _TAKEN), Crew(_at_once(share), share.cpus) as crew:
+        with exclusive_lock(self._work, _TAKEN), Crew(_at_once(share), share.cpus) as crew:
             repetitions = [
                 (seed, name) for seed in self._experiment.repeated for name in (BASE, *self._experiment.chosen)
             ]
@@ -121,7 +121,7 @@ class Runner:
             now = time.monotonic()
             if now - told > _SAY_EVERY or done == len(pieces):
                 told, left = now, (now - began) / done * (len(pieces) - done)
-                self._say(f"seed {seed}, {name}: {done} of {len(pieces)} scores, about {spell(left)} left")
+                self._say(f"seed {seed}, {name}: {done} of {len(pieces)} scores, about {format_duration(left)} left")
         write_outcome(self._scores)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from coldfusion_fl.atomic_files import disk, write_json
+from coldfusion_fl.atomic_files import disk_errors, write_json
 from coldfusion_fl.config.settings import differences, to_table
 from coldfusion_fl.errors import RunFolderError
 
@@ -141,7 +141,7 @@ class ScoreFile:
 
     def write(self) -> None:
         """Write the file as it is now."""
-        with disk(self.path.parent):
+        with disk_errors(self.path.parent):
             write_json(self.path, self.facts)
 
     def rounds(self, recipe: str) -> list[int]:

@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from coldfusion_fl.atomic_files import aside, disk
+from coldfusion_fl.atomic_files import atomic_write, disk_errors
 from coldfusion_fl.clients.client_app import seed_of
 from coldfusion_fl.config.settings import FinetuneSettings, TaskSettings
 from coldfusion_fl.data.task import Examples, Task, load_task
@@ -26,7 +26,7 @@ from coldfusion_fl.errors import RunError
 from coldfusion_fl.evaluation.evaluate import evaluate
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import Encoder, load_encoder, merge, new_model, split
-from coldfusion_fl.process_tree import end_with
+from coldfusion_fl.process_tree import exit_with_parent
 from coldfusion_fl.training.finetune import finetune
 from coldfusion_fl.training.multitask import train_multitask
 
@@ -119,7 +119,7 @@ def train(piece: ToTrain) -> tuple[float, int]:
         began = time.monotonic()
         encoder, seen = (_train_together if piece.together else _train_alone)(piece)
         facts = {"seconds": str(time.monotonic() - began), "examples": str(seen)}
-        with disk(piece.out.parent), aside(piece.out) as file:
+        with disk_errors(piece.out.parent), atomic_write(piece.out) as file:
             save_file(encoder, file, facts)
     with safe_open(piece.out, "numpy") as kept:
         facts = kept.metadata()
@@ -197,7 +197,7 @@ class Crew:
 
 
 def _prepare(threads: int, parent: int) -> None:
-    end_with(parent, lambda: os._exit(1))
+    exit_with_parent(parent, lambda: os._exit(1))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started us
     torch.set_num_threads(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

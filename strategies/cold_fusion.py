@@ -14,15 +14,15 @@ from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from coldfusion_fl.aggregation.pipeline import check_policy, parse_policy
+from coldfusion_fl.aggregation.pipeline import check_pipeline, parse_pipeline
 from coldfusion_fl.aggregation.screening import Candidate, Probe, Round, Rule, screen
 from coldfusion_fl.aggregation.server_optimizer import Step
 from coldfusion_fl.arrays.blocks import finite, update_norm
-from coldfusion_fl.arrays.disk_arrays import Spool
+from coldfusion_fl.arrays.disk_arrays import ArrayFile
 from coldfusion_fl.errors import FusionError, RunError, SettingsError
 from coldfusion_fl.fusion import Operator, PrivateMean, fuse, shares
 from coldfusion_fl.run.history import past_norms, seconds, strikes
-from coldfusion_fl.sanitize import printable
+from coldfusion_fl.sanitize import sanitize
 
 from .arguments import as_filter, as_probe, check_arguments
 from .array_records import to_record
@@ -145,7 +145,7 @@ class ColDFusion(Strategy):
         self.node_timeout = node_timeout
         self.seed = seed
         self.evaluate_every = evaluate_every
-        self.fusion, self.step, self.screening = parse_policy(fusion, step, screening)
+        self.fusion, self.step, self.screening = parse_pipeline(fusion, step, screening)
         self.ema = ema
         self.wire = wire
         self.late = late
@@ -158,7 +158,7 @@ class ColDFusion(Strategy):
         self.ledger = ledger
         self.keep_last = keep_last
         self.awaited_names = frozenset(awaited_names)
-        check_policy(
+        check_pipeline(
             self.fusion,
             self.screening,
             contributors_per_round,
@@ -233,7 +233,7 @@ class ColDFusion(Strategy):
                 stack.enter_context(self.ledger.lock())
             done = self._memory.resume(arrays)
             if self.ledger:  # from here on the run is under way; a refused resume leaves its status as it was
-                stack.enter_context(self.ledger.under_way())
+                stack.enter_context(self.ledger.track_status())
             return self._rounds(grid, arrays, done, train_config, evaluate_config, evaluate_fn)
 
     def _rounds(
@@ -299,9 +299,9 @@ class ColDFusion(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Take the replies one at a time, screen and fuse them, and make a step; None where the base is kept."""
-        with closing(Spool(self.ledger.folder if self.ledger else None)) as spool:
-            candidates = self._receive(server_round, replies, spool)
-            self._receive_late(server_round, candidates, spool)
+        with closing(ArrayFile(self.ledger.folder if self.ledger else None)) as array_file:
+            candidates = self._receive(server_round, replies, array_file)
+            self._receive_late(server_round, candidates, array_file)
             self._record["trained"] = time.time()
             fused, why_not = self._fuse(server_round, candidates)
         following, why_not = (None, why_not) if fused is None else self._next_base(fused)
@@ -360,7 +360,7 @@ class ColDFusion(Strategy):
                 continue
             about: Any = records(reply, ConfigRecord).get(self.configrecord_key, {})
             told = {
-                key: printable(about[key])[:_LONGEST] if kind is str else about[key]
+                key: sanitize(about[key])[:_LONGEST] if kind is str else about[key]
                 for key, kind in _TOLD.items()
                 if isinstance(about.get(key), kind)
             }
@@ -462,10 +462,10 @@ class ColDFusion(Strategy):
 
     # -- a round ----------------------------------------------------------------------------------------------------
 
-    def _receive(self, server_round: int, replies: Iterable[Message], spool: Spool) -> dict[str, Candidate]:
+    def _receive(self, server_round: int, replies: Iterable[Message], array_file: ArrayFile) -> dict[str, Candidate]:
         """Take the replies at the door; those that fit become candidates on disk."""
         keys = self.arrayrecord_key, self.configrecord_key
-        door = Door(self._memory.base, self.fusion, server_round, spool, self.is_shared, *keys)
+        door = Door(self._memory.base, self.fusion, server_round, array_file, self.is_shared, *keys)
         candidates: dict[str, Candidate] = {}
         answered: set[str] = set()
         away: dict[str, str] = {}
@@ -506,11 +506,11 @@ class ColDFusion(Strategy):
             )
         return candidates
 
-    def _receive_late(self, server_round: int, candidates: dict[str, Candidate], spool: Spool) -> None:
+    def _receive_late(self, server_round: int, candidates: dict[str, Candidate], array_file: ArrayFile) -> None:
         """Take what has come of earlier rounds: refused, or brought forward to this round's base."""
         self._behind = {}
         for late in self._latecomers.arrived(self._grid) if self._grid else ():
-            taken = self._take_late(server_round, late, candidates, spool)
+            taken = self._take_late(server_round, late, candidates, array_file)
             if isinstance(taken, Refusal):
                 self._refuse(server_round, taken)
             else:
@@ -518,7 +518,7 @@ class ColDFusion(Strategy):
                 self._behind[late.name] = server_round - late.round
 
     def _take_late(
-        self, server_round: int, late: Late, candidates: Mapping[str, Candidate], spool: Spool
+        self, server_round: int, late: Late, candidates: Mapping[str, Candidate], array_file: ArrayFile
     ) -> Candidate | Refusal:
         came = f"it came too late: it is of round {late.round}"
         if not self.late:
@@ -529,11 +529,11 @@ class ColDFusion(Strategy):
         if then is None:
             return Refusal(late.name, f"{came}, whose base is not kept any more")
         keys = self.arrayrecord_key, self.configrecord_key
-        taken = Door(then, self.fusion, late.round, spool, self.is_shared, *keys).take(late.name, late.reply)
+        taken = Door(then, self.fusion, late.round, array_file, self.is_shared, *keys).take(late.name, late.reply)
         if isinstance(taken, Refusal):
             return taken
         factor = self.late ** (server_round - late.round)
-        return brought_forward(taken, then, self._memory.base, factor, spool)
+        return brought_forward(taken, then, self._memory.base, factor, array_file)
 
     def _fuse(self, server_round: int, candidates: Mapping[str, Candidate]) -> tuple[_Encoder | None, str]:
         """The fused encoder, or None and why there is none."""

@@ -13,8 +13,8 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from coldfusion_fl.errors import RunError
-from coldfusion_fl.sanitize import printable
-from coldfusion_fl.versions import spell_versions
+from coldfusion_fl.sanitize import sanitize
+from coldfusion_fl.versions import format_versions
 
 from .stragglers import UNREACHABLE
 
@@ -254,7 +254,7 @@ class RollCall:
 
     def _member(self, node: int, reply: Message, is_simulated: bool) -> Member | None:
         answer = (None if reply.has_error() else reply.content.config_records.get(self._key)) or ConfigRecord()
-        name = printable(answer.get("name", ""))[:_LONGEST_NAME]
+        name = sanitize(answer.get("name", ""))[:_LONGEST_NAME]
         told, _ = self._problems.pop(node, ("", 0.0))
         if problem := self._problem(node, name, answer):
             self._problems[node] = problem, time.monotonic()
@@ -273,8 +273,8 @@ class RollCall:
     def _problem(self, node: int, name: str, answer: ConfigRecord) -> str:
         """Why a node cannot take part; empty where it can."""
         if "problem" in answer:
-            return printable(answer["problem"])
-        theirs, ours = printable(answer.get("versions", "")), spell_versions()
+            return sanitize(answer["problem"])
+        theirs, ours = sanitize(answer.get("versions", "")), format_versions()
         if theirs and theirs != ours:
             return f"it has {theirs}; this server has {ours}. Both must have the same."
         if self._names is not None:

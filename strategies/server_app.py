@@ -110,14 +110,14 @@ def serve(
     Raises:
         RunError: no round fused anything.
     """
-    with ledger.lock(), ledger.under_way():
+    with ledger.lock(), ledger.track_status():
         base = open_base(settings.base)
         _serve(grid, settings, ledger, base, new_strategy(settings, base, ledger, node_names))
 
 
 def _serve(grid: Grid, settings: Settings, ledger: Ledger, base: Base, strategy: ColDFusion) -> None:
     told = flatten({"finetune": to_table(settings.finetune), "evaluate": to_table(settings.evaluate)})
-    told["run"] = ledger.identity  # for what nodes keep from round to round, across the processes of one run
+    told["run"] = ledger.run_id  # for what nodes keep from round to round, across the processes of one run
     if isinstance(strategy.fusion, Fisher):
         told["fisher-examples"] = settings.server.fisher_examples
     strategy.start(

@@ -9,7 +9,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from coldfusion_fl.aggregation.screening import Candidate
-from coldfusion_fl.arrays.disk_arrays import Spool
+from coldfusion_fl.arrays.disk_arrays import ArrayFile
 
 # What the SuperLink answers in a node's place, where the node cannot be reached.
 UNREACHABLE = frozenset(
@@ -65,7 +65,11 @@ class Latecomers:
 
 
 def brought_forward(
-    candidate: Candidate, then: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray], factor: float, spool: Spool
+    candidate: Candidate,
+    then: Mapping[str, np.ndarray],
+    now: Mapping[str, np.ndarray],
+    factor: float,
+    array_file: ArrayFile,
 ) -> Candidate:
     """A late contribution as one to the base of now: θ_now + f·(θ_c − θ_then), in the arrays' own types.
 
@@ -76,14 +80,14 @@ def brought_forward(
         then: the base that it began with.
         now: the base that it is to be fused with.
         factor: what is left of its update.
-        spool: where it is put aside.
+        array_file: where it is put aside.
     """
     encoder = candidate.contribution.encoder
     moved = {
         name: array if not np.issubdtype(array.dtype, np.floating) else _moved(encoder[name], then[name], array, factor)
         for name, array in now.items()
     }
-    contribution = replace(candidate.contribution, encoder=spool.put(moved))
+    contribution = replace(candidate.contribution, encoder=array_file.put(moved))
     return replace(candidate, contribution=contribution, norm=factor * candidate.norm)
 
 

@@ -13,10 +13,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from coldfusion_fl.aggregation.compression import Packed, unpack
 from coldfusion_fl.aggregation.screening import Candidate, misfit
 from coldfusion_fl.arrays.blocks import update_norm
-from coldfusion_fl.arrays.disk_arrays import Spool
+from coldfusion_fl.arrays.disk_arrays import ArrayFile
 from coldfusion_fl.errors import WireError
 from coldfusion_fl.fusion import Contribution, Fisher, Operator
-from coldfusion_fl.sanitize import printable
+from coldfusion_fl.sanitize import sanitize
 
 from .array_records import UnreadableArrayError, to_numpy
 
@@ -58,7 +58,7 @@ class Door:
         base: the arrays that the contributors began with.
         operator: what will fuse them: it may need something of its own of a contribution.
         server_round: the round.
-        spool: where fit contributions are put aside.
+        array_file: where fit contributions are put aside.
         is_shared: says of a name that the base lacks whether it ought to be shared; those that ought not are dropped.
         arrayrecord_key: of the encoder in a reply.
         configrecord_key: of what a reply says of itself: how it is packed.
@@ -72,7 +72,7 @@ class Door:
         base: Mapping[str, np.ndarray],
         operator: Operator,
         server_round: int,
-        spool: Spool,
+        array_file: ArrayFile,
         is_shared: Callable[[str], bool] | None,
         arrayrecord_key: str,
         configrecord_key: str,
@@ -80,7 +80,7 @@ class Door:
         self._base = base
         self._operator = operator
         self._round = server_round
-        self._spool = spool
+        self._array_file = array_file
         self._is_shared = is_shared
         self._key = arrayrecord_key
         self._config_key = configrecord_key
@@ -99,7 +99,7 @@ class Door:
         # Bytes from outside may find what nobody thought of, and nothing that a contributor sends may end the run.
         except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as broken:
             reason = f"its arrays cannot be read: {type(broken).__name__}: {broken}"
-        return Refusal(name, printable(reason)[:_REASON], strike=True)
+        return Refusal(name, sanitize(reason)[:_REASON], strike=True)
 
     def _candidate(self, name: str, reply: Message) -> Candidate:
         metrics = reported(reply)
@@ -114,8 +114,8 @@ class Door:
             raise UnfitError("its update is too large for any number")
         on_disk = replace(
             contribution,
-            encoder=self._spool.put(contribution.encoder),
-            fisher=None if contribution.fisher is None else self._spool.put(contribution.fisher),
+            encoder=self._array_file.put(contribution.encoder),
+            fisher=None if contribution.fisher is None else self._array_file.put(contribution.fisher),
         )
         return Candidate(on_disk, norm, sha256=encoder_hash(contribution.encoder))
 
@@ -165,11 +165,11 @@ def reported(reply: Message) -> dict[str, float]:
     """The finite numbers that a reply reports, the first hundred of them."""
     items = (item for record in records(reply, MetricRecord).values() for item in record.items())
     numbers = ((key, value) for key, value in items if isinstance(value, int | float) and math.isfinite(value))
-    return {printable(key)[:_REASON]: value for key, value in itertools.islice(numbers, _MOST_NUMBERS)}
+    return {sanitize(key)[:_REASON]: value for key, value in itertools.islice(numbers, _MOST_NUMBERS)}
 
 
 def error_of(reply: Message) -> str:
     """What a person needs of an error reply: Flower puts a whole traceback in front of it, and brackets around."""
     lines = [line.strip() for line in (reply.error.reason or "").removesuffix("'>").splitlines() if line.strip()]
     last = lines[-1] if lines else "no reason was given"
-    return printable(last.removeprefix("Exception ClientAppException occurred. Message: "))[:_REASON]
+    return sanitize(last.removeprefix("Exception ClientAppException occurred. Message: "))[:_REASON]

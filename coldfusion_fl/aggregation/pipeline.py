@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from coldfusion_fl.aggregation.screening import RULES, Block, Cap, Rule
 from coldfusion_fl.aggregation.server_optimizer import STEPS, Step
-from coldfusion_fl.config.components import as_part, as_parts
+from coldfusion_fl.config.components import as_component, as_components
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import OPERATORS, Operator, PrivateMean
 
 
-def parse_policy(
+def parse_pipeline(
     fusion: str | Operator, step: str | Step, screening: str | Sequence[str | Rule]
 ) -> tuple[Operator, Step, tuple[Rule, ...]]:
     """The operator, the step and the rules of their texts.
@@ -19,13 +19,13 @@ def parse_policy(
         SettingsError: one is unknown (the known ones are listed), or a parameter is unknown or out of range.
     """
     return (
-        as_part(fusion, OPERATORS, "fusion"),
-        as_part(step, STEPS, "step"),
-        as_parts(screening, RULES, "screening"),
+        as_component(fusion, OPERATORS, "fusion"),
+        as_component(step, STEPS, "step"),
+        as_components(screening, RULES, "screening"),
     )
 
 
-def check_policy(
+def check_pipeline(
     fusion: Operator,
     rules: Sequence[Rule],
     contributors_per_round: int,
@@ -62,17 +62,17 @@ def check_policy(
         )
 
 
-def check_server(settings: Settings) -> None:
+def check_server_settings(settings: Settings) -> None:
     """Check the server's part of a run's settings.
 
     Raises:
-        SettingsError: as `parse_policy` and `check_policy`.
+        SettingsError: as `parse_pipeline` and `check_pipeline`.
     """
     server = settings.server
     if server.blend < 1 and not server.ema:
         raise SettingsError("blend is of the moving average of the bases: set ema too, such as 0.7.")
-    fusion, _, rules = parse_policy(server.fusion, server.step, server.screening)
-    check_policy(
+    fusion, _, rules = parse_pipeline(server.fusion, server.step, server.screening)
+    check_pipeline(
         fusion,
         rules,
         settings.contributors_per_round,

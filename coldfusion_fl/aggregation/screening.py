@@ -14,8 +14,8 @@ from typing import ClassVar
 import numpy as np
 
 from coldfusion_fl.arrays.blocks import blocks, finite, on_all_cores
-from coldfusion_fl.arrays.disk_arrays import Spooled
-from coldfusion_fl.config.components import Part
+from coldfusion_fl.arrays.disk_arrays import DiskArrays
+from coldfusion_fl.config.components import Component
 from coldfusion_fl.config.settings import setting
 from coldfusion_fl.fusion import Contribution, Encoder, Mean, Operator, fuse, shares
 
@@ -131,7 +131,7 @@ class Round:
 
 def _part(candidate: Candidate, name: str, block: slice) -> np.ndarray:
     encoder = candidate.contribution.encoder
-    return encoder.part(name, block) if isinstance(encoder, Spooled) else encoder[name].reshape(-1)[block]
+    return encoder.part(name, block) if isinstance(encoder, DiskArrays) else encoder[name].reshape(-1)[block]
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Verdict:
     weights: Mapping[str, float] = field(default_factory=dict)
 
 
-class Rule(Part):
+class Rule(Component):
     """Says which candidates of a round may not be fused, or must count for less."""
 
     needs_probe: ClassVar[bool] = False

@@ -11,14 +11,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from coldfusion_fl.config.components import Part
+from coldfusion_fl.config.components import Component
 from coldfusion_fl.config.settings import setting
 
 Encoder = Mapping[str, np.ndarray]
 State = dict[str, np.ndarray]
 
 
-class Step(Part):
+class Step(Component):
     """Makes the next base of a base and a fused encoder."""
 
     def __call__(self, base: Encoder, fused: Encoder, state: State) -> tuple[dict[str, np.ndarray], State]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from coldfusion_fl.atomic_files import disk
+from coldfusion_fl.atomic_files import disk_errors
 
 _Place = tuple[int, np.dtype, tuple[int, ...]]
 
 
-class Spool:
+class ArrayFile:
     """Arrays by name, put aside in one nameless file.
 
     The file is gone when the spool is closed, and when its process is killed.
@@ -24,23 +24,23 @@ class Spool:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder or Path(tempfile.gettempdir())
-        with disk(self._folder):
+        with disk_errors(self._folder):
             self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
         self._end = 0
 
-    def put(self, arrays: Mapping[str, np.ndarray]) -> "Spooled":
+    def put(self, arrays: Mapping[str, np.ndarray]) -> "DiskArrays":
         """Write arrays; what is returned reads each of them again when it is asked for it.
 
         Raises:
             RunFolderError: the disk is full.
         """
         places: dict[str, _Place] = {}
-        with disk(self._folder):
+        with disk_errors(self._folder):
             for name in arrays:
                 array = np.ascontiguousarray(arrays[name])
                 places[name] = (self._end, array.dtype, arrays[name].shape)
                 self._write(array.reshape(-1).view(np.uint8).data)
-        return Spooled(self._file.fileno(), places)
+        return DiskArrays(self._file.fileno(), places)
 
     def close(self) -> None:
         """Let go of the disk's space."""
@@ -53,7 +53,7 @@ class Spool:
             data = data[written:]
 
 
-class Spooled(Mapping[str, np.ndarray]):
+class DiskArrays(Mapping[str, np.ndarray]):
     """Arrays by name that lie in a file."""
 
     def __init__(self, descriptor: int, places: Mapping[str, _Place]) -> None:

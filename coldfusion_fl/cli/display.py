@@ -122,7 +122,7 @@ class Display:
 
     def _left_note(self, now: float) -> str:
         left = self.seconds_left(now)
-        return f"; about {spell(left)} left" if left is not None else ""
+        return f"; about {format_duration(left)} left" if left is not None else ""
 
     def __rich__(self) -> RenderableType:
         now = time.time()
@@ -133,7 +133,9 @@ class Display:
             expand=False,
         )
         left = self.seconds_left(now)
-        clock = f"{spell(now - self._began)} so far" + (f", about {spell(left)} left" if left is not None else "")
+        clock = f"{format_duration(now - self._began)} so far" + (
+            f", about {format_duration(left)} left" if left is not None else ""
+        )
         bar.add_task(self._phase, total=max(1, self.rounds), completed=len(self._trainings), time=clock)
         nodes = [self._node_table()] if self._nodes else []
         return Group(bar, *nodes, Text("\n".join(self._history), style="dim"))
@@ -152,7 +154,7 @@ class Display:
         return table
 
 
-def spell(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration as a person says it."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -11,7 +11,7 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from coldfusion_fl.cli.display import Display, plain_console, spell
+from coldfusion_fl.cli.display import Display, format_duration, plain_console
 from coldfusion_fl.cli.run_process import Run
 from coldfusion_fl.config.settings import (
     MODES,
@@ -24,12 +24,12 @@ from coldfusion_fl.config.settings import (
     split_names,
     to_table,
 )
-from coldfusion_fl.data.catalogue import SHIPPED, catalogues_begun_at, read_catalogues
-from coldfusion_fl.data.paths import begun_at
+from coldfusion_fl.data.catalogue import SHIPPED, read_catalogues, resolve_catalogues
+from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import ColdFusionError, RunError, SettingsError
 from coldfusion_fl.run.ledger import Ledger, ensure_free
 from coldfusion_fl.run.preflight import check_server_words, check_words
-from coldfusion_fl.versions import spell_versions
+from coldfusion_fl.versions import format_versions
 
 app = typer.Typer(
     name="coldfusion",
@@ -69,7 +69,7 @@ def plain_error(message: str) -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        console.print(spell_versions(), markup=False)
+        console.print(format_versions(), markup=False)
         raise typer.Exit
 
 
@@ -179,9 +179,9 @@ def _at_home(settings: Settings, config: Path) -> Settings:
     """The same settings with relative paths made absolute: they begin at the file they stand in."""
     home = config.resolve().parent
     tasks = settings.tasks
-    catalogue, data_root = catalogues_begun_at(home, tasks.catalogue), begun_at(home, tasks.data_root)
+    catalogue, data_root = resolve_catalogues(home, tasks.catalogue), resolve_from(home, tasks.data_root)
     base = str(home / settings.base) if (home / settings.base).is_dir() else settings.base
-    out = begun_at(home, settings.out)
+    out = resolve_from(home, settings.out)
     tasks = dataclasses.replace(tasks, catalogue=catalogue, data_root=data_root)
     return dataclasses.replace(settings, tasks=tasks, base=base, out=out)
 
@@ -246,8 +246,8 @@ def _show_result(ledger: Ledger) -> None:
         console.print(f"Refused in round {refusal['round']}: {refusal['name']}, {refusal['reason']}", markup=False)
     seconds, memory = summary["seconds"], ledger.status.get("peak_memory_bytes", 0)
     console.print(
-        f"\n{spell(seconds['total'])}, of it {spell(seconds['rounds'])} training and "
-        f"{spell(seconds['evaluations'])} evaluation. Peak memory {memory / 2**30:.1f} GiB.",
+        f"\n{format_duration(seconds['total'])}, of it {format_duration(seconds['rounds'])} training and "
+        f"{format_duration(seconds['evaluations'])} evaluation. Peak memory {memory / 2**30:.1f} GiB.",
         markup=False,
     )
     here = Path.cwd()

@@ -19,7 +19,7 @@ import psutil
 
 from coldfusion_fl.config.settings import Settings, parse_settings
 from coldfusion_fl.errors import ColdFusionError
-from coldfusion_fl.process_tree import end_with
+from coldfusion_fl.process_tree import exit_with_parent
 from coldfusion_fl.run.ledger import Ledger
 
 _log = logging.getLogger("flwr")
@@ -40,7 +40,7 @@ def obey(
         run: runs it.
     """
     parent, answer = map(int, sys.argv[1:3])
-    end_with(parent, end_family)
+    exit_with_parent(parent, end_family)
     asked = json.loads(sys.stdin.readline())
     checking = threading.Thread(target=_check, args=(check, asked, answer), daemon=True)
     checking.start()

@@ -16,7 +16,7 @@ _PART = re.compile(r"\s*([a-z][a-z0-9_-]*)\s*(?:\((.*)\))?\s*", re.DOTALL | re.I
 _OUTER_COMMA = re.compile(r",(?![^(]*\))")
 
 
-class Part:
+class Component:
     """Base of operators, steps and rules: checks its fields, and is spelt as text.
 
     Raises:
@@ -35,15 +35,15 @@ class Part:
     def __str__(self) -> str:
         values = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}  # type: ignore[arg-type]
         written = ", ".join(
-            f"{key.replace('_', '-')}={_spell(v)}" for key, v in values.items() if v not in ("", {}, ())
+            f"{key.replace('_', '-')}={_format_value(v)}" for key, v in values.items() if v not in ("", {}, ())
         )
         return f"{self.name}({written})" if written else self.name
 
 
-P = TypeVar("P", bound=Part)
+P = TypeVar("P", bound=Component)
 
 
-def parse_part(text: str, known: Mapping[str, type[P]], what: str) -> P:
+def parse_component(text: str, known: Mapping[str, type[P]], what: str) -> P:
     """Make a part of its text.
 
     Args:
@@ -79,33 +79,33 @@ def parse_part(text: str, known: Mapping[str, type[P]], what: str) -> P:
     return parse_table(known[name], table, what, f"{name}.")
 
 
-def parse_parts(text: str, known: Mapping[str, type[P]], what: str) -> tuple[P, ...]:
+def parse_components(text: str, known: Mapping[str, type[P]], what: str) -> tuple[P, ...]:
     """Make the parts of a text that lists them with commas between.
 
     Raises:
-        SettingsError: as `parse_part`.
+        SettingsError: as `parse_component`.
     """
-    return tuple(parse_part(piece, known, what) for piece in _OUTER_COMMA.split(text) if piece.strip())
+    return tuple(parse_component(piece, known, what) for piece in _OUTER_COMMA.split(text) if piece.strip())
 
 
-def as_part(given: str | P, known: Mapping[str, type[P]], what: str) -> P:
+def as_component(given: str | P, known: Mapping[str, type[P]], what: str) -> P:
     """A part as it is, or made of its text.
 
     Raises:
-        SettingsError: as `parse_part`; or it is neither.
+        SettingsError: as `parse_component`; or it is neither.
     """
     if isinstance(given, str):
-        return parse_part(given, known, what)
-    if not isinstance(given, Part):
+        return parse_component(given, known, what)
+    if not isinstance(given, Component):
         raise SettingsError(f"{what}: {given!r} is no {what}. Write a text such as '{next(iter(known))}' or an object.")
     return given
 
 
-def as_parts(given: str | Sequence[str | P], known: Mapping[str, type[P]], what: str) -> tuple[P, ...]:
+def as_components(given: str | Sequence[str | P], known: Mapping[str, type[P]], what: str) -> tuple[P, ...]:
     """Parts as they are, or made of their texts."""
     if isinstance(given, str):
-        return parse_parts(given, known, what)
-    return tuple(as_part(part, known, what) for part in given)
+        return parse_components(given, known, what)
+    return tuple(as_component(part, known, what) for part in given)
 
 
 def _value(text: str, kind: Any) -> Any:
@@ -123,9 +123,9 @@ def _value(text: str, kind: Any) -> Any:
         return text
 
 
-def _spell(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return " ".join(f"{key}:{_spell(number)}" for key, number in value.items())
+        return " ".join(f"{key}:{_format_value(number)}" for key, number in value.items())
     if isinstance(value, tuple):
         return " ".join(value)
     # Short where that is exact: a record's text must make the same part again.

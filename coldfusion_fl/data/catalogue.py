@@ -27,7 +27,7 @@ from typing import Any
 
 from coldfusion_fl.config.settings import did_you_mean, parse_table, read_toml
 from coldfusion_fl.data.metrics import METRICS, REGRESSION_METRICS
-from coldfusion_fl.data.paths import begun_at
+from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import CatalogueError, SettingsError
 
 SHIPPED = ("packaged", "paper36", "excerpts")
@@ -101,9 +101,9 @@ class Catalogue:
         return self.specs[name]
 
 
-def catalogues_begun_at(home: Path, references: Sequence[str]) -> tuple[str, ...]:
+def resolve_catalogues(home: Path, references: Sequence[str]) -> tuple[str, ...]:
     """The catalogues that a settings file names: shipped ones as they are, files from the file's own folder."""
-    return tuple(ref if ref in SHIPPED else begun_at(home, ref) for ref in references)
+    return tuple(ref if ref in SHIPPED else resolve_from(home, ref) for ref in references)
 
 
 def read_catalogues(references: Sequence[str], data_root: str = "") -> Catalogue:

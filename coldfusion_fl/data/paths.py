@@ -8,7 +8,7 @@ from coldfusion_fl.errors import DataError
 PACKAGE = "package:"
 
 
-def expanded(reference: str) -> Path:
+def expand_user(reference: str) -> Path:
     """A path with its ~ written out; that of a user whom this machine does not have stays as it is."""
     try:
         return Path(reference).expanduser()
@@ -16,12 +16,12 @@ def expanded(reference: str) -> Path:
         return Path(reference)
 
 
-def begun_at(home: Path, reference: str) -> str:
+def resolve_from(home: Path, reference: str) -> str:
     """A path of a settings file, where relative ones begin at its folder; empty stays empty."""
-    return str(home / expanded(reference)) if reference else ""
+    return str(home / expand_user(reference)) if reference else ""
 
 
-def in_package(reference: str, requires: str = "") -> Path:
+def package_path(reference: str, requires: str = "") -> Path:
     """The path that `package:PATH` stands for, where PATH begins with an importable package's name.
 
     The package is found, not imported: none of its code runs.

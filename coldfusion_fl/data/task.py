@@ -13,7 +13,7 @@ import pandas as pd
 from coldfusion_fl.config.settings import did_you_mean
 from coldfusion_fl.data.catalogue import SPLITS, Catalogue, TaskSpec, read_catalogues
 from coldfusion_fl.data.metrics import score
-from coldfusion_fl.data.paths import PACKAGE, expanded, in_package
+from coldfusion_fl.data.paths import PACKAGE, expand_user, package_path
 from coldfusion_fl.data.rows import read_hub, read_rows, split_file
 from coldfusion_fl.errors import DataError
 
@@ -143,8 +143,8 @@ def _check_apart(places: Mapping[str, object]) -> None:
 
 def _place(reference: str, home: Path | None, spec: TaskSpec) -> Path:
     if reference.startswith(PACKAGE):
-        return in_package(reference, spec.requires)
-    path = expanded(reference)
+        return package_path(reference, spec.requires)
+    path = expand_user(reference)
     if not path.is_absolute() and home is None:
         raise DataError(
             f"'{reference}' is a path of your own: say where it begins, with --data-root, or data-root in [tasks] of a "
@@ -235,14 +235,14 @@ def _carve(train: pd.DataFrame, low: float, high: float, is_regression: bool) ->
     texts = [column for column in ("text", "pair") if column in train.columns]
     train = train.drop_duplicates(subset=texts, ignore_index=True)
     place = np.array([_hash(row) for row in train[texts].itertuples(index=False)])
-    aside = (low <= place) & (place < high)
-    if not aside.any():  # so few rows that none fell between: the one that comes next
-        aside[np.argsort((place - low) % 1.0)[:1]] = True
+    atomic_write = (low <= place) & (place < high)
+    if not atomic_write.any():  # so few rows that none fell between: the one that comes next
+        atomic_write[np.argsort((place - low) % 1.0)[:1]] = True
     if not is_regression:
-        aside &= train["label"].isin(set(train["label"][~aside])).to_numpy()
-    if not aside.any() or aside.all():
+        atomic_write &= train["label"].isin(set(train["label"][~atomic_write])).to_numpy()
+    if not atomic_write.any() or atomic_write.all():
         raise DataError(f"with {len(train)} different texts, train is too small to carve a split out of it.")
-    return train[~aside].reset_index(drop=True), train[aside].reset_index(drop=True)
+    return train[~atomic_write].reset_index(drop=True), train[atomic_write].reset_index(drop=True)
 
 
 def _hash(texts: Sequence[str]) -> float:

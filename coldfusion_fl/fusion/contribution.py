@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from coldfusion_fl.config.components import Part
+from coldfusion_fl.config.components import Component
 
 Encoder = Mapping[str, np.ndarray]
 
@@ -32,7 +32,7 @@ class Contribution:
     fisher: Encoder | None = None
 
 
-class Operator(Part):
+class Operator(Component):
     """Fuses contributions into one encoder.
 
     Attributes:

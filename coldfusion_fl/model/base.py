@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from coldfusion_fl.data.paths import PACKAGE, expanded, in_package
+from coldfusion_fl.data.paths import PACKAGE, expand_user, package_path
 from coldfusion_fl.errors import DataError, ModelError, first_line
 
 WEIGHTS = "model.safetensors"
@@ -89,10 +89,10 @@ def _bound(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
 def _folder(reference: str) -> Path:
     if reference.startswith(PACKAGE):
         try:
-            return in_package(reference)
+            return package_path(reference)
         except DataError as missing:
             raise ModelError(str(missing)) from None
-    path = expanded(reference)
+    path = expand_user(reference)
     if path.is_dir():
         return path
     if path.is_absolute() or reference.startswith((".", "~")) or reference.count("/") > 1:

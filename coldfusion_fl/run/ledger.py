@@ -36,12 +36,21 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from coldfusion_fl.atomic_files import alone, aside, disk, is_partial, remove, sha256, sweep, write_json
+from coldfusion_fl.atomic_files import (
+    atomic_write,
+    disk_errors,
+    exclusive_lock,
+    is_partial,
+    remove,
+    remove_partial,
+    sha256,
+    write_json,
+)
 from coldfusion_fl.config.settings import ensure_same
 from coldfusion_fl.errors import ColdFusionError, RunFolderError, SettingsError
 
 _VERSIONS = ("coldfusion-fl", "flwr", "ray", "torch", "transformers", "numpy", "scikit-learn")
-_SUMS = "SHA256SUMS"
+_CHECKSUMS = "SHA256SUMS"
 _RECORD = "record.json"
 _SCORES = "scores.json"
 _ARRAYS = ".safetensors"
@@ -58,7 +67,7 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._has_lock = False
-        self._is_under_way = False
+        self._tracks_status = False
 
     @classmethod
     def create(cls, folder: Path, settings: Mapping[str, Any], federation: str = "") -> "Ledger":
@@ -75,9 +84,9 @@ class Ledger:
         settings = _as_json(settings)
         ensure_free(folder)
         ledger = cls(folder)
-        with disk(folder):
+        with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            sweep(folder)
+            remove_partial(folder)
             facts = {
                 "settings": settings,
                 "federation": federation,
@@ -99,22 +108,22 @@ class Ledger:
         """
         ledger = cls(folder)
         _ = ledger.settings  # it is a run folder
-        with ledger.lock(), disk(folder):
+        with ledger.lock(), disk_errors(folder):
             (folder / "rounds").mkdir(exist_ok=True)
-            sweep(folder)
-            sweep(folder / "rounds")
-            ledger._end_progress()
+            remove_partial(folder)
+            remove_partial(folder / "rounds")
+            ledger._truncate_partial_event()
         if rounds := ledger.rounds():
-            sweep(ledger.round_folder(rounds[-1]))
-            ledger._drop_bad_scores(rounds[-1])
+            remove_partial(ledger.round_folder(rounds[-1]))
+            ledger._remove_damaged_scores(rounds[-1])
             ledger.verify(rounds[-1])
         return ledger
 
-    def _drop_bad_scores(self, number: int) -> None:
+    def _remove_damaged_scores(self, number: int) -> None:
         """Forget scores that are damaged: the base is judged again, and nothing else depends on them."""
-        sums, file = self._sums(number), self.round_folder(number) / _SCORES
+        sums, file = self._checksums(number), self.round_folder(number) / _SCORES
         if _SCORES in sums and (not file.is_file() or sha256(file) != sums[_SCORES]):
-            self._write_sums(number, {name: digest for name, digest in sums.items() if name != _SCORES})
+            self._write_checksums(number, {name: digest for name, digest in sums.items() if name != _SCORES})
             remove(file)
 
     @contextlib.contextmanager
@@ -127,13 +136,13 @@ class Ledger:
         if self._has_lock:
             yield
             return
-        with alone(self.folder, "another process is at this run. Wait for it, or end it."):
+        with exclusive_lock(self.folder, "another process is at this run. Wait for it, or end it."):
             self._has_lock = True
             try:
                 yield
             finally:
                 self._has_lock = False
-        self._is_under_way = False
+        self._tracks_status = False
 
     @property
     def is_locked(self) -> bool:
@@ -156,7 +165,7 @@ class Ledger:
         ensure_same(ledger.settings, settings, folder)
         facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         resumed = [*facts.get("resumed", []), {"time": _now(), "versions": versions()}]
-        with disk(folder):
+        with disk_errors(folder):
             write_json(folder / "run.json", {**facts, "settings": settings, "resumed": resumed})
         ledger.set_status("running", reason=None, final=None)
         return ledger
@@ -186,7 +195,7 @@ class Ledger:
         return tables
 
     @property
-    def identity(self) -> str:
+    def run_id(self) -> str:
         """What tells this run from all others, however often it goes on; empty for one that was begun long ago."""
         return str(self._facts.get("id", ""))
 
@@ -215,20 +224,20 @@ class Ledger:
 
     def set_status(self, state: str, **facts: Any) -> None:
         """Say how the run is: `running`, `finished`, `stopped` or `failed`; other facts stay as they were."""
-        with disk(self.folder):
+        with disk_errors(self.folder):
             write_json(self.folder / "status.json", {**self.status, "state": state, "since": _now(), **facts})
 
     @contextlib.contextmanager
-    def under_way(self) -> Iterator[None]:
+    def track_status(self) -> Iterator[None]:
         """Write into the status how a run goes: `running`, then `finished`, or `failed`, why, and whether it is final.
 
         An error of ours is final: another try would end in the same way. What else ends a run may be a loss. A run that
-        a person stopped stays `stopped`. Within another `under_way`, that one says how it went.
+        a person stopped stays `stopped`. Within another `track_status`, that one says how it went.
         """
-        if self._is_under_way:
+        if self._tracks_status:
             yield
             return
-        self._is_under_way = True
+        self._tracks_status = True
         self.set_status("running", reason=None, final=None)
         try:
             yield
@@ -240,16 +249,16 @@ class Ledger:
                 self.event("failed", reason=reason)
             raise
         finally:
-            self._is_under_way = False
+            self._tracks_status = False
         self.set_status("finished")
 
     def event(self, kind: str, /, **facts: Any) -> None:
         """Add an event to `progress.jsonl`; lines of several processes do not mix."""
         line = json.dumps({**facts, "kind": kind, "time": time.time()}) + "\n"
-        with disk(self.folder), (self.folder / "progress.jsonl").open("ab", buffering=0) as file:
+        with disk_errors(self.folder), (self.folder / "progress.jsonl").open("ab", buffering=0) as file:
             file.write(line.encode())
 
-    def _end_progress(self) -> None:
+    def _truncate_partial_event(self) -> None:
         """Cut off a line that a killed process did not finish, or the next event would be lost with it."""
         file = self.folder / "progress.jsonl"
         if file.exists():
@@ -295,7 +304,7 @@ class Ledger:
         Raises:
             RunFolderError: the disk is full or does not take it; the rounds before are intact.
         """
-        with disk(self.folder), aside(self.round_folder(number)) as folder:
+        with disk_errors(self.folder), atomic_write(self.round_folder(number)) as folder:
             folder.mkdir()
             for name, arrays in (("base", base), ("step", step_state), ("average", average)):
                 if arrays:
@@ -304,19 +313,19 @@ class Ledger:
             spelt = json.dumps({**record, "files": sums}, indent=1, allow_nan=False)
             (folder / _RECORD).write_text(spelt, encoding="utf-8")
             sums[_RECORD] = sha256(folder / _RECORD)
-            (folder / _SUMS).write_text(_spell_sums(sums), encoding="utf-8")
+            (folder / _CHECKSUMS).write_text(_format_checksums(sums), encoding="utf-8")
         self.set_status("running", last_round=number)
 
     def save_scores(self, number: int, scores: Mapping[str, Any]) -> None:
         """Keep what the tests said of a round's base, by contributor."""
         folder = self.round_folder(number)
-        with disk(self.folder):
+        with disk_errors(self.folder):
             write_json(folder / _SCORES, scores)
-            self._write_sums(number, self._sums(number) | {_SCORES: sha256(folder / _SCORES)})
+            self._write_checksums(number, self._checksums(number) | {_SCORES: sha256(folder / _SCORES)})
 
-    def _write_sums(self, number: int, sums: Mapping[str, str]) -> None:
-        with disk(self.folder), aside(self.round_folder(number) / _SUMS) as path:
-            path.write_text(_spell_sums(sums), encoding="utf-8")
+    def _write_checksums(self, number: int, sums: Mapping[str, str]) -> None:
+        with disk_errors(self.folder), atomic_write(self.round_folder(number) / _CHECKSUMS) as path:
+            path.write_text(_format_checksums(sums), encoding="utf-8")
 
     def rounds(self) -> list[int]:
         """The numbers of the durable rounds, in order.
@@ -327,12 +336,14 @@ class Ledger:
         numbers = sorted(int(path.name) for path in (self.folder / "rounds").glob("[0-9]*") if path.name.isdigit())
         for expected, number in enumerate(numbers):
             if expected != number:
-                raise RunFolderError(f"{self.round_folder(expected)}: this round is missing. {self.way_back(expected)}")
+                raise RunFolderError(
+                    f"{self.round_folder(expected)}: this round is missing. {self.recovery_advice(expected)}"
+                )
         return numbers
 
     def has_scores(self, number: int) -> bool:
         """Whether a round's base was judged, and what came of it is durable."""
-        return _SCORES in self._sums(number)
+        return _SCORES in self._checksums(number)
 
     def round_folder(self, number: int) -> Path:
         """Where a round lies."""
@@ -345,18 +356,18 @@ class Ledger:
             RunFolderError: one is damaged or missing; it is named.
         """
         if found := self.damage(number):
-            raise RunFolderError(f"{found[0]} {self.way_back(number)}")
+            raise RunFolderError(f"{found[0]} {self.recovery_advice(number)}")
 
     def damage(self, number: int) -> list[str]:
         """What is wrong with a round's files: a sentence a file. Arrays that `keep_last` removed are not missed."""
         folder = self.round_folder(number)
         try:
-            sums, record = self._sums(number), self.record(number)
+            sums, record = self._checksums(number), self.record(number)
         except RunFolderError as unreadable:
             return [str(unreadable)]
         # Each of the two says what the arrays' hashes are: the damaged list of hashes is found by the record.
         if _RECORD not in sums or any(sums.get(name) != digest for name, digest in record.get("files", {}).items()):
-            return [f"{folder / _SUMS}: this file is damaged: it does not list what the round's record does."]
+            return [f"{folder / _CHECKSUMS}: this file is damaged: it does not list what the round's record does."]
         found = []
         for name, recorded in sums.items():
             file = folder / name
@@ -376,7 +387,7 @@ class Ledger:
         for number in self.rounds():
             if number in numbers or not self._has_arrays(number):
                 continue
-            with disk(self.folder):
+            with disk_errors(self.folder):
                 write_json(self.round_folder(number) / _PRUNED, {"time": _now(), "kept": sorted(numbers)})
             for file in self.round_folder(number).glob(f"*{_ARRAYS}"):
                 remove(file)
@@ -409,7 +420,7 @@ class Ledger:
 
     def record_hash(self, number: int) -> str:
         """The SHA-256 of a round's record; the record after it holds it, so that the rounds make a chain."""
-        return self._sums(number).get(_RECORD, "")
+        return self._checksums(number).get(_RECORD, "")
 
     def _load(self, number: int, name: str) -> dict[str, np.ndarray]:
         file = self.round_folder(number) / f"{name}{_ARRAYS}"
@@ -419,12 +430,12 @@ class Ledger:
             arrays: dict[str, np.ndarray] = load_file(file)
         except (OSError, SafetensorError) as broken:
             raise RunFolderError(
-                f"{file}: the {name} of round {number} cannot be read: {broken}. {self.way_back(number)}"
+                f"{file}: the {name} of round {number} cannot be read: {broken}. {self.recovery_advice(number)}"
             ) from None
         return arrays
 
-    def _sums(self, number: int) -> dict[str, str]:
-        file = self.round_folder(number) / _SUMS
+    def _checksums(self, number: int) -> dict[str, str]:
+        file = self.round_folder(number) / _CHECKSUMS
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as broken:
@@ -434,7 +445,7 @@ class Ledger:
     def _has_arrays(self, number: int) -> bool:
         return (self.round_folder(number) / f"base{_ARRAYS}").is_file()
 
-    def way_back(self, number: int) -> str:
+    def recovery_advice(self, number: int) -> str:
         """What to do about a round that cannot be gone on from."""
         earlier = [before for before in range(number) if self._has_arrays(before)]
         if not earlier:
@@ -467,7 +478,7 @@ class Ledger:
         Raises:
             RunFolderError: the disk is full or does not take it.
         """
-        with disk(self.folder), aside(self.folder / name) as path:
+        with disk_errors(self.folder), atomic_write(self.folder / name) as path:
             yield path
 
 
@@ -484,7 +495,7 @@ def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     return table
 
 
-def _spell_sums(sums: Mapping[str, str]) -> str:
+def _format_checksums(sums: Mapping[str, str]) -> str:
     return "".join(f"{digest}  {name}\n" for name, digest in sums.items())
 
 

@@ -29,7 +29,7 @@ def lineage(ledger: Ledger, *, check: bool = False) -> list[dict[str, Any]]:
     damage = {number: found for number in numbers if check and (found := ledger.damage(number))}
     if damage:
         sentences = [sentence for found in damage.values() for sentence in found]
-        raise RunFolderError("\n".join([*sentences, ledger.way_back(min(damage))]))
+        raise RunFolderError("\n".join([*sentences, ledger.recovery_advice(min(damage))]))
     for number in numbers:
         record = ledger.record(number)
         if records and record.get("previous-record-sha256") != ledger.record_hash(number - 1):

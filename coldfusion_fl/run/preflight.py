@@ -2,7 +2,7 @@
 
 import os
 
-from coldfusion_fl.aggregation.pipeline import check_server
+from coldfusion_fl.aggregation.pipeline import check_server_settings
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.errors import SettingsError
@@ -37,7 +37,7 @@ def check_server_words(settings: Settings, source: str) -> None:
         SettingsError: an operator, step or rule is unknown, or two settings contradict each other.
     """
     try:
-        check_server(settings)
+        check_server_settings(settings)
     except SettingsError as wrong:
         raise SettingsError(f"{source}, [server]: {wrong}") from None
 

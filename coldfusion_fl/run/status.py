@@ -177,7 +177,7 @@ def _phase(event: Mapping[str, Any]) -> str | None:
     return None
 
 
-def spell_ago(then: float | None, now: float | None = None) -> str:
+def format_ago(then: float | None, now: float | None = None) -> str:
     """How long ago something was, as a person says it."""
     if then is None:
         return "never"

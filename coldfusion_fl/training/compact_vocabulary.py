@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 
-class Unused:
+class UnusedRows:
     """The rows that no text uses.
 
     Attributes:
@@ -30,7 +30,7 @@ class Unused:
 
 
 @contextmanager
-def used_rows(encoder: nn.Module, rows: Sequence[dict[str, Any]], padding: int | None) -> Iterator[Unused]:
+def used_rows(encoder: nn.Module, rows: Sequence[dict[str, Any]], padding: int | None) -> Iterator[UnusedRows]:
     """Within this, an encoder has an embedding of the tokens of some rows alone; it takes the same token ids as ever.
 
     An encoder whose embedding is no plain one, is frozen, or is used elsewhere in it too, keeps its whole embedding.
@@ -43,7 +43,7 @@ def used_rows(encoder: nn.Module, rows: Sequence[dict[str, Any]], padding: int |
     Yields:
         What is told of each step's weight decay.
     """
-    unused = Unused()
+    unused = UnusedRows()
     try:
         whole = encoder.get_input_embeddings()  # type: ignore[operator]
     except NotImplementedError:  # CANINE hashes characters

@@ -48,7 +48,7 @@ _MASKS: ContextVar[Masks] = ContextVar("masks")
 
 
 @contextmanager
-def quick_dropout(model: nn.Module, seed: int) -> Iterator[None]:
+def fast_dropout(model: nn.Module, seed: int) -> Iterator[None]:
     """Within this, a model on the processor trains with dropout that is drawn here; on a GPU nothing changes.
 
     Args:

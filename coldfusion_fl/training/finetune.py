@@ -1,7 +1,7 @@
 """A contributor's local finetuning.
 
 A loop of our own: on a processor the Hugging Face Trainer spends a sixth of a step on itself, another on rows of the
-vocabulary that no text uses (`vocabulary`), and up to a third on drawing dropout (`quick_dropout`).
+vocabulary that no text uses (`vocabulary`), and up to a third on drawing dropout (`fast_dropout`).
 """
 
 import math
@@ -22,7 +22,7 @@ from coldfusion_fl.data.task import Examples, Task
 from coldfusion_fl.model.encoder import encoder_of
 from coldfusion_fl.training.batches import autocast, device, shuffled, tokenize
 from coldfusion_fl.training.compact_vocabulary import used_rows
-from coldfusion_fl.training.fast_dropout import quick_dropout
+from coldfusion_fl.training.fast_dropout import fast_dropout
 from coldfusion_fl.training.predict import predict
 
 # The paper stops when the development score gains less than this ...
@@ -95,7 +95,7 @@ def finetune(
     place = device()
     model.to(place)
     words = used_rows(encoder_of(model), [*rows, *dev_rows], tokenizer.pad_token_id)
-    with seeded(seed), quick_dropout(model, seed), words as unused:
+    with seeded(seed), fast_dropout(model, seed), words as unused:
         step_on = Stepper(model, settings, planned)
         for batch in _epochs(tokenizer, rows, settings, seed):
             unused.decay(step_on.learning_rate * settings.weight_decay)

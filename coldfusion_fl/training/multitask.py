@@ -15,7 +15,7 @@ from coldfusion_fl.model.base import Base
 from coldfusion_fl.model.encoder import Encoder, encoder_of, merge, new_model, split
 from coldfusion_fl.training.batches import device, shuffled, tokenize
 from coldfusion_fl.training.compact_vocabulary import used_rows
-from coldfusion_fl.training.fast_dropout import quick_dropout
+from coldfusion_fl.training.fast_dropout import fast_dropout
 from coldfusion_fl.training.finetune import Progress, Stepper, seeded
 
 
@@ -84,7 +84,7 @@ def train_multitask(
     streams = [_batches(base, task_rows, settings.batch_size, order) for task_rows in rows]
     turns = order.permutation(np.repeat(np.arange(len(tasks)), steps)).tolist()
     words = used_rows(model.encoder, [row for task_rows in rows for row in task_rows], base.tokenizer.pad_token_id)
-    with seeded(seed), quick_dropout(model, seed), words as unused:
+    with seeded(seed), fast_dropout(model, seed), words as unused:
         step_on = Stepper(model, settings, len(turns))
         for step, task in enumerate(turns, start=1):
             unused.decay(step_on.learning_rate * settings.weight_decay)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from coldfusion_fl.atomic_files import aside
+from coldfusion_fl.atomic_files import atomic_write
 from coldfusion_fl.engines.deployment.certificates import (
     Issued,
     is_for,
@@ -69,7 +69,7 @@ def new_federation(federation: Federation, members: Sequence[str], own: OwnCerti
             f"{own.certificate} is not for '{federation.host}', where members will look for the server."
         )
     federation.folder.parent.mkdir(parents=True, exist_ok=True)
-    with aside(federation.folder) as folder:
+    with atomic_write(federation.folder) as folder:
         folder.mkdir()
         write_federation(federation, folder)
         (folder / "server" / "members").mkdir(parents=True)
@@ -110,7 +110,7 @@ def add_member(federation: Federation, name: str, public_key: Path | None) -> Pa
     key = read_public_key(public_key).public_numbers()
     if holder := next((other for other, file in federation.public_keys.items() if _holds(file, key)), None):
         raise DeploymentError(f"{public_key} is the key of '{holder}'. Each member needs a key of its own.")
-    with aside(federation.public_key(name)) as file:
+    with atomic_write(federation.public_key(name)) as file:
         shutil.copyfile(public_key, file)
     return None
 
@@ -152,7 +152,10 @@ def renew_certificate(federation: Federation) -> None:
     except OSError as wrong:
         raise DeploymentError(f"{folder}: it cannot be read: {wrong}") from None
     issued = new_server(authority, federation.host)
-    with aside(federation.server / "server.key") as key, aside(federation.server / "server.crt") as certificate:
+    with (
+        atomic_write(federation.server / "server.key") as key,
+        atomic_write(federation.server / "server.crt") as certificate,
+    ):
         _secret(key, issued.key)
         certificate.write_bytes(issued.certificate)
 
@@ -179,13 +182,13 @@ def _write_member(folder: Path, federation: Federation, name: str) -> None:
     target = folder / "members" / name
     target.parent.mkdir(exist_ok=True)
     private, public = new_member_key()
-    with aside(target) as member:
+    with atomic_write(target) as member:
         member.mkdir(mode=0o700)
         _secret(member / "member.key", private)
         shutil.copyfile(folder / "server" / "ca.crt", member / "ca.crt")
         (member / MEMBER_FILE).write_text(member_toml(name, federation.name, federation.address), encoding="utf-8")
         _script(member / "start.sh", _MEMBER_SCRIPT)
-    with aside(folder / "server" / "members" / f"{name}.pub") as file:
+    with atomic_write(folder / "server" / "members" / f"{name}.pub") as file:
         file.write_bytes(public)
 
 

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from coldfusion_fl.run.status import MemberStatus, RunStatus, spell_ago
+from coldfusion_fl.run.status import MemberStatus, RunStatus, format_ago
 
 _COLOURS = {"trains": "yellow", "judges": "yellow", "answered": "green", "refused": "red", "missing": "red"}
 _GIB = 1 << 30
@@ -39,6 +39,6 @@ def _row(member: MemberStatus) -> tuple[str, ...]:
         does if member.seen or member.doing != "idle" else "judges only",
         str(member.fused),
         str(member.refused),
-        spell_ago(member.last_heard),
+        format_ago(member.last_heard),
         escape(member.reason),
     )

@@ -24,7 +24,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from flwr.supercore.task_identity import TaskIdentity
 
-from coldfusion_fl.aggregation.pipeline import parse_policy
+from coldfusion_fl.aggregation.pipeline import parse_pipeline
 from coldfusion_fl.fusion import Contribution, fuse
 from coldfusion_fl.strategies import ColDFusion
 from coldfusion_fl.strategies.array_records import to_array, to_numpy, to_record
@@ -95,7 +95,7 @@ def speed() -> dict:
                 np.copyto(place[name], array)
 
     def ours(fusion: str) -> dict[str, np.ndarray]:
-        operator, _, _ = parse_policy(fusion, "plain", "")
+        operator, _, _ = parse_pipeline(fusion, "plain", "")
         parts = [
             Contribution(str(i), to_numpy(reply["arrays"]), metrics={"num-examples": 10})
             for i, reply in enumerate(replies)

@@ -14,7 +14,7 @@ from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import Contribution, Fisher
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
-from coldfusion_fl.versions import spell_versions
+from coldfusion_fl.versions import format_versions
 
 FINETUNE = {
     "finetune.learning-rate": 1e-3,
@@ -219,7 +219,7 @@ def test_a_bug_is_told_at_home_too(node, encoder, monkeypatch, caplog):
 
 def test_it_answers_the_roll_call(node):
     answer = dict(ask("query", node).content["config"])
-    assert answer == {"name": "b", "task": "b", "seen": True, "versions": spell_versions()}
+    assert answer == {"name": "b", "task": "b", "seen": True, "versions": format_versions()}
 
 
 def test_a_node_without_a_task_says_its_problem():

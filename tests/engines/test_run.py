@@ -28,7 +28,7 @@ def wait_for(ledger, kind, process, seconds=120):
     pytest.fail(f"there was no event '{kind}' in {seconds} s")
 
 
-def under_way(config, folder, kind):
+def track_status(config, folder, kind):
     """A run that has come to its first event of a kind, its ledger, and all the processes it has started."""
     process, ledger = start_run(config, folder), Ledger(folder)
     wait_for(ledger, kind, process)
@@ -150,7 +150,7 @@ def test_the_same_settings_give_the_same_bytes(finished, tmp_path):
 
 def test_ctrl_c_stops_within_seconds_and_leaves_nothing_behind(toy_run, tmp_path):
     folder = tmp_path / "run"
-    process, ledger, family = under_way(toy_run(rounds="50"), folder, "round")
+    process, ledger, family = track_status(toy_run(rounds="50"), folder, "round")
     assert any("raylet" in " ".join(p.cmdline()) for p in family if p.is_running())
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -167,7 +167,7 @@ def test_ctrl_c_stops_within_seconds_and_leaves_nothing_behind(toy_run, tmp_path
 
 @pytest.mark.slow
 def test_kill_9_of_the_command_ends_the_simulation_too(toy_run, tmp_path):
-    process, _, family = under_way(toy_run(rounds="50"), tmp_path / "run", "round")
+    process, _, family = track_status(toy_run(rounds="50"), tmp_path / "run", "round")
     process.kill()
     process.wait()
     assert not gone(family, 30)
@@ -175,7 +175,7 @@ def test_kill_9_of_the_command_ends_the_simulation_too(toy_run, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_dies_is_a_failed_run(toy_run, tmp_path):
-    process, ledger, family = under_way(toy_run(rounds="50"), tmp_path / "run", "members")
+    process, ledger, family = track_status(toy_run(rounds="50"), tmp_path / "run", "members")
     child = next(p for p in family if "coldfusion_fl.engines.simulation" in " ".join(p.cmdline()))
     os.kill(child.pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=60)
@@ -206,7 +206,7 @@ def unbroken(request, finished, tmp_path_factory):
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(unbroken, tmp_path):
     whole = unbroken
     config = whole.folder.parent / "toy.toml"
-    process, ledger, family = under_way(config, tmp_path / "run", "fused")
+    process, ledger, family = track_status(config, tmp_path / "run", "fused")
     for victim in [*family, psutil.Process(process.pid)]:
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.kill()
@@ -265,7 +265,7 @@ def test_a_run_with_everything_at_the_server(toy_run, tiny_base, tmp_path):
 @pytest.mark.slow
 def test_trainings_that_do_not_end_do_not_keep_the_run_from_ending(toy_run, tmp_path):
     endless = {"finetune.epochs": "1000000", "finetune.patience": "1e9", "round-timeout": "20", "rounds": "1"}
-    process, ledger, family = under_way(toy_run(**endless), tmp_path / "run", "round")
+    process, ledger, family = track_status(toy_run(**endless), tmp_path / "run", "round")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1, output
     assert "REFUSED, it did not answer within 20 s" in output

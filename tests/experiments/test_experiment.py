@@ -204,12 +204,12 @@ def test_bases_of_another_recipe_are_not_scored_as_its_own(done):
 
 def test_a_round_that_was_not_kept_is_named(done):
     rounds = done["folder"] / "work" / "paper" / "seed-1" / "rounds"
-    aside = (rounds / "001" / "base.safetensors").rename(done["folder"] / "aside")
+    atomic_write = (rounds / "001" / "base.safetensors").rename(done["folder"] / "aside")
     try:
         other = run(done["folder"], "--out", "further", "--only", "paper")
         output = other.communicate(timeout=200)[0]
     finally:
-        aside.rename(rounds / "001" / "base.safetensors")
+        atomic_write.rename(rounds / "001" / "base.safetensors")
     assert other.returncode == 2, output
     assert "were not kept, as round 1 was not to be scored" in output
 

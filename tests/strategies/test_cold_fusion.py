@@ -23,7 +23,7 @@ from coldfusion_fl.fusion import Ties
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
 from coldfusion_fl.strategies.membership import exchange
-from coldfusion_fl.versions import spell_versions
+from coldfusion_fl.versions import format_versions
 
 SHAPE = (2, 3)
 
@@ -275,7 +275,7 @@ def trained(grid):
 
 
 def test_a_node_of_another_version_is_left_out_and_both_versions_are_named(caplog):
-    theirs, ours = "coldfusion-fl 9.9.9, flwr 1.42.0", spell_versions()
+    theirs, ours = "coldfusion-fl 9.9.9, flwr 1.42.0", format_versions()
     nodes = [calls_itself("a", versions=ours), calls_itself("b"), calls_itself("old", versions=theirs)]
     _, _, grid = start(nodes, min_available_nodes=2)
     assert trained(grid) == {100, 101}

@@ -41,7 +41,7 @@ def bytes_of(ledger):
     found = {}
     for number in ledger.rounds():
         ledger.verify(number)
-        for name, digest in ledger._sums(number).items():
+        for name, digest in ledger._checksums(number).items():
             if name != "record.json":
                 found[number, name] = digest
         assert not number or ledger.record(number)["previous-record-sha256"] == ledger.record_hash(number - 1)

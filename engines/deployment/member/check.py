@@ -23,7 +23,7 @@ from coldfusion_fl.engines.deployment.certificates import read_private_key
 from coldfusion_fl.engines.deployment.federation import split_address
 from coldfusion_fl.engines.deployment.member.settings import Member, read_member
 from coldfusion_fl.errors import ColdFusionError, DeploymentError, first_line
-from coldfusion_fl.versions import VERSIONS_HEADER, spell_versions
+from coldfusion_fl.versions import VERSIONS_HEADER, format_versions
 
 _TIMEOUT = 10.0
 _GIB = 1 << 30
@@ -212,7 +212,7 @@ def _key(member: Member) -> Iterator[Finding]:
 
 
 def _versions(theirs: str | None) -> Finding:
-    ours = spell_versions()
+    ours = format_versions()
     if theirs is None:
         return Finding("versions", True, f"here {ours}; the server does not say its own")
     if theirs != ours:

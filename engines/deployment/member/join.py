@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tomli_w
 
-from coldfusion_fl.atomic_files import alone, aside
+from coldfusion_fl.atomic_files import atomic_write, exclusive_lock
 from coldfusion_fl.engines.deployment.member.settings import Member
 from coldfusion_fl.engines.deployment.supervisor import Keeper, program
 from coldfusion_fl.errors import DeploymentError
@@ -31,7 +31,7 @@ def join(member: Member, folder: Path, say: Callable[[str], None]) -> None:
     home = folder.resolve() / _FLOWER
     home.mkdir(exist_ok=True)
     log = home / "supernode.log"
-    with alone(home, "this member has joined already. End that one, or wait for it."):
+    with exclusive_lock(home, "this member has joined already. End that one, or wait for it."):
         _ensure_task(member)
         say(
             f"{member.name} joins at {member.server}. Flower's own log is {log}\nIf it does not get in, "
@@ -60,7 +60,7 @@ def _read(member: Member) -> None:
 def supernode_command(member: Member, home: Path) -> list[str]:
     """The words that start Flower's SuperNode for a member; writes what they refer to into a folder."""
     node = home / "node.toml"
-    with aside(node) as path:
+    with atomic_write(node) as path:
         path.write_text(tomli_w.dumps(_node_config(member, home)), encoding="utf-8")
     trust = ["--root-certificates", member.authority] if member.authority else []
     return [

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from coldfusion_fl.config.settings import Names, parse_table, setting
-from coldfusion_fl.data.catalogue import catalogues_begun_at
-from coldfusion_fl.data.paths import begun_at, expanded
+from coldfusion_fl.data.catalogue import resolve_catalogues
+from coldfusion_fl.data.paths import expand_user, resolve_from
 from coldfusion_fl.engines.deployment.federation import check_name, split_address
 from coldfusion_fl.errors import DeploymentError, SettingsError
 
@@ -84,9 +84,9 @@ def read_member(folder: Path) -> Member:
     home = folder.resolve()
     return replace(
         member,
-        base=begun_at(home, member.base) if (home / expanded(member.base)).is_dir() else member.base,
-        catalogue=catalogues_begun_at(home, member.catalogue),
-        data_root=begun_at(home, member.data_root),
-        key=begun_at(home, member.key),
-        authority=begun_at(home, member.authority),
+        base=resolve_from(home, member.base) if (home / expand_user(member.base)).is_dir() else member.base,
+        catalogue=resolve_catalogues(home, member.catalogue),
+        data_root=resolve_from(home, member.data_root),
+        key=resolve_from(home, member.key),
+        authority=resolve_from(home, member.authority),
     )

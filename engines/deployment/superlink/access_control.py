@@ -14,8 +14,8 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coldfusion_fl.sanitize import printable
-from coldfusion_fl.versions import VERSIONS_HEADER, spell_versions
+from coldfusion_fl.sanitize import sanitize
+from coldfusion_fl.versions import VERSIONS_HEADER, format_versions
 
 _FOR_ALL = "/v1/fleet/"
 # Flower sends arrays in pieces of 5 MB. It reads a request whole before it asks whose it is, so that a stranger's
@@ -36,7 +36,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._header = (VERSIONS_HEADER.encode(), spell_versions().encode())
+        self._header = (VERSIONS_HEADER.encode(), format_versions().encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer that there is nothing here."""
@@ -58,7 +58,7 @@ class Gate:
                 return
             await self._app(scope, receive, sign)
             return
-        asked = printable(path)[:_LONGEST_PATH]  # it may not forge lines of the log
+        asked = sanitize(path)[:_LONGEST_PATH]  # it may not forge lines of the log
         log(logging.WARNING, "%s asked for %s, which is for this machine alone: refused", caller(scope), asked)
         if scope["type"] == "http":
             await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, sign)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
-from coldfusion_fl.atomic_files import alone, write_json
+from coldfusion_fl.atomic_files import exclusive_lock, write_json
 from coldfusion_fl.engines.deployment.certificates import parse_public_key
 from coldfusion_fl.engines.deployment.control import Control, RefusedError, control_of, local_host
 from coldfusion_fl.engines.deployment.federation import Federation
@@ -32,7 +32,7 @@ def serve(federation: Federation, say: Callable[[str], None]) -> None:
     admission = Admission(federation, say)
     home = federation.flower_home
     log = home / "superlink.log"
-    with alone(home, "this federation is being served already. End that server, or leave it."):
+    with exclusive_lock(home, "this federation is being served already. End that server, or leave it."):
         _ensure_port(federation)
         say(f"The server of {federation.name} starts. Flower's own log is {log}")
         Keeper(lambda: superlink_command(federation), {"FLWR_HOME": str(home)}, log, say).run(admission.look)

@@ -17,7 +17,7 @@ from coldfusion_fl.aggregation.screening import (
     screen,
 )
 from coldfusion_fl.arrays.blocks import update_norm
-from coldfusion_fl.config.components import parse_parts
+from coldfusion_fl.config.components import parse_components
 from coldfusion_fl.fusion import Contribution, Mean, Median, WeightedMean
 
 BASE = {"a": np.zeros((2, 3), np.float32), "b": np.zeros(4, np.float32)}
@@ -163,7 +163,7 @@ def test_rules_compose_each_sees_what_the_others_let_through():
         "big": [900, 900, 0, 0],
         "x": [1, 0, 0, 0],
     }
-    round_, refused = screen(of(updates), parse_parts("block(names=x y), size, direction", RULES, "screening"))
+    round_, refused = screen(of(updates), parse_components("block(names=x y), size, direction", RULES, "screening"))
     assert set(round_.candidates) == {"a", "b", "c"}
     reasons = {name: reason for name, (_, reason) in refused.items()}
     assert reasons["x"] == "it is on the block list"
@@ -174,4 +174,4 @@ def test_rules_compose_each_sees_what_the_others_let_through():
 
 
 def test_a_round_of_nobody():
-    assert screen(of({}), parse_parts("size, direction, cap", RULES, "screening"))[1] == {}
+    assert screen(of({}), parse_components("size, direction, cap", RULES, "screening"))[1] == {}

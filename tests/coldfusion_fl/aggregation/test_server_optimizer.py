@@ -18,7 +18,7 @@ from coldfusion_fl.aggregation.server_optimizer import (
     blend,
     moving_average,
 )
-from coldfusion_fl.config.components import parse_part
+from coldfusion_fl.config.components import parse_component
 
 ROUNDS = 5
 
@@ -131,7 +131,7 @@ def test_the_plain_step_is_the_fused_encoder_to_the_byte():
 
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_goes_on_from_its_state(name):
-    step = parse_part(name, STEPS, "step")
+    step = parse_component(name, STEPS, "step")
     base, rounds = fusions()
     bases, state = run(step, base, rounds)
     half, kept = run(step, base, rounds[:3])
@@ -147,7 +147,7 @@ def test_a_step_goes_on_from_its_state(name):
 def test_dtypes_stay_and_integers_are_taken_as_fused(name, dtype):
     base = {"w": np.ones(3, dtype), "count": np.array(1)}
     fused = {"w": np.full(3, 1.5, dtype), "count": np.array(4)}
-    following, _ = parse_part(name, STEPS, "step")(base, fused, {})
+    following, _ = parse_component(name, STEPS, "step")(base, fused, {})
     assert following["w"].dtype == dtype
     assert following["count"] == 4
     assert (following["w"] > 1).all()

@@ -8,46 +8,46 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from coldfusion_fl.arrays import disk_arrays as module
-from coldfusion_fl.arrays.disk_arrays import Spool
+from coldfusion_fl.arrays.disk_arrays import ArrayFile
 from coldfusion_fl.errors import RunFolderError
 
 
 @given(st.lists(arrays(np.float32, array_shapes(min_dims=0, min_side=0)), max_size=4))
 def test_what_is_put_comes_back(several):
     several = [array if number % 2 else np.array(array, order="F") for number, array in enumerate(several)]
-    spool = Spool()
-    put = [spool.put({"a": array, "b": np.arange(3)}) for array in several]
+    array_file = ArrayFile()
+    put = [array_file.put({"a": array, "b": np.arange(3)}) for array in several]
     for array, back in zip(several, put, strict=True):
         assert back["a"].shape == array.shape
         assert back["a"].tobytes() == array.tobytes()
         assert back["b"].tolist() == [0, 1, 2]
         assert list(back) == ["a", "b"]
-    spool.close()
+    array_file.close()
 
 
 @given(arrays(np.float32, array_shapes(min_dims=0, min_side=0)), st.data())
 def test_a_part_is_that_of_the_flat_array(array, data):
     stop = data.draw(st.integers(0, array.size))
     block = slice(data.draw(st.integers(0, stop)), stop)
-    spool = Spool()
-    spool.put({"before": np.arange(3, dtype=np.int8)})
-    assert spool.put({"a": array}).part("a", block).tobytes() == array.reshape(-1)[block].tobytes()
-    spool.close()
+    array_file = ArrayFile()
+    array_file.put({"before": np.arange(3, dtype=np.int8)})
+    assert array_file.put({"a": array}).part("a", block).tobytes() == array.reshape(-1)[block].tobytes()
+    array_file.close()
 
 
 def test_nothing_of_it_is_left_in_the_folder(tmp_path):
-    spool = Spool(tmp_path)
-    spool.put({"a": np.ones(1000)})
+    array_file = ArrayFile(tmp_path)
+    array_file.put({"a": np.ones(1000)})
     assert list(tmp_path.iterdir()) == []
-    spool.close()
+    array_file.close()
 
 
 def test_a_full_disk_is_said_so(tmp_path, monkeypatch):
-    spool = Spool(tmp_path)
+    array_file = ArrayFile(tmp_path)
 
     def full(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(module.os, "pwrite", full)
     with pytest.raises(RunFolderError, match="the disk is full. Free some space"):
-        spool.put({"a": np.ones(3)})
+        array_file.put({"a": np.ones(3)})

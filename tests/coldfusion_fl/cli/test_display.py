@@ -3,7 +3,7 @@ import time
 import pytest
 from rich.console import Console
 
-from coldfusion_fl.cli.display import Display, spell
+from coldfusion_fl.cli.display import Display, format_duration
 
 NOW = time.time()
 EVENTS = [
@@ -88,7 +88,7 @@ def test_the_time_that_is_left():
 
 @pytest.mark.parametrize(("seconds", "text"), [(7.4, "7 s"), (61, "1 min 1 s"), (3725, "1 h 2 min")])
 def test_spell(seconds, text):
-    assert spell(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_what_a_contributor_says_of_itself_does_not_break_the_display():

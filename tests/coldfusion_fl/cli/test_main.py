@@ -13,7 +13,7 @@ from coldfusion_fl.cli import main as cli
 from coldfusion_fl.config.settings import read_settings, to_table
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
-from coldfusion_fl.versions import spell_versions
+from coldfusion_fl.versions import format_versions
 
 
 @pytest.fixture
@@ -296,7 +296,7 @@ def test_a_run_goes_on_where_it_began(coldfusion, tmp_path, toy_run):
 def test_it_says_its_versions(coldfusion):
     code, out, _ = coldfusion("--version")
     assert code == 0
-    assert out.strip() == spell_versions()
+    assert out.strip() == format_versions()
 
 
 def test_a_run_that_another_process_is_at(coldfusion, played_run):

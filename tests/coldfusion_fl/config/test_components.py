@@ -3,48 +3,48 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldfusion_fl.aggregation.screening import RULES, Block
-from coldfusion_fl.config.components import as_part, as_parts, parse_part, parse_parts
+from coldfusion_fl.config.components import as_component, as_components, parse_component, parse_components
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import OPERATORS, Mean, Slerp, Ties, WeightedMean
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_each_operator_is_made_of_its_name_and_spelt_again(name):
-    part = parse_part(name, OPERATORS, "fusion")
-    assert parse_part(str(part), OPERATORS, "fusion") == part
+    part = parse_component(name, OPERATORS, "fusion")
+    assert parse_component(str(part), OPERATORS, "fusion") == part
 
 
 def test_parameters():
-    assert parse_part(" ties( density = 0.5 ,scale=2 ) ", OPERATORS, "fusion") == Ties(density=0.5, scale=2.0)
-    assert parse_part("TIES(Density=0.5)".replace("D", "d"), OPERATORS, "fusion") == Ties(density=0.5)
-    assert parse_part("trimmed_mean", OPERATORS, "fusion").name == "trimmed-mean"
-    assert parse_part("mean()", OPERATORS, "fusion") == Mean()
-    given = parse_part("weighted-mean(weights=a:2 b-c:0.5)", OPERATORS, "fusion")
+    assert parse_component(" ties( density = 0.5 ,scale=2 ) ", OPERATORS, "fusion") == Ties(density=0.5, scale=2.0)
+    assert parse_component("TIES(Density=0.5)".replace("D", "d"), OPERATORS, "fusion") == Ties(density=0.5)
+    assert parse_component("trimmed_mean", OPERATORS, "fusion").name == "trimmed-mean"
+    assert parse_component("mean()", OPERATORS, "fusion") == Mean()
+    given = parse_component("weighted-mean(weights=a:2 b-c:0.5)", OPERATORS, "fusion")
     assert given == WeightedMean(weights={"a": 2.0, "b-c": 0.5})
-    assert parse_part(str(given), OPERATORS, "fusion") == given
-    assert as_part(Slerp(0.3), OPERATORS, "fusion") == as_part("slerp(t=0.3)", OPERATORS, "fusion")
+    assert parse_component(str(given), OPERATORS, "fusion") == given
+    assert as_component(Slerp(0.3), OPERATORS, "fusion") == as_component("slerp(t=0.3)", OPERATORS, "fusion")
 
 
 def test_names_are_names_whatever_they_look_like():
-    assert parse_part("block(names=1 true a:2)", RULES, "screening") == Block(names=("1", "true", "a:2"))
+    assert parse_component("block(names=1 true a:2)", RULES, "screening") == Block(names=("1", "true", "a:2"))
     assert Block(names="task-10").names == ("task-10",)
-    assert parse_part("weighted-mean(weights=host:80:2)", OPERATORS, "fusion").weights == {"host:80": 2.0}
+    assert parse_component("weighted-mean(weights=host:80:2)", OPERATORS, "fusion").weights == {"host:80": 2.0}
 
 
 @given(st.floats(1e-3, 1), st.floats(1e-9, 1e9))
 def test_the_text_makes_the_same_part_again(density, scale):
     part = Ties(density=density, scale=scale)
-    assert parse_part(str(part), OPERATORS, "fusion") == part
+    assert parse_component(str(part), OPERATORS, "fusion") == part
 
 
 def test_a_list_is_cut_at_its_outer_commas():
-    assert parse_parts("ties(density=0.5, scale=2), mean, slerp(t=0)", OPERATORS, "fusion") == (
+    assert parse_components("ties(density=0.5, scale=2), mean, slerp(t=0)", OPERATORS, "fusion") == (
         Ties(density=0.5, scale=2.0),
         Mean(),
         Slerp(t=0.0),
     )
-    assert as_parts(["mean", Slerp()], OPERATORS, "fusion") == (Mean(), Slerp())
-    assert parse_parts(" ", OPERATORS, "fusion") == ()
+    assert as_components(["mean", Slerp()], OPERATORS, "fusion") == (Mean(), Slerp())
+    assert parse_components(" ", OPERATORS, "fusion") == ()
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_list_is_cut_at_its_outer_commas():
 )
 def test_what_is_wrong_is_said(text, words):
     with pytest.raises(SettingsError) as caught:
-        parse_part(text, OPERATORS, "fusion")
+        parse_component(text, OPERATORS, "fusion")
     assert words in str(caught.value)
 
 
@@ -77,4 +77,4 @@ def test_a_part_made_in_python_is_checked_too():
     with pytest.raises(SettingsError, match="ties: 'density' must be above 0"):
         Ties(density=0)
     with pytest.raises(SettingsError, match="dare: 'drop-rate' must be a number"):
-        parse_part("dare", OPERATORS, "fusion").__class__(drop_rate="x")
+        parse_component("dare", OPERATORS, "fusion").__class__(drop_rate="x")

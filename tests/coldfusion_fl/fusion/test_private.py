@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldfusion_fl.aggregation.pipeline import check_policy, parse_policy
+from coldfusion_fl.aggregation.pipeline import check_pipeline, parse_pipeline
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import Contribution, Mean, PrivateMean, fuse
 
@@ -58,8 +58,8 @@ def test_the_noise_is_that_of_the_mechanism_and_never_the_same():
 
 def test_rules_that_look_at_what_came_do_not_go_with_it():
     for text in ("size", "direction", "block(names=[a]), size"):
-        fusion, _, rules = parse_policy("private-mean(clip=1, noise=1)", "plain", text)
+        fusion, _, rules = parse_pipeline("private-mean(clip=1, noise=1)", "plain", text)
         with pytest.raises(SettingsError, match="depends on what all have sent"):
-            check_policy(fusion, rules, 8, 2, has_probe=False, rolls_back=False)
-    fusion, _, rules = parse_policy("private-mean", "plain", "block(names=[a])")
-    check_policy(fusion, rules, 8, 2, has_probe=False, rolls_back=False)
+            check_pipeline(fusion, rules, 8, 2, has_probe=False, rolls_back=False)
+    fusion, _, rules = parse_pipeline("private-mean", "plain", "block(names=[a])")
+    check_pipeline(fusion, rules, 8, 2, has_probe=False, rolls_back=False)

@@ -177,9 +177,9 @@ def test_the_arrays_of_the_last_rounds_stay_and_all_records(ledger):
         ledger.load_base(1)
     # From the newest damaged round the way back is to the newest that has its arrays, past all that have not.
     (ledger.round_folder(4) / "base.safetensors").unlink()
-    assert ledger.way_back(4).startswith("Remove 004 in")
+    assert ledger.recovery_advice(4).startswith("Remove 004 in")
     (ledger.round_folder(3) / "base.safetensors").unlink()
-    assert ledger.way_back(4) == "No earlier round has its arrays: begin a new run."
+    assert ledger.recovery_advice(4) == "No earlier round has its arrays: begin a new run."
     with pytest.raises(RunFolderError, match=r"004/base.safetensors: this file is missing"):
         ledger.verify(4)
 
@@ -187,7 +187,7 @@ def test_the_arrays_of_the_last_rounds_stay_and_all_records(ledger):
 def test_the_way_back_takes_all_later_rounds_along(ledger):
     for number in range(6):
         ledger.save_round(number, BASE, {"round": number})
-    assert ledger.way_back(3) == f"Remove 003 to 005 in {ledger.folder / 'rounds'} to go on from round 2."
+    assert ledger.recovery_advice(3) == f"Remove 003 to 005 in {ledger.folder / 'rounds'} to go on from round 2."
     shutil.rmtree(ledger.round_folder(3))
     with pytest.raises(RunFolderError, match=r"003: this round is missing. Remove 004 to 005 in .* from round 2"):
         ledger.rounds()
@@ -241,23 +241,23 @@ def test_open_makes_a_folder_once_and_goes_on_with_it(tmp_path):
 
 def test_a_run_is_finished_when_all_of_it_is(ledger):
     """The rounds of a strategy lie within what the server app does, which writes the model after them."""
-    with ledger.under_way():
-        with ledger.under_way():
+    with ledger.track_status():
+        with ledger.track_status():
             pass
         assert ledger.status["state"] == "running"
     assert ledger.status["state"] == "finished"
-    with contextlib.suppress(SettingsError), ledger.under_way():
-        with ledger.under_way():
+    with contextlib.suppress(SettingsError), ledger.track_status():
+        with ledger.track_status():
             pass
         raise SettingsError("the disk is full")
     assert (ledger.status["state"], ledger.status["final"]) == ("failed", True)
-    with ledger.under_way():
+    with ledger.track_status():
         pass
     assert ledger.status["state"] == "finished"
 
 
 def test_a_run_that_goes_on_has_not_failed_for_good(ledger):
-    with contextlib.suppress(SettingsError), ledger.under_way():
+    with contextlib.suppress(SettingsError), ledger.track_status():
         raise SettingsError("no")
     assert ledger.status["final"] is True
     resumed = Ledger.resume(ledger.folder, {"rounds": 2})
@@ -265,7 +265,7 @@ def test_a_run_that_goes_on_has_not_failed_for_good(ledger):
 
 
 def test_what_a_person_stopped_has_not_failed(ledger):
-    with contextlib.suppress(SystemExit), ledger.under_way():
+    with contextlib.suppress(SystemExit), ledger.track_status():
         Ledger(ledger.folder).set_status("stopped")  # by the command line, before the server app hears of it
         raise SystemExit(0)
     assert ledger.status["state"] == "stopped"

@@ -7,7 +7,7 @@ import pytest
 
 from coldfusion_fl.errors import RunFolderError
 from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.status import run_status, spell_ago
+from coldfusion_fl.run.status import format_ago, run_status
 
 
 @pytest.fixture
@@ -135,4 +135,4 @@ def test_looking_does_not_shut_a_run_out(ledger):
     [(None, "never"), (99.0, "1 s ago"), (40.0, "1 min ago"), (-7200.0, "2 h ago"), (-200_000.0, "2 d ago")],
 )
 def test_how_long_ago(then, words):
-    assert spell_ago(then, now=100.0) == words
+    assert format_ago(then, now=100.0) == words

@@ -10,7 +10,7 @@ from torch import nn
 
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import encoder_of, load_encoder, merge, new_model
-from coldfusion_fl.training.fast_dropout import Masks, quick_dropout
+from coldfusion_fl.training.fast_dropout import Masks, fast_dropout
 
 
 @pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
@@ -67,7 +67,7 @@ def test_it_is_pytorchs_attention_but_for_who_draws(model, monkeypatch):
         found = []
         for each in (undropped, model):
             each.train().zero_grad()
-            with quick_dropout(each, 0) if each is model else nullcontext():
+            with fast_dropout(each, 0) if each is model else nullcontext():
                 loss = each(**part)["loss"]
                 loss.backward()
             found.append((loss.item(), {n: p.grad for n, p in each.named_parameters() if p.grad is not None}))
@@ -85,7 +85,7 @@ def test_causal_attention_stays_causal(tmp_path):
     for last in (102, 103):
         torch.manual_seed(0)
         ids = torch.tensor([[101, 1037, 4937, last]])
-        with torch.no_grad(), quick_dropout(model.train(), 0):
+        with torch.no_grad(), fast_dropout(model.train(), 0):
             found.append(encoder_of(model)(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state)
     assert found[0][:, :3].equal(found[1][:, :3])
     assert not found[0][:, 3].equal(found[1][:, 3])
@@ -97,7 +97,7 @@ def test_berts_attention_draws_here(tiny_base, monkeypatch):
     base = open_base(str(tiny_base))
     model = new_model(base, 3, "mean", seed=0)
     merge(model, load_encoder(base))
-    with quick_dropout(model.train(), 0):
+    with fast_dropout(model.train(), 0):
         model(**batch())
     layers = encoder_of(model).config.num_hidden_layers
     assert drawn.count(4) == layers  # of the attention's weights: batch, head, token, token
@@ -112,12 +112,12 @@ def test_it_drops_in_training_alone_and_leaves_the_model_as_it_was(tiny_base):
     before = [(name, type(module)) for name, module in model.named_modules()]
     with torch.no_grad():
         usual = model.eval()(**batch())["logits"]
-        with quick_dropout(model, 0):
+        with fast_dropout(model, 0):
             one, two = (model.train()(**batch())["logits"] for _ in range(2))
             torch.testing.assert_close(model.eval()(**batch())["logits"], usual)
             model.train()
         assert not one.equal(two)
-        with quick_dropout(model, 0):
+        with fast_dropout(model, 0):
             assert model(**batch())["logits"].equal(one)
         assert model.eval()(**batch())["logits"].equal(usual)
     assert [(name, type(module)) for name, module in model.named_modules()] == before
@@ -131,6 +131,6 @@ def test_attention_itself_is_dropped(tiny_base):
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) and not name.endswith("self.dropout"):
             module.p = 0.0
-    with torch.no_grad(), quick_dropout(model.train(), 0):
+    with torch.no_grad(), fast_dropout(model.train(), 0):
         one, two = (model(**batch())["logits"] for _ in range(2))
     assert not one.equal(two)

@@ -18,7 +18,7 @@ from coldfusion_fl.engines.deployment.certificates import read_private_key
 from coldfusion_fl.engines.deployment.control import control_of
 from coldfusion_fl.engines.deployment.federation import open_federation
 from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.versions import spell_versions
+from coldfusion_fl.versions import format_versions
 
 pytestmark = pytest.mark.slow
 HOOKS = Path(__file__).parents[2] / "support" / "hooks"
@@ -84,13 +84,13 @@ def test_the_bases_are_those_of_a_run_without_it(acme, done, toy_data, tiny_base
 def test_who_has_another_version_is_left_out_and_both_are_named(acme, done):
     [reason] = {event["reason"] for event in done.events() if event["kind"] == "left-out"}
     assert reason.startswith("it has coldfusion-fl 0.0.1")
-    assert f"this server has {spell_versions()}" in reason
+    assert f"this server has {format_versions()}" in reason
     assert "old is LEFT OUT from now on" in (acme.home / "told").read_text()
     assert not any("old" in done.record(number)["contributions"] for number in done.rounds()[1:])
     checked = acme.coldfusion("member", "check", acme.folder / "members" / "old", more=hooked("old"))
     assert checked.returncode == 2
     assert "0.0.1" in checked.stdout
-    assert spell_versions() in " ".join(checked.stdout.split())
+    assert format_versions() in " ".join(checked.stdout.split())
 
 
 @pytest.fixture(scope="module")

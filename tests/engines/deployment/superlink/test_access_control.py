@@ -8,7 +8,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from coldfusion_fl.engines.deployment.superlink.access_control import REPLIES, Gate
-from coldfusion_fl.versions import VERSIONS_HEADER, spell_versions
+from coldfusion_fl.versions import VERSIONS_HEADER, format_versions
 
 FLEET, CONTROL, RUNTIME = "/v1/fleet/pull-messages", "/v1/control/start-run", "/v1/runtime/push-messages"
 
@@ -30,7 +30,7 @@ def ask(path, client, server="fl.acme.org"):
 def test_everybody_reaches_the_fleet_interface_and_learns_the_versions(client):
     answer = ask(FLEET, client)
     assert (answer.status_code, answer.text) == (200, "served")
-    assert answer.headers[VERSIONS_HEADER] == spell_versions()
+    assert answer.headers[VERSIONS_HEADER] == format_versions()
 
 
 @pytest.mark.parametrize("path", [CONTROL, RUNTIME, "/docs", "/v1/fleet/../control/start-run", "/v1/fleetx"])
