@@ -1,13 +1,11 @@
 """The contributor's ClientApp: finetunes the base on its own task and returns the encoder alone."""
 
 import functools
-import zlib
 from collections.abc import Callable
 from logging import ERROR
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
@@ -15,23 +13,25 @@ from flwr.common import log
 from flwr.common.constant import ErrorCode
 
 from coldfusion_fl.aggregation.compression import pack
-from coldfusion_fl.aggregation.screening import misfit
-from coldfusion_fl.config.settings import WIRES, EvaluateSettings, FinetuneSettings, parse_table, unflatten
+from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.arrays.mismatch import find_mismatch
+from coldfusion_fl.config.settings import COMPRESSIONS, EvaluateSettings, FinetuneSettings, parse_table, unflatten
 from coldfusion_fl.data.task import load_task
-from coldfusion_fl.errors import ColdFusionError, MisfitError, SettingsError
+from coldfusion_fl.errors import ColdFusionError, MismatchError, SettingsError
 from coldfusion_fl.evaluation.evaluate import evaluate
 from coldfusion_fl.model.base import Base, open_base
-from coldfusion_fl.model.encoder import Encoder, head_of, load_head, merge, new_model, split
+from coldfusion_fl.model.encoder import head_of, load_head, merge, new_model, split
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.training.finetune import finetune
 from coldfusion_fl.training.fisher import fisher_diagonal
+from coldfusion_fl.training.seeds import contributor_seed
 from coldfusion_fl.versions import format_versions
 
 from .client_state import Keepsakes, place_of
 from .contributor import Contributor, contributor_of, is_simulated
 
 # Of what the server sent, or of the training: nothing of this machine is in their messages.
-_FOR_ALL = (MisfitError, SettingsError)
+_FOR_ALL = (MismatchError, SettingsError)
 _HEAD = "head"
 _LOST = "lost"
 _Handler = Callable[[Message, Context], Message]
@@ -95,7 +95,7 @@ def train(message: Message, context: Context) -> Message:
 
     Raises:
         SettingsError: this node only judges, or the server's settings are not known here.
-        MisfitError: the base is not of this contributor's architecture, or the training diverged.
+        MismatchError: the base is not of this contributor's architecture, or the training diverged.
     """
     who = contributor_of(context)
     if not who.seen:
@@ -103,7 +103,7 @@ def train(message: Message, context: Context) -> Message:
     config = unflatten(dict(_part(message, "config")))
     settings = parse_table(FinetuneSettings, config.get("finetune", {}), "the server's settings", "finetune.")
     server_round = int(config.get("server-round", 0))
-    seed = seed_of(int(config.get("seed", 0)), server_round, who.name)
+    seed = contributor_seed(int(config.get("seed", 0)), server_round, who.name)
     arrays = _arrays(message)
     task = load_task(who.task, who.catalogues, who.data_root)
     base = _base(who.base)
@@ -122,8 +122,8 @@ def train(message: Message, context: Context) -> Message:
         progress=_teller(who, server_round),
     )
     contribution = split(model, arrays.keys())
-    if reason := misfit(arrays, contribution):
-        raise MisfitError(f"the training on '{task.name}' went wrong: {reason}. Lower the learning rate.")
+    if reason := find_mismatch(arrays, contribution):
+        raise MismatchError(f"the training on '{task.name}' went wrong: {reason}. Lower the learning rate.")
     if settings.keep_head:  # only of a training that went well
         kept.put(_HEAD, server_round, head_of(model, arrays))
     metrics: dict[str, Any] = {
@@ -136,7 +136,7 @@ def train(message: Message, context: Context) -> Message:
     }
     content = RecordDict({"metrics": MetricRecord(metrics)})
     wire = str(config.get("wire", "float32"))
-    if wire in WIRES[1:]:
+    if wire in COMPRESSIONS[1:]:
         packed, lost = pack(contribution, arrays, wire, kept.get(_LOST, server_round))
         kept.put(_LOST, server_round, lost)
         content["arrays"], content["scales"] = _record(packed.arrays), _record(packed.scales)
@@ -193,11 +193,6 @@ def _arrays(message: Message) -> Encoder:
 def _part(message: Message, key: str) -> Any:
     # Its typed views (content.array_records) tie the message into a circle, so that it stays in memory for long.
     return message.content[key]
-
-
-def seed_of(seed: int, server_round: int, name: str) -> int:
-    """A contributor's seed in a round, from the run's: of its rows, its head and its training."""
-    return int(np.random.SeedSequence([seed, server_round, zlib.crc32(name.encode())]).generate_state(1)[0] >> 1)
 
 
 def _teller(who: Contributor, server_round: int) -> Callable[[int, int, float], None] | None:

@@ -1,13 +1,12 @@
 """What a node keeps from round to round: its head, and what the rounding of its contributions lost."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context
 from safetensors.numpy import load_file, save_file
 
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.atomic_files import atomic_write, remove
 
 _ROUNDS = "kept-in-round"
@@ -30,7 +29,7 @@ class Keepsakes:
         self._state = context.state
         self._folder = folder
 
-    def get(self, kind: str, before: int) -> dict[str, np.ndarray]:
+    def get(self, kind: str, before: int) -> EncoderDict:
         """What the newest round before this one left; nothing where there is none."""
         if self._folder is None:
             rounds = self._state.config_records.get(_ROUNDS, ConfigRecord())
@@ -40,7 +39,7 @@ class Keepsakes:
         files = [file for number, file in self._files(kind) if number < before]
         return load_file(files[-1]) if files else {}
 
-    def put(self, kind: str, number: int, arrays: Mapping[str, np.ndarray]) -> None:
+    def put(self, kind: str, number: int, arrays: Encoder) -> None:
         """Keep what a round leaves, in place of what earlier ones left."""
         if self._folder is None:
             self._state[kind] = ArrayRecord({name: Array(array) for name, array in arrays.items()})

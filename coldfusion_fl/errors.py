@@ -41,7 +41,7 @@ class ModelError(ColdFusionError):
     """A model cannot be found or loaded, or has no encoder and head."""
 
 
-class MisfitError(ColdFusionError):
+class MismatchError(ColdFusionError):
     """Arrays do not fit an encoder: a name too many or too few, another shape, a non-finite value."""
 
 
@@ -49,7 +49,7 @@ class FusionError(ColdFusionError):
     """Contributions cannot be fused."""
 
 
-class WireError(ColdFusionError):
+class CompressionError(ColdFusionError):
     """A contribution is not packed as it says; the message is a clause."""
 
 

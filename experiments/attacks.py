@@ -15,6 +15,7 @@ import pandas as pd
 from flwr.app import Array, Context, Message
 from flwr.clientapp.typing import ClientAppCallable, Mod
 
+from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.atomic_files import write_json
 from coldfusion_fl.config.components import Component, parse_component
 from coldfusion_fl.config.settings import Settings, TaskSettings, setting
@@ -22,7 +23,6 @@ from coldfusion_fl.data.task import Task, load_task
 from coldfusion_fl.errors import SettingsError
 
 _FILE = "saboteurs.json"
-Encoder = Mapping[str, np.ndarray]
 
 
 class Sabotage(Component):

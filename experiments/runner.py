@@ -9,7 +9,7 @@ from pathlib import Path
 from coldfusion_fl.atomic_files import exclusive_lock
 from coldfusion_fl.cli.display import format_duration
 from coldfusion_fl.config.settings import SimulationSettings
-from coldfusion_fl.errors import MisfitError, RunError
+from coldfusion_fl.errors import MismatchError, RunError
 from coldfusion_fl.training.batches import device_name
 
 from .bases import Bases, Say, make_bases
@@ -89,7 +89,7 @@ class Runner:
                     continue
                 try:
                     self._do(name, seed, crew, last_alone)
-                except (MisfitError, RunError) as wrong:  # it would fail again: the others need not wait for it
+                except (MismatchError, RunError) as wrong:  # it would fail again: the others need not wait for it
                     broken.add((seed, name))
                     failed.append(f"{name}, seed {seed}: {wrong}")
                     self._say(f"FAILED: {failed[-1]}")

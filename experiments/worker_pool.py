@@ -18,17 +18,18 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.atomic_files import atomic_write, disk_errors
-from coldfusion_fl.clients.client_app import seed_of
 from coldfusion_fl.config.settings import FinetuneSettings, TaskSettings
 from coldfusion_fl.data.task import Examples, Task, load_task
 from coldfusion_fl.errors import RunError
 from coldfusion_fl.evaluation.evaluate import evaluate
 from coldfusion_fl.model.base import Base, open_base
-from coldfusion_fl.model.encoder import Encoder, load_encoder, merge, new_model, split
+from coldfusion_fl.model.encoder import load_encoder, merge, new_model, split
 from coldfusion_fl.process_tree import exit_with_parent
 from coldfusion_fl.training.finetune import finetune
 from coldfusion_fl.training.multitask import train_multitask
+from coldfusion_fl.training.seeds import contributor_seed
 
 from .plan import Scoring
 
@@ -130,7 +131,7 @@ def _train_together(piece: ToTrain) -> tuple[Encoder, int]:
     base, encoder = _base(piece.base), _encoder(piece.base, None)
     tasks = [_task(name, piece.tasks) for name in piece.names]
     examples = [piece.examples(task) for task in tasks]
-    seed = seed_of(piece.seed, 0, "multitask")
+    seed = contributor_seed(piece.seed, 0, "multitask")
     return train_multitask(base, encoder, tasks, piece.finetune, examples, seed), sum(examples)
 
 
@@ -141,7 +142,7 @@ def _train_alone(piece: ToTrain) -> tuple[Encoder, int]:
     examples = piece.examples(task)
     schedule = replace(piece.finetune, epochs=math.ceil(examples / len(task.train)))
     # Not the seed of the scores: they would begin with the very head, and rows, that this ended with.
-    seed = seed_of(piece.seed, 0, f"alone: {task.name}")
+    seed = contributor_seed(piece.seed, 0, f"alone: {task.name}")
     rows = task.train.draw(max(1, examples // schedule.epochs), [seed])
     model = new_model(base, task.num_labels, base.head(schedule.head), seed)
     merge(model, encoder)

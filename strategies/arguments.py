@@ -6,10 +6,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from coldfusion_fl.aggregation.screening import Probe
-from coldfusion_fl.config.settings import WIRES
+from coldfusion_fl.aggregation.screening import ScoreFunction
+from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.config.settings import COMPRESSIONS
 from coldfusion_fl.errors import SettingsError
 
 _WHOLE_NUMBERS = {
@@ -41,8 +40,8 @@ def check_arguments(given: Mapping[str, Any]) -> None:
         raise SettingsError(f"ema must be at least 0 and below 1, but is {given['ema']}.")
     if given["late"] > 1:
         raise SettingsError(f"late must be at least 0 and at most 1, but is {given['late']}.")
-    if given["wire"] not in WIRES:
-        raise SettingsError(f"wire must be one of {', '.join(WIRES)}, but is {given['wire']!r}.")
+    if given["wire"] not in COMPRESSIONS:
+        raise SettingsError(f"wire must be one of {', '.join(COMPRESSIONS)}, but is {given['wire']!r}.")
     keys = given["shared_keys"]
     if keys is not None and not callable(keys) and not (isinstance(keys, str) and keys):
         raise SettingsError(f"shared_keys must be patterns with commas between, or a function, not {keys!r}.")
@@ -66,13 +65,13 @@ def as_filter(shared_keys: str | Callable[[str], bool] | None) -> Callable[[str]
     return lambda name: any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def as_probe(probe_fn: Probe | None) -> Probe | None:
+def as_score_function(score_fn: ScoreFunction | None) -> ScoreFunction | None:
     """A probe that returns a number of Python's; what is no number is the worst of all scores."""
-    if probe_fn is None:
+    if score_fn is None:
         return None
 
-    def score(encoder: Mapping[str, np.ndarray]) -> float:
-        value = float(probe_fn(encoder))
+    def score(encoder: Encoder) -> float:
+        value = float(score_fn(encoder))
         return value if math.isfinite(value) else -math.inf
 
     return score

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 from flwr.app import Array, ArrayRecord
 
+from coldfusion_fl.arrays.encoder import EncoderDict
+
 _NUMPY = "numpy.ndarray"
 # Before a header's text: numpy's magic, its version and the text's length. Arrays of numbers have version 1.0.
 _PREFIX = 10
@@ -17,7 +19,7 @@ class UnreadableArrayError(Exception):
     """An array of a message cannot be read; the message is a clause that says why."""
 
 
-def to_record(encoder: dict[str, np.ndarray]) -> ArrayRecord:
+def to_record(encoder: EncoderDict) -> ArrayRecord:
     """An encoder's arrays by name as a record for a message. Empties `encoder`, so that memory holds it once."""
     record = ArrayRecord()
     for name in list(encoder):
@@ -34,7 +36,7 @@ def to_array(array: np.ndarray) -> Array:
     return Array(str(array.dtype), tuple(array.shape), _NUMPY, data)
 
 
-def to_numpy(record: ArrayRecord, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+def to_numpy(record: ArrayRecord, names: Iterable[str] | None = None) -> EncoderDict:
     """A record's arrays by name: read-only views of its bytes.
 
     Args:

@@ -15,28 +15,29 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from coldfusion_fl.aggregation.pipeline import check_pipeline, parse_pipeline
-from coldfusion_fl.aggregation.screening import Candidate, Probe, Round, Rule, screen
-from coldfusion_fl.aggregation.server_optimizer import Step
+from coldfusion_fl.aggregation.screening import Candidate, ScoreFunction, Round, Rule, screen
+from coldfusion_fl.aggregation.server_optimizer import ServerOptimizer
 from coldfusion_fl.arrays.blocks import finite, update_norm
 from coldfusion_fl.arrays.disk_arrays import ArrayFile
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.errors import FusionError, RunError, SettingsError
 from coldfusion_fl.fusion import Operator, PrivateMean, fuse, shares
-from coldfusion_fl.run.history import past_norms, seconds, strikes
+from coldfusion_fl.run.history import past_norms, seconds, rejection_counts
 from coldfusion_fl.sanitize import sanitize
 
-from .arguments import as_filter, as_probe, check_arguments
+from .arguments import as_filter, as_score_function, check_arguments
 from .array_records import to_record
-from .membership import Member, RollCall, exchange, in_simulation, pause, simulated_nodes
-from .privacy import Budget
+from .membership import Member, NodeRegistry, exchange_messages, in_simulation, poll_interval, simulated_nodes
+from .privacy import PrivacyAccountant
 from .sampling import sample
-from .server_state import Memory
-from .stragglers import UNREACHABLE, Late, Latecomers, brought_forward
-from .validation import Door, Refusal, error_of, records, reported
+from .server_state import ServerState
+from .stragglers import UNREACHABLE, LateReply, Stragglers, rebase_update
+from .validation import ReplyValidator, Rejection, error_of, records, reported
 
 if TYPE_CHECKING:
     from coldfusion_fl.run.ledger import Ledger
 
-_Encoder = dict[str, np.ndarray]
+
 
 # What a node says of its scores, beside the numbers.
 _TOLD = {"metric": str, "head": str, "seen": bool}
@@ -87,7 +88,7 @@ class ColDFusion(Strategy):
     max_refusals : int (default: 3)
         A contributor that sent so often what was not fit to be fused is sampled no more; 0: however often.
     probe_fn : Optional[Callable[[Mapping[str, NDArray]], float]] (default: None)
-        The server's own held-out score of an encoder, more is better; for the rule "gate" and for `roll_back`.
+        The server's own held-out score of an encoder, more is better; for the rule "gate" and for `rollback`.
     roll_back : Optional[float] (default: None)
         Where the probe's score of the next base is lower by more than this, the base is kept. None: never.
     shared_keys : Optional[Union[str, Callable[[str], bool]]] (default: None)
@@ -122,14 +123,14 @@ class ColDFusion(Strategy):
         seed: int = 0,
         evaluate_every: int = 1,
         fusion: str | Operator = "mean",
-        step: str | Step = "plain",
+        step: str | ServerOptimizer = "plain",
         ema: float = 0.0,
         screening: str | Sequence[str | Rule] = "",
         wire: str = "float32",
         late: float = 0.0,
-        max_refusals: int = 3,
-        probe_fn: Probe | None = None,
-        roll_back: float | None = None,
+        max_rejections: int = 3,
+        score_fn: ScoreFunction | None = None,
+        rollback: float | None = None,
         shared_keys: str | Callable[[str], bool] | None = None,
         arrayrecord_key: str = "arrays",
         configrecord_key: str = "config",
@@ -149,9 +150,9 @@ class ColDFusion(Strategy):
         self.ema = ema
         self.wire = wire
         self.late = late
-        self.max_refusals = max_refusals
-        self.probe_fn = as_probe(probe_fn)
-        self.roll_back = roll_back
+        self.max_rejections = max_rejections
+        self.score_fn = as_score_function(score_fn)
+        self.rollback = rollback
         self.is_shared = as_filter(shared_keys)
         self.arrayrecord_key = arrayrecord_key
         self.configrecord_key = configrecord_key
@@ -163,31 +164,31 @@ class ColDFusion(Strategy):
             self.screening,
             contributors_per_round,
             min_contributions,
-            has_probe=probe_fn is not None,
-            rolls_back=roll_back is not None,
+            has_score_function=score_fn is not None,
+            has_rollback=rollback is not None,
         )
-        self._roll_call = RollCall(
+        self._registry = NodeRegistry(
             configrecord_key, node_names, lambda name, reason: self._tell("left-out", name=name, reason=reason)
         )
-        self._met = False
+        self._nodes_are_known = False
         self._timeout = 3600.0
         self._last_round = 0
         self._score: float | None = None
         self._sent: dict[str, Message] = {}
         self._record: dict[str, Any] = {}
-        self._budget = Budget(self.fusion) if isinstance(self.fusion, PrivateMean) else None
-        self._memory = Memory(ledger, keep_last, ema, self._settings())
+        self._accountant = PrivacyAccountant(self.fusion) if isinstance(self.fusion, PrivateMean) else None
+        self._state = ServerState(ledger, keep_last, ema, self._settings())
         self._warned = False
-        self._latecomers = Latecomers()
-        self._behind: dict[str, int] = {}
+        self._stragglers = Stragglers()
+        self._staleness: dict[str, int] = {}
         self._grid: Grid | None = None
         self._left_out: set[str] = set()
         self._came: set[str] = set()
 
     @property
-    def average(self) -> Mapping[str, np.ndarray]:
+    def average(self) -> Encoder:
         """The moving average of the bases, arrays by name; empty where `ema` is 0."""
-        return self._memory.average
+        return self._state.average
 
     def summary(self) -> None:
         """Log summary configuration of the strategy."""
@@ -231,7 +232,7 @@ class ColDFusion(Strategy):
         with ExitStack() as stack:
             if self.ledger:
                 stack.enter_context(self.ledger.lock())
-            done = self._memory.resume(arrays)
+            done = self._state.resume(arrays)
             if self.ledger:  # from here on the run is under way; a refused resume leaves its status as it was
                 stack.enter_context(self.ledger.track_status())
             return self._rounds(grid, arrays, done, train_config, evaluate_config, evaluate_fn)
@@ -249,7 +250,7 @@ class ColDFusion(Strategy):
             self._keep_round(0, arrays)
         else:
             log(INFO, "Going on after round %d.", done)
-            arrays = to_record(dict(self._memory.base))
+            arrays = to_record(dict(self._state.base))
         self._meet(grid)
         result = Result(arrays=arrays)
         if done is None or self._unjudged(done):
@@ -257,7 +258,7 @@ class ColDFusion(Strategy):
         for server_round in range((done or 0) + 1, self._last_round + 1):
             log(INFO, "[ROUND %s/%s]", server_round, self._last_round)
             messages = self.configure_train(server_round, arrays, train_config, grid)
-            replies = exchange(grid, messages, self._timeout, in_order=True)
+            replies = exchange_messages(grid, messages, self._timeout, in_order=True)
             fused, metrics = self.aggregate_train(server_round, replies)
             if fused is not None:
                 result.arrays = arrays = fused
@@ -272,14 +273,14 @@ class ColDFusion(Strategy):
         """Sample contributors and send each the base."""
         shared = self._shared(arrays)
         self._keep_round(server_round - 1, shared)
-        members, barred, pool = self._pool(grid)
+        members, excluded, pool = self._pool(grid)
         names = sample(pool, self.contributors_per_round, self.seed, server_round)
         missing = self._missing(members)
         self._record = {
             "round": server_round,
             "began": time.time(),
             "sampled": names,
-            "left-out": {name: reason for name, reason in barred.items() if name in members},
+            "left-out": {name: reason for name, reason in excluded.items() if name in members},
             "missing": missing,
             "contributions": {},
             "refused": [],
@@ -288,7 +289,7 @@ class ColDFusion(Strategy):
         self._tell("round", round=server_round, sampled=names, missing=missing)
         self._grid = grid
         # The longest training first: at the end of a simulated round no worker waits for long for another.
-        known = seconds(self._memory.records)
+        known = seconds(self._state.records)
         self._sent = {
             name: self._message(shared, config, server_round, members[name].node_id, MessageType.TRAIN)
             for name in sorted(names, key=lambda name: -known.get(name, math.inf))
@@ -351,7 +352,7 @@ class ColDFusion(Strategy):
         for reply in replies:
             name = self._sender(reply)
             if name not in silent:
-                stranger = name or self._roll_call.name_of(reply.metadata.src_node_id)
+                stranger = name or self._registry.name_of(reply.metadata.src_node_id)
                 log(WARNING, "'%s' sent scores that nobody asked for, or a second time. They do not count.", stranger)
                 continue
             del silent[name]
@@ -383,9 +384,9 @@ class ColDFusion(Strategy):
 
     def _meet(self, grid: Grid) -> dict[str, Member]:
         """The members that are connected now; before the first round they are waited for."""
-        if self._met:
-            return self._roll_call.present(grid)
-        members = self._roll_call.wait(
+        if self._nodes_are_known:
+            return self._registry.present(grid)
+        members = self._registry.wait(
             grid,
             self.min_available_nodes,
             self.awaited_names,
@@ -406,7 +407,7 @@ class ColDFusion(Strategy):
                 f"only {len(seen)} contributors are connected, {self.min_contributions} are needed for a round. Start "
                 "more nodes, or lower min-contributions."
             )
-        self._met = True
+        self._nodes_are_known = True
         log(INFO, "%d contributors: %s", len(seen), ", ".join(seen))
         if unseen:
             log(INFO, "%d nodes that only judge: %s", len(unseen), ", ".join(unseen))
@@ -422,38 +423,38 @@ class ColDFusion(Strategy):
         """
         deadline = time.monotonic() + self.node_timeout
         while True:
-            members, barred = self._meet(grid), self._barred()
-            pool = [name for name, member in members.items() if member.seen and name not in barred]
+            members, excluded = self._meet(grid), self._excluded()
+            pool = [name for name, member in members.items() if member.seen and name not in excluded]
             if len(pool) >= self.min_contributions:
-                return members, barred, pool
+                return members, excluded, pool
             if in_simulation(grid) or time.monotonic() > deadline:
-                out = f", and {len(barred)} are left out or blocked" if barred else ""
+                out = f", and {len(excluded)} are left out or blocked" if excluded else ""
                 raise RunError(
                     f"only {len(pool)} contributors are there{out}; {self.min_contributions} are needed for a round. "
                     "What was done is kept. To go on: start more nodes, lower min-contributions, or raise max-refusals."
                 )
-            time.sleep(pause(grid))
+            time.sleep(poll_interval(grid))
 
     def _missing(self, members: Mapping[str, Member]) -> list[str]:
         """Who took part before, or was waited for, and is not there now."""
         self._came |= {name for name, member in members.items() if member.seen} | self.awaited_names
-        self._came |= {name for record in self._memory.records for name in record.get("sampled", ())}
+        self._came |= {name for record in self._state.records for name in record.get("sampled", ())}
         if missing := sorted(self._came - members.keys()):
             log(WARNING, "Not there in this round: %s.", ", ".join(missing))
         return missing
 
-    def _barred(self) -> dict[str, str]:
+    def _excluded(self) -> dict[str, str]:
         """Contributors that are not sampled, and why not."""
-        barred = {name: "it is on the block list" for rule in self.screening for name in rule.blocked}
-        said = self._left_out | {name for record in self._memory.records for name in record.get("left-out", {})}
-        for name, count in strikes(self._memory.records).items():
-            if self.max_refusals and count >= self.max_refusals and name not in barred:
-                barred[name] = f"it was refused {count} times"
+        excluded = {name: "it is on the block list" for rule in self.screening for name in rule.blocked}
+        said = self._left_out | {name for record in self._state.records for name in record.get("left-out", {})}
+        for name, count in rejection_counts(self._state.records).items():
+            if self.max_rejections and count >= self.max_rejections and name not in excluded:
+                excluded[name] = f"it was refused {count} times"
                 if name not in said:
                     self._left_out.add(name)
-                    log(WARNING, "'%s' is left out from now on: %s.", name, barred[name])
-                    self._tell("left-out", name=name, reason=barred[name])
-        return barred
+                    log(WARNING, "'%s' is left out from now on: %s.", name, excluded[name])
+                    self._tell("left-out", name=name, reason=excluded[name])
+        return excluded
 
     def _sender(self, reply: Message) -> str | None:
         """Whom a reply is of; None where it answers no message of this round."""
@@ -465,25 +466,25 @@ class ColDFusion(Strategy):
     def _receive(self, server_round: int, replies: Iterable[Message], array_file: ArrayFile) -> dict[str, Candidate]:
         """Take the replies at the door; those that fit become candidates on disk."""
         keys = self.arrayrecord_key, self.configrecord_key
-        door = Door(self._memory.base, self.fusion, server_round, array_file, self.is_shared, *keys)
+        door = ReplyValidator(self._state.base, self.fusion, server_round, array_file, self.is_shared, *keys)
         candidates: dict[str, Candidate] = {}
         answered: set[str] = set()
         away: dict[str, str] = {}
         for reply in replies:
             name = self._sender(reply)
             if name is None:
-                stranger = self._roll_call.name_of(reply.metadata.src_node_id)
-                self._refuse(server_round, Refusal(stranger, "its reply answers no message of this round"))
+                stranger = self._registry.name_of(reply.metadata.src_node_id)
+                self._reject(server_round, Rejection(stranger, "its reply answers no message of this round"))
             elif name in answered:
-                self._refuse(server_round, Refusal(name, "it answered twice; the first answer counts", strike=True))
+                self._reject(server_round, Rejection(name, "it answered twice; the first answer counts", strike=True))
             else:
                 if reply.has_error() and reply.error.code in UNREACHABLE:
                     away[name] = f"it cannot be reached: {error_of(reply)}"
                     continue  # nothing of its own: it may yet answer
                 answered.add(name)
                 taken = door.take(name, reply)
-                if isinstance(taken, Refusal):
-                    self._refuse(server_round, taken)
+                if isinstance(taken, Rejection):
+                    self._reject(server_round, taken)
                 else:
                     candidates[name] = taken
                     metrics = dict(taken.contribution.metrics)
@@ -492,8 +493,8 @@ class ColDFusion(Strategy):
         silent = self._sent.keys() - answered
         for name in sorted(silent):
             reason = away.get(name, f"it did not answer within {self._timeout:g} s")
-            self._refuse(server_round, Refusal(name, reason, came=False))
-        self._latecomers.expect(server_round, {name: self._sent[name] for name in silent})
+            self._reject(server_round, Rejection(name, reason, came=False))
+        self._stragglers.expect(server_round, {name: self._sent[name] for name in silent})
         if door.dropped and not self._warned:
             self._warned = True
             name, count = next(iter(door.dropped.items()))
@@ -508,38 +509,38 @@ class ColDFusion(Strategy):
 
     def _receive_late(self, server_round: int, candidates: dict[str, Candidate], array_file: ArrayFile) -> None:
         """Take what has come of earlier rounds: refused, or brought forward to this round's base."""
-        self._behind = {}
-        for late in self._latecomers.arrived(self._grid) if self._grid else ():
+        self._staleness = {}
+        for late in self._stragglers.arrived(self._grid) if self._grid else ():
             taken = self._take_late(server_round, late, candidates, array_file)
-            if isinstance(taken, Refusal):
-                self._refuse(server_round, taken)
+            if isinstance(taken, Rejection):
+                self._reject(server_round, taken)
             else:
                 candidates[late.name] = taken
-                self._behind[late.name] = server_round - late.round
+                self._staleness[late.name] = server_round - late.round
 
     def _take_late(
-        self, server_round: int, late: Late, candidates: Mapping[str, Candidate], array_file: ArrayFile
-    ) -> Candidate | Refusal:
+        self, server_round: int, late: LateReply, candidates: Mapping[str, Candidate], array_file: ArrayFile
+    ) -> Candidate | Rejection:
         came = f"it came too late: it is of round {late.round}"
         if not self.late:
-            return Refusal(late.name, came)
+            return Rejection(late.name, came)
         if late.name in candidates:
-            return Refusal(late.name, f"{came}, and a newer one of it is here")
-        then = self._memory.base_after(late.round - 1)
+            return Rejection(late.name, f"{came}, and a newer one of it is here")
+        then = self._state.base_after(late.round - 1)
         if then is None:
-            return Refusal(late.name, f"{came}, whose base is not kept any more")
+            return Rejection(late.name, f"{came}, whose base is not kept any more")
         keys = self.arrayrecord_key, self.configrecord_key
-        taken = Door(then, self.fusion, late.round, array_file, self.is_shared, *keys).take(late.name, late.reply)
-        if isinstance(taken, Refusal):
+        taken = ReplyValidator(then, self.fusion, late.round, array_file, self.is_shared, *keys).take(late.name, late.reply)
+        if isinstance(taken, Rejection):
             return taken
         factor = self.late ** (server_round - late.round)
-        return brought_forward(taken, then, self._memory.base, factor, array_file)
+        return rebase_update(taken, then, self._state.base, factor, array_file)
 
-    def _fuse(self, server_round: int, candidates: Mapping[str, Candidate]) -> tuple[_Encoder | None, str]:
+    def _fuse(self, server_round: int, candidates: Mapping[str, Candidate]) -> tuple[EncoderDict | None, str]:
         """The fused encoder, or None and why there is none."""
-        past = past_norms(self._memory.records)
+        past = past_norms(self._state.records)
         known = {name: replace(c, past=past.get(name, ())) for name, c in candidates.items()}
-        before = Round(self._memory.base, known, self.fusion, self.probe_fn)
+        before = Round(self._state.base, known, self.fusion, self.score_fn)
         cosines = before.cosines if known else {}
         fit, refused = screen(before, self.screening)
         facts = {
@@ -548,12 +549,12 @@ class ColDFusion(Strategy):
                 "cosine": cosines[name],
                 "sha256": c.sha256,
                 "reported": dict(c.contribution.metrics),
-                **({"rounds-late": self._behind[name]} if name in self._behind else {}),
+                **({"rounds-late": self._staleness[name]} if name in self._staleness else {}),
             }
             for name, c in known.items()
         }
         for name, (rule, reason) in refused.items():
-            self._refuse(server_round, Refusal(name, reason, strike=rule.strikes, facts=facts[name]))
+            self._reject(server_round, Rejection(name, reason, strike=rule.counts, facts=facts[name]))
         parts = [candidate.contribution for _, candidate in sorted(fit.candidates.items())]
         weights = shares(self.fusion, parts)
         self._record["contributions"] = {
@@ -563,38 +564,38 @@ class ColDFusion(Strategy):
             return None, f"{len(parts)} contributions are fit, {self.min_contributions} are needed"
         try:
             # In sorted order, so that the order of arrival leaves no trace in the sum.
-            fused = fuse(self.fusion, self._memory.base, parts)
+            fused = fuse(self.fusion, self._state.base, parts)
         except FusionError as failure:
             return None, str(failure).rstrip(".")
-        if self._budget:
+        if self._accountant:
             self._record["privacy"] = {}
-            self._record["privacy"] = spent = self._budget.spent([*self._memory.records, self._record])
+            self._record["privacy"] = spent = self._accountant.spent([*self._state.records, self._record])
             log(INFO, "Privacy spent by the contributor of the most rounds: ε = %(epsilon)g at δ = %(delta)g.", spent)
         return fused, ""
 
-    def _next_base(self, fused: _Encoder) -> tuple[_Encoder | None, str]:
+    def _next_base(self, fused: EncoderDict) -> tuple[EncoderDict | None, str]:
         """Make the step: the next base, or None and why the base is kept."""
         with np.errstate(over="ignore", invalid="ignore"):
-            following, state = self.step(self._memory.base, fused, self._memory.step_state)
+            following, state = self.step(self._state.base, fused, self._state.optimizer_state)
         for name, array in [*following.items(), *state.items()]:
             if not finite(array):  # what the step remembers would spoil every base to come
                 return None, f"the step '{self.step}' makes '{name}' not finite"
-        if self.roll_back is not None and self.probe_fn:
-            before = self.probe_fn(self._memory.base) if self._score is None else self._score
+        if self.rollback is not None and self.score_fn:
+            before = self.score_fn(self._state.base) if self._score is None else self._score
             if before == -math.inf:
                 raise RunError("the server's probe gives no number for the base, so nothing can be rolled back by it.")
-            after = self.probe_fn(following)
+            after = self.score_fn(following)
             self._record["probe"] = {"before": _number(before), "after": _number(after)}
-            if after < before - self.roll_back:
+            if after < before - self.rollback:
                 self._record["rolled-back"] = True
                 self._score = before
                 return None, f"the server's probe fell from {before:.4g} to {after:.4g}"
             self._score = after
-        self._memory.step_state = state
-        self._record["update-norm"] = update_norm(self._memory.base, following)
+        self._state.optimizer_state = state
+        self._record["update-norm"] = update_norm(self._state.base, following)
         return following, ""
 
-    def _refuse(self, server_round: int, refusal: Refusal) -> None:
+    def _reject(self, server_round: int, refusal: Rejection) -> None:
         log(WARNING, "Round %d: the contribution of '%s' is refused: %s.", server_round, refusal.name, refusal.reason)
         entry = {"name": refusal.name, "reason": refusal.reason, "strike": refusal.strike, **refusal.facts}
         self._record["refused"].append(entry)
@@ -612,7 +613,7 @@ class ColDFusion(Strategy):
 
     def _keep_round(self, server_round: int, arrays: ArrayRecord) -> None:
         """Make a round durable, once; round 0 is the base that the run begins with."""
-        if self._memory.keep(server_round, arrays, self._record):
+        if self._state.keep(server_round, arrays, self._record):
             self._record = {}
 
     def _settings(self) -> dict[str, Any]:
@@ -622,8 +623,8 @@ class ColDFusion(Strategy):
             "step": str(self.step),
             "ema": self.ema,
             "screening": [str(rule) for rule in self.screening],
-            "max-refusals": self.max_refusals,
-            "roll-back": self.roll_back,
+            "max-refusals": self.max_rejections,
+            "roll-back": self.rollback,
             "seed": self.seed,
             "contributors-per-round": self.contributors_per_round,
             "min-contributions": self.min_contributions,
@@ -662,7 +663,7 @@ class ColDFusion(Strategy):
     ) -> None:
         messages = list(self.configure_evaluate(server_round, arrays, config, grid))
         if messages:
-            metrics = self.aggregate_evaluate(server_round, exchange(grid, messages, self._timeout))
+            metrics = self.aggregate_evaluate(server_round, exchange_messages(grid, messages, self._timeout))
             self._tell("evaluated", round=server_round)
             if metrics is not None:
                 log(INFO, "\t└──> Scores of base %d: %s", server_round, metrics)

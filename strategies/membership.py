@@ -54,7 +54,7 @@ def simulated_nodes(members: Mapping[str, Member]) -> int | None:
     return next((member.nodes for member in members.values() if member.nodes), None)
 
 
-def exchange(grid: Grid, messages: Iterable[Message], timeout: float, *, in_order: bool = False) -> Iterator[Message]:
+def exchange_messages(grid: Grid, messages: Iterable[Message], timeout: float, *, in_order: bool = False) -> Iterator[Message]:
     """Send messages and yield the replies as they arrive, one in memory at a time.
 
     A reply is whose message it is asked for by. Flower does not check what a reply says of itself, and one that says it
@@ -92,10 +92,10 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float, *, in_orde
                     log(WARNING, "The reply to message %s says that it is to another. It is dropped.", message_id)
                 del reply  # while the next one comes, memory need not hold this one
         if unsent or (waiting and not is_last):
-            time.sleep(pause(grid))
+            time.sleep(poll_interval(grid))
 
 
-def pause(grid: Grid) -> float:
+def poll_interval(grid: Grid) -> float:
     """Seconds between two looks at what has arrived."""
     return float(getattr(grid, "pull_interval", _POLL))
 
@@ -105,7 +105,7 @@ def in_simulation(grid: Grid) -> bool:
     return hasattr(grid, "pull_interval")
 
 
-class RollCall:
+class NodeRegistry:
     """Asks nodes for their names.
 
     A node whose client does not know the question is a contributor called `node-ID`; one that says it has a problem, or
@@ -210,7 +210,7 @@ class RollCall:
             if time.monotonic() - reminded > _REMIND:
                 reminded = time.monotonic()
                 log(INFO, "Waiting for nodes: %d of %d are there.", len(members), nodes)
-            time.sleep(pause(grid))
+            time.sleep(poll_interval(grid))
 
     def name_of(self, node_id: int) -> str:
         """The name of a node."""
@@ -241,7 +241,7 @@ class RollCall:
             if time.monotonic() >= deadline:
                 return
             if self._asked:
-                time.sleep(pause(grid))
+                time.sleep(poll_interval(grid))
 
     def _count_failure(self, node: int, reason: str) -> None:
         self._failures[node] += 1

@@ -10,7 +10,7 @@ from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import PrivateMean
 
 
-class Budget:
+class PrivacyAccountant:
     """Accounts for the rounds of a private mean, by Flower's accountant (Rényi differential privacy).
 
     Who is sampled follows from a seed that contributors know, so sampling hides nobody: each has spent what its own

@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from flwr.app import ConfigRecord, Context
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 
-from coldfusion_fl.aggregation.screening import Probe
+from coldfusion_fl.aggregation.screening import ScoreFunction
 from coldfusion_fl.aggregation.server_optimizer import blend
+from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.config.settings import Settings, flatten, parse_settings, to_table, unflatten
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import RunError
@@ -72,9 +72,9 @@ def new_strategy(
         ema=server.ema,
         screening=server.screening,
         late=server.late,
-        max_refusals=server.max_refusals,
-        probe_fn=probe(settings, base) if server.probe else None,
-        roll_back=server.roll_back or None,
+        max_rejections=server.max_rejections,
+        score_fn=probe(settings, base) if server.probe else None,
+        rollback=server.rollback or None,
         ledger=ledger,
         keep_last=server.keep_last,
         node_names=node_names,
@@ -82,12 +82,12 @@ def new_strategy(
     )
 
 
-def probe(settings: Settings, base: Base) -> Probe:
+def probe(settings: Settings, base: Base) -> ScoreFunction:
     """The server's own held-out score: the frozen score of an encoder on the validation split of a task, in points."""
     task = load_task(settings.server.probe, settings.tasks.catalogue, settings.tasks.data_root)
     held_out = replace(task, test=task.validation)
 
-    def score(encoder: Mapping[str, np.ndarray]) -> float:
+    def score(encoder: Encoder) -> float:
         arrays = {name: encoder[name] for name in encoder}
         return evaluate(base, arrays, held_out, "frozen", settings.finetune, settings.evaluate, settings.seed).value
 

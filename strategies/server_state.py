@@ -5,18 +5,18 @@ from collections.abc import Mapping
 from logging import WARNING
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from flwr.app import ArrayRecord
 from flwr.common import log
 
-from coldfusion_fl.aggregation.screening import misfit
-from coldfusion_fl.aggregation.server_optimizer import State, moving_average
+from coldfusion_fl.aggregation.server_optimizer import moving_average
 from coldfusion_fl.arrays.blocks import finite
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
+from coldfusion_fl.arrays.hashing import encoder_hash
+from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.config.settings import ensure_same
 from coldfusion_fl.errors import RunFolderError, SettingsError
 
 from .array_records import UnreadableArrayError, to_numpy
-from .validation import encoder_hash
 
 if TYPE_CHECKING:
     from coldfusion_fl.run.ledger import Ledger
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _FREE = ("screening", "max-refusals", "min-contributions")
 
 
-class Memory:
+class ServerState:
     """The base, and what led to it.
 
     Args:
@@ -36,7 +36,7 @@ class Memory:
 
     Attributes:
         base: the arrays of the newest round.
-        step_state: what the step remembers.
+        optimizer_state: what the step remembers.
         average: the moving average of the bases.
         records: of all rounds that are kept.
         kept: the newest round that is kept; None: none yet.
@@ -44,9 +44,9 @@ class Memory:
 
     def __init__(self, ledger: "Ledger | None", keep_last: int, ema: float, settings: Mapping[str, Any]) -> None:
         self.ledger = ledger
-        self.base: dict[str, np.ndarray] = {}
-        self.step_state: State = {}
-        self.average: dict[str, np.ndarray] = {}
+        self.base: EncoderDict = {}
+        self.optimizer_state: EncoderDict = {}
+        self.average: EncoderDict = {}
         self.records: list[Mapping[str, Any]] = []
         self.kept: int | None = None
         self._keep_last = keep_last
@@ -84,7 +84,7 @@ class Memory:
 
             previous = self.ledger.record_hash(number - 1) if number else ""
             record |= {"previous-record-sha256": previous, "versions": versions()}
-            self.ledger.save_round(number, self.base, record, self.step_state, self.average)
+            self.ledger.save_round(number, self.base, record, self.optimizer_state, self.average)
             if self._keep_last:
                 self.ledger.keep_last(self._keep_last)
         self.kept = number
@@ -110,19 +110,19 @@ class Memory:
         given = self._read(initial)
         last = rounds[-1]
         self.base = self.ledger.load_base(last)
-        if reason := misfit(self.base, given):
+        if reason := find_mismatch(self.base, given):
             raise RunFolderError(
                 f"{self.ledger.folder}: its run is of another model than the one given: {reason}. Give it that model, "
                 "or begin a new run."
             )
         if self.records[0].get("base-sha256") != encoder_hash(given):
             log(WARNING, "The initial arrays are not those that the run began with. It goes on from its own base.")
-        self.step_state = self.ledger.load_step_state(last)
+        self.optimizer_state = self.ledger.load_optimizer_state(last)
         self.average = self.ledger.load_average(last)
         self.kept = last
         return last
 
-    def base_after(self, number: int) -> Mapping[str, np.ndarray] | None:
+    def base_after(self, number: int) -> Encoder | None:
         """The base that a round left; None where it is not kept any more."""
         if number == self.kept:
             return self.base
@@ -131,7 +131,7 @@ class Memory:
         except RunFolderError:  # its arrays were let go, to bound the disk
             return None
 
-    def _read(self, arrays: ArrayRecord) -> dict[str, np.ndarray]:
+    def _read(self, arrays: ArrayRecord) -> EncoderDict:
         """The arrays of a base; those of the first come from outside, and no contribution could fit what is no base."""
         try:
             base = to_numpy(arrays)

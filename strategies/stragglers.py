@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from coldfusion_fl.aggregation.screening import Candidate
 from coldfusion_fl.arrays.disk_arrays import ArrayFile
+from coldfusion_fl.arrays.encoder import Encoder
 
 # What the SuperLink answers in a node's place, where the node cannot be reached.
 UNREACHABLE = frozenset(
@@ -25,7 +26,7 @@ _PATIENCE = 10
 
 
 @dataclass(frozen=True)
-class Late:
+class LateReply:
     """A reply that came too late.
 
     Attributes:
@@ -39,7 +40,7 @@ class Late:
     reply: Message
 
 
-class Latecomers:
+class Stragglers:
     """Those that did not answer in their round, and may yet."""
 
     def __init__(self) -> None:
@@ -54,20 +55,20 @@ class Latecomers:
         }
         self._waiting |= {message.metadata.message_id: (name, server_round) for name, message in sent.items()}
 
-    def arrived(self, grid: Grid) -> Iterator[Late]:
+    def arrived(self, grid: Grid) -> Iterator[LateReply]:
         """What has arrived since, each once, one in memory at a time; of one contributor's the newest first."""
         for message_id, (name, number) in reversed(list(self._waiting.items())):
             for reply in grid.pull_messages([message_id]):
                 if reply.has_error() and reply.error.code in UNREACHABLE:
                     continue  # it is still away
                 self._waiting.pop(message_id, None)
-                yield Late(name, number, reply)
+                yield LateReply(name, number, reply)
 
 
-def brought_forward(
+def rebase_update(
     candidate: Candidate,
-    then: Mapping[str, np.ndarray],
-    now: Mapping[str, np.ndarray],
+    then: Encoder,
+    now: Encoder,
     factor: float,
     array_file: ArrayFile,
 ) -> Candidate:

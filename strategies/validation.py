@@ -1,20 +1,21 @@
 """The door: what comes back from contributors, checked and put aside one reply at a time."""
 
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
-from coldfusion_fl.aggregation.compression import Packed, unpack
-from coldfusion_fl.aggregation.screening import Candidate, misfit
+from coldfusion_fl.aggregation.compression import EncodedContribution, unpack
+from coldfusion_fl.aggregation.screening import Candidate
 from coldfusion_fl.arrays.blocks import update_norm
 from coldfusion_fl.arrays.disk_arrays import ArrayFile
-from coldfusion_fl.errors import WireError
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
+from coldfusion_fl.arrays.hashing import encoder_hash
+from coldfusion_fl.arrays.mismatch import find_mismatch
+from coldfusion_fl.errors import CompressionError
 from coldfusion_fl.fusion import Contribution, Fisher, Operator
 from coldfusion_fl.sanitize import sanitize
 
@@ -28,12 +29,12 @@ _MOST_NUMBERS = 100
 _Record = TypeVar("_Record", ArrayRecord, MetricRecord, ConfigRecord)
 
 
-class UnfitError(Exception):
+class InvalidReplyError(Exception):
     """A contribution cannot be fused; the message is a clause that says why."""
 
 
 @dataclass
-class Refusal:
+class Rejection:
     """Why a reply was not fused.
 
     Attributes:
@@ -51,7 +52,7 @@ class Refusal:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-class Door:
+class ReplyValidator:
     """Takes the replies of one round.
 
     Args:
@@ -69,7 +70,7 @@ class Door:
 
     def __init__(
         self,
-        base: Mapping[str, np.ndarray],
+        base: Encoder,
         operator: Operator,
         server_round: int,
         array_file: ArrayFile,
@@ -86,32 +87,32 @@ class Door:
         self._config_key = configrecord_key
         self.dropped: dict[str, int] = {}
 
-    def take(self, name: str, reply: Message) -> Candidate | Refusal:
+    def take(self, name: str, reply: Message) -> Candidate | Rejection:
         """A reply as a candidate on disk, or why it cannot be one."""
         if reply.has_error():
-            return Refusal(name, f"its training failed: {error_of(reply)}")
+            return Rejection(name, f"its training failed: {error_of(reply)}")
         try:
             return self._candidate(name, reply)
-        except UnfitError as wrong:
+        except InvalidReplyError as wrong:
             reason = str(wrong)
         except UnreadableArrayError as wrong:
             reason = f"its arrays cannot be read: {wrong}"
         # Bytes from outside may find what nobody thought of, and nothing that a contributor sends may end the run.
         except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as broken:
             reason = f"its arrays cannot be read: {type(broken).__name__}: {broken}"
-        return Refusal(name, sanitize(reason)[:_REASON], strike=True)
+        return Rejection(name, sanitize(reason)[:_REASON], strike=True)
 
     def _candidate(self, name: str, reply: Message) -> Candidate:
         metrics = reported(reply)
         of_round = metrics.get("server-round", self._round)
         if of_round != self._round:
-            raise UnfitError(f"it is of round {of_round:g}, not of round {self._round}")
+            raise InvalidReplyError(f"it is of round {of_round:g}, not of round {self._round}")
         contribution = self._read(name, reply, metrics)
-        if reason := misfit(self._base, contribution.encoder) or self._operator.unfit(contribution):
-            raise UnfitError(reason)
+        if reason := find_mismatch(self._base, contribution.encoder) or self._operator.rejection_reason(contribution):
+            raise InvalidReplyError(reason)
         norm = update_norm(self._base, contribution.encoder)
         if not math.isfinite(norm):
-            raise UnfitError("its update is too large for any number")
+            raise InvalidReplyError("its update is too large for any number")
         on_disk = replace(
             contribution,
             encoder=self._array_file.put(contribution.encoder),
@@ -122,7 +123,7 @@ class Door:
     def _read(self, name: str, reply: Message, metrics: Mapping[str, float]) -> Contribution:
         record = records(reply, ArrayRecord).get(self._key)
         if record is None:
-            raise UnfitError(f"its reply holds no arrays ('{self._key}')")
+            raise InvalidReplyError(f"its reply holds no arrays ('{self._key}')")
         wanted = [key for key in record if key in self._base or self._is_shared is None or self._is_shared(key)]
         if dropped := len(record) - len(wanted):
             self.dropped[name] = dropped
@@ -131,25 +132,15 @@ class Door:
         diagonal = None if fisher is None else to_numpy(fisher, [key for key in fisher if key in self._base])
         return Contribution(name, encoder, self._round, metrics=metrics, fisher=diagonal)
 
-    def _unpack(self, reply: Message, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _unpack(self, reply: Message, arrays: EncoderDict) -> EncoderDict:
         """The arrays as they were before they were packed; most are not."""
         about = records(reply, ConfigRecord).get(self._config_key) or ConfigRecord()
         wire = str(about.get("wire", "float32"))
         scales = records(reply, ArrayRecord).get(SCALES, ArrayRecord())
         try:
-            return unpack(Packed(wire, arrays, to_numpy(scales) if wire == "int8" else {}), self._base)
-        except WireError as wrong:
-            raise UnfitError(str(wrong)) from None
-
-
-def encoder_hash(encoder: Mapping[str, np.ndarray]) -> str:
-    """The SHA-256 of an encoder: of the names, dtypes, shapes and bytes of its arrays, in sorted order of names."""
-    digest = hashlib.sha256()
-    for name in sorted(encoder):
-        array = np.ascontiguousarray(encoder[name])
-        digest.update(f"{name} {array.dtype.str} {encoder[name].shape}\n".encode())
-        digest.update(array.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
+            return unpack(EncodedContribution(wire, arrays, to_numpy(scales) if wire == "int8" else {}), self._base)
+        except CompressionError as wrong:
+            raise InvalidReplyError(str(wrong)) from None
 
 
 def records(reply: Message, kind: type[_Record]) -> dict[str, _Record]:

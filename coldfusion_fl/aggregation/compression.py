@@ -6,16 +6,15 @@ loses can be kept and added to the next difference (error feedback; Seide et al.
 gradient descent"; Karimireddy et al. 2019, arXiv 1901.09847).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from coldfusion_fl.arrays.blocks import BLOCK
-from coldfusion_fl.config.settings import WIRES
-from coldfusion_fl.errors import WireError
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
+from coldfusion_fl.config.settings import COMPRESSIONS
+from coldfusion_fl.errors import CompressionError
 
-Arrays = Mapping[str, np.ndarray]
 _CODES: dict[str, np.dtype] = {
     "bfloat16": np.dtype(np.uint16),
     "float16": np.dtype(np.float16),
@@ -25,7 +24,7 @@ _LEVELS = 127
 
 
 @dataclass(frozen=True)
-class Packed:
+class EncodedContribution:
     """A contribution as it travels.
 
     Attributes:
@@ -37,11 +36,11 @@ class Packed:
     """
 
     wire: str
-    arrays: dict[str, np.ndarray]
-    scales: dict[str, np.ndarray] = field(default_factory=dict)
+    arrays: EncoderDict
+    scales: EncoderDict = field(default_factory=dict)
 
 
-def pack(encoder: Arrays, base: Arrays, wire: str, lost: Arrays | None = None) -> tuple[Packed, dict[str, np.ndarray]]:
+def pack(encoder: Encoder, base: Encoder, wire: str, lost: Encoder | None = None) -> tuple[EncodedContribution, EncoderDict]:
     """Make a contribution small.
 
     Args:
@@ -54,10 +53,10 @@ def pack(encoder: Arrays, base: Arrays, wire: str, lost: Arrays | None = None) -
         What travels, and what its rounding lost: float32 arrays by name, empty where nothing is.
     """
     if wire == "float32":
-        return Packed(wire, dict(encoder)), {}
-    codes: dict[str, np.ndarray] = {}
-    scales: dict[str, np.ndarray] = {}
-    left: dict[str, np.ndarray] = {}
+        return EncodedContribution(wire, dict(encoder)), {}
+    codes: EncoderDict = {}
+    scales: EncoderDict = {}
+    left: EncoderDict = {}
     for name, array in encoder.items():
         if array.dtype.kind != "f":
             codes[name] = array
@@ -79,10 +78,10 @@ def pack(encoder: Arrays, base: Arrays, wire: str, lost: Arrays | None = None) -
         codes[name], left[name] = code.reshape(array.shape), rest.reshape(array.shape)
         if wire == "int8":
             scales[name] = scale
-    return Packed(wire, codes, scales), left
+    return EncodedContribution(wire, codes, scales), left
 
 
-def unpack(packed: Packed, base: Arrays) -> dict[str, np.ndarray]:
+def unpack(packed: EncodedContribution, base: Encoder) -> EncoderDict:
     """The contribution that was packed, but for what rounding lost.
 
     Args:
@@ -90,23 +89,23 @@ def unpack(packed: Packed, base: Arrays) -> dict[str, np.ndarray]:
         base: the round's, in the names and shapes of the contribution; other names come back as they are.
 
     Returns:
-        Arrays by name, in the base's dtypes.
+        Encoder by name, in the base's dtypes.
 
     Raises:
-        WireError: it is of an unknown kind, or an array is not what that kind says; the message is a clause.
+        CompressionError: it is of an unknown kind, or an array is not what that kind says; the message is a clause.
     """
     if packed.wire == "float32":
         return dict(packed.arrays)
     if packed.wire not in _CODES:
-        raise WireError(f"it travels as '{packed.wire}', which is not known here ({', '.join(WIRES)})")
-    encoder: dict[str, np.ndarray] = {}
+        raise CompressionError(f"it travels as '{packed.wire}', which is not known here ({', '.join(COMPRESSIONS)})")
+    encoder: EncoderDict = {}
     for name, code in packed.arrays.items():
         origin = base.get(name)
         if origin is None or origin.dtype.kind != "f":
             encoder[name] = code
             continue
         if code.dtype != _CODES[packed.wire] or code.shape != origin.shape:
-            raise WireError(
+            raise CompressionError(
                 f"'{name}' is {code.dtype} of shape {code.shape}, not {_CODES[packed.wire]} of the base's shape "
                 f"{origin.shape} as {packed.wire} has it"
             )
@@ -120,12 +119,12 @@ def unpack(packed: Packed, base: Arrays) -> dict[str, np.ndarray]:
     return encoder
 
 
-def _scale_of(packed: Packed, name: str, rows: int) -> np.ndarray:
+def _scale_of(packed: EncodedContribution, name: str, rows: int) -> np.ndarray:
     if packed.wire != "int8":
         return np.ones(rows, np.float32)
     scale = packed.scales.get(name)
     if scale is None or scale.dtype != np.float32 or scale.shape != (rows,):
-        raise WireError(f"'{name}' has no scales: {rows} float32, one a row")
+        raise CompressionError(f"'{name}' has no scales: {rows} float32, one a row")
     return scale
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from coldfusion_fl.aggregation.screening import RULES, Block, Cap, Rule
-from coldfusion_fl.aggregation.server_optimizer import STEPS, Step
+from coldfusion_fl.aggregation.screening import RULES, Block, InfluenceCap, Rule
+from coldfusion_fl.aggregation.server_optimizer import SERVER_OPTIMIZERS, ServerOptimizer
 from coldfusion_fl.config.components import as_component, as_components
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import SettingsError
@@ -11,8 +11,8 @@ from coldfusion_fl.fusion import OPERATORS, Operator, PrivateMean
 
 
 def parse_pipeline(
-    fusion: str | Operator, step: str | Step, screening: str | Sequence[str | Rule]
-) -> tuple[Operator, Step, tuple[Rule, ...]]:
+    fusion: str | Operator, step: str | ServerOptimizer, screening: str | Sequence[str | Rule]
+) -> tuple[Operator, ServerOptimizer, tuple[Rule, ...]]:
     """The operator, the step and the rules of their texts.
 
     Raises:
@@ -20,7 +20,7 @@ def parse_pipeline(
     """
     return (
         as_component(fusion, OPERATORS, "fusion"),
-        as_component(step, STEPS, "step"),
+        as_component(step, SERVER_OPTIMIZERS, "step"),
         as_components(screening, RULES, "screening"),
     )
 
@@ -31,8 +31,8 @@ def check_pipeline(
     contributors_per_round: int,
     min_contributions: int,
     *,
-    has_probe: bool,
-    rolls_back: bool,
+    has_score_function: bool,
+    has_rollback: bool,
 ) -> None:
     """Check that the parts go together.
 
@@ -50,10 +50,10 @@ def check_pipeline(
             f"{fusion.name} fuses exactly {exactly} contributions: set contributors-per-round and min-contributions to "
             f"{exactly}."
         )
-    needing = [rule.name for rule in rules if rule.needs_probe] + (["roll-back"] if rolls_back else [])
-    if needing and not has_probe:
+    needing = [rule.name for rule in rules if rule.needs_score_function] + (["roll-back"] if has_rollback else [])
+    if needing and not has_score_function:
         raise SettingsError(f"{' and '.join(needing)}: this needs a probe, a held-out score of the server's own.")
-    if not fusion.weighs and any(isinstance(rule, Cap) for rule in rules):
+    if not fusion.weighs and any(isinstance(rule, InfluenceCap) for rule in rules):
         raise SettingsError(f"cap lowers weights, but {fusion.name} heeds none. Leave one of them out.")
     if isinstance(fusion, PrivateMean) and (looking := [rule.name for rule in rules if not isinstance(rule, Block)]):
         raise SettingsError(
@@ -77,6 +77,6 @@ def check_server_settings(settings: Settings) -> None:
         rules,
         settings.contributors_per_round,
         settings.min_contributions,
-        has_probe=bool(server.probe),
-        rolls_back=bool(server.roll_back),
+        has_score_function=bool(server.probe),
+        has_rollback=bool(server.rollback),
     )

@@ -1,6 +1,6 @@
 """Which contributions may be fused, and why not the others.
 
-`misfit` is asked of each contribution at the door. The rules look at a round as a whole, one after another, each at
+The rules look at a round as a whole, one after another, each at
 those that the rules before it let through. As text: `size(factor=5), direction(min-cosine=-0.1)`.
 """
 
@@ -13,43 +13,19 @@ from typing import ClassVar
 
 import numpy as np
 
-from coldfusion_fl.arrays.blocks import blocks, finite, on_all_cores
+from coldfusion_fl.arrays.blocks import blocks, on_all_cores
 from coldfusion_fl.arrays.disk_arrays import DiskArrays
+from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.config.components import Component
 from coldfusion_fl.config.settings import setting
-from coldfusion_fl.fusion import Contribution, Encoder, Mean, Operator, fuse, shares
+from coldfusion_fl.fusion import Contribution, Mean, Operator, fuse, shares
 
-Probe = Callable[[Encoder], float]
+ScoreFunction = Callable[[Encoder], float]
 
 # With fewer to compare with, nobody can be told from the others.
 _COMPANY = 3
 # Elements of all updates in a block: a megabyte, which a core's cache holds.
 _AT_ONCE = 1 << 18
-
-
-def misfit(base: Mapping[str, np.ndarray], contribution: Mapping[str, np.ndarray]) -> str | None:
-    """Why a contribution cannot be fused with the base; None where it can.
-
-    Args:
-        base: the base's arrays by name: it fixes the names, shapes and dtypes.
-        contribution: the arrays that came back.
-
-    Returns:
-        The first reason found, as a clause that a person understands.
-    """
-    if extra := sorted(contribution.keys() - base.keys()):
-        return f"it has {_count(extra, 'weight')} that the base has not: {_some(extra)} (a head that should stay home?)"
-    if missing := sorted(base.keys() - contribution.keys()):
-        return f"it lacks {_count(missing, 'weight')} of the base: {_some(missing)}"
-    for name, expected in base.items():
-        array = contribution[name]
-        if array.shape != expected.shape:
-            return f"'{name}' has the shape {array.shape}, not the base's {expected.shape}"
-        if array.dtype != expected.dtype:
-            return f"'{name}' has the type {array.dtype}, not the base's {expected.dtype}"
-        if not finite(array):
-            return f"'{name}' holds values that are not finite (NaN or infinity)"
-    return None
 
 
 @dataclass(frozen=True)
@@ -80,7 +56,7 @@ class Round:
     """
 
     def __init__(
-        self, base: Encoder, candidates: Mapping[str, Candidate], operator: Operator, probe: Probe | None = None
+        self, base: Encoder, candidates: Mapping[str, Candidate], operator: Operator, probe: ScoreFunction | None = None
     ) -> None:
         self.base = base
         self.candidates = dict(sorted(candidates.items()))
@@ -135,7 +111,7 @@ def _part(candidate: Candidate, name: str, block: slice) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ScreeningResult:
     """What a rule says of a round.
 
     Attributes:
@@ -150,11 +126,11 @@ class Verdict:
 class Rule(Component):
     """Says which candidates of a round may not be fused, or must count for less."""
 
-    needs_probe: ClassVar[bool] = False
+    needs_score_function: ClassVar[bool] = False
     # Whether what it refuses counts against its sender.
-    strikes: ClassVar[bool] = True
+    counts: ClassVar[bool] = True
 
-    def __call__(self, round_: Round) -> Verdict:
+    def __call__(self, round_: Round) -> ScreeningResult:
         """Judge the candidates of a round."""
         raise NotImplementedError
 
@@ -180,7 +156,7 @@ class Size(Rule):
     factor: float = setting(5.0, above=1)
     least: float = setting(0.01, at_least=0, below=1)
 
-    def __call__(self, round_: Round) -> Verdict:
+    def __call__(self, round_: Round) -> ScreeningResult:
         """See `Rule`."""
         norms = [candidate.norm for candidate in round_.candidates.values()]
         refused = {}
@@ -191,7 +167,7 @@ class Size(Rule):
                 refused[name] = "it sent the base back unchanged"
             elif reason := next(filter(None, reasons), None):
                 refused[name] = reason
-        return Verdict(refused)
+        return ScreeningResult(refused)
 
     def _reason(self, norm: float, others: Sequence[float], what: str) -> str | None:
         if len(others) < _COMPANY or not (usual := statistics.median(others)):
@@ -218,7 +194,7 @@ class Direction(Rule):
     name: ClassVar[str] = "direction"
     min_cosine: float = setting(-0.1, at_least=-1, at_most=1)
 
-    def __call__(self, round_: Round) -> Verdict:
+    def __call__(self, round_: Round) -> ScreeningResult:
         """See `Rule`; the one that points away most goes first, since it bends the others' mean direction."""
         refused: dict[str, str] = {}
         while len(round_.candidates) >= _COMPANY:
@@ -230,11 +206,11 @@ class Direction(Rule):
                 f"its update points away from the others': a cosine of {cosines[worst]:.3f}, below {self.min_cosine:g}"
             )
             round_ = round_.without([worst])
-        return Verdict(refused)
+        return ScreeningResult(refused)
 
 
 @dataclass(frozen=True)
-class Gate(Rule):
+class GreedySoup(Rule):
     """A held-out gate, the greedy soup of Wortsman et al. 2022 (arXiv 2203.05482, recipe 1).
 
     The contributions are added to a uniform mean in the order of their own probe scores; one with which the mean's
@@ -248,11 +224,11 @@ class Gate(Rule):
     """
 
     name: ClassVar[str] = "gate"
-    needs_probe: ClassVar[bool] = True
-    strikes: ClassVar[bool] = False
+    needs_score_function: ClassVar[bool] = True
+    counts: ClassVar[bool] = False
     tolerance: float = setting(0.0, at_least=0)
 
-    def __call__(self, round_: Round) -> Verdict:
+    def __call__(self, round_: Round) -> ScreeningResult:
         """See `Rule`."""
         probe = round_.probe
         if probe is None:
@@ -270,11 +246,11 @@ class Gate(Rule):
                 kept, best = soup, max(best, score)
             else:
                 refused[name] = f"with it the server's probe would fall from {best:.4g} to {score:.4g}"
-        return Verdict(refused)
+        return ScreeningResult(refused)
 
 
 @dataclass(frozen=True)
-class Cap(Rule):
+class InfluenceCap(Rule):
     """Caps each contributor's influence: its share of Σ_c w_c ‖θ_c − θ‖, the length of all updates that are fused.
 
     Whoever has more counts for less, by its weight; with so few updates that the shares cannot all be so small, they
@@ -287,18 +263,18 @@ class Cap(Rule):
     name: ClassVar[str] = "cap"
     share: float = setting(0.25, above=0, at_most=1)
 
-    def __call__(self, round_: Round) -> Verdict:
+    def __call__(self, round_: Round) -> ScreeningResult:
         """See `Rule`."""
         parts = [candidate.contribution for candidate in round_.candidates.values()]
         if not parts or not round_.operator.weighs:
-            return Verdict()
+            return ScreeningResult()
         norms = [candidate.norm for candidate in round_.candidates.values()]
         influence = np.array(shares(round_.operator, parts)) * norms
         most = max(self.share, 1 / max(1, int(np.count_nonzero(influence))))
         capped = _water_fill(influence, most)
         factors = np.divide(capped, influence, out=np.ones_like(influence), where=influence > 0)
         lowered = zip(round_.candidates, parts, factors, strict=True)
-        return Verdict(weights={name: part.weight * float(f) for name, part, f in lowered if f < 1})
+        return ScreeningResult(weights={name: part.weight * float(f) for name, part, f in lowered if f < 1})
 
 
 def _water_fill(influence: np.ndarray, most: float) -> np.ndarray:
@@ -329,9 +305,9 @@ class Block(Rule):
     name: ClassVar[str] = "block"
     names: tuple[str, ...] = setting(())
 
-    def __call__(self, round_: Round) -> Verdict:
+    def __call__(self, round_: Round) -> ScreeningResult:
         """See `Rule`."""
-        return Verdict({name: "it is on the block list" for name in round_.candidates if name in self.names})
+        return ScreeningResult({name: "it is on the block list" for name in round_.candidates if name in self.names})
 
     @property
     def blocked(self) -> tuple[str, ...]:
@@ -339,7 +315,7 @@ class Block(Rule):
         return self.names
 
 
-RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Size, Direction, Gate, Cap, Block)}
+RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Size, Direction, GreedySoup, InfluenceCap, Block)}
 
 
 def screen(round_: Round, rules: Sequence[Rule]) -> tuple[Round, dict[str, tuple[Rule, str]]]:
@@ -360,11 +336,3 @@ def screen(round_: Round, rules: Sequence[Rule]) -> tuple[Round, dict[str, tuple
             lighter = replace(candidate.contribution, weight=weight)
             round_.candidates[name] = replace(candidate, contribution=lighter)
     return round_, refused
-
-
-def _count(names: list[str], noun: str) -> str:
-    return f"{len(names)} {noun}{'s' if len(names) > 1 else ''}"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names[:3]) + (", ..." if len(names) > 3 else "")

@@ -5,23 +5,22 @@ step is a small frozen dataclass and keeps nothing: what it must remember, it ta
 of a round's record. As text: `nesterov(learning-rate=0.7, momentum=0.9)`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.config.components import Component
 from coldfusion_fl.config.settings import setting
 
-Encoder = Mapping[str, np.ndarray]
-State = dict[str, np.ndarray]
 
 
-class Step(Component):
+
+class ServerOptimizer(Component):
     """Makes the next base of a base and a fused encoder."""
 
-    def __call__(self, base: Encoder, fused: Encoder, state: State) -> tuple[dict[str, np.ndarray], State]:
+    def __call__(self, base: Encoder, fused: Encoder, state: EncoderDict) -> tuple[EncoderDict, EncoderDict]:
         """Take a step.
 
         Args:
@@ -33,8 +32,8 @@ class Step(Component):
             The next base, in the base's dtypes, and the state: arrays by `KIND/NAME`. Arrays that are not
             floating-point are taken from `fused` as they are.
         """
-        following: dict[str, np.ndarray] = {}
-        kept: State = {}
+        following: EncoderDict = {}
+        kept: EncoderDict = {}
         for name, array in base.items():
             if array.dtype.kind != "f":
                 following[name] = fused[name]
@@ -48,24 +47,24 @@ class Step(Component):
 
     remembers: ClassVar[tuple[str, ...]] = ()
 
-    def _change(self, delta: np.ndarray, memory: dict[str, np.ndarray]) -> np.ndarray:
+    def _change(self, delta: np.ndarray, memory: EncoderDict) -> np.ndarray:
         """What is added to one array of the base; `memory`, what is remembered of it, is brought up to date."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Plain(Step):
+class Plain(ServerOptimizer):
     """The paper's step: θ' = θ_fused (Don-Yehiya et al. 2023, section 3)."""
 
     name: ClassVar[str] = "plain"
 
-    def __call__(self, base: Encoder, fused: Encoder, state: State) -> tuple[dict[str, np.ndarray], State]:
-        """See `Step`."""
+    def __call__(self, base: Encoder, fused: Encoder, state: EncoderDict) -> tuple[EncoderDict, EncoderDict]:
+        """See `ServerOptimizer`."""
         return dict(fused), {}
 
 
 @dataclass(frozen=True)
-class LearningRate(Step):
+class LearningRate(ServerOptimizer):
     """A learning rate: θ' = θ + η Δ, as WARP goes back towards its start (Ramé et al. 2024, arXiv 2406.16768, 3.3).
 
     Attributes:
@@ -75,12 +74,12 @@ class LearningRate(Step):
     name: ClassVar[str] = "learning-rate"
     learning_rate: float = setting(0.3, above=0)
 
-    def _change(self, delta: np.ndarray, memory: dict[str, np.ndarray]) -> np.ndarray:
+    def _change(self, delta: np.ndarray, memory: EncoderDict) -> np.ndarray:
         return self.learning_rate * delta
 
 
 @dataclass(frozen=True)
-class HeavyBall(Step):
+class HeavyBall(ServerOptimizer):
     """Heavy-ball momentum: v' = β v + Δ, θ' = θ + η v' (FedAvgM; Hsu et al. 2019, arXiv 1909.06335, section 4.3).
 
     Attributes:
@@ -93,7 +92,7 @@ class HeavyBall(Step):
     learning_rate: float = setting(1.0, above=0)
     momentum: float = setting(0.9, at_least=0, below=1)
 
-    def _change(self, delta: np.ndarray, memory: dict[str, np.ndarray]) -> np.ndarray:
+    def _change(self, delta: np.ndarray, memory: EncoderDict) -> np.ndarray:
         velocity = memory["momentum"] = self.momentum * memory.get("momentum", np.zeros_like(delta)) + delta
         return self.learning_rate * velocity
 
@@ -110,13 +109,13 @@ class Nesterov(HeavyBall):
     name: ClassVar[str] = "nesterov"
     learning_rate: float = setting(0.7, above=0)
 
-    def _change(self, delta: np.ndarray, memory: dict[str, np.ndarray]) -> np.ndarray:
+    def _change(self, delta: np.ndarray, memory: EncoderDict) -> np.ndarray:
         velocity = memory["momentum"] = self.momentum * memory.get("momentum", np.zeros_like(delta)) + delta
         return self.learning_rate * (delta + self.momentum * velocity)
 
 
 @dataclass(frozen=True)
-class Adam(Step):
+class Adam(ServerOptimizer):
     """FedAdam: m' = β₁ m + (1 − β₁) Δ, v' = β₂ v + (1 − β₂) Δ², θ' = θ + η m' / (√v' + τ).
 
     Reddi et al. 2021, arXiv 2003.00295, algorithm 2; m and v begin at 0, and there is no bias correction, as there.
@@ -135,7 +134,7 @@ class Adam(Step):
     beta_2: float = setting(0.99, at_least=0, below=1)
     tau: float = setting(1e-3, above=0)
 
-    def _change(self, delta: np.ndarray, memory: dict[str, np.ndarray]) -> np.ndarray:
+    def _change(self, delta: np.ndarray, memory: EncoderDict) -> np.ndarray:
         first, second = (memory.get(kind, np.zeros_like(delta)) for kind in self.remembers)
         first = memory["first-moment"] = self.beta_1 * first + (1 - self.beta_1) * delta
         second = memory["second-moment"] = self._second(second, np.square(delta))
@@ -164,10 +163,10 @@ class Yogi(Adam):
         return second - (1 - self.beta_2) * square * np.sign(second - square)
 
 
-STEPS: dict[str, type[Step]] = {step.name: step for step in (Plain, LearningRate, HeavyBall, Nesterov, Adam, Yogi)}
+SERVER_OPTIMIZERS: dict[str, type[ServerOptimizer]] = {step.name: step for step in (Plain, LearningRate, HeavyBall, Nesterov, Adam, Yogi)}
 
 
-def moving_average(average: Encoder, base: Encoder, decay: float) -> dict[str, np.ndarray]:
+def moving_average(average: Encoder, base: Encoder, decay: float) -> EncoderDict:
     """An exponential moving average of the bases: a' = d a + (1 − d) θ'.
 
     Args:
@@ -186,7 +185,7 @@ def moving_average(average: Encoder, base: Encoder, decay: float) -> dict[str, n
     }
 
 
-def blend(first: Encoder, last: Encoder, share: float) -> dict[str, np.ndarray]:
+def blend(first: Encoder, last: Encoder, share: float) -> EncoderDict:
     """Between the base that a run began with and what came of it: θ = (1 − s) θ₀ + s θ_last.
 
     Near θ₀ what the base knew survives, and most of what was learnt is there already (WiSE-FT; Wortsman et al. 2022,

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
+
 # Elements: small enough for a core's cache, large enough that threads rarely wait for the interpreter's lock.
 BLOCK = 1 << 16
 
@@ -29,7 +31,7 @@ def on_all_cores(work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
         return list(pool.map(work, items))
 
 
-def side_by_side(dtypes: Mapping[str, np.dtype], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+def side_by_side(dtypes: Mapping[str, np.dtype], shapes: Mapping[str, tuple[int, ...]]) -> EncoderDict:
     """Arrays by name, of any content, in one piece of memory.
 
     A system gives one large piece in huge pages; a hundred small ones cost as much time as the sum over them.
@@ -52,7 +54,7 @@ def finite(array: np.ndarray) -> bool:
         return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
 
-def update_norm(base: Mapping[str, np.ndarray], encoder: Mapping[str, np.ndarray]) -> float:
+def update_norm(base: Encoder, encoder: Encoder) -> float:
     """‖θ_c − θ‖₂ over all floating-point arrays, added up in float64."""
     total = 0.0
     for name, array in base.items():

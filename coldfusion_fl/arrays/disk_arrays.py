@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.atomic_files import disk_errors
 
 _Place = tuple[int, np.dtype, tuple[int, ...]]
@@ -28,7 +29,7 @@ class ArrayFile:
             self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
         self._end = 0
 
-    def put(self, arrays: Mapping[str, np.ndarray]) -> "DiskArrays":
+    def put(self, arrays: Encoder) -> "DiskArrays":
         """Write arrays; what is returned reads each of them again when it is asked for it.
 
         Raises:
@@ -53,7 +54,7 @@ class ArrayFile:
             data = data[written:]
 
 
-class DiskArrays(Mapping[str, np.ndarray]):
+class DiskArrays(Encoder):
     """Arrays by name that lie in a file."""
 
     def __init__(self, descriptor: int, places: Mapping[str, _Place]) -> None:

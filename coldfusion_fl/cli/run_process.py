@@ -143,7 +143,7 @@ class Run:
             yield None
             if time.monotonic() - measured > _MEMORY_EVERY:
                 measured = time.monotonic()
-                self.peak_memory = max(self.peak_memory, self._memory())
+                self.peak_memory = max(self.peak_memory, self._state())
             time.sleep(_POLL)
 
     @property
@@ -174,7 +174,7 @@ class Run:
             for process in [parent, *parent.children(recursive=True)]:
                 self._family[process.pid] = process
 
-    def _memory(self) -> int:
+    def _state(self) -> int:
         """Bytes of the process and its descendants; what they share is counted once, where the system can tell."""
         self._meet_family()
         total = 0

@@ -20,7 +20,7 @@ from coldfusion_fl.errors import RunFolderError, SettingsError
 
 HEADS = ("auto", "class-token", "mean")
 # How a contribution may travel, the exact way first.
-WIRES = ("float32", "bfloat16", "float16", "int8")
+COMPRESSIONS = ("float32", "bfloat16", "float16", "int8")
 MODES = ("finetuned", "frozen", "few-shot")
 
 Names = tuple[str, ...]
@@ -114,11 +114,11 @@ class ServerSettings:
         screening: rules of `aggregation.screening`, one after another, such as `size(factor=5), direction`.
         late: what a contribution counts that comes when its round is over: its update is made so much smaller for each
             round that it is late; 0: it is refused.
-        max_refusals: a contributor that sent so often what was not fit to be fused is sampled no more; 0: however
+        max_rejections: a contributor that sent so often what was not fit to be fused is sampled no more; 0: however
             often.
         probe: a task of the server's own; the frozen score on its validation split is the probe of `gate` and
             `roll-back`.
-        roll_back: where the probe's score falls by more than so many points, a round keeps its base; 0: never.
+        rollback: where the probe's score falls by more than so many points, a round keeps its base; 0: never.
         wire: how contributions travel: `float32`, exactly; `bfloat16`, `float16` or `int8`, as differences to the base
             in a half or a quarter of the bytes. What rounding loses stays at the contributor for its next one.
         fisher_examples: with the fusion `fisher`: so many training rows make a contributor's Fisher diagonal.
@@ -131,10 +131,10 @@ class ServerSettings:
     blend: float = setting(1.0, above=0, at_most=1)
     screening: str = setting("")
     late: float = setting(0.0, at_least=0, at_most=1)
-    max_refusals: int = setting(3, at_least=0)
+    max_rejections: int = setting(3, at_least=0)
     probe: str = setting("")
-    roll_back: float = setting(0.0, at_least=0)
-    wire: str = setting("float32", one_of=WIRES)
+    rollback: float = setting(0.0, at_least=0)
+    wire: str = setting("float32", one_of=COMPRESSIONS)
     fisher_examples: int = setting(256, at_least=1)
     keep_last: int = setting(0, at_least=0)
 

@@ -4,13 +4,13 @@ All scores are test scores in points. Each says which head it was: on a base tha
 head decides more than fusing does.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
 
+from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.config.settings import MODES, EvaluateSettings, FinetuneSettings
 from coldfusion_fl.data.metrics import score
 from coldfusion_fl.data.task import Examples, Task
@@ -47,7 +47,7 @@ class Score:
 
 def evaluate(
     base: Base,
-    encoder: Mapping[str, np.ndarray],
+    encoder: Encoder,
     task: Task,
     mode: str,
     finetuning: FinetuneSettings,
@@ -103,7 +103,7 @@ def draw_shots(task: Task, shots: int, seed: int) -> Examples:
 
 def _finetuned(
     base: Base,
-    encoder: Mapping[str, np.ndarray],
+    encoder: Encoder,
     task: Task,
     train: Examples,
     test: Examples,
@@ -121,7 +121,7 @@ def _finetuned(
 
 def _frozen(
     base: Base,
-    encoder: Mapping[str, np.ndarray],
+    encoder: Encoder,
     task: Task,
     train: Examples,
     test: Examples,

@@ -4,14 +4,15 @@ Each is a small frozen dataclass, called with the base and the contributions: `T
 As text, `ties(density=0.2)`. Arrays are numpy arrays by name; nothing here knows a framework.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from coldfusion_fl.arrays.blocks import finite
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.errors import FusionError
-from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator, shares
+from coldfusion_fl.fusion.contribution import Contribution, Operator, shares
 from coldfusion_fl.fusion.linear import Dare, Fisher, Mean, TaskArithmetic, WeightedMean
 from coldfusion_fl.fusion.private import PrivateMean
 from coldfusion_fl.fusion.robust import GeometricMedian, Median, TrimmedMean
@@ -48,7 +49,7 @@ OPERATORS: dict[str, type[Operator]] = {
 }  # fmt: skip
 
 
-def fuse(operator: Operator, base: Encoder, contributions: Sequence[Contribution]) -> dict[str, np.ndarray]:
+def fuse(operator: Operator, base: Encoder, contributions: Sequence[Contribution]) -> EncoderDict:
     """Fuse contributions, whatever their arrays: an operator the floating-point ones, the median all others.
 
     Args:
@@ -77,7 +78,7 @@ def fuse(operator: Operator, base: Encoder, contributions: Sequence[Contribution
     return {name: fused[name] for name in base}
 
 
-class _Some(Mapping[str, np.ndarray]):
+class _Some(Encoder):
     """Some arrays of an encoder; each is read when it is asked for."""
 
     def __init__(self, encoder: Encoder, names: Sequence[str]) -> None:

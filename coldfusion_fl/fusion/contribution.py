@@ -4,11 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import numpy as np
-
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.config.components import Component
-
-Encoder = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Operator(Component):
     weighs: ClassVar[bool] = True
     exactly: ClassVar[int | None] = None
 
-    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """Fuse floating-point arrays.
 
         Args:
@@ -63,7 +60,7 @@ class Operator(Component):
         """A contribution's weight against the others'."""
         return contribution.weight if self.weighs else 1.0
 
-    def unfit(self, contribution: Contribution) -> str | None:
+    def rejection_reason(self, contribution: Contribution) -> str | None:
         """Why this operator cannot take a contribution, as a clause; None where it can."""
         return None
 

@@ -8,9 +8,10 @@ from typing import ClassVar
 import numpy as np
 
 from coldfusion_fl.arrays.blocks import blocks, side_by_side
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.config.settings import setting
 from coldfusion_fl.errors import FusionError
-from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator
+from coldfusion_fl.fusion.contribution import Contribution, Operator
 
 # No data set has more rows; far larger numbers would leave float32.
 _HEAVIEST = 1e12
@@ -27,7 +28,7 @@ class Mean(Operator):
 
     name: ClassVar[str] = "mean"
 
-    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`."""
         return weighted_mean((c.encoder, self.weight_of(c)) for c in contributions)
 
@@ -50,7 +51,7 @@ class WeightedMean(Mean):
         own = self.weights.get(contribution.name, 1.0) if self.weights else contribution.metrics[self.by]
         return own * contribution.weight
 
-    def unfit(self, contribution: Contribution) -> str | None:
+    def rejection_reason(self, contribution: Contribution) -> str | None:
         """A contribution without its number, or with one that is no weight, cannot be weighed."""
         if self.weights:
             return None if self.weights.get(contribution.name, 1.0) > 0 else "its given weight is 0"
@@ -71,7 +72,7 @@ class TaskArithmetic(Operator):
     name: ClassVar[str] = "task-arithmetic"
     scale: float = setting(0.3, above=0)
 
-    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`."""
         total, _ = sum_of_updates(base, contributions, lambda contribution, name, update: update)
         return {name: moved_by(array, total[name], self.scale) for name, array in base.items()}
@@ -93,7 +94,7 @@ class Dare(Operator):
     drop_rate: float = setting(0.5, at_least=0, below=1)
     seed: int = setting(0, at_least=0)
 
-    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`."""
 
         def thin(contribution: Contribution, name: str, update: np.ndarray) -> np.ndarray:
@@ -120,7 +121,7 @@ class Fisher(Operator):
     name: ClassVar[str] = "fisher"
     floor: float = setting(1e-6, above=0)
 
-    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`."""
         above = {name: np.zeros(array.shape, _wide(array.dtype)) for name, array in base.items()}
         below = {name: np.zeros_like(array) for name, array in above.items()}
@@ -137,7 +138,7 @@ class Fisher(Operator):
                 above[name] += information * contribution.encoder[name]
         return {name: (above[name] / below[name]).astype(array.dtype) for name, array in base.items()}
 
-    def unfit(self, contribution: Contribution) -> str | None:
+    def rejection_reason(self, contribution: Contribution) -> str | None:
         """A contribution needs a diagonal of its encoder's names and shapes, of finite numbers of at least 0."""
         if contribution.fisher is None:
             return "it brings no Fisher diagonal, which this fusion needs"
@@ -153,7 +154,7 @@ class Fisher(Operator):
         return None
 
 
-def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> dict[str, np.ndarray]:
+def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> EncoderDict:
     """Σ w x / Σ w over arrays by name, taken one encoder at a time.
 
     Args:
@@ -165,7 +166,7 @@ def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> dict[str, np.ndarra
     Raises:
         FusionError: there is no encoder, all weights are 0, or an encoder has other names than the first.
     """
-    total: dict[str, np.ndarray] = {}
+    total: EncoderDict = {}
     dtypes: dict[str, np.dtype] = {}
     weights = 0.0
     for encoder, weight in parts:
@@ -200,7 +201,7 @@ def sum_of_updates(
     base: Encoder,
     contributions: Iterable[Contribution],
     change: Callable[[Contribution, str, np.ndarray], np.ndarray],
-) -> tuple[dict[str, np.ndarray], float]:
+) -> tuple[EncoderDict, float]:
     """Σ_c w_c change(θ_c − θ), and Σ_c w_c: updates are small, so they keep more digits than the weights' sum would."""
     total = {name: np.zeros(array.shape, _wide(array.dtype)) for name, array in base.items()}
     weights = 0.0

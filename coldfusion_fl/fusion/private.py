@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from coldfusion_fl.arrays.blocks import update_norm
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.config.settings import setting
-from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator
+from coldfusion_fl.fusion.contribution import Contribution, Operator
 from coldfusion_fl.fusion.linear import moved_by, sum_of_updates
 
 
@@ -36,7 +37,7 @@ class PrivateMean(Operator):
     noise: float = setting(1.0, above=0)
     delta: float = setting(1e-5, above=0, below=1)
 
-    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`."""
         random = np.random.Generator(np.random.PCG64(secrets.randbits(128)))
         count = 0

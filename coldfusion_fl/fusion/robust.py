@@ -7,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 
 from coldfusion_fl.arrays.blocks import blocks, on_all_cores
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.config.settings import setting
-from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator
+from coldfusion_fl.fusion.contribution import Contribution, Operator
 from coldfusion_fl.fusion.gram import gram
 from coldfusion_fl.fusion.linear import one_at_a_time, weighted_mean
 
@@ -20,7 +21,7 @@ class Median(Operator):
     name: ClassVar[str] = "median"
     weighs: ClassVar[bool] = False
 
-    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
 
         def middle(rows: np.ndarray) -> np.ndarray:
@@ -44,7 +45,7 @@ class TrimmedMean(Operator):
     weighs: ClassVar[bool] = False
     cut: float = setting(0.2, at_least=0, below=0.5)
 
-    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
 
         def middle(rows: np.ndarray) -> np.ndarray:
@@ -72,7 +73,7 @@ class GeometricMedian(Operator):
     iterations: int = setting(100, at_least=1)
     tolerance: float = setting(1e-6, above=0)
 
-    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
         parts = list(one_at_a_time(contributions))
         inner = sum(gram([part.encoder[name] for part in parts], base[name]) for name in base)
@@ -101,7 +102,7 @@ class GeometricMedian(Operator):
 
 def _coordinate_wise(
     base: Encoder, contributions: Iterable[Contribution], reduce: Callable[[np.ndarray], np.ndarray]
-) -> dict[str, np.ndarray]:
+) -> EncoderDict:
     """Reduce each place over the contributions."""
     parts = list(one_at_a_time(contributions))
     return {name: _reduce(array, [part.encoder[name] for part in parts], reduce) for name, array in base.items()}

@@ -7,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 
 from coldfusion_fl.arrays.blocks import blocks, on_all_cores
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.config.settings import setting
-from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator
+from coldfusion_fl.fusion.contribution import Contribution, Operator
 from coldfusion_fl.fusion.linear import one_at_a_time
 
 # So many elements say nearly where the threshold of millions lies.
@@ -31,7 +32,7 @@ class Ties(Operator):
     density: float = setting(0.2, above=0, at_most=1)
     scale: float = setting(1.0, above=0)
 
-    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
         parts = list(one_at_a_time(contributions))
         return {name: self._fuse(array, name, parts) for name, array in base.items()}

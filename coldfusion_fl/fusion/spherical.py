@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.config.settings import setting
 from coldfusion_fl.errors import FusionError
-from coldfusion_fl.fusion.contribution import Contribution, Encoder, Operator
+from coldfusion_fl.fusion.contribution import Contribution, Operator
 from coldfusion_fl.fusion.gram import gram
 from coldfusion_fl.fusion.linear import one_at_a_time
 
@@ -33,7 +34,7 @@ class Slerp(Operator):
     exactly: ClassVar[int | None] = 2
     t: float = setting(0.5, at_least=0, at_most=1)
 
-    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; exactly two contributions."""
         parts = list(one_at_a_time(contributions))
         if len(parts) != self.exactly:
@@ -68,7 +69,7 @@ class Karcher(Operator):
     iterations: int = setting(20, at_least=1)
     tolerance: float = setting(1e-7, above=0)
 
-    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> dict[str, np.ndarray]:
+    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
         parts = list(one_at_a_time(contributions))
         weights = np.array([part.weight for part in parts])

@@ -4,7 +4,7 @@ The encoder is what stands under a model's `base_model_prefix`; it is shared. Th
 contributor. On the wire an encoder is every floating-point weight of it; integer buffers stay home.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,10 @@ from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoModelFor
 from transformers.initialization import no_init_weights
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from coldfusion_fl.aggregation.screening import misfit
-from coldfusion_fl.errors import MisfitError, ModelError, first_line
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
+from coldfusion_fl.arrays.mismatch import find_mismatch
+from coldfusion_fl.errors import MismatchError, ModelError, first_line
 from coldfusion_fl.model.base import Base, write_base
-
-Encoder = dict[str, np.ndarray]
 
 
 class MeanHeadModel(nn.Module):
@@ -137,7 +136,7 @@ def encoder_of(model: nn.Module) -> nn.Module:
     return encoder
 
 
-def head_of(model: nn.Module, shared: Iterable[str]) -> Encoder:
+def head_of(model: nn.Module, shared: Iterable[str]) -> EncoderDict:
     """The weights that stay home, as arrays: all floating-point ones but the shared ones.
 
     Args:
@@ -154,12 +153,12 @@ def head_of(model: nn.Module, shared: Iterable[str]) -> Encoder:
     }
 
 
-def load_head(model: nn.Module, head: Mapping[str, np.ndarray]) -> None:
+def load_head(model: nn.Module, head: Encoder) -> None:
     """Put a head back that `head_of` took; nothing where it is empty."""
     model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in head.items()}, strict=False)
 
 
-def load_encoder(base: Base) -> Encoder:
+def load_encoder(base: Base) -> EncoderDict:
     """The base's encoder as arrays, float32, with the names and shapes that every contribution must have.
 
     A pooler that the base's weights lack (the model has none in pretraining) is not part of it.
@@ -187,7 +186,7 @@ def load_encoder(base: Base) -> Encoder:
     return {name: array for name, array in encoder.items() if name not in missing}
 
 
-def split(model: nn.Module, names: Iterable[str] | None = None) -> Encoder:
+def split(model: nn.Module, names: Iterable[str] | None = None) -> EncoderDict:
     """The encoder of a model as arrays: copies, in sorted order of names.
 
     Args:
@@ -201,31 +200,31 @@ def split(model: nn.Module, names: Iterable[str] | None = None) -> Encoder:
     return {name: views[name].copy() for name in sorted(views if names is None else names)}
 
 
-def _views(model: nn.Module) -> Encoder:
+def _views(model: nn.Module) -> EncoderDict:
     """The floating-point weights of a model's encoder, not copied where they lie in the processor's memory."""
     state = encoder_of(model).state_dict()
     return {name: value.detach().cpu().numpy() for name, value in state.items() if value.is_floating_point()}
 
 
-def merge(model: nn.Module, encoder: Mapping[str, np.ndarray]) -> None:
+def merge(model: nn.Module, encoder: Encoder) -> None:
     """Put an encoder's arrays into a model, in place; its head stays.
 
     Raises:
-        MisfitError: a name, a shape or a type does not fit this model, or a value is not finite.
+        MismatchError: a name, a shape or a type does not fit this model, or a value is not finite.
     """
     # A pooler that the base lacks stays what it is here: a part of the head, drawn fresh.
     expected = {n: array for n, array in _views(model).items() if n in encoder or not n.startswith("pooler.")}
-    if reason := misfit(expected, encoder):
-        raise MisfitError(f"the encoder does not fit this {type(model).__name__}: {reason}.")
+    if reason := find_mismatch(expected, encoder):
+        raise MismatchError(f"the encoder does not fit this {type(model).__name__}: {reason}.")
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in encoder.items()}
     encoder_of(model).load_state_dict(tensors, strict=False)
 
 
-def save_model(base: Base, encoder: Mapping[str, np.ndarray], folder: Any) -> None:
+def save_model(base: Base, encoder: Encoder, folder: Any) -> None:
     """Write an encoder as a model folder like the base's, for `AutoModel.from_pretrained`.
 
     Raises:
-        MisfitError: the encoder is not one of this base.
+        MismatchError: the encoder is not one of this base.
     """
     model = new_model(base, num_labels=2, head="class-token", seed=0)
     merge(model, encoder)

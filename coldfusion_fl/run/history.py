@@ -17,7 +17,7 @@ def past_norms(records: Records) -> dict[str, list[float]]:
     return norms
 
 
-def strikes(records: Records) -> Counter[str]:
+def rejection_counts(records: Records) -> Counter[str]:
     """How often something came from each contributor that was not fit to be fused."""
     return Counter(
         refusal["name"] for record in records for refusal in record.get("refused", []) if refusal.get("strike")

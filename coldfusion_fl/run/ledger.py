@@ -32,10 +32,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.atomic_files import (
     atomic_write,
     disk_errors,
@@ -287,10 +287,10 @@ class Ledger:
     def save_round(
         self,
         number: int,
-        base: Mapping[str, np.ndarray],
+        base: Encoder,
         record: Mapping[str, Any],
-        step_state: Mapping[str, np.ndarray] | None = None,
-        average: Mapping[str, np.ndarray] | None = None,
+        optimizer_state: Encoder | None = None,
+        average: Encoder | None = None,
     ) -> None:
         """Make a round durable: all of it or nothing.
 
@@ -298,7 +298,7 @@ class Ledger:
             number: the round; 0 for the base that the run began with.
             base: the base that the round ended with.
             record: what there is to say of it.
-            step_state: what the step remembers.
+            optimizer_state: what the step remembers.
             average: the moving average of the bases.
 
         Raises:
@@ -306,7 +306,7 @@ class Ledger:
         """
         with disk_errors(self.folder), atomic_write(self.round_folder(number)) as folder:
             folder.mkdir()
-            for name, arrays in (("base", base), ("step", step_state), ("average", average)):
+            for name, arrays in (("base", base), ("step", optimizer_state), ("average", average)):
                 if arrays:
                     _save(arrays, folder / f"{name}{_ARRAYS}")
             sums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
@@ -392,7 +392,7 @@ class Ledger:
             for file in self.round_folder(number).glob(f"*{_ARRAYS}"):
                 remove(file)
 
-    def load_base(self, number: int) -> dict[str, np.ndarray]:
+    def load_base(self, number: int) -> EncoderDict:
         """The base of a round, as arrays by name.
 
         Raises:
@@ -400,11 +400,11 @@ class Ledger:
         """
         return self._load(number, "base")
 
-    def load_step_state(self, number: int) -> dict[str, np.ndarray]:
+    def load_optimizer_state(self, number: int) -> EncoderDict:
         """What the step remembered after a round; nothing where it remembers nothing."""
         return self._load(number, "step") if f"step{_ARRAYS}" in self.record(number)["files"] else {}
 
-    def load_average(self, number: int) -> dict[str, np.ndarray]:
+    def load_average(self, number: int) -> EncoderDict:
         """The moving average of the bases after a round; nothing where none is kept."""
         return self._load(number, "average") if f"average{_ARRAYS}" in self.record(number)["files"] else {}
 
@@ -422,12 +422,12 @@ class Ledger:
         """The SHA-256 of a round's record; the record after it holds it, so that the rounds make a chain."""
         return self._checksums(number).get(_RECORD, "")
 
-    def _load(self, number: int, name: str) -> dict[str, np.ndarray]:
+    def _load(self, number: int, name: str) -> EncoderDict:
         file = self.round_folder(number) / f"{name}{_ARRAYS}"
         if not file.is_file() and (self.round_folder(number) / _PRUNED).exists():
             raise RunFolderError(f"{file}: the arrays of round {number} were not kept (keep-last).")
         try:
-            arrays: dict[str, np.ndarray] = load_file(file)
+            arrays: EncoderDict = load_file(file)
         except (OSError, SafetensorError) as broken:
             raise RunFolderError(
                 f"{file}: the {name} of round {number} cannot be read: {broken}. {self.recovery_advice(number)}"
@@ -517,7 +517,7 @@ def ensure_free(folder: Path) -> None:
         raise RunFolderError(f"{folder} is not empty. Choose a new folder.")
 
 
-def _save(arrays: Mapping[str, np.ndarray], file: Path) -> None:
+def _save(arrays: Encoder, file: Path) -> None:
     try:
         save_file(dict(arrays), file)
     except SafetensorError as failure:

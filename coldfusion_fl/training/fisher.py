@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from coldfusion_fl.arrays.encoder import EncoderDict
 from coldfusion_fl.data.task import Examples
 from coldfusion_fl.model.encoder import encoder_of
 from coldfusion_fl.training.batches import batches, device, tokenize
@@ -19,7 +20,7 @@ def fisher_diagonal(
     max_length: int,
     names: Iterable[str],
     seed: int,
-) -> dict[str, np.ndarray]:
+) -> EncoderDict:
     """F = (1/N) Σ_x E_{y∼p(y|x)} (∇_θ log p(y|x))², the expectation by one draw of y (Matena and Raffel 2022, eq. 6).
 
     A model of numbers is taken as a normal distribution of variance 1 around its output.

@@ -1,18 +1,19 @@
 """The centralised baseline: all rows in one place, one encoder, a head per task (Don-Yehiya et al. 2023, 4.3)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from coldfusion_fl.aggregation.screening import misfit
+from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.task import Task
-from coldfusion_fl.errors import MisfitError
+from coldfusion_fl.errors import MismatchError
 from coldfusion_fl.model.base import Base
-from coldfusion_fl.model.encoder import Encoder, encoder_of, merge, new_model, split
+from coldfusion_fl.model.encoder import encoder_of, merge, new_model, split
 from coldfusion_fl.training.batches import device, shuffled, tokenize
 from coldfusion_fl.training.compact_vocabulary import used_rows
 from coldfusion_fl.training.fast_dropout import fast_dropout
@@ -44,7 +45,7 @@ class MultitaskModel(nn.Module):
 
 def train_multitask(
     base: Base,
-    encoder: Mapping[str, np.ndarray],
+    encoder: Encoder,
     tasks: Sequence[Task],
     settings: FinetuneSettings,
     examples: Sequence[int],
@@ -69,7 +70,7 @@ def train_multitask(
         The encoder: arrays with the names and shapes of `encoder`.
 
     Raises:
-        MisfitError: the training diverged.
+        MismatchError: the training diverged.
     """
     head = base.head(settings.head)
     model = MultitaskModel(new_model(base, task.num_labels, head, seed + n) for n, task in enumerate(tasks))
@@ -93,8 +94,8 @@ def train_multitask(
             if progress:
                 progress(step, len(turns), loss.item())
     trained = split(model, encoder.keys())
-    if reason := misfit(encoder, trained):
-        raise MisfitError(f"the multitask training went wrong: {reason}. Lower the learning rate.")
+    if reason := find_mismatch(encoder, trained):
+        raise MismatchError(f"the multitask training went wrong: {reason}. Lower the learning rate.")
     return trained
 
 

@@ -25,6 +25,7 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from flwr.supercore.task_identity import TaskIdentity
 
 from coldfusion_fl.aggregation.pipeline import parse_pipeline
+from coldfusion_fl.arrays.encoder import EncoderDict
 from coldfusion_fl.fusion import Contribution, fuse
 from coldfusion_fl.strategies import ColDFusion
 from coldfusion_fl.strategies.array_records import to_array, to_numpy, to_record
@@ -45,7 +46,7 @@ SPEED = [
 MEMORY = [("mean", 8), ("mean", 32), ("mean", 128), ("ties", 8), ("ties", 32)]
 
 
-def new_encoder(seed: int) -> dict[str, np.ndarray]:
+def new_encoder(seed: int) -> EncoderDict:
     """Random arrays of MiniLM's shapes, 22.7M float32."""
     draw = np.random.default_rng(seed)
     shapes = {"embeddings": (30522, 384), "positions": (512, 384)}
@@ -94,7 +95,7 @@ def speed() -> dict:
             for name, array in encoder.items():
                 np.copyto(place[name], array)
 
-    def ours(fusion: str) -> dict[str, np.ndarray]:
+    def ours(fusion: str) -> EncoderDict:
         operator, _, _ = parse_pipeline(fusion, "plain", "")
         parts = [
             Contribution(str(i), to_numpy(reply["arrays"]), metrics={"num-examples": 10})

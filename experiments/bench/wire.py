@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from coldfusion_fl.aggregation.compression import Packed, pack, unpack
-from coldfusion_fl.config.settings import WIRES, Settings, read_settings
+from coldfusion_fl.aggregation.compression import EncodedContribution, pack, unpack
+from coldfusion_fl.config.settings import COMPRESSIONS, Settings, read_settings
 from coldfusion_fl.experiments.federation import federate
 from coldfusion_fl.run.report import summarize
 
@@ -32,14 +32,14 @@ def packing() -> dict[str, dict[str, float]]:
     draw = np.random.default_rng(1)
     encoder = {name: a + np.float32(1e-3) * draw.standard_normal(a.shape, np.float32) for name, a in base.items()}
     room = {name: np.empty_like(array) for name, array in base.items()}
-    packed = {wire: pack(encoder, base, wire)[0] for wire in WIRES}
+    packed = {wire: pack(encoder, base, wire)[0] for wire in COMPRESSIONS}
 
     def copy() -> None:
         for name, array in encoder.items():
             np.copyto(room[name], array)
 
     ways = {"copy": copy}
-    for wire in WIRES[1:]:
+    for wire in COMPRESSIONS[1:]:
         ways[f"pack {wire}"] = lambda wire=wire: pack(encoder, base, wire)
         ways[f"unpack {wire}"] = lambda wire=wire: unpack(packed[wire], base)
     found = seconds(ways, TURNS)
@@ -52,7 +52,7 @@ def packing() -> dict[str, dict[str, float]]:
             "pack-seconds": found.get(f"pack {wire}", 0),
             "unpack-seconds": found.get(f"unpack {wire}", 0),
         }
-        for wire in WIRES
+        for wire in COMPRESSIONS
     }
 
 
@@ -67,7 +67,7 @@ def packed() -> tuple[list[Row], Any]:
     return rows, found
 
 
-def size(packed: Packed) -> int:
+def size(packed: EncodedContribution) -> int:
     """Bytes of the arrays that travel."""
     return sum(array.nbytes for array in [*packed.arrays.values(), *packed.scales.values()])
 

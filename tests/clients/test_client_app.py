@@ -5,11 +5,11 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from coldfusion_fl.aggregation.compression import Packed, unpack
+from coldfusion_fl.aggregation.compression import EncodedContribution, unpack
 from coldfusion_fl.clients import contributor
 from coldfusion_fl.clients.client_app import contributor_app
 from coldfusion_fl.clients.contributor import contributor_of
-from coldfusion_fl.config.settings import WIRES, flatten, read_settings, to_table
+from coldfusion_fl.config.settings import COMPRESSIONS, flatten, read_settings, to_table
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import Contribution, Fisher
 from coldfusion_fl.model.base import open_base
@@ -106,10 +106,10 @@ def test_a_node_that_was_killed_goes_on_with_its_head_of_the_same_run(node, enco
 
 def unpacked(reply, base):
     parts = {kind: {n: a.numpy() for n, a in reply.content[kind].items()} for kind in ("arrays", "scales")}
-    return unpack(Packed(reply.content["config"]["wire"], *parts.values()), base)
+    return unpack(EncodedContribution(reply.content["config"]["wire"], *parts.values()), base)
 
 
-@pytest.mark.parametrize("wire", WIRES[1:])
+@pytest.mark.parametrize("wire", COMPRESSIONS[1:])
 def test_a_contribution_is_packed_as_it_is_asked_for(node, encoder, wire):
     plain = returned(ask("train", node, encoder))
     reply = ask("train", node, encoder, wire=wire)
@@ -143,7 +143,7 @@ def test_a_fisher_diagonal_comes_along_where_the_fusion_needs_one(node, encoder)
     reply = ask("train", node, encoder, **{"fisher-examples": 8})
     diagonal = {name: array.numpy() for name, array in reply.content["fisher"].items()}
     contribution = Contribution("b", returned(reply), fisher=diagonal)
-    assert Fisher().unfit(contribution) is None
+    assert Fisher().rejection_reason(contribution) is None
     assert any(array.any() for array in diagonal.values())
     assert "fisher" not in ask("train", node, encoder).content
 

@@ -17,12 +17,12 @@ from flwr.supercore.task_identity import TaskIdentity
 from coldfusion_fl.aggregation.compression import pack
 from coldfusion_fl.aggregation.screening import Size
 from coldfusion_fl.aggregation.server_optimizer import Nesterov
-from coldfusion_fl.config.settings import WIRES
+from coldfusion_fl.config.settings import COMPRESSIONS
 from coldfusion_fl.errors import RunError, RunFolderError, SettingsError
 from coldfusion_fl.fusion import Ties
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
-from coldfusion_fl.strategies.membership import exchange
+from coldfusion_fl.strategies.membership import exchange_messages
 from coldfusion_fl.versions import format_versions
 
 SHAPE = (2, 3)
@@ -502,15 +502,15 @@ def questions(count):
 
 def test_a_simulation_gets_one_message_at_a_time_where_their_order_matters():
     grid = PostOffice({number: node("x") for number in range(4)})
-    assert len(list(exchange(grid, questions(4), 1, in_order=True))) == 4
+    assert len(list(exchange_messages(grid, questions(4), 1, in_order=True))) == 4
     assert grid.posted == [1, 1, 1, 1]
-    assert len(list(exchange(grid, questions(4), 1))) == 4
+    assert len(list(exchange_messages(grid, questions(4), 1))) == 4
     assert grid.posted[4:] == [4]
 
 
 def test_all_are_asked_however_long_one_answer_is_worked_on():
     grid = PostOffice({number: node("x") for number in range(5)})
-    for _ in exchange(grid, questions(5), 0.2, in_order=True):
+    for _ in exchange_messages(grid, questions(5), 0.2, in_order=True):
         time.sleep(0.15)
     assert sum(grid.posted) == 5
 
@@ -519,7 +519,7 @@ def test_sending_does_not_count_as_silence(monkeypatch):
     monkeypatch.setattr("coldfusion_fl.strategies.membership._POLL", 0.01)
     grid = Far({number: node("x") for number in range(3)})
     assert not hasattr(grid, "pull_interval")
-    assert len(list(exchange(grid, questions(3), 0.2, in_order=True))) == 3
+    assert len(list(exchange_messages(grid, questions(3), 0.2, in_order=True))) == 3
     assert grid.posted == [3]
 
 
@@ -622,7 +622,7 @@ def test_who_is_refused_too_often_is_left_out(tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     bad = node("bad", train=lambda m: contribution(np.full(SHAPE, np.nan, np.float32)))
     slow = node("slow", train=lambda m: None)
-    start([node("a"), node("b"), bad, slow], rounds=4, ledger=ledger, max_refusals=2, timeout=0.2)
+    start([node("a"), node("b"), bad, slow], rounds=4, ledger=ledger, max_rejections=2, timeout=0.2)
     sampled = [ledger.record(number)["sampled"] for number in (1, 2, 3, 4)]
     assert ["bad" in names for names in sampled] == [True, True, False, False]
     assert all("slow" in names for names in sampled)  # nothing came of it that was not fit
@@ -643,7 +643,7 @@ def test_the_probe_takes_a_bad_round_back(tmp_path):
     def probe(encoder):
         return -abs(float(encoder["w"][0, 0]) - 3)
 
-    fused, *_ = start([node("a", 2), node("b", 2)], rounds=3, ledger=ledger, probe_fn=probe, roll_back=0.5)
+    fused, *_ = start([node("a", 2), node("b", 2)], rounds=3, ledger=ledger, score_fn=probe, rollback=0.5)
     # 0, 2, 4 (as good as 2), and 6 would be worse than 4 by 2.
     assert fused[0, 0] == 4
     assert ledger.record(3)["rolled-back"]
@@ -655,7 +655,7 @@ def test_the_gate_leaves_out_what_lowers_the_probe():
     def probe(encoder):
         return -abs(float(encoder["w"][0, 0]) - 2)
 
-    fused, *_ = start([node("a", 2), node("b", 2), node("c", 9)], probe_fn=probe, screening="gate")
+    fused, *_ = start([node("a", 2), node("b", 2), node("c", 9)], score_fn=probe, screening="gate")
     assert fused[0, 0] == 2
 
 
@@ -877,7 +877,7 @@ def test_where_too_few_are_left_the_run_ends_and_says_how_to_go_on(tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     bad = [node(n, train=lambda m: contribution(np.full(SHAPE, np.nan, np.float32))) for n in ("bad", "worse")]
     with pytest.raises(RunError, match="only 1 contributors are there, and 2 are left out or blocked; 2 are needed"):
-        start([node("a"), *bad], rounds=50, ledger=ledger, max_refusals=3)
+        start([node("a"), *bad], rounds=50, ledger=ledger, max_rejections=3)
     assert ledger.rounds() == [0, 1, 2, 3]
 
 
@@ -897,14 +897,14 @@ def test_who_is_left_out_is_said_once_however_long_others_are_waited_for(tmp_pat
 @pytest.mark.parametrize("score", [np.float32(1), np.array(2), True])
 def test_a_probe_may_return_any_number(score, tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
-    start([node("a"), node("b")], ledger=ledger, probe_fn=lambda encoder: score, roll_back=0.5, screening="gate")
+    start([node("a"), node("b")], ledger=ledger, score_fn=lambda encoder: score, rollback=0.5, screening="gate")
     assert ledger.record(1)["fused"]
 
 
 def test_a_probe_that_gives_no_number_is_said():
     nodes, settings = [node("a"), node("b")], {"probe_fn": lambda encoder: np.nan}
     with pytest.raises(RunError, match="the server's probe gives no number for the base"):
-        start(nodes, roll_back=0.5, **settings)
+        start(nodes, rollback=0.5, **settings)
     fused, *_ = start(nodes, screening="gate", **settings)
     assert not fused.any()  # nobody passed the gate
 
@@ -912,7 +912,7 @@ def test_a_probe_that_gives_no_number_is_said():
 def test_a_base_without_a_score_is_taken_back(tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     probe = lambda encoder: np.nan if encoder["w"][0, 0] else 0.5  # noqa: E731
-    fused, *_ = start([node("a"), node("b")], rounds=2, ledger=ledger, probe_fn=probe, roll_back=0.1)
+    fused, *_ = start([node("a"), node("b")], rounds=2, ledger=ledger, score_fn=probe, rollback=0.1)
     assert not fused.any()
     assert ledger.record(2)["rolled-back"]
     assert ledger.record(2)["probe"] == {"before": 0.5, "after": None}
@@ -969,7 +969,7 @@ def packing(name, value, declare=None):
     return node(name, train=train)
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", COMPRESSIONS)
 def test_contributions_travel_as_they_are_asked_to_and_who_does_not_know_takes_part(wire, tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     fused, _, grid = start([packing("a", 1), packing("b", 2), node("plain", 6)], rounds=2, ledger=ledger, wire=wire)

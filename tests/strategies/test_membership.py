@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion, roll_call
-from coldfusion_fl.strategies.membership import RollCall, exchange
+from coldfusion_fl.strategies.membership import NodeRegistry, exchange_messages
 
 SHAPE = (2, 3)
 
@@ -69,14 +69,14 @@ def questions(count):
 
 def test_one_reply_that_takes_long_to_fetch_makes_no_other_late():
     grid = Mail({0: node("a"), 1: node("slow")})
-    found = {reply.metadata.src_node_id for reply in exchange(grid, questions(2), timeout=0.2)}
+    found = {reply.metadata.src_node_id for reply in exchange_messages(grid, questions(2), timeout=0.2)}
     assert found == {0, 1}
 
 
 def test_who_does_not_answer_is_given_up_when_the_time_is_over():
     grid = PlayedGrid({0: node("a"), 1: node("mute", train=lambda message: None)})
     began = time.monotonic()
-    assert len(list(exchange(grid, questions(2), timeout=0.3))) == 1
+    assert len(list(exchange_messages(grid, questions(2), timeout=0.3))) == 1
     assert 0.3 <= time.monotonic() - began < 2
 
 
@@ -96,7 +96,7 @@ def test_who_was_left_out_is_asked_again_and_told_of_once(monkeypatch):
         return RecordDict({"config": ConfigRecord({"name": "c", **({"problem": problem} if problem else {})})})
 
     grid = Deployed({1: node("a"), 2: node("b"), 3: changes})
-    calls = RollCall("config", tell=lambda name, reason: told.append((name, reason)))
+    calls = NodeRegistry("config", tell=lambda name, reason: told.append((name, reason)))
     deadline = time.monotonic() + 20
     while "c" not in (there := calls.present(grid)):
         assert time.monotonic() < deadline

@@ -7,7 +7,7 @@ import pytest
 
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import PrivateMean
-from coldfusion_fl.strategies.privacy import Budget
+from coldfusion_fl.strategies.privacy import PrivacyAccountant
 
 
 def records(*rounds):
@@ -23,14 +23,14 @@ def gaussian(noise, rounds, delta):
 @pytest.mark.parametrize("noise", [0.5, 1.0, 4.0])
 @pytest.mark.parametrize("rounds", [1, 10])
 def test_it_is_what_the_gaussian_mechanism_costs(noise, rounds):
-    spent = Budget(PrivateMean(clip=1, noise=noise, delta=1e-5)).spent(records(*[["a", "b"]] * rounds))
+    spent = PrivacyAccountant(PrivateMean(clip=1, noise=noise, delta=1e-5)).spent(records(*[["a", "b"]] * rounds))
     plain = gaussian(noise, rounds, 1e-5)
     assert 0.6 * plain < spent["epsilon"] <= plain  # the library's conversion is a little tighter
     assert (spent["delta"], spent["rounds"]) == (1e-5, rounds)
 
 
 def test_the_contributor_of_the_most_rounds_counts():
-    budget = Budget(PrivateMean())
+    budget = PrivacyAccountant(PrivateMean())
     alone = budget.spent(records(["a"], ["a"]))
     assert budget.spent(records(["a", "b"], ["a", "c"], ["d", "b"])) == alone
     assert budget.spent(records(["a", "b"], ["a", "c"], ["a", "b"]))["epsilon"] > alone["epsilon"]
@@ -38,10 +38,10 @@ def test_the_contributor_of_the_most_rounds_counts():
 
 def test_rounds_that_made_nothing_cost_nothing():
     kept = {"contributions": {"a": {}}}
-    assert Budget(PrivateMean()).spent([{}, kept]) == {"epsilon": 0.0, "delta": 1e-5, "rounds": 0}
+    assert PrivacyAccountant(PrivateMean()).spent([{}, kept]) == {"epsilon": 0.0, "delta": 1e-5, "rounds": 0}
 
 
 def test_without_the_library_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
     with pytest.raises(SettingsError, match=r"pip install 'coldfusion-fl\[privacy\]'"):
-        Budget(PrivateMean())
+        PrivacyAccountant(PrivateMean())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from coldfusion_fl.aggregation.screening import Gate, Size
+from coldfusion_fl.aggregation.screening import GreedySoup, Size
 from coldfusion_fl.aggregation.server_optimizer import Nesterov
 from coldfusion_fl.config.settings import read_settings, to_table
 from coldfusion_fl.fusion import Ties
@@ -25,8 +25,8 @@ def strategy(toy_run, tiny_base, tmp_path):
 
 def test_the_defaults_are_the_papers(strategy):
     made = strategy()
-    assert (str(made.fusion), str(made.step), made.screening, made.probe_fn) == ("mean", "plain", (), None)
-    assert made.roll_back is None
+    assert (str(made.fusion), str(made.step), made.screening, made.score_fn) == ("mean", "plain", (), None)
+    assert made.rollback is None
     assert made.contributors_per_round == 3
 
 
@@ -54,12 +54,12 @@ def test_every_setting_of_the_server_arrives(strategy):
     )
     assert made.fusion == Ties(density=0.5)
     assert made.step == Nesterov(momentum=0.5)
-    assert made.screening == (Size(factor=7), Gate())
-    assert (made.ema, made.max_refusals, made.roll_back, made.keep_last) == (0.9, 2, 3, 4)
+    assert made.screening == (Size(factor=7), GreedySoup())
+    assert (made.ema, made.max_rejections, made.rollback, made.keep_last) == (0.9, 2, 3, 4)
 
 
 def test_the_probe_tells_encoders_apart_in_points(strategy, tiny_base):
-    probe = strategy(server__probe='"u"', server__screening='"gate"').probe_fn
+    probe = strategy(server__probe='"u"', server__screening='"gate"').score_fn
     encoder = load_encoder(open_base(str(tiny_base)))
     whole, blank = probe(encoder), probe({name: np.zeros_like(array) for name, array in encoder.items()})
     assert 0 <= blank < whole <= 100

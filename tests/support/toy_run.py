@@ -63,7 +63,7 @@ def main():
         step="nesterov(learning-rate=0.7, momentum=0.9)",
         ema=0.9,
         screening="size(factor=3)",
-        max_refusals=2,
+        max_rejections=2,
         ledger=ledger,
     )
     grid = PlayedGrid({number: contributor(name) for number, name in enumerate(["a", "b", "c", "d", "bad"])})

@@ -27,7 +27,7 @@ _LARGEST_REPLY = 2**20
 _LONGEST_PATH = 200
 
 
-class Gate:
+class AccessControl:
     """ASGI middleware: others than this machine reach the Fleet interface alone; every answer says our versions.
 
     Args:

@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from coldfusion_fl.aggregation.compression import Packed, pack, unpack
-from coldfusion_fl.config.settings import WIRES
-from coldfusion_fl.errors import WireError
+from coldfusion_fl.aggregation.compression import EncodedContribution, pack, unpack
+from coldfusion_fl.config.settings import COMPRESSIONS
+from coldfusion_fl.errors import CompressionError
 
-LOSSY = WIRES[1:]
+LOSSY = COMPRESSIONS[1:]
 ANY = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
@@ -36,7 +36,7 @@ def steps(change, wire):
     return np.abs(rows) * eps + least + np.maximum(np.abs(rows) - most, 0)
 
 
-@given(pairs(), st.sampled_from(WIRES))
+@given(pairs(), st.sampled_from(COMPRESSIONS))
 def test_shapes_and_dtypes_come_back_and_float32_is_exact(pair, wire):
     base, encoder = pair
     back, packed, _ = there_and_back(base, encoder, wire)
@@ -117,22 +117,22 @@ def test_bfloat16_is_what_torch_makes_of_it():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda p: Packed("int4", p.arrays), "it travels as 'int4', which is not known here"),
-        (lambda p: Packed("int8", p.arrays), "'w' has no scales: 2 float32, one a row"),
-        (lambda p: Packed("int8", p.arrays, {"w": np.ones(3, np.float32)}), "'w' has no scales"),
-        (lambda p: Packed("int8", p.arrays, {"w": np.ones(2, np.float64)}), "'w' has no scales"),
-        (lambda p: Packed("float16", p.arrays), "'w' is int8 of shape (2, 3), not float16"),
-        (lambda p: Packed("int8", {"w": p.arrays["w"][:1]}, p.scales), "of shape (1, 3), not int8 of the base's"),
+        (lambda p: EncodedContribution("int4", p.arrays), "it travels as 'int4', which is not known here"),
+        (lambda p: EncodedContribution("int8", p.arrays), "'w' has no scales: 2 float32, one a row"),
+        (lambda p: EncodedContribution("int8", p.arrays, {"w": np.ones(3, np.float32)}), "'w' has no scales"),
+        (lambda p: EncodedContribution("int8", p.arrays, {"w": np.ones(2, np.float64)}), "'w' has no scales"),
+        (lambda p: EncodedContribution("float16", p.arrays), "'w' is int8 of shape (2, 3), not float16"),
+        (lambda p: EncodedContribution("int8", {"w": p.arrays["w"][:1]}, p.scales), "of shape (1, 3), not int8 of the base's"),
     ],
 )
 def test_what_is_not_as_it_says_is_refused(change, words):
     base = {"w": np.zeros((2, 3), np.float32)}
     packed, _ = pack({"w": np.ones((2, 3), np.float32)}, base, "int8")
-    with pytest.raises(WireError) as caught:
+    with pytest.raises(CompressionError) as caught:
         unpack(change(packed), base)
     assert words in str(caught.value)
 
 
 def test_names_that_the_base_has_not_are_left_for_screening():
-    packed = Packed("int8", {"head": np.ones(3, np.float32)})
+    packed = EncodedContribution("int8", {"head": np.ones(3, np.float32)})
     assert unpack(packed, {})["head"].tolist() == [1, 1, 1]

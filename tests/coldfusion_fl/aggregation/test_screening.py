@@ -4,19 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_contributions import draw
 
-from coldfusion_fl.aggregation.screening import (
-    RULES,
-    Block,
-    Candidate,
-    Cap,
-    Direction,
-    Gate,
-    Round,
-    Size,
-    misfit,
-    screen,
-)
+from coldfusion_fl.aggregation.screening import RULES, Block, Candidate, InfluenceCap, Direction, GreedySoup, Round, Size, screen
 from coldfusion_fl.arrays.blocks import update_norm
+from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.config.components import parse_components
 from coldfusion_fl.fusion import Contribution, Mean, Median, WeightedMean
 
@@ -24,7 +14,7 @@ BASE = {"a": np.zeros((2, 3), np.float32), "b": np.zeros(4, np.float32)}
 
 
 def test_a_fit_contribution():
-    assert misfit(BASE, {name: array + 1 for name, array in BASE.items()}) is None
+    assert find_mismatch(BASE, {name: array + 1 for name, array in BASE.items()}) is None
 
 
 @pytest.mark.parametrize(
@@ -44,7 +34,7 @@ def test_a_fit_contribution():
 def test_a_misfit_says_why(change, words):
     contribution = {**BASE, **change}
     contribution = {name: array for name, array in contribution.items() if array is not None}
-    assert words in misfit(BASE, contribution)
+    assert words in find_mismatch(BASE, contribution)
 
 
 def of(updates, operator=None, probe=None, past=None, **metrics):
@@ -125,16 +115,16 @@ def test_the_gate_keeps_what_does_not_lower_the_probe():
         return -float(np.abs(encoder["w"] - 1).sum())
 
     updates = {"good": [1, 1, 1, 1], "fair": [1, 1, 1, 1.1], "bad": [9, 9, 9, 9]}
-    refused = Gate(tolerance=0.06)(of(updates, probe=probe)).refused
+    refused = GreedySoup(tolerance=0.06)(of(updates, probe=probe)).refused
     assert refused.keys() == {"bad"}
     assert "the server's probe would fall from 0 to" in refused["bad"] or "from -0" in refused["bad"]
-    assert Gate()(of(updates, probe=probe)).refused.keys() == {"bad", "fair"}
+    assert GreedySoup()(of(updates, probe=probe)).refused.keys() == {"bad", "fair"}
 
 
 @given(st.lists(st.just(0.0) | st.floats(0.1, 1000), min_size=2, max_size=8).filter(any), st.floats(0.05, 1))
 def test_nobody_has_more_than_its_share(norms, share):
     updates = {f"c{i}": [norm, 0, 0, 0] for i, norm in enumerate(norms)}
-    round_, refused = screen(of(updates), [Cap(share=share)])
+    round_, refused = screen(of(updates), [InfluenceCap(share=share)])
     assert not refused
     influence = [c.contribution.weight * c.norm for c in round_.candidates.values()]
     movers = sum(norm > 0 for norm in norms)
@@ -147,11 +137,11 @@ def test_nobody_has_more_than_its_share(norms, share):
 def test_a_claim_of_many_examples_is_capped():
     updates = {name: [1, 0, 0, 0] for name in "abcd"}
     claims = {"a": 10, "b": 12, "c": 8, "d": 10**9}
-    round_, _ = screen(of(updates, WeightedMean(), **{"num-examples": claims}), [Cap(share=0.3)])
+    round_, _ = screen(of(updates, WeightedMean(), **{"num-examples": claims}), [InfluenceCap(share=0.3)])
     weights = {n: WeightedMean().weight_of(c.contribution) for n, c in round_.candidates.items()}
     assert weights["d"] / sum(weights.values()) <= 0.4 + 1e-6  # 1/4 each cannot be 0.3: b takes some
     assert max(weights.values()) / sum(weights.values()) <= 0.3 + 1e-6
-    assert not screen(of(updates, Median()), [Cap()])[0].candidates["a"].contribution.weight < 1
+    assert not screen(of(updates, Median()), [InfluenceCap()])[0].candidates["a"].contribution.weight < 1
 
 
 def test_rules_compose_each_sees_what_the_others_let_through():

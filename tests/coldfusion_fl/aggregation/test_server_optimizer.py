@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldfusion_fl.aggregation.server_optimizer import (
-    STEPS,
+    SERVER_OPTIMIZERS,
     Adam,
     HeavyBall,
     LearningRate,
@@ -129,9 +129,9 @@ def test_the_plain_step_is_the_fused_encoder_to_the_byte():
     assert all(following[name].tobytes() == fused(base)[name].tobytes() for name in base)
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", SERVER_OPTIMIZERS)
 def test_a_step_goes_on_from_its_state(name):
-    step = parse_component(name, STEPS, "step")
+    step = parse_component(name, SERVER_OPTIMIZERS, "step")
     base, rounds = fusions()
     bases, state = run(step, base, rounds)
     half, kept = run(step, base, rounds[:3])
@@ -143,11 +143,11 @@ def test_a_step_goes_on_from_its_state(name):
     assert set(state) == {f"{kind}/{n}" for kind in step.remembers for n in base}
 
 
-@given(st.sampled_from(sorted(STEPS)), st.sampled_from([np.float16, np.float32, np.float64]))
+@given(st.sampled_from(sorted(SERVER_OPTIMIZERS)), st.sampled_from([np.float16, np.float32, np.float64]))
 def test_dtypes_stay_and_integers_are_taken_as_fused(name, dtype):
     base = {"w": np.ones(3, dtype), "count": np.array(1)}
     fused = {"w": np.full(3, 1.5, dtype), "count": np.array(4)}
-    following, _ = parse_component(name, STEPS, "step")(base, fused, {})
+    following, _ = parse_component(name, SERVER_OPTIMIZERS, "step")(base, fused, {})
     assert following["w"].dtype == dtype
     assert following["count"] == 4
     assert (following["w"] > 1).all()

@@ -87,14 +87,14 @@ def test_given_weights_come_first():
     fused = operator({}, parts)["w0"]
     assert np.allclose(fused, np.average(stacked(parts, "w0"), axis=0, weights=[2, 1, 5]), atol=1e-6)
     assert shares(operator, parts) == [0.25, 0.125, 0.625]
-    assert "weight is 0" in WeightedMean(weights={"c0": 0}).unfit(parts[0])
+    assert "weight is 0" in WeightedMean(weights={"c0": 0}).rejection_reason(parts[0])
 
 
 def test_a_contribution_that_cannot_be_weighed_is_unfit():
     _, (part, *_) = draw(1)
-    assert WeightedMean().unfit(part) is None
-    assert "does not report 'examples'" in WeightedMean(by="examples").unfit(part)
-    assert "no weight" in WeightedMean().unfit(dataclasses.replace(part, metrics={"num-examples": -3}))
+    assert WeightedMean().rejection_reason(part) is None
+    assert "does not report 'examples'" in WeightedMean(by="examples").rejection_reason(part)
+    assert "no weight" in WeightedMean().rejection_reason(dataclasses.replace(part, metrics={"num-examples": -3}))
 
 
 def test_a_capped_weight_counts():
@@ -150,11 +150,11 @@ def test_nobody_weighs_more_by_a_larger_fisher_diagonal(factor):
 
 def test_a_fisher_diagonal_is_checked():
     _, (part, *_) = draw(1, fisher=True)
-    assert Fisher().unfit(part) is None
-    assert "brings no Fisher" in Fisher().unfit(dataclasses.replace(part, fisher=None))
-    assert "has no 'w1'" in Fisher().unfit(dataclasses.replace(part, fisher={"w0": part.fisher["w0"]}))
+    assert Fisher().rejection_reason(part) is None
+    assert "brings no Fisher" in Fisher().rejection_reason(dataclasses.replace(part, fisher=None))
+    assert "has no 'w1'" in Fisher().rejection_reason(dataclasses.replace(part, fisher={"w0": part.fisher["w0"]}))
     bad = {**part.fisher, "w1": -part.fisher["w1"]}
-    assert "negative or not finite" in Fisher().unfit(dataclasses.replace(part, fisher=bad))
+    assert "negative or not finite" in Fisher().rejection_reason(dataclasses.replace(part, fisher=bad))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

@@ -60,6 +60,6 @@ def test_rules_that_look_at_what_came_do_not_go_with_it():
     for text in ("size", "direction", "block(names=[a]), size"):
         fusion, _, rules = parse_pipeline("private-mean(clip=1, noise=1)", "plain", text)
         with pytest.raises(SettingsError, match="depends on what all have sent"):
-            check_pipeline(fusion, rules, 8, 2, has_probe=False, rolls_back=False)
+            check_pipeline(fusion, rules, 8, 2, has_score_function=False, has_rollback=False)
     fusion, _, rules = parse_pipeline("private-mean", "plain", "block(names=[a])")
-    check_pipeline(fusion, rules, 8, 2, has_probe=False, rolls_back=False)
+    check_pipeline(fusion, rules, 8, 2, has_score_function=False, has_rollback=False)

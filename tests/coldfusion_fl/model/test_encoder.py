@@ -10,7 +10,7 @@ from tiny_models import ARCHITECTURES, make_base
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from coldfusion_fl.data.task import Examples
-from coldfusion_fl.errors import MisfitError, ModelError
+from coldfusion_fl.errors import MismatchError, ModelError
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import encoder_of, head_of, load_encoder, merge, new_model, save_model, split
 from coldfusion_fl.training.batches import tokenize
@@ -162,7 +162,7 @@ def test_what_does_not_fit_is_not_merged(tiny_base, change, words):
     base = open_base(str(tiny_base))
     encoder = load_encoder(base)
     change(encoder)
-    with pytest.raises(MisfitError, match=words):
+    with pytest.raises(MismatchError, match=words):
         merge(new_model(base, 2, "mean", seed=0), encoder)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
 from coldfusion_fl.data.task import load_task
-from coldfusion_fl.errors import MisfitError
+from coldfusion_fl.errors import MismatchError
 from coldfusion_fl.evaluation.evaluate import evaluate
 from coldfusion_fl.training.multitask import train_multitask
 
@@ -41,5 +41,5 @@ def test_every_task_has_its_share(base, encoder, tasks):
 
 
 def test_a_training_that_diverges_is_named(base, encoder, tasks):
-    with pytest.raises(MisfitError, match="multitask training went wrong"):
+    with pytest.raises(MismatchError, match="multitask training went wrong"):
         train_multitask(base, encoder, tasks, replace(TUNING, learning_rate=1e30), [32, 32], 1)

@@ -49,7 +49,7 @@ class Broken(Acme):
         family = psutil.Process(self.processes[name].pid).children(recursive=True)
         return next(one for one in family if words in " ".join(one.cmdline()))
 
-    def pause(self, name, how):
+    def poll_interval(self, name, how):
         parent = psutil.Process(self.processes[name].pid)
         for one in [parent, *parent.children(recursive=True)]:
             one.send_signal(how)
@@ -138,9 +138,9 @@ def test_a_member_that_is_paused_is_late_and_nothing_is_fused_twice(acme, toy_da
     patience = {"round-timeout": "30", "finetune.epochs": "5"}
     run = Followed(acme, "paused", toy_data, tiny_base, **SHORT_OF_PATIENCE | patience)
     run.happens("round", round=1)
-    acme.pause("c", signal.SIGSTOP)
+    acme.poll_interval("c", signal.SIGSTOP)
     run.happens("fused", round=1)
-    acme.pause("c", signal.SIGCONT)
+    acme.poll_interval("c", signal.SIGCONT)
     run.ends()
     assert run.fused(1) == {"a", "b"}
     assert "did not answer within 30 s" in run.refused(1)["c"]

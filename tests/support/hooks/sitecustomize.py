@@ -71,7 +71,7 @@ def old(versions):
 
 def record(gate, file):
     """Keep what members send: each request's path, headers and body."""
-    plain = gate.Gate.__call__
+    plain = gate.GreedySoup.__call__
 
     async def call(self, scope, receive, send):
         async def recorded():
@@ -84,7 +84,7 @@ def record(gate, file):
 
         await plain(self, scope, recorded, send)
 
-    gate.Gate.__call__ = call
+    gate.GreedySoup.__call__ = call
 
 
 what, _, value = os.environ.get("COLDFUSION_HOOK", "").partition("=")

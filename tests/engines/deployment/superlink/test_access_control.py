@@ -7,7 +7,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from coldfusion_fl.engines.deployment.superlink.access_control import REPLIES, Gate
+from coldfusion_fl.engines.deployment.superlink.access_control import REPLIES, AccessControl
 from coldfusion_fl.versions import VERSIONS_HEADER, format_versions
 
 FLEET, CONTROL, RUNTIME = "/v1/fleet/pull-messages", "/v1/control/start-run", "/v1/runtime/push-messages"
@@ -18,7 +18,7 @@ def browser(client, server="fl.acme.org"):
         return PlainTextResponse("served")
 
     paths = [Route(route, answer, methods=["GET", "POST"]) for route in (FLEET, REPLIES, CONTROL, RUNTIME, "/docs")]
-    app = Starlette(routes=paths, middleware=[Middleware(Gate)])
+    app = Starlette(routes=paths, middleware=[Middleware(AccessControl)])
     return TestClient(app, base_url=f"https://{server}", client=(client, 50000))
 
 
