@@ -12,7 +12,7 @@ from flwr.clientapp.typing import Mod
 from flwr.common import log
 from flwr.common.constant import ErrorCode
 
-from coldfusion_fl.aggregation.compression import pack
+from coldfusion_fl.aggregation.compression import encode
 from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.config.settings import COMPRESSIONS, EvaluateSettings, FinetuneSettings, parse_table, unflatten
@@ -135,12 +135,12 @@ def train(message: Message, context: Context) -> Message:
         "seconds": done.seconds,
     }
     content = RecordDict({"metrics": MetricRecord(metrics)})
-    wire = str(config.get("wire", "float32"))
-    if wire in COMPRESSIONS[1:]:
-        packed, lost = pack(contribution, arrays, wire, kept.get(_LOST, server_round))
+    compression = str(config.get("compression", "float32"))
+    if compression in COMPRESSIONS[1:]:
+        encoded, lost = encode(contribution, arrays, compression, kept.get(_LOST, server_round))
         kept.put(_LOST, server_round, lost)
-        content["arrays"], content["scales"] = _record(packed.arrays), _record(packed.scales)
-        content["config"] = ConfigRecord({"wire": wire})
+        content["arrays"], content["scales"] = _record(encoded.arrays), _record(encoded.scales)
+        content["config"] = ConfigRecord({"compression": compression})
     else:  # also for a server that knows more ways than we do
         content["arrays"] = _record(contribution)
     if rows := int(config.get("fisher-examples", 0)):

@@ -68,7 +68,7 @@ def with_run_config(settings: Settings) -> Mod:
     run_config = flatten(to_table(settings))
 
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-        # Flower refuses a changed run_config, so the app gets a context of its own, with the node's state.
+        # Flower rejects a changed run_config, so the app gets a context of its own, with the node's state.
         told = Context(context.run_id, context.node_id, context.node_config, context.state, run_config)
         return call_next(message, told)
 

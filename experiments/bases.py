@@ -29,7 +29,7 @@ class Bases:
 
     Attributes:
         file: where the encoder lies that a score is of; None: the base's own.
-        took: seconds, examples (counting each pass) and refused contributions.
+        took: seconds, examples (counting each pass) and rejected contributions.
     """
 
     file: Callable[[Key], Path | None]
@@ -83,7 +83,7 @@ def _federation(recipe: Recipe, settings: Settings, place: Path, say: Say) -> Ba
     took = {
         "seconds": round(sum(record["ended"] - record["began"] for record in records if "began" in record)),
         "examples": int(sum(facts.get("num-examples", 0) for facts in reported)),
-        "refused": sum(len(record.get("refused", [])) for record in records),
+        "rejected": sum(len(record.get("rejected", [])) for record in records),
     }
     ledger.keep_arrays(recipe.rounds)  # gigabytes, else
 

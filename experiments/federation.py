@@ -43,7 +43,7 @@ def federate(settings: Settings, folder: Path, saboteurs: Mapping[str, str], say
             name_saboteurs(folder, saboteurs)
         run.begin(ledger)
         for event in run.events():
-            if event and (line := display.take(event)) and event["kind"] in ("round", "refused", "kept", "left-out"):
+            if event and (line := display.take(event)) and event["kind"] in ("round", "rejected", "kept", "excluded"):
                 say(line)
         code = run.exit_code
     if code or ledger.status.get("state") != "finished":

@@ -194,8 +194,8 @@ def _check_recipe(recipe: Recipe, settings: Settings, source: str) -> None:
         raise SettingsError(f"{where}: a {recipe.kind} recipe needs a number of 'examples': 0, all rows, is none.")
     if recipe.kind != "federation" and (recipe.saboteurs or recipe.average):
         raise SettingsError(f"{where}: saboteurs and averages are a federation's; this is {recipe.kind}.")
-    if recipe.saboteurs and settings.server.wire != "float32":
-        raise SettingsError(f"{where}: what saboteurs send travels as float32; leave out server.wire.")
+    if recipe.saboteurs and settings.server.compression != "float32":
+        raise SettingsError(f"{where}: what saboteurs send travels as float32; leave out server.compression.")
     parse_sabotage(recipe.saboteurs)
     for name in recipe.saboteurs:
         if name not in settings.tasks.seen:
@@ -234,7 +234,7 @@ def check(experiment: Experiment) -> None:
                 settings.base,
                 settings.tasks.catalogue,
                 tuple(sorted(settings.contributors)),
-                settings.server.probe,
+                settings.server.server_validation,
             )
             if facts not in checked:
                 checked.add(facts)

@@ -270,11 +270,11 @@ def making(results: Results) -> str:
     for name, seeds in results.scores.facts["making"].items():
         took = [facts["seconds"] / 60 for facts in seeds.values()]
         examples = [facts["examples"] for facts in seeds.values()]
-        refused = sum(facts.get("refused", 0) for facts in seeds.values())
+        rejected = sum(facts.get("rejected", 0) for facts in seeds.values())
         devices = ", ".join(sorted({facts["device"] for facts in seeds.values()}))
         means = f"{sum(examples) / len(examples):,.0f}", f"{sum(took) / len(took):.0f}"
-        rows.append([name, *means, str(refused), devices])
-    head = ["recipe", "examples, counting each pass", "minutes", "contributions refused", "on"]
+        rows.append([name, *means, str(rejected), devices])
+    head = ["recipe", "examples, counting each pass", "minutes", "contributions rejected", "on"]
     return table(head, rows) if rows else ""
 
 

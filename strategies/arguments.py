@@ -17,10 +17,10 @@ _WHOLE_NUMBERS = {
     "min_available_nodes": 1,
     "seed": 0,
     "evaluate_every": -1,
-    "max_refusals": 0,
+    "max_rejections": 0,
     "keep_last": 0,
 }
-_NUMBERS = {"node_timeout": 0, "roll_back": 0, "ema": 0, "late": 0}
+_NUMBERS = {"node_timeout": 0, "rollback": 0, "ema": 0, "staleness_discount": 0}
 
 
 def check_arguments(given: Mapping[str, Any]) -> None:
@@ -32,16 +32,18 @@ def check_arguments(given: Mapping[str, Any]) -> None:
     for kind, what, limits in ((int, "a whole number", _WHOLE_NUMBERS), (int | float, "a number", _NUMBERS)):
         for name, least in limits.items():
             value = given[name]
-            if name == "roll_back" and value is None:
+            if name == "rollback" and value is None:
                 continue
             if not isinstance(value, kind) or isinstance(value, bool) or not value >= least:
                 raise SettingsError(f"{name} must be {what} of at least {least}, but is {value!r}.")
     if given["ema"] >= 1:
         raise SettingsError(f"ema must be at least 0 and below 1, but is {given['ema']}.")
-    if given["late"] > 1:
-        raise SettingsError(f"late must be at least 0 and at most 1, but is {given['late']}.")
-    if given["wire"] not in COMPRESSIONS:
-        raise SettingsError(f"wire must be one of {', '.join(COMPRESSIONS)}, but is {given['wire']!r}.")
+    if given["staleness_discount"] > 1:
+        raise SettingsError(
+            f"staleness_discount must be at least 0 and at most 1, but is {given['staleness_discount']}."
+        )
+    if given["compression"] not in COMPRESSIONS:
+        raise SettingsError(f"compression must be one of {', '.join(COMPRESSIONS)}, but is {given['compression']!r}.")
     keys = given["shared_keys"]
     if keys is not None and not callable(keys) and not (isinstance(keys, str) and keys):
         raise SettingsError(f"shared_keys must be patterns with commas between, or a function, not {keys!r}.")

@@ -15,14 +15,14 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from coldfusion_fl.aggregation.pipeline import check_pipeline, parse_pipeline
-from coldfusion_fl.aggregation.screening import Candidate, ScoreFunction, Round, Rule, screen
+from coldfusion_fl.aggregation.screening import Candidate, Round, Rule, ScoreFunction, screen
 from coldfusion_fl.aggregation.server_optimizer import ServerOptimizer
 from coldfusion_fl.arrays.blocks import finite, update_norm
 from coldfusion_fl.arrays.disk_arrays import ArrayFile
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.errors import FusionError, RunError, SettingsError
 from coldfusion_fl.fusion import Operator, PrivateMean, fuse, shares
-from coldfusion_fl.run.history import past_norms, seconds, rejection_counts
+from coldfusion_fl.run.history import past_norms, rejection_counts, seconds
 from coldfusion_fl.sanitize import sanitize
 
 from .arguments import as_filter, as_score_function, check_arguments
@@ -32,11 +32,10 @@ from .privacy import PrivacyAccountant
 from .sampling import sample
 from .server_state import ServerState
 from .stragglers import UNREACHABLE, LateReply, Stragglers, rebase_update
-from .validation import ReplyValidator, Rejection, error_of, records, reported
+from .validation import Rejection, ReplyValidator, error_of, records, reported
 
 if TYPE_CHECKING:
     from coldfusion_fl.run.ledger import Ledger
-
 
 
 # What a node says of its scores, beside the numbers.
@@ -48,7 +47,7 @@ class ColDFusion(Strategy):
     """ColD Fusion: contributors finetune the shared base, and their uniform mean is the next base.
 
     θ' = (1/|C|) Σ_c θ_c over the fit contributions of a round. A contribution that does not fit the base (a name too
-    many or too few, another shape or type, a value that is not finite), an error and a missing answer are refused,
+    many or too few, another shape or type, a value that is not finite), an error and a missing answer are rejected,
     recorded by the contributor's name, and never stop the run. Replies are taken one at a time and put aside on disk,
     so that memory does not grow with them, and fused in sorted order of names, so that the order of arrival leaves no
     trace.
@@ -70,31 +69,31 @@ class ColDFusion(Strategy):
         -1: they judge none.
     fusion : Union[str, Operator] (default: "mean")
         How contributions are fused: an operator of `coldfusion_fl.fusion`, or its text, such as "ties(density=0.2)".
-    step : Union[str, Step] (default: "plain")
+    server_optimizer : Union[str, ServerOptimizer] (default: "plain")
         How the next base follows from the base and what was fused: a step of `aggregation.server_optimizer`, or its
         text, such as "nesterov(learning-rate=0.7, momentum=0.9)".
     ema : float (default: 0.0)
         Decay of an exponential moving average of the bases, kept beside them as `average`; 0: none.
     screening : Union[str, Sequence[Union[str, Rule]]] (default: "")
         Rules of `aggregation.screening`, one after another, or their text, such as "size(factor=5), direction".
-    wire : str (default: "float32")
+    compression : str (default: "float32")
         How contributions travel: "float32", exactly; "bfloat16", "float16" or "int8", as differences to the base in a
-        half or a quarter of the bytes. Clients are asked for it in their configuration, as `wire`; those that do not
-        know it send arrays as ever. Inside Flower's wrappers, such as those for differential privacy, always float32;
+        half or a quarter of the bytes. Clients are asked for it in their configuration, as `compression`; those that do
+        not know it send arrays as ever. Inside Flower's wrappers, such as those for differential privacy, always float32;
         with Flower's mods at the clients that change arrays, leave it so.
-    late : float (default: 0.0)
+    staleness_discount : float (default: 0.0)
         What a contribution counts that comes when its round is over: its update is made so much smaller for each round
-        that it is late, and goes to the base of now. Above 0, it needs a ledger. 0: it is refused.
-    max_refusals : int (default: 3)
+        that it is late, and goes to the base of now. Above 0, it needs a ledger. 0: it is rejected.
+    max_rejections : int (default: 3)
         A contributor that sent so often what was not fit to be fused is sampled no more; 0: however often.
-    probe_fn : Optional[Callable[[Mapping[str, NDArray]], float]] (default: None)
-        The server's own held-out score of an encoder, more is better; for the rule "gate" and for `rollback`.
-    roll_back : Optional[float] (default: None)
+    score_fn : Optional[Callable[[Mapping[str, NDArray]], float]] (default: None)
+        The server's own held-out score of an encoder, more is better; for the rule "greedy-soup" and for `rollback`.
+    rollback : Optional[float] (default: None)
         Where the probe's score of the next base is lower by more than this, the base is kept. None: never.
     shared_keys : Optional[Union[str, Callable[[str], bool]]] (default: None)
         Which arrays are shared: patterns of names as in a shell, with commas between ("features.*, embedding"), or a
         function of a name. Only these are sent; others that come back are dropped. None: the initial arrays are, and a
-        contribution with others is refused.
+        contribution with others is rejected.
     arrayrecord_key : str (default: "arrays")
         Key of the ArrayRecord in messages. A Fisher diagonal comes in a record of the key "fisher" beside it.
     configrecord_key : str (default: "config")
@@ -123,11 +122,11 @@ class ColDFusion(Strategy):
         seed: int = 0,
         evaluate_every: int = 1,
         fusion: str | Operator = "mean",
-        step: str | ServerOptimizer = "plain",
+        server_optimizer: str | ServerOptimizer = "plain",
         ema: float = 0.0,
         screening: str | Sequence[str | Rule] = "",
-        wire: str = "float32",
-        late: float = 0.0,
+        compression: str = "float32",
+        staleness_discount: float = 0.0,
         max_rejections: int = 3,
         score_fn: ScoreFunction | None = None,
         rollback: float | None = None,
@@ -146,10 +145,10 @@ class ColDFusion(Strategy):
         self.node_timeout = node_timeout
         self.seed = seed
         self.evaluate_every = evaluate_every
-        self.fusion, self.step, self.screening = parse_pipeline(fusion, step, screening)
+        self.fusion, self.server_optimizer, self.screening = parse_pipeline(fusion, server_optimizer, screening)
         self.ema = ema
-        self.wire = wire
-        self.late = late
+        self.compression = compression
+        self.staleness_discount = staleness_discount
         self.max_rejections = max_rejections
         self.score_fn = as_score_function(score_fn)
         self.rollback = rollback
@@ -168,7 +167,7 @@ class ColDFusion(Strategy):
             has_rollback=rollback is not None,
         )
         self._registry = NodeRegistry(
-            configrecord_key, node_names, lambda name, reason: self._tell("left-out", name=name, reason=reason)
+            configrecord_key, node_names, lambda name, reason: self._tell("excluded", name=name, reason=reason)
         )
         self._nodes_are_known = False
         self._timeout = 3600.0
@@ -182,7 +181,7 @@ class ColDFusion(Strategy):
         self._stragglers = Stragglers()
         self._staleness: dict[str, int] = {}
         self._grid: Grid | None = None
-        self._left_out: set[str] = set()
+        self._excluded_names: set[str] = set()
         self._came: set[str] = set()
 
     @property
@@ -197,9 +196,14 @@ class ColDFusion(Strategy):
         log(INFO, "\t│\t├──Nodes to wait for: %d", self.min_available_nodes)
         log(INFO, "\t│\t└──Seed: %d", self.seed)
         log(INFO, "\t├──> Fusing: %s of at least %d contributions", self.fusion, self.min_contributions)
-        log(INFO, "\t├──> Step: %s%s", self.step, f", moving average {self.ema:g}" if self.ema else "")
+        log(
+            INFO,
+            "\t├──> Server optimizer: %s%s",
+            self.server_optimizer,
+            f", moving average {self.ema:g}" if self.ema else "",
+        )
         log(INFO, "\t├──> Screening: misfit%s", "".join(f", {rule}" for rule in self.screening))
-        log(INFO, "\t├──> Contributions travel as: %s", self.wire)
+        log(INFO, "\t├──> Contributions travel as: %s", self.compression)
         log(INFO, "\t└──> Keys in records:")
         log(INFO, "\t\t├── ArrayRecord key: '%s'", self.arrayrecord_key)
         log(INFO, "\t\t└── ConfigRecord key: '%s'", self.configrecord_key)
@@ -233,7 +237,7 @@ class ColDFusion(Strategy):
             if self.ledger:
                 stack.enter_context(self.ledger.lock())
             done = self._state.resume(arrays)
-            if self.ledger:  # from here on the run is under way; a refused resume leaves its status as it was
+            if self.ledger:  # from here on the run is under way; a rejected resume leaves its status as it was
                 stack.enter_context(self.ledger.track_status())
             return self._rounds(grid, arrays, done, train_config, evaluate_config, evaluate_fn)
 
@@ -280,10 +284,10 @@ class ColDFusion(Strategy):
             "round": server_round,
             "began": time.time(),
             "sampled": names,
-            "left-out": {name: reason for name, reason in excluded.items() if name in members},
+            "excluded": {name: reason for name, reason in excluded.items() if name in members},
             "missing": missing,
             "contributions": {},
-            "refused": [],
+            "rejected": [],
             "fused": False,
         }
         self._tell("round", round=server_round, sampled=names, missing=missing)
@@ -308,7 +312,7 @@ class ColDFusion(Strategy):
         following, why_not = (None, why_not) if fused is None else self._next_base(fused)
         counts: dict[str, Any] = {
             "contributions": len(self._record["contributions"]),
-            "refused": len(self._record["refused"]),
+            "rejected": len(self._record["rejected"]),
         }
         if following is None:
             self._record["kept-because"] = why_not
@@ -431,7 +435,8 @@ class ColDFusion(Strategy):
                 out = f", and {len(excluded)} are left out or blocked" if excluded else ""
                 raise RunError(
                     f"only {len(pool)} contributors are there{out}; {self.min_contributions} are needed for a round. "
-                    "What was done is kept. To go on: start more nodes, lower min-contributions, or raise max-refusals."
+                    "What was done is kept. To go on: start more nodes, lower min-contributions, or raise "
+                    "max-rejections."
                 )
             time.sleep(poll_interval(grid))
 
@@ -446,14 +451,14 @@ class ColDFusion(Strategy):
     def _excluded(self) -> dict[str, str]:
         """Contributors that are not sampled, and why not."""
         excluded = {name: "it is on the block list" for rule in self.screening for name in rule.blocked}
-        said = self._left_out | {name for record in self._state.records for name in record.get("left-out", {})}
+        said = self._excluded_names | {name for record in self._state.records for name in record.get("excluded", {})}
         for name, count in rejection_counts(self._state.records).items():
             if self.max_rejections and count >= self.max_rejections and name not in excluded:
-                excluded[name] = f"it was refused {count} times"
+                excluded[name] = f"it was rejected {count} times"
                 if name not in said:
-                    self._left_out.add(name)
+                    self._excluded_names.add(name)
                     log(WARNING, "'%s' is left out from now on: %s.", name, excluded[name])
-                    self._tell("left-out", name=name, reason=excluded[name])
+                    self._tell("excluded", name=name, reason=excluded[name])
         return excluded
 
     def _sender(self, reply: Message) -> str | None:
@@ -476,7 +481,7 @@ class ColDFusion(Strategy):
                 stranger = self._registry.name_of(reply.metadata.src_node_id)
                 self._reject(server_round, Rejection(stranger, "its reply answers no message of this round"))
             elif name in answered:
-                self._reject(server_round, Rejection(name, "it answered twice; the first answer counts", strike=True))
+                self._reject(server_round, Rejection(name, "it answered twice; the first answer counts", counts=True))
             else:
                 if reply.has_error() and reply.error.code in UNREACHABLE:
                     away[name] = f"it cannot be reached: {error_of(reply)}"
@@ -508,7 +513,7 @@ class ColDFusion(Strategy):
         return candidates
 
     def _receive_late(self, server_round: int, candidates: dict[str, Candidate], array_file: ArrayFile) -> None:
-        """Take what has come of earlier rounds: refused, or brought forward to this round's base."""
+        """Take what has come of earlier rounds: rejected, or brought forward to this round's base."""
         self._staleness = {}
         for late in self._stragglers.arrived(self._grid) if self._grid else ():
             taken = self._take_late(server_round, late, candidates, array_file)
@@ -519,10 +524,14 @@ class ColDFusion(Strategy):
                 self._staleness[late.name] = server_round - late.round
 
     def _take_late(
-        self, server_round: int, late: LateReply, candidates: Mapping[str, Candidate], array_file: ArrayFile
+        self,
+        server_round: int,
+        late: LateReply,
+        candidates: Mapping[str, Candidate],
+        array_file: ArrayFile,
     ) -> Candidate | Rejection:
         came = f"it came too late: it is of round {late.round}"
-        if not self.late:
+        if not self.staleness_discount:
             return Rejection(late.name, came)
         if late.name in candidates:
             return Rejection(late.name, f"{came}, and a newer one of it is here")
@@ -530,10 +539,12 @@ class ColDFusion(Strategy):
         if then is None:
             return Rejection(late.name, f"{came}, whose base is not kept any more")
         keys = self.arrayrecord_key, self.configrecord_key
-        taken = ReplyValidator(then, self.fusion, late.round, array_file, self.is_shared, *keys).take(late.name, late.reply)
+        taken = ReplyValidator(then, self.fusion, late.round, array_file, self.is_shared, *keys).take(
+            late.name, late.reply
+        )
         if isinstance(taken, Rejection):
             return taken
-        factor = self.late ** (server_round - late.round)
+        factor = self.staleness_discount ** (server_round - late.round)
         return rebase_update(taken, then, self._state.base, factor, array_file)
 
     def _fuse(self, server_round: int, candidates: Mapping[str, Candidate]) -> tuple[EncoderDict | None, str]:
@@ -542,19 +553,19 @@ class ColDFusion(Strategy):
         known = {name: replace(c, past=past.get(name, ())) for name, c in candidates.items()}
         before = Round(self._state.base, known, self.fusion, self.score_fn)
         cosines = before.cosines if known else {}
-        fit, refused = screen(before, self.screening)
+        fit, rejected = screen(before, self.screening)
         facts = {
             name: {
                 "norm": c.norm,
                 "cosine": cosines[name],
                 "sha256": c.sha256,
                 "reported": dict(c.contribution.metrics),
-                **({"rounds-late": self._staleness[name]} if name in self._staleness else {}),
+                **({"staleness": self._staleness[name]} if name in self._staleness else {}),
             }
             for name, c in known.items()
         }
-        for name, (rule, reason) in refused.items():
-            self._reject(server_round, Rejection(name, reason, strike=rule.counts, facts=facts[name]))
+        for name, (rule, reason) in rejected.items():
+            self._reject(server_round, Rejection(name, reason, counts=rule.counts, facts=facts[name]))
         parts = [candidate.contribution for _, candidate in sorted(fit.candidates.items())]
         weights = shares(self.fusion, parts)
         self._record["contributions"] = {
@@ -576,16 +587,16 @@ class ColDFusion(Strategy):
     def _next_base(self, fused: EncoderDict) -> tuple[EncoderDict | None, str]:
         """Make the step: the next base, or None and why the base is kept."""
         with np.errstate(over="ignore", invalid="ignore"):
-            following, state = self.step(self._state.base, fused, self._state.optimizer_state)
+            following, state = self.server_optimizer(self._state.base, fused, self._state.optimizer_state)
         for name, array in [*following.items(), *state.items()]:
             if not finite(array):  # what the step remembers would spoil every base to come
-                return None, f"the step '{self.step}' makes '{name}' not finite"
+                return None, f"the step '{self.server_optimizer}' makes '{name}' not finite"
         if self.rollback is not None and self.score_fn:
             before = self.score_fn(self._state.base) if self._score is None else self._score
             if before == -math.inf:
                 raise RunError("the server's probe gives no number for the base, so nothing can be rolled back by it.")
             after = self.score_fn(following)
-            self._record["probe"] = {"before": _number(before), "after": _number(after)}
+            self._record["server-validation"] = {"before": _number(before), "after": _number(after)}
             if after < before - self.rollback:
                 self._record["rolled-back"] = True
                 self._score = before
@@ -595,11 +606,17 @@ class ColDFusion(Strategy):
         self._record["update-norm"] = update_norm(self._state.base, following)
         return following, ""
 
-    def _reject(self, server_round: int, refusal: Rejection) -> None:
-        log(WARNING, "Round %d: the contribution of '%s' is refused: %s.", server_round, refusal.name, refusal.reason)
-        entry = {"name": refusal.name, "reason": refusal.reason, "strike": refusal.strike, **refusal.facts}
-        self._record["refused"].append(entry)
-        self._tell("refused", round=server_round, name=refusal.name, reason=refusal.reason, came=refusal.came)
+    def _reject(self, server_round: int, rejection: Rejection) -> None:
+        log(
+            WARNING,
+            "Round %d: the contribution of '%s' is rejected: %s.",
+            server_round,
+            rejection.name,
+            rejection.reason,
+        )
+        entry = {"name": rejection.name, "reason": rejection.reason, "counts": rejection.counts, **rejection.facts}
+        self._record["rejected"].append(entry)
+        self._tell("rejected", round=server_round, name=rejection.name, reason=rejection.reason, came=rejection.came)
 
     # -- what is kept -----------------------------------------------------------------------------------------------
 
@@ -620,16 +637,16 @@ class ColDFusion(Strategy):
         """What a round's base depends on, for its record."""
         return {
             "fusion": str(self.fusion),
-            "step": str(self.step),
+            "server-optimizer": str(self.server_optimizer),
             "ema": self.ema,
             "screening": [str(rule) for rule in self.screening],
-            "max-refusals": self.max_rejections,
-            "roll-back": self.rollback,
+            "max-rejections": self.max_rejections,
+            "rollback": self.rollback,
             "seed": self.seed,
             "contributors-per-round": self.contributors_per_round,
             "min-contributions": self.min_contributions,
-            "wire": self.wire,
-            "late": self.late,
+            "compression": self.compression,
+            "staleness-discount": self.staleness_discount,
         }
 
     def _tell(self, kind: str, /, **facts: Any) -> None:
@@ -680,8 +697,8 @@ class ColDFusion(Strategy):
     ) -> Message:
         told = ConfigRecord({**config, "server-round": server_round, "seed": self.seed})
         # Where a wrapper runs the rounds it works on the arrays that come back: packed ones would mean nothing to it.
-        if message_type == MessageType.TRAIN and self.wire != "float32" and self._last_round:
-            told["wire"] = self.wire
+        if message_type == MessageType.TRAIN and self.compression != "float32" and self._last_round:
+            told["compression"] = self.compression
         content = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: told})
         return Message(content, dst_node_id=node_id, message_type=message_type)
 

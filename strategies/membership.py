@@ -54,7 +54,9 @@ def simulated_nodes(members: Mapping[str, Member]) -> int | None:
     return next((member.nodes for member in members.values() if member.nodes), None)
 
 
-def exchange_messages(grid: Grid, messages: Iterable[Message], timeout: float, *, in_order: bool = False) -> Iterator[Message]:
+def exchange_messages(
+    grid: Grid, messages: Iterable[Message], timeout: float, *, in_order: bool = False
+) -> Iterator[Message]:
     """Send messages and yield the replies as they arrive, one in memory at a time.
 
     A reply is whose message it is asked for by. Flower does not check what a reply says of itself, and one that says it

@@ -67,13 +67,13 @@ def new_strategy(
         seed=settings.seed,
         evaluate_every=settings.evaluate.every,
         fusion=server.fusion,
-        step=server.step,
-        wire=server.wire,
+        server_optimizer=server.server_optimizer,
+        compression=server.compression,
         ema=server.ema,
         screening=server.screening,
-        late=server.late,
+        staleness_discount=server.staleness_discount,
         max_rejections=server.max_rejections,
-        score_fn=probe(settings, base) if server.probe else None,
+        score_fn=validation_score(settings, base) if server.server_validation else None,
         rollback=server.rollback or None,
         ledger=ledger,
         keep_last=server.keep_last,
@@ -82,9 +82,9 @@ def new_strategy(
     )
 
 
-def probe(settings: Settings, base: Base) -> ScoreFunction:
+def validation_score(settings: Settings, base: Base) -> ScoreFunction:
     """The server's own held-out score: the frozen score of an encoder on the validation split of a task, in points."""
-    task = load_task(settings.server.probe, settings.tasks.catalogue, settings.tasks.data_root)
+    task = load_task(settings.server.server_validation, settings.tasks.catalogue, settings.tasks.data_root)
     held_out = replace(task, test=task.validation)
 
     def score(encoder: Encoder) -> float:
@@ -132,7 +132,7 @@ def _serve(grid: Grid, settings: Settings, ledger: Ledger, base: Base, strategy:
     if not any(ledger.record(number).get("fused") for number in ledger.rounds()):
         raise RunError(
             f"no round fused anything: the base is the one that the run began with. {ledger.folder / 'progress.jsonl'} "
-            "and `coldfusion log` say who was refused, and why."
+            "and `coldfusion log` say who was rejected, and why."
         )
     models = {"model": ledger.load_base(last)}
     if settings.server.ema:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from coldfusion_fl.run.ledger import Ledger
 
 # A person may answer what a run showed with other screening; each round's record says what it was.
-_FREE = ("screening", "max-refusals", "min-contributions")
+_FREE = ("screening", "max-rejections", "min-contributions")
 
 
 class ServerState:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
-from coldfusion_fl.aggregation.compression import EncodedContribution, unpack
+from coldfusion_fl.aggregation.compression import EncodedContribution, decode
 from coldfusion_fl.aggregation.screening import Candidate
 from coldfusion_fl.arrays.blocks import update_norm
 from coldfusion_fl.arrays.disk_arrays import ArrayFile
@@ -40,14 +40,14 @@ class Rejection:
     Attributes:
         name: its sender's.
         reason: a clause that a person understands.
-        strike: whether it counts against its sender: something came, and it was not fit to be fused.
+        counts: whether it counts against its sender: something came, and it was not fit to be fused.
         came: whether something came at all.
         facts: what is known of the contribution.
     """
 
     name: str
     reason: str
-    strike: bool = False
+    counts: bool = False
     came: bool = True
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -100,7 +100,7 @@ class ReplyValidator:
         # Bytes from outside may find what nobody thought of, and nothing that a contributor sends may end the run.
         except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as broken:
             reason = f"its arrays cannot be read: {type(broken).__name__}: {broken}"
-        return Rejection(name, sanitize(reason)[:_REASON], strike=True)
+        return Rejection(name, sanitize(reason)[:_REASON], counts=True)
 
     def _candidate(self, name: str, reply: Message) -> Candidate:
         metrics = reported(reply)
@@ -135,10 +135,12 @@ class ReplyValidator:
     def _unpack(self, reply: Message, arrays: EncoderDict) -> EncoderDict:
         """The arrays as they were before they were packed; most are not."""
         about = records(reply, ConfigRecord).get(self._config_key) or ConfigRecord()
-        wire = str(about.get("wire", "float32"))
+        compression = str(about.get("compression", "float32"))
         scales = records(reply, ArrayRecord).get(SCALES, ArrayRecord())
         try:
-            return unpack(EncodedContribution(wire, arrays, to_numpy(scales) if wire == "int8" else {}), self._base)
+            return decode(
+                EncodedContribution(compression, arrays, to_numpy(scales) if compression == "int8" else {}), self._base
+            )
         except CompressionError as wrong:
             raise InvalidReplyError(str(wrong)) from None
 

@@ -28,32 +28,34 @@ class EncodedContribution:
     """A contribution as it travels.
 
     Attributes:
-        wire: one of WIRES.
+        compression: one of COMPRESSIONS.
         arrays: by name; of floating-point arrays the codes, in their shape: uint16 (the upper half of a float32),
             float16 or int8. All others as they are.
         scales: with int8, by name: float32, one number for each row of the last axis; an array of 0 or 1 dimensions is
             one row.
     """
 
-    wire: str
+    compression: str
     arrays: EncoderDict
     scales: EncoderDict = field(default_factory=dict)
 
 
-def pack(encoder: Encoder, base: Encoder, wire: str, lost: Encoder | None = None) -> tuple[EncodedContribution, EncoderDict]:
+def encode(
+    encoder: Encoder, base: Encoder, compression: str, lost: Encoder | None = None
+) -> tuple[EncodedContribution, EncoderDict]:
     """Make a contribution small.
 
     Args:
         encoder: what was finetuned.
         base: what it began with, in the same names and shapes.
-        wire: one of WIRES; float32 sends the arrays as they are.
+        compression: one of COMPRESSIONS; float32 sends the arrays as they are.
         lost: what the rounding of an earlier contribution lost, as this function returned it.
 
     Returns:
         What travels, and what its rounding lost: float32 arrays by name, empty where nothing is.
     """
-    if wire == "float32":
-        return EncodedContribution(wire, dict(encoder)), {}
+    if compression == "float32":
+        return EncodedContribution(compression, dict(encoder)), {}
     codes: EncoderDict = {}
     scales: EncoderDict = {}
     left: EncoderDict = {}
@@ -63,7 +65,7 @@ def pack(encoder: Encoder, base: Encoder, wire: str, lost: Encoder | None = None
             continue
         rows, start = _rows(array), _rows(base[name])
         before = None if lost is None or name not in lost else _rows(lost[name])
-        code = np.empty(rows.shape, _CODES[wire])
+        code = np.empty(rows.shape, _CODES[compression])
         rest = np.empty(rows.shape, np.float32)
         scale = np.ones(len(rows), np.float32)
         for piece in _pieces(rows):
@@ -71,21 +73,21 @@ def pack(encoder: Encoder, base: Encoder, wire: str, lost: Encoder | None = None
             change = np.subtract(rows[piece], start[piece], dtype=np.float64)
             if before is not None:
                 change += before[piece]
-            if wire == "int8":
+            if compression == "int8":
                 scale[piece] = _scale(change)
-            code[piece] = _encode(change, scale[piece], wire)
-            rest[piece] = change - _decode(code[piece], scale[piece], wire)
+            code[piece] = _encode(change, scale[piece], compression)
+            rest[piece] = change - _decode(code[piece], scale[piece], compression)
         codes[name], left[name] = code.reshape(array.shape), rest.reshape(array.shape)
-        if wire == "int8":
+        if compression == "int8":
             scales[name] = scale
-    return EncodedContribution(wire, codes, scales), left
+    return EncodedContribution(compression, codes, scales), left
 
 
-def unpack(packed: EncodedContribution, base: Encoder) -> EncoderDict:
+def decode(encoded: EncodedContribution, base: Encoder) -> EncoderDict:
     """The contribution that was packed, but for what rounding lost.
 
     Args:
-        packed: what came.
+        encoded: what came.
         base: the round's, in the names and shapes of the contribution; other names come back as they are.
 
     Returns:
@@ -94,35 +96,37 @@ def unpack(packed: EncodedContribution, base: Encoder) -> EncoderDict:
     Raises:
         CompressionError: it is of an unknown kind, or an array is not what that kind says; the message is a clause.
     """
-    if packed.wire == "float32":
-        return dict(packed.arrays)
-    if packed.wire not in _CODES:
-        raise CompressionError(f"it travels as '{packed.wire}', which is not known here ({', '.join(COMPRESSIONS)})")
+    if encoded.compression == "float32":
+        return dict(encoded.arrays)
+    if encoded.compression not in _CODES:
+        raise CompressionError(
+            f"it travels as '{encoded.compression}', which is not known here ({', '.join(COMPRESSIONS)})"
+        )
     encoder: EncoderDict = {}
-    for name, code in packed.arrays.items():
+    for name, code in encoded.arrays.items():
         origin = base.get(name)
         if origin is None or origin.dtype.kind != "f":
             encoder[name] = code
             continue
-        if code.dtype != _CODES[packed.wire] or code.shape != origin.shape:
+        if code.dtype != _CODES[encoded.compression] or code.shape != origin.shape:
             raise CompressionError(
-                f"'{name}' is {code.dtype} of shape {code.shape}, not {_CODES[packed.wire]} of the base's shape "
-                f"{origin.shape} as {packed.wire} has it"
+                f"'{name}' is {code.dtype} of shape {code.shape}, not {_CODES[encoded.compression]} of the base's "
+                f"shape {origin.shape} as {encoded.compression} has it"
             )
         start, rows = _rows(origin), _rows(code)
-        scale = _scale_of(packed, name, len(rows))
+        scale = _scale_of(encoded, name, len(rows))
         whole = np.empty(rows.shape, origin.dtype)
         with np.errstate(over="ignore", invalid="ignore"):  # screening names what is not finite
             for piece in _pieces(rows):
-                whole[piece] = start[piece] + _decode(rows[piece], scale[piece], packed.wire)
+                whole[piece] = start[piece] + _decode(rows[piece], scale[piece], encoded.compression)
         encoder[name] = whole.reshape(origin.shape)
     return encoder
 
 
-def _scale_of(packed: EncodedContribution, name: str, rows: int) -> np.ndarray:
-    if packed.wire != "int8":
+def _scale_of(encoded: EncodedContribution, name: str, rows: int) -> np.ndarray:
+    if encoded.compression != "int8":
         return np.ones(rows, np.float32)
-    scale = packed.scales.get(name)
+    scale = encoded.scales.get(name)
     if scale is None or scale.dtype != np.float32 or scale.shape != (rows,):
         raise CompressionError(f"'{name}' has no scales: {rows} float32, one a row")
     return scale
@@ -147,11 +151,11 @@ def _scale(change: np.ndarray) -> np.ndarray:
     return np.where(scale * np.float64(_LEVELS) > largest, np.nextafter(scale, np.float32(0)), scale)
 
 
-def _encode(change: np.ndarray, scale: np.ndarray, wire: str) -> np.ndarray:
-    if wire == "int8":
+def _encode(change: np.ndarray, scale: np.ndarray, compression: str) -> np.ndarray:
+    if compression == "int8":
         steps = np.divide(change, scale[:, None], out=np.zeros_like(change), where=scale[:, None] > 0)
         return np.clip(np.rint(steps), -_LEVELS, _LEVELS).astype(np.int8)
-    if wire == "float16":
+    if compression == "float16":
         most = float(np.finfo(np.float16).max)
         return np.clip(change, -most, most).astype(np.float16)
     most = float(_from_upper(np.array([0x7F7F], np.uint16))[0])
@@ -160,10 +164,10 @@ def _encode(change: np.ndarray, scale: np.ndarray, wire: str) -> np.ndarray:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
-def _decode(code: np.ndarray, scale: np.ndarray, wire: str) -> np.ndarray:
-    if wire == "int8":
+def _decode(code: np.ndarray, scale: np.ndarray, compression: str) -> np.ndarray:
+    if compression == "int8":
         return code * scale[:, None].astype(np.float64)
-    return (code if wire == "float16" else _from_upper(code)).astype(np.float64)
+    return (code if compression == "float16" else _from_upper(code)).astype(np.float64)
 
 
 def _from_upper(code: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from coldfusion_fl.fusion import OPERATORS, Operator, PrivateMean
 
 
 def parse_pipeline(
-    fusion: str | Operator, step: str | ServerOptimizer, screening: str | Sequence[str | Rule]
+    fusion: str | Operator, server_optimizer: str | ServerOptimizer, screening: str | Sequence[str | Rule]
 ) -> tuple[Operator, ServerOptimizer, tuple[Rule, ...]]:
     """The operator, the step and the rules of their texts.
 
@@ -20,7 +20,7 @@ def parse_pipeline(
     """
     return (
         as_component(fusion, OPERATORS, "fusion"),
-        as_component(step, SERVER_OPTIMIZERS, "step"),
+        as_component(server_optimizer, SERVER_OPTIMIZERS, "server-optimizer"),
         as_components(screening, RULES, "screening"),
     )
 
@@ -50,14 +50,14 @@ def check_pipeline(
             f"{fusion.name} fuses exactly {exactly} contributions: set contributors-per-round and min-contributions to "
             f"{exactly}."
         )
-    needing = [rule.name for rule in rules if rule.needs_score_function] + (["roll-back"] if has_rollback else [])
+    needing = [rule.name for rule in rules if rule.needs_score_function] + (["rollback"] if has_rollback else [])
     if needing and not has_score_function:
         raise SettingsError(f"{' and '.join(needing)}: this needs a probe, a held-out score of the server's own.")
     if not fusion.weighs and any(isinstance(rule, InfluenceCap) for rule in rules):
-        raise SettingsError(f"cap lowers weights, but {fusion.name} heeds none. Leave one of them out.")
+        raise SettingsError(f"influence-cap lowers weights, but {fusion.name} heeds none. Leave one of them out.")
     if isinstance(fusion, PrivateMean) and (looking := [rule.name for rule in rules if not isinstance(rule, Block)]):
         raise SettingsError(
-            f"{' and '.join(looking)}: whom this refuses depends on what all have sent. {fusion.name} is to hide it: "
+            f"{' and '.join(looking)}: whom this rejects depends on what all have sent. {fusion.name} is to hide it: "
             "leave the screening out; what is too long is clipped."
         )
 
@@ -71,12 +71,12 @@ def check_server_settings(settings: Settings) -> None:
     server = settings.server
     if server.blend < 1 and not server.ema:
         raise SettingsError("blend is of the moving average of the bases: set ema too, such as 0.7.")
-    fusion, _, rules = parse_pipeline(server.fusion, server.step, server.screening)
+    fusion, _, rules = parse_pipeline(server.fusion, server.server_optimizer, server.screening)
     check_pipeline(
         fusion,
         rules,
         settings.contributors_per_round,
         settings.min_contributions,
-        has_score_function=bool(server.probe),
+        has_score_function=bool(server.server_validation),
         has_rollback=bool(server.rollback),
     )

@@ -52,21 +52,25 @@ class Round:
         base: the arrays that the contributors began with.
         candidates: by name.
         operator: what will fuse them.
-        probe: the server's own held-out score of an encoder, more is better; None: it has none.
+        score_fn: the server's own held-out score of an encoder, more is better; None: it has none.
     """
 
     def __init__(
-        self, base: Encoder, candidates: Mapping[str, Candidate], operator: Operator, probe: ScoreFunction | None = None
+        self,
+        base: Encoder,
+        candidates: Mapping[str, Candidate],
+        operator: Operator,
+        score_fn: ScoreFunction | None = None,
     ) -> None:
         self.base = base
         self.candidates = dict(sorted(candidates.items()))
         self.operator = operator
-        self.probe = probe
+        self.score_fn = score_fn
 
     def without(self, names: Iterable[str]) -> "Round":
         """The same round without some candidates."""
         left = self.candidates.keys() - set(names)
-        return Round(self.base, {name: self.candidates[name] for name in left}, self.operator, self.probe)
+        return Round(self.base, {name: self.candidates[name] for name in left}, self.operator, self.score_fn)
 
     @functools.cached_property
     def cosines(self) -> dict[str, float | None]:
@@ -115,11 +119,11 @@ class ScreeningResult:
     """What a rule says of a round.
 
     Attributes:
-        refused: reasons by name, each a clause that a person understands.
+        rejected: reasons by name, each a clause that a person understands.
         weights: `Contribution.weight` by name, where the rule lowers it.
     """
 
-    refused: Mapping[str, str] = field(default_factory=dict)
+    rejected: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -127,7 +131,7 @@ class Rule(Component):
     """Says which candidates of a round may not be fused, or must count for less."""
 
     needs_score_function: ClassVar[bool] = False
-    # Whether what it refuses counts against its sender.
+    # Whether what it rejects counts against its sender.
     counts: ClassVar[bool] = True
 
     def __call__(self, round_: Round) -> ScreeningResult:
@@ -142,10 +146,10 @@ class Rule(Component):
 
 @dataclass(frozen=True)
 class Size(Rule):
-    """Refuses an update that is too large, or suspiciously near zero.
+    """Rejects an update that is too large, or suspiciously near zero.
 
     Against the median of the round where it has three candidates or more, and against the median of the contributor's
-    own past from its fourth contribution on. An update of exactly zero is always refused.
+    own past from its fourth contribution on. An update of exactly zero is always rejected.
 
     Attributes:
         factor: too large is more than so many times the median.
@@ -159,15 +163,15 @@ class Size(Rule):
     def __call__(self, round_: Round) -> ScreeningResult:
         """See `Rule`."""
         norms = [candidate.norm for candidate in round_.candidates.values()]
-        refused = {}
+        rejected = {}
         for name, candidate in round_.candidates.items():
             against = ((norms, "the round's median"), (candidate.past, "the median of its own past"))
             reasons = (self._reason(candidate.norm, others, what) for others, what in against)
             if not candidate.norm:
-                refused[name] = "it sent the base back unchanged"
+                rejected[name] = "it sent the base back unchanged"
             elif reason := next(filter(None, reasons), None):
-                refused[name] = reason
-        return ScreeningResult(refused)
+                rejected[name] = reason
+        return ScreeningResult(rejected)
 
     def _reason(self, norm: float, others: Sequence[float], what: str) -> str | None:
         if len(others) < _COMPANY or not (usual := statistics.median(others)):
@@ -180,7 +184,7 @@ class Size(Rule):
 
 @dataclass(frozen=True)
 class Direction(Rule):
-    """Refuses an update that points away from the others' mean direction; in rounds of three candidates or more.
+    """Rejects an update that points away from the others' mean direction; in rounds of three candidates or more.
 
     It tells a stranger among updates that share a direction, as those of one model with one head do. Short finetunings
     that begin with fresh heads do not share one: those of eight data sets had cosines between −0.03 and 0.03, turned
@@ -188,7 +192,7 @@ class Direction(Rule):
     so that a turned one is no outlier there.
 
     Attributes:
-        min_cosine: refused below this cosine.
+        min_cosine: rejected below this cosine.
     """
 
     name: ClassVar[str] = "direction"
@@ -196,17 +200,17 @@ class Direction(Rule):
 
     def __call__(self, round_: Round) -> ScreeningResult:
         """See `Rule`; the one that points away most goes first, since it bends the others' mean direction."""
-        refused: dict[str, str] = {}
+        rejected: dict[str, str] = {}
         while len(round_.candidates) >= _COMPANY:
             cosines = {name: cosine for name, cosine in round_.cosines.items() if cosine is not None}
             worst = min(cosines, key=lambda name: cosines[name], default=None)
             if worst is None or cosines[worst] >= self.min_cosine:
                 break
-            refused[worst] = (
+            rejected[worst] = (
                 f"its update points away from the others': a cosine of {cosines[worst]:.3f}, below {self.min_cosine:g}"
             )
             round_ = round_.without([worst])
-        return ScreeningResult(refused)
+        return ScreeningResult(rejected)
 
 
 @dataclass(frozen=True)
@@ -214,39 +218,39 @@ class GreedySoup(Rule):
     """A held-out gate, the greedy soup of Wortsman et al. 2022 (arXiv 2203.05482, recipe 1).
 
     The contributions are added to a uniform mean in the order of their own probe scores; one with which the mean's
-    score would fall is refused. The best one always passes, even where it is worse than the base: from that a roll-back
+    score would fall is rejected. The best one always passes, even where it is worse than the base: from that a rollback
     guards. It probes twice per contribution. What does not help today's mean may help tomorrow's,
-    so that a refusal does not count against its sender.
+    so that a rejection does not count against its sender.
 
     Attributes:
-        tolerance: a fall of so much, in the probe's own units, is let through. With 0 a probe of 500 rows refused 37
+        tolerance: a fall of so much, in the probe's own units, is let through. With 0 a probe of 500 rows rejected 37
             of 48 honest contributions of eight tasks (experiments/results/saboteurs).
     """
 
-    name: ClassVar[str] = "gate"
+    name: ClassVar[str] = "greedy-soup"
     needs_score_function: ClassVar[bool] = True
     counts: ClassVar[bool] = False
     tolerance: float = setting(0.0, at_least=0)
 
     def __call__(self, round_: Round) -> ScreeningResult:
         """See `Rule`."""
-        probe = round_.probe
-        if probe is None:
+        score_fn = round_.score_fn
+        if score_fn is None:
             raise TypeError("a gate needs a probe")
-        own = {name: probe(candidate.contribution.encoder) for name, candidate in round_.candidates.items()}
+        own = {name: score_fn(candidate.contribution.encoder) for name, candidate in round_.candidates.items()}
         kept: list[Contribution] = []
-        best, refused = -float("inf"), {}
+        best, rejected = -float("inf"), {}
         for name in sorted(own, key=lambda name: (-own[name], name)):
             if not math.isfinite(own[name]):
-                refused[name] = "the server's probe gives no number for it"
+                rejected[name] = "the server's probe gives no number for it"
                 continue
             soup = [*kept, round_.candidates[name].contribution]
-            score = probe(fuse(Mean(), round_.base, soup)) if kept else own[name]
+            score = score_fn(fuse(Mean(), round_.base, soup)) if kept else own[name]
             if score >= best - self.tolerance:
                 kept, best = soup, max(best, score)
             else:
-                refused[name] = f"with it the server's probe would fall from {best:.4g} to {score:.4g}"
-        return ScreeningResult(refused)
+                rejected[name] = f"with it the server's probe would fall from {best:.4g} to {score:.4g}"
+        return ScreeningResult(rejected)
 
 
 @dataclass(frozen=True)
@@ -260,7 +264,7 @@ class InfluenceCap(Rule):
         share: at most this share of the whole.
     """
 
-    name: ClassVar[str] = "cap"
+    name: ClassVar[str] = "influence-cap"
     share: float = setting(0.25, above=0, at_most=1)
 
     def __call__(self, round_: Round) -> ScreeningResult:
@@ -296,7 +300,7 @@ def _water_fill(influence: np.ndarray, most: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Block(Rule):
-    """A block list: these contributors are not sampled, and what they send all the same is refused.
+    """A block list: these contributors are not sampled, and what they send all the same is rejected.
 
     Attributes:
         names: contributors.
@@ -322,17 +326,17 @@ def screen(round_: Round, rules: Sequence[Rule]) -> tuple[Round, dict[str, tuple
     """Let rules judge a round, one after another.
 
     Returns:
-        The round as it may be fused, and for the others the rule that refused them and its reason, by name.
+        The round as it may be fused, and for the others the rule that rejected them and its reason, by name.
     """
-    refused: dict[str, tuple[Rule, str]] = {}
+    rejected: dict[str, tuple[Rule, str]] = {}
     for rule in rules:
         if not round_.candidates:
             break
         verdict = rule(round_)
-        refused |= {name: (rule, reason) for name, reason in verdict.refused.items()}
-        round_ = round_.without(verdict.refused)
+        rejected |= {name: (rule, reason) for name, reason in verdict.rejected.items()}
+        round_ = round_.without(verdict.rejected)
         for name, weight in verdict.weights.items():
             candidate = round_.candidates[name]
             lighter = replace(candidate.contribution, weight=weight)
             round_.candidates[name] = replace(candidate, contribution=lighter)
-    return round_, refused
+    return round_, rejected

@@ -15,8 +15,6 @@ from coldfusion_fl.config.components import Component
 from coldfusion_fl.config.settings import setting
 
 
-
-
 class ServerOptimizer(Component):
     """Makes the next base of a base and a fused encoder."""
 
@@ -163,7 +161,9 @@ class Yogi(Adam):
         return second - (1 - self.beta_2) * square * np.sign(second - square)
 
 
-SERVER_OPTIMIZERS: dict[str, type[ServerOptimizer]] = {step.name: step for step in (Plain, LearningRate, HeavyBall, Nesterov, Adam, Yogi)}
+SERVER_OPTIMIZERS: dict[str, type[ServerOptimizer]] = {
+    optimizer.name: optimizer for optimizer in (Plain, LearningRate, HeavyBall, Nesterov, Adam, Yogi)
+}
 
 
 def moving_average(average: Encoder, base: Encoder, decay: float) -> EncoderDict:

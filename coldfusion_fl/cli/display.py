@@ -68,9 +68,9 @@ class Display:
         loss = f", loss {event['loss']:.3f}" if isinstance(event.get("loss"), float) else ""
         return f"  {event['name']}: done{loss}"
 
-    def _on_refused(self, event: dict[str, Any]) -> str:
-        self._nodes[event["name"]] = {**event, "state": "refused"}
-        return f"  {event['name']}: REFUSED, {event['reason']}"
+    def _on_rejected(self, event: dict[str, Any]) -> str:
+        self._nodes[event["name"]] = {**event, "state": "rejected"}
+        return f"  {event['name']}: REJECTED, {event['reason']}"
 
     def _on_fused(self, event: dict[str, Any]) -> str:
         self._trainings.append(event["time"] - self._phase_began)
@@ -86,7 +86,7 @@ class Display:
         self._begin("the run was lost, and goes on", event)
         return f"The run was LOST after round {event['round']}: {event['reason']}. It goes on."
 
-    def _on_left_out(self, event: dict[str, Any]) -> str:
+    def _on_excluded(self, event: dict[str, Any]) -> str:
         return f"  {event['name']} is LEFT OUT from now on: {event['reason']}"
 
     def _on_evaluating(self, event: dict[str, Any]) -> None:
@@ -97,7 +97,7 @@ class Display:
         self._nodes[event["name"]] = {**event, "state": "done"}
 
     def _on_unscored(self, event: dict[str, Any]) -> str:
-        self._nodes[event["name"]] = {**event, "state": "refused"}
+        self._nodes[event["name"]] = {**event, "state": "rejected"}
         return f"  {event['name']}: could not evaluate, {event['reason']}"
 
     def _on_evaluated(self, event: dict[str, Any]) -> str:
@@ -144,7 +144,7 @@ class Display:
         table = Table(box=None, padding=(0, 2))
         for column in ("contributor", "", "step", "loss", "frozen"):
             table.add_column(column, justify="left" if column in ("contributor", "") else "right")
-        colours = {"training": "yellow", "done": "green", "refused": "red", "waiting": "dim"}
+        colours = {"training": "yellow", "done": "green", "rejected": "red", "waiting": "dim"}
         for name, node in self._nodes.items():
             step = f"{node['step']}/{node['steps']}" if node["state"] == "training" else ""
             loss = f"{node['loss']:.3f}" if isinstance(node.get("loss"), float) else ""

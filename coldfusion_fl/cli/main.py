@@ -242,8 +242,10 @@ def _show_result(ledger: Ledger) -> None:
 
     summary = summarize(ledger)
     console.print(score_table(summary))
-    for refusal in summary["refused"]:
-        console.print(f"Refused in round {refusal['round']}: {refusal['name']}, {refusal['reason']}", markup=False)
+    for rejection in summary["rejected"]:
+        console.print(
+            f"Rejected in round {rejection['round']}: {rejection['name']}, {rejection['reason']}", markup=False
+        )
     seconds, memory = summary["seconds"], ledger.status.get("peak_memory_bytes", 0)
     console.print(
         f"\n{format_duration(seconds['total'])}, of it {format_duration(seconds['rounds'])} training and "
@@ -375,7 +377,7 @@ def show_log(
     as_json: Annotated[bool, typer.Option("--json", help="Print the records of all rounds as JSON.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Check every file against its hash.")] = False,
 ) -> None:
-    """Show a run's lineage: round by round, who was fused, how large and which way, and who was refused and why."""
+    """Show a run's lineage: round by round, who was fused, how large and which way, and who was rejected and why."""
     from coldfusion_fl.run.lineage import lineage, print_lineage
 
     ledger = Ledger(folder)

@@ -9,14 +9,14 @@ from typing import Any
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     # Don-Yehiya et al. 2023, section 3: the uniform mean is the next base; heads are fresh in every round.
-    "paper": {"server": {"fusion": "mean", "step": "plain"}, "finetune": {"keep-head": False}},
+    "paper": {"server": {"fusion": "mean", "server-optimizer": "plain"}, "finetune": {"keep-head": False}},
     # Kept heads and a Nesterov step go further (DiLoCo, Douillard et al. 2023), and forget more of what the first base
     # knew. An average of the bases, drawn back towards the first one (WiSE-FT, Wortsman et al. 2022), keeps that: it is
     # the result, `model-average/`. Chosen on development splits: experiments/recipes.toml.
     "recommended": {
         "server": {
             "fusion": "mean",
-            "step": "nesterov(learning-rate=0.7, momentum=0.9)",
+            "server-optimizer": "nesterov(learning-rate=0.7, momentum=0.9)",
             "ema": 0.7,
             "blend": 0.6,
         },

@@ -108,33 +108,33 @@ class ServerSettings:
 
     Attributes:
         fusion: an operator of `coldfusion_fl.fusion`, such as `ties(density=0.2)`.
-        step: a step of `aggregation.server_optimizer`, such as `nesterov(learning-rate=0.7, momentum=0.9)`.
+        server_optimizer: a step of `aggregation.server_optimizer`, such as `nesterov(learning-rate=0.7, momentum=0.9)`.
         ema: decay of an exponential moving average of the bases, written beside the model; 0: none.
         blend: the average's share of what is written; the rest is the first base.
         screening: rules of `aggregation.screening`, one after another, such as `size(factor=5), direction`.
-        late: what a contribution counts that comes when its round is over: its update is made so much smaller for each
-            round that it is late; 0: it is refused.
+        staleness_discount: the factor by which the update of a late contribution is multiplied for each round that
+            it is late; 0: late contributions are rejected.
         max_rejections: a contributor that sent so often what was not fit to be fused is sampled no more; 0: however
             often.
-        probe: a task of the server's own; the frozen score on its validation split is the probe of `gate` and
-            `roll-back`.
-        rollback: where the probe's score falls by more than so many points, a round keeps its base; 0: never.
-        wire: how contributions travel: `float32`, exactly; `bfloat16`, `float16` or `int8`, as differences to the base
-            in a half or a quarter of the bytes. What rounding loses stays at the contributor for its next one.
+        server_validation: a task of the server's own; `greedy-soup` and `rollback` go by the frozen score on its
+            validation split.
+        rollback: where that score falls by more than so many points, a round keeps its base; 0: never.
+        compression: how contributions travel: `float32`, exactly; `bfloat16`, `float16` or `int8`, as differences to
+            the base in a half or a quarter of the bytes. What rounding loses stays at the contributor for its next one.
         fisher_examples: with the fusion `fisher`: so many training rows make a contributor's Fisher diagonal.
         keep_last: the run folder keeps the arrays of so many rounds; 0: of all. The records stay.
     """
 
     fusion: str = setting("mean")
-    step: str = setting("plain")
+    server_optimizer: str = setting("plain")
     ema: float = setting(0.0, at_least=0, below=1)
     blend: float = setting(1.0, above=0, at_most=1)
     screening: str = setting("")
-    late: float = setting(0.0, at_least=0, at_most=1)
+    staleness_discount: float = setting(0.0, at_least=0, at_most=1)
     max_rejections: int = setting(3, at_least=0)
-    probe: str = setting("")
+    server_validation: str = setting("")
     rollback: float = setting(0.0, at_least=0)
-    wire: str = setting("float32", one_of=COMPRESSIONS)
+    compression: str = setting("float32", one_of=COMPRESSIONS)
     fisher_examples: int = setting(256, at_least=1)
     keep_last: int = setting(0, at_least=0)
 
@@ -197,7 +197,7 @@ class Settings:
 # and each round's record says what it was.
 _FREE = {
     "out", "resume", "rounds", "round-timeout", "node-timeout", "min-contributions",
-    "server.keep-last", "server.screening", "server.max-refusals",
+    "server.keep-last", "server.screening", "server.max-rejections",
 }  # fmt: skip
 
 
@@ -259,8 +259,8 @@ def read_toml(path: Path, error: type[Exception]) -> dict[str, Any]:
         raise error(f"{path}: there is no such file.") from None
     except IsADirectoryError:
         raise error(f"{path}: this is a folder; a TOML file is needed.") from None
-    except OSError as refused:
-        raise error(f"{path}: it cannot be read: {refused.strerror}.") from None
+    except OSError as failure:
+        raise error(f"{path}: it cannot be read: {failure.strerror}.") from None
     except UnicodeDecodeError as bad:
         raise error(f"{path}: byte {bad.start} is not UTF-8. Save the file as UTF-8.") from None
     except tomllib.TOMLDecodeError as bad:

@@ -30,7 +30,7 @@ def read_rows(path: Path, encoding_errors: str = "strict") -> pd.DataFrame:
 
     Args:
         path: the file or folder.
-        encoding_errors: what becomes of bytes that are not UTF-8: `strict` refuses them, `replace` puts U+FFFD.
+        encoding_errors: what becomes of bytes that are not UTF-8: `strict` rejects them, `replace` puts U+FFFD.
 
     Raises:
         DataError: the file is not there, of another kind, not UTF-8 or broken.

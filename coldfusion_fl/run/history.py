@@ -20,7 +20,7 @@ def past_norms(records: Records) -> dict[str, list[float]]:
 def rejection_counts(records: Records) -> Counter[str]:
     """How often something came from each contributor that was not fit to be fused."""
     return Counter(
-        refusal["name"] for record in records for refusal in record.get("refused", []) if refusal.get("strike")
+        rejection["name"] for record in records for rejection in record.get("rejected", []) if rejection.get("counts")
     )
 
 

@@ -8,10 +8,11 @@
     log.txt             what Flower, Ray and the contributors print
     rounds/003/         round 3; 000 is the base that the run began with
         base.safetensors        the base that the round ended with
-        step.safetensors        what the step remembers, where it remembers anything
+        optimizer.safetensors   the state of the server optimizer, where it has one
         average.safetensors     the moving average of the bases, where one is kept
         record.json             who was sampled; of each contribution its size, direction, share, hash and what its
-                                sender reported; who was refused and why; times, versions, the hash of the record before
+                                sender reported; who was rejected and why; times, versions, the previous
+                                record's hash
         scores.json             what the contributors' tests said of that base
         SHA256SUMS              of all these, for `sha256sum --check`
     model/              the last base, in Hugging Face format
@@ -306,7 +307,7 @@ class Ledger:
         """
         with disk_errors(self.folder), atomic_write(self.round_folder(number)) as folder:
             folder.mkdir()
-            for name, arrays in (("base", base), ("step", optimizer_state), ("average", average)):
+            for name, arrays in (("base", base), ("optimizer", optimizer_state), ("average", average)):
                 if arrays:
                     _save(arrays, folder / f"{name}{_ARRAYS}")
             sums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
@@ -402,7 +403,7 @@ class Ledger:
 
     def load_optimizer_state(self, number: int) -> EncoderDict:
         """What the step remembered after a round; nothing where it remembers nothing."""
-        return self._load(number, "step") if f"step{_ARRAYS}" in self.record(number)["files"] else {}
+        return self._load(number, "optimizer") if f"optimizer{_ARRAYS}" in self.record(number)["files"] else {}
 
     def load_average(self, number: int) -> EncoderDict:
         """The moving average of the bases after a round; nothing where none is kept."""

@@ -60,7 +60,9 @@ def _print_round(record: dict[str, Any], console: Console) -> None:
     if not number:
         console.print(f"\nround 0  base {record['base-sha256'][:_DIGITS]}, the first{judged}", markup=False)
         return
-    outcome = f"{record['fusion']}, {record['step']}" if record["fused"] else f"KEPT: {record['kept-because']}"
+    outcome = (
+        f"{record['fusion']}, {record['server-optimizer']}" if record["fused"] else f"KEPT: {record['kept-because']}"
+    )
     seconds = record["ended"] - record["began"]
     console.print(
         f"\nround {number}  base {record['base-sha256'][:_DIGITS]}: {outcome}; {seconds:.0f} s{judged}", markup=False
@@ -74,14 +76,14 @@ def _print_round(record: dict[str, Any], console: Console) -> None:
     table = Table(box=None, padding=(0, 2), show_edge=False)
     for column in ("", "contributor", "share", "norm", "cosine", "sha256", "why not"):
         table.add_column(column, justify="right" if column in ("share", "norm", "cosine") else "left")
-    fused, refused = record["contributions"], record["refused"]
+    fused, rejected = record["contributions"], record["rejected"]
     for name, facts in sorted(fused.items()):
         table.add_row(
             "[green]fused" if record["fused"] else "fit", escape(name), f"{facts['share']:.3f}", *_facts(facts)
         )
-    for refusal in sorted(refused, key=lambda refusal: str(refusal["name"])):
-        table.add_row("[red]refused", escape(refusal["name"]), "", *_facts(refusal), escape(refusal["reason"]))
-    for name, reason in sorted(record.get("left-out", {}).items()):
+    for rejection in sorted(rejected, key=lambda rejection: str(rejection["name"])):
+        table.add_row("[red]rejected", escape(rejection["name"]), "", *_facts(rejection), escape(rejection["reason"]))
+    for name, reason in sorted(record.get("excluded", {}).items()):
         table.add_row("[red]left out", escape(name), "", "", "", "", escape(reason))
     console.print(table)
 

@@ -15,7 +15,7 @@ tags: [cold-fusion, federated-learning, model-merging]
 # A ColD Fusion base
 
 Made by coldfusion-fl: {rounds} rounds from the base `{base}` (SHA-256 of its arrays: {base_hash}), {contributors}
-contributors a round, fusion `{fusion}`, step `{step}`, screening {screening}, seed {seed}. Each contributor finetuned
+contributors a round, fusion `{fusion}`, server optimizer `{server_optimizer}`, screening {screening}, seed {seed}. Each contributor finetuned
 the shared encoder on its own data and sent back the encoder alone. SHA-256 of this model's arrays: {hash}.
 
 Contributors that were fused, with the number of rounds: {fused}.
@@ -67,7 +67,7 @@ def model_card(ledger: Ledger) -> str:
         hash=last["base-sha256"],
         contributors=settings["contributors-per-round"],
         fusion=last["fusion"],
-        step=last["step"],
+        server_optimizer=last["server-optimizer"],
         screening=", ".join(f"`{rule}`" for rule in ["misfit", *last["screening"]]),
         seed=settings["seed"],
         fused=", ".join(f"{name} ({count})" for name, count in sorted(fused.items())) or "none",

@@ -69,4 +69,4 @@ def check_contents(settings: Settings, source: str) -> None:
 
 
 def _tasks(settings: Settings) -> list[str]:
-    return [*settings.contributors, *filter(None, [settings.server.probe])]
+    return [*settings.contributors, *filter(None, [settings.server.server_validation])]

@@ -30,7 +30,7 @@ def summarize(ledger: Ledger) -> dict[str, Any]:
     Returns:
         `tasks`: a row a task with the keys of the CSV, None where a base was not judged on it; `means`: rows of the
         same keys, over the tasks with both scores; `rounds`: frozen scores by task of every judged base; `judged`:
-        which rounds' bases are compared; `refused`: who was refused in which round and why; `seconds`: where the time
+        which rounds' bases are compared; `rejected`: who was rejected in which round and why; `seconds`: where the time
         went; `privacy`: what the contributor of the most rounds has spent, None where nothing is private.
     """
     scores = {number: ledger.load_json(number, "scores.json") for number in ledger.rounds()}
@@ -44,7 +44,7 @@ def summarize(ledger: Ledger) -> dict[str, Any]:
         "means": _means(rows),
         "rounds": {number: {name: s.get("frozen") for name, s in found.items()} for number, found in judged.items()},
         "judged": {"base": first, "fused": last, "last-round": max(scores, default=0)},
-        "refused": _refused(ledger),
+        "rejected": _rejected(ledger),
         "seconds": _seconds(ledger),
         "privacy": next(filter(None, (ledger.record(n).get("privacy") for n in reversed(ledger.rounds()))), None),
     }
@@ -88,11 +88,11 @@ def _mean(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"task": name, "seen": "", "metric": "", "head": "", "test-rows": "", **numbers}
 
 
-def _refused(ledger: Ledger) -> list[dict[str, Any]]:
+def _rejected(ledger: Ledger) -> list[dict[str, Any]]:
     return [
-        {"round": number, "name": refusal["name"], "reason": refusal["reason"]}
+        {"round": number, "name": rejection["name"], "reason": rejection["reason"]}
         for number in ledger.rounds()
-        for refusal in ledger.record(number).get("refused", [])
+        for rejection in ledger.record(number).get("rejected", [])
     ]
 
 

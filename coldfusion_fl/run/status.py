@@ -13,10 +13,10 @@ from coldfusion_fl.run.ledger import Ledger
 _SAID = {
     "training": "trains",
     "received": "answered",
-    "refused": "refused",
+    "rejected": "rejected",
     "score": "answered",
-    "unscored": "refused",
-    "left-out": "left out",
+    "unscored": "rejected",
+    "excluded": "left out",
 }
 _HEARD = ("training", "received", "score")
 
@@ -28,10 +28,10 @@ class MemberStatus:
     Attributes:
         name: its name.
         seen: whether it contributes; if not, it only judges.
-        doing: `trains`, `answered`, `refused`, `judges`, `missing`, `left out` or `idle`.
-        reason: why it was last refused or left out; empty again when something of it was taken.
+        doing: `trains`, `answered`, `rejected`, `judges`, `missing`, `left out` or `idle`.
+        reason: why it was last rejected or left out; empty again when something of it was taken.
         fused: in how many rounds it was fused.
-        refused: how often it was refused in the rounds that are over, for whatever reason.
+        rejected: how often it was rejected in the rounds that are over, for whatever reason.
         last_heard: when something came from it, in seconds since 1970; None: never.
         online: whether the server is in touch with its node; None where nobody knows.
     """
@@ -41,7 +41,7 @@ class MemberStatus:
     doing: str = "idle"
     reason: str = ""
     fused: int = 0
-    refused: int = 0
+    rejected: int = 0
     last_heard: float | None = None
     online: bool | None = None
 
@@ -97,9 +97,9 @@ def run_status(ledger: Ledger) -> RunStatus:
     members, phase = _follow(events)
     records = [ledger.record(number) for number in numbers]
     fused = Counter(name for record in records if record.get("fused") for name in record["contributions"])
-    refused = Counter(refusal["name"] for record in records for refusal in record.get("refused", ()))
+    rejected = Counter(rejection["name"] for record in records for rejection in record.get("rejected", ()))
     for name, member in members.items():
-        member.fused, member.refused = fused[name], refused[name]
+        member.fused, member.rejected = fused[name], rejected[name]
     if state != "running":
         phase = "ended"
         for member in members.values():

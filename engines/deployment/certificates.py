@@ -19,7 +19,7 @@ from coldfusion_fl.errors import DeploymentError, first_line
 # Flower knows its nodes by keys of this curve.
 _CURVE = ec.SECP384R1
 _AUTHORITY_DAYS = 3650
-_SERVER_DAYS = 825  # more is refused by some TLS libraries
+_SERVER_DAYS = 825  # more is rejected by some TLS libraries
 _CLOCKS_DIFFER = datetime.timedelta(hours=1)
 # The server's own processes reach it here, whatever the world calls it.
 _LOCAL = ("localhost", "127.0.0.1", "::1")

@@ -144,7 +144,7 @@ def status(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Show how a run stands: its round, who is in it and what each does, who was refused, what is on the disk."""
+    """Show how a run stands: its round, who is in it and what each does, who was rejected, what is on the disk."""
     from coldfusion_fl.engines.deployment.online_status import add_presence
     from coldfusion_fl.run.ledger import Ledger
     from coldfusion_fl.run.status import run_status

@@ -32,8 +32,8 @@ _LOCAL, _LOCAL_6 = "127.0.0.1", "::1"
 _UNWELL = 500
 
 
-class RefusedError(DeploymentError):
-    """The server has heard, and refuses."""
+class RequestRejectedError(DeploymentError):
+    """The server has heard, and rejects."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class RunState:
 class Control:
     """A connection to the Control interface of a federation's server, on the server's own machine.
 
-    Each request raises RefusedError where the server refuses it, and DeploymentError where it gives no answer.
+    Each request raises RequestRejectedError where the server rejects it, and DeploymentError where it gives no answer.
 
     Args:
         client: Flower's client of it.
@@ -143,11 +143,11 @@ class Control:
         """Around each request, so that whoever makes it meets what became of it."""
         try:
             yield
-        except httpx.HTTPStatusError as refused:
-            told = FlowerError.from_json(refused.response.text)
-            reason = told.message if told else f"HTTP {refused.response.status_code}"
-            kind = RefusedError if refused.response.status_code < _UNWELL else DeploymentError
-            raise kind(f"{self._server} refuses: {reason}") from None
+        except httpx.HTTPStatusError as rejected:
+            told = FlowerError.from_json(rejected.response.text)
+            reason = told.message if told else f"HTTP {rejected.response.status_code}"
+            kind = RequestRejectedError if rejected.response.status_code < _UNWELL else DeploymentError
+            raise kind(f"{self._server} rejects: {reason}") from None
         except httpx.HTTPError as failure:
             raise DeploymentError(
                 f"{self._server} does not answer: {first_line(failure)}. Is it running on this machine? Start it: "

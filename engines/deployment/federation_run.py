@@ -20,7 +20,7 @@ from coldfusion_fl.cli.worker import obey
 from coldfusion_fl.config.settings import Settings, did_you_mean
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.engines.deployment.app_bundle import new_bundle
-from coldfusion_fl.engines.deployment.control import Control, RefusedError, control_of
+from coldfusion_fl.engines.deployment.control import Control, RequestRejectedError, control_of
 from coldfusion_fl.engines.deployment.federation import Federation, open_federation
 from coldfusion_fl.errors import DeploymentError, RunError, SettingsError
 from coldfusion_fl.model.base import open_base
@@ -70,8 +70,8 @@ def check_server_side(federation: Federation, settings: Settings, source: str) -
             )
     with control_of(federation) as control:
         control.nodes()
-    if settings.server.probe:
-        load_task(settings.server.probe, settings.tasks.catalogue, settings.tasks.data_root)
+    if settings.server.server_validation:
+        load_task(settings.server.server_validation, settings.tasks.catalogue, settings.tasks.data_root)
     load_encoder(open_base(settings.base))
 
 
@@ -133,7 +133,7 @@ def _patiently(federation: Federation, ledger: Ledger, ask: Callable[[Control], 
     """Ask the server; while it does not answer, ask again, and let whoever watches the run know.
 
     Raises:
-        RefusedError: it refuses.
+        RequestRejectedError: it rejects.
         DeploymentError: it does not answer for an hour.
     """
     deadline, told = time.monotonic() + _LONGEST_ABSENCE, False
@@ -141,7 +141,7 @@ def _patiently(federation: Federation, ledger: Ledger, ask: Callable[[Control], 
         try:
             with control_of(federation) as control:
                 answer = ask(control)
-        except RefusedError:
+        except RequestRejectedError:
             raise
         except DeploymentError as away:
             if time.monotonic() > deadline:

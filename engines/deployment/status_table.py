@@ -6,7 +6,7 @@ from rich.table import Table
 
 from coldfusion_fl.run.status import MemberStatus, RunStatus, format_ago
 
-_COLOURS = {"trains": "yellow", "judges": "yellow", "answered": "green", "refused": "red", "missing": "red"}
+_COLOURS = {"trains": "yellow", "judges": "yellow", "answered": "green", "rejected": "red", "missing": "red"}
 _GIB = 1 << 30
 
 
@@ -17,8 +17,8 @@ def print_status(status: RunStatus, console: Console) -> None:
     lost = f"; it was lost {status.lost} times, and went on" if status.lost else ""
     console.print(f"{status.folder}: {status.state}{reason}, {done}; {status.phase}{lost}", markup=False)
     table = Table(box=None, padding=(0, 2), show_edge=False)
-    for column in ("member", "", "does", "fused", "refused", "last heard", ""):
-        table.add_column(column, justify="right" if column in ("fused", "refused") else "left")
+    for column in ("member", "", "does", "fused", "rejected", "last heard", ""):
+        table.add_column(column, justify="right" if column in ("fused", "rejected") else "left")
     for member in status.members:
         table.add_row(*_row(member))
     console.print(table)
@@ -38,7 +38,7 @@ def _row(member: MemberStatus) -> tuple[str, ...]:
         presence,
         does if member.seen or member.doing != "idle" else "judges only",
         str(member.fused),
-        str(member.refused),
+        str(member.rejected),
         format_ago(member.last_heard),
         escape(member.reason),
     )

@@ -135,7 +135,7 @@ def settings_of(base: str, rounds: int, timeout: float) -> dict[str, Any]:
         "tasks": {"catalogue": "packaged", "seen": list(TASKS)},
         "finetune": {"epochs": 1, "examples": 32, "max-length": 16},
         "evaluate": {"every": -1, "shots": 0},
-        "server": {"max-refusals": 0, "keep-last": 3},
+        "server": {"max-rejections": 0, "keep-last": 3},
     }
 
 
@@ -179,7 +179,7 @@ def soak(folder: Path, base: str, rounds: int, kills: int, timeout: float = 45.0
     return {
         "rounds": len(records),
         "fused": sum(record["fused"] for record in records),
-        "refused": sum(len(record["refused"]) for record in records),
+        "rejected": sum(len(record["rejected"]) for record in records),
         "missing": sum(len(record["missing"]) for record in records),
         "kills": len(killed),
         "exit-code": code,

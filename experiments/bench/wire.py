@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from coldfusion_fl.aggregation.compression import EncodedContribution, pack, unpack
+from coldfusion_fl.aggregation.compression import EncodedContribution, decode, encode
 from coldfusion_fl.config.settings import COMPRESSIONS, Settings, read_settings
 from coldfusion_fl.experiments.federation import federate
 from coldfusion_fl.run.report import summarize
@@ -32,44 +32,50 @@ def packing() -> dict[str, dict[str, float]]:
     draw = np.random.default_rng(1)
     encoder = {name: a + np.float32(1e-3) * draw.standard_normal(a.shape, np.float32) for name, a in base.items()}
     room = {name: np.empty_like(array) for name, array in base.items()}
-    packed = {wire: pack(encoder, base, wire)[0] for wire in COMPRESSIONS}
+    encoded = {compression: encode(encoder, base, compression)[0] for compression in COMPRESSIONS}
 
     def copy() -> None:
         for name, array in encoder.items():
             np.copyto(room[name], array)
 
     ways = {"copy": copy}
-    for wire in COMPRESSIONS[1:]:
-        ways[f"pack {wire}"] = lambda wire=wire: pack(encoder, base, wire)
-        ways[f"unpack {wire}"] = lambda wire=wire: unpack(packed[wire], base)
+    for compression in COMPRESSIONS[1:]:
+        ways[f"pack {compression}"] = lambda compression=compression: encode(encoder, base, compression)
+        ways[f"unpack {compression}"] = lambda compression=compression: decode(encoded[compression], base)
     found = seconds(ways, TURNS)
-    whole = size(packed["float32"])
+    whole = size(encoded["float32"])
     return {
-        wire: {
-            "bytes-of-float32": size(packed[wire]) / whole,
-            "pack-times-a-copy": found.get(f"pack {wire}", 0) / found["copy"],
-            "unpack-times-a-copy": found.get(f"unpack {wire}", 0) / found["copy"],
-            "pack-seconds": found.get(f"pack {wire}", 0),
-            "unpack-seconds": found.get(f"unpack {wire}", 0),
+        compression: {
+            "bytes-of-float32": size(encoded[compression]) / whole,
+            "pack-times-a-copy": found.get(f"pack {compression}", 0) / found["copy"],
+            "unpack-times-a-copy": found.get(f"unpack {compression}", 0) / found["copy"],
+            "pack-seconds": found.get(f"pack {compression}", 0),
+            "unpack-seconds": found.get(f"unpack {compression}", 0),
         }
-        for wire in COMPRESSIONS
+        for compression in COMPRESSIONS
     }
 
 
-def packed() -> tuple[list[Row], Any]:
+def encoded() -> tuple[list[Row], Any]:
     """The bytes of the ways to travel, for the table."""
     found = packing()
     goals = {"bfloat16": "<= 0.5", "int8": "<= 0.27"}
     rows = [
-        Row(f"a contribution as {wire}", "float32", [found[wire]["bytes-of-float32"]], goal, "times the bytes")
-        for wire, goal in goals.items()
+        Row(
+            f"a contribution as {compression}",
+            "float32",
+            [found[compression]["bytes-of-float32"]],
+            goal,
+            "times the bytes",
+        )
+        for compression, goal in goals.items()
     ]
     return rows, found
 
 
-def size(packed: EncodedContribution) -> int:
+def size(encoded: EncodedContribution) -> int:
     """Bytes of the arrays that travel."""
-    return sum(array.nbytes for array in [*packed.arrays.values(), *packed.scales.values()])
+    return sum(array.nbytes for array in [*encoded.arrays.values(), *encoded.scales.values()])
 
 
 def scores(settings: Settings, folder: Path) -> dict[str, float | None]:
@@ -84,13 +90,13 @@ def main() -> None:
     found = packing()
     with resources.as_file(resources.files("coldfusion_fl.experiments.bench") / "wire.toml") as file:
         settings = read_settings(file)
-    for wire, row in found.items():
-        told = scores(replace(settings, server=replace(settings.server, wire=wire)), folder / wire)
+    for compression, row in found.items():
+        told = scores(replace(settings, server=replace(settings.server, compression=compression)), folder / compression)
         row["scores"] = told
         row["mean-score"] = sum(told.values()) / len(told)
         row["points-over-float32"] = row["mean-score"] - found["float32"]["mean-score"]
         print(
-            f"{wire:9} {row['bytes-of-float32']:.3f} of the bytes, pack {row['pack-times-a-copy']:.1f} and unpack "
+            f"{compression:9} {row['bytes-of-float32']:.3f} of the bytes, encode {row['pack-times-a-copy']:.1f}, decode "
             f"{row['unpack-times-a-copy']:.1f} times a copy, mean frozen score {row['mean-score']:.2f} "
             f"({row['points-over-float32']:+.2f})",
             flush=True,

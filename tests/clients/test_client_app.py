@@ -5,7 +5,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from coldfusion_fl.aggregation.compression import EncodedContribution, unpack
+from coldfusion_fl.aggregation.compression import EncodedContribution, decode
 from coldfusion_fl.clients import contributor
 from coldfusion_fl.clients.client_app import contributor_app
 from coldfusion_fl.clients.contributor import contributor_of
@@ -104,16 +104,16 @@ def test_a_node_that_was_killed_goes_on_with_its_head_of_the_same_run(node, enco
     assert any(another[name].tobytes() != on_disk[1][name].tobytes() for name in another)
 
 
-def unpacked(reply, base):
+def decoded(reply, base):
     parts = {kind: {n: a.numpy() for n, a in reply.content[kind].items()} for kind in ("arrays", "scales")}
-    return unpack(EncodedContribution(reply.content["config"]["wire"], *parts.values()), base)
+    return decode(EncodedContribution(reply.content["config"]["compression"], *parts.values()), base)
 
 
-@pytest.mark.parametrize("wire", COMPRESSIONS[1:])
-def test_a_contribution_is_packed_as_it_is_asked_for(node, encoder, wire):
+@pytest.mark.parametrize("compression", COMPRESSIONS[1:])
+def test_a_contribution_is_packed_as_it_is_asked_for(node, encoder, compression):
     plain = returned(ask("train", node, encoder))
-    reply = ask("train", node, encoder, wire=wire)
-    back = unpacked(reply, encoder)
+    reply = ask("train", node, encoder, compression=compression)
+    back = decoded(reply, encoder)
     size = sum(len(array.data) for kind in ("arrays", "scales") for array in reply.content[kind].values())
     assert size < 0.6 * sum(array.nbytes for array in plain.values())  # of so small arrays the headers count
     for name, array in plain.items():
@@ -124,17 +124,17 @@ def test_a_contribution_is_packed_as_it_is_asked_for(node, encoder, wire):
 
 
 def test_what_was_lost_goes_along_the_next_time(node, encoder):
-    ask("train", node, encoder, wire="int8")
+    ask("train", node, encoder, compression="int8")
     lost = {name: array.numpy() for name, array in node.state["lost"].items()}
     plain = returned(ask("train", node, encoder, **{"server-round": 2}))
-    after = unpacked(ask("train", node, encoder, wire="int8", **{"server-round": 2}), encoder)
+    after = decoded(ask("train", node, encoder, compression="int8", **{"server-round": 2}), encoder)
     still = {name: array.numpy() for name, array in node.state["lost"].items()}
     for name, array in plain.items():
         assert np.allclose(after[name] + still[name], array + lost[name], atol=1e-6)
 
 
 def test_a_way_to_travel_that_is_not_known_here_is_not_taken(node, encoder):
-    reply = ask("train", node, encoder, wire="int4")
+    reply = ask("train", node, encoder, compression="int4")
     assert returned(reply).keys() == encoder.keys()
     assert "config" not in reply.content
 

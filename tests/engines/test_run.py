@@ -232,10 +232,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(unbroken, tmp_path):
 def test_a_run_with_everything_at_the_server(toy_run, tiny_base, tmp_path):
     everything = {
         "server.fusion": '"fisher"',
-        "server.step": '"nesterov(learning-rate=0.5)"',
-        "server.screening": '"size, gate(tolerance=100), cap"',
-        "server.probe": '"u"',
-        "server.roll-back": "100",
+        "server.server-optimizer": '"nesterov(learning-rate=0.5)"',
+        "server.screening": '"size, greedy-soup(tolerance=100), cap"',
+        "server.server-validation": '"u"',
+        "server.rollback": "100",
         "server.ema": "0.9",
         "server.blend": "0.5",
         "server.fisher-examples": "8",
@@ -248,7 +248,7 @@ def test_a_run_with_everything_at_the_server(toy_run, tiny_base, tmp_path):
     assert ledger.rounds() == [0, 1, 2]
     record = ledger.record(2)
     assert record["fused"]
-    assert record["probe"].keys() == {"before", "after"}
+    assert record["server-validation"].keys() == {"before", "after"}
     assert record["fusion"].startswith("fisher")
     assert {path.name for path in ledger.round_folder(2).glob("*.safetensors")} == {
         "base.safetensors",
@@ -268,7 +268,7 @@ def test_trainings_that_do_not_end_do_not_keep_the_run_from_ending(toy_run, tmp_
     process, ledger, family = track_status(toy_run(**endless), tmp_path / "run", "round")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1, output
-    assert "REFUSED, it did not answer within 20 s" in output
+    assert "REJECTED, it did not answer within 20 s" in output
     assert "the base is KEPT: 0 contributions are fit, 2 are needed" in output
     assert "the run failed: no round fused anything" in output
     assert ledger.status["state"] == "failed"

@@ -63,9 +63,9 @@ def test_the_honest_are_fused_and_the_culprits_are_named(toy_run, tmp_path):
     culprits = {"a": "nan", "c": "raise", "u": "leak"}
     ledger = run(toy_run, tmp_path / "run", saboteurs(**culprits), **everybody)
     record = ledger.load_json(1, "record.json")
-    refused = {refusal["name"]: refusal["reason"] for refusal in record["refused"]}
-    assert refused.keys() == culprits.keys()
-    assert all(REASONS[kind] in refused[name] for name, kind in culprits.items())
+    rejected = {rejection["name"]: rejection["reason"] for rejection in record["rejected"]}
+    assert rejected.keys() == culprits.keys()
+    assert all(REASONS[kind] in rejected[name] for name, kind in culprits.items())
     assert record["contributions"].keys() == {"b", "d"}
     assert record["fused"]
     assert ledger.status["state"] == "finished"
@@ -82,9 +82,9 @@ def test_one_culprit_changes_nothing_but_its_own_absence(toy_run, tmp_path, kind
     changes = {"round-timeout": "40"} if kind == "sleep" else {}
     ledger = run(toy_run, tmp_path / "run", saboteurs(c=kind), **changes)
     record = ledger.load_json(1, "record.json")
-    (refusal,) = record["refused"]
-    assert refusal["name"] == "c"
-    assert REASONS[kind] in refusal["reason"]
+    (rejection,) = record["rejected"]
+    assert rejection["name"] == "c"
+    assert REASONS[kind] in rejection["reason"]
     assert record["contributions"].keys() == {"a", "b", "d"}
     # Whatever the culprit did, the fused base is the one of the three others, to the byte.
     fused = {name: array.tobytes() for name, array in ledger.load_base(1).items()}

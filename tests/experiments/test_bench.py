@@ -7,6 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from coldfusion_fl.experiments.bench import (
+    compression,
     federation,
     frozen,
     gpu,
@@ -15,7 +16,6 @@ from coldfusion_fl.experiments.bench import (
     table,
     training,
     training_scores,
-    wire,
 )
 from coldfusion_fl.model.base import open_base
 
@@ -63,7 +63,7 @@ def test_ways_to_a_frozen_score():
 
 
 def test_bytes_on_the_wire():
-    rows, _ = wire.packed()
+    rows, _ = compression.encoded()
     assert all(row.is_met for row in rows)
 
 
@@ -130,5 +130,5 @@ def test_a_federation_outlives_kills_and_leaves_nothing_behind(tmp_path):
 def test_a_base_of_robertas_size_goes_through_a_federation(tmp_path):
     base = gpu.write_base(tmp_path / "base")
     found = federation.soak(tmp_path, base, rounds=1, kills=0, timeout=300)
-    assert (found["exit-code"], found["fused"], found["refused"], found["left-behind"]) == (0, 1, 0, 0)
+    assert (found["exit-code"], found["fused"], found["rejected"], found["left-behind"]) == (0, 1, 0, 0)
     assert min(found["peak-bytes"].values()) > 100 * 2**20

@@ -131,8 +131,8 @@ def test_every_score_is_there(done):
 
 def test_the_saboteur_was_one(done):
     making = done["scores"].facts["making"]
-    assert making["sabotaged"]["1"]["refused"] == 2  # the flipped one, in both rounds
-    assert making["paper"]["1"] == {**making["paper"]["1"], "refused": 0, "examples": 2 * 2 * 32}
+    assert making["sabotaged"]["1"]["rejected"] == 2  # the flipped one, in both rounds
+    assert making["paper"]["1"] == {**making["paper"]["1"], "rejected": 0, "examples": 2 * 2 * 32}
 
 
 def test_the_report_is_made_of_the_scores_alone(done):
@@ -175,7 +175,7 @@ def test_only_the_arrays_of_scored_rounds_are_kept(done):
     assert sorted(file.parent.name for file in rounds.glob("*/base.safetensors")) == ["001", "002"]
 
 
-def test_another_recipe_of_the_same_name_is_refused(done):
+def test_another_recipe_of_the_same_name_is_rejected(done):
     file = done["folder"] / "toy.toml"
     text = file.read_text()
     file.write_text(text.replace("examples = 32", "examples = 16"))

@@ -50,8 +50,8 @@ def test_a_run_of_an_experiment_is_not_judged_by_its_nodes(read):
 def test_a_recipe_changes_the_run(read):
     made = read('[recipes.other]\nrounds = 3\n[recipes.other.server]\nstep = "nesterov"\n[recipes.paper]')
     other, paper = (made.settings(made.recipes[name], 4) for name in ("other", "paper"))
-    assert (other.server.step, other.rounds) == ("nesterov", 3)
-    assert (paper.server.step, paper.rounds) == ("plain", 4)
+    assert (other.server.server_optimizer, other.rounds) == ("nesterov", 3)
+    assert (paper.server.server_optimizer, paper.rounds) == ("plain", 4)
     assert made.recipes["other"].rounds == (3,)
     assert made.recipes["paper"].rounds == (4,)
 
@@ -143,7 +143,7 @@ def test_a_seed_named_twice_is_done_once(read):
         ("[recipes.paper]\nrounds = 'ten'", HEAD, "'rounds' must be a whole number"),
         ("[recipes.'../x']", HEAD, "that of a folder"),
         ("[recipes.m]\nkind = 'multitask'\nsaboteurs.b = 'noise'", HEAD, "are a federation's"),
-        ("[recipes.p]\nsaboteurs.b = 'noise'\nserver.wire = 'int8'", HEAD, "leave out server.wire"),
+        ("[recipes.p]\nsaboteurs.b = 'noise'\nserver.compression = 'int8'", HEAD, "leave out server.compression"),
         ("[recipes.p]\n[recipes.q]\nbase = 'other'", HEAD, "gains are over one base"),
         ("[recipes.paper]\n[scoring]\nfrozen = 'sen'", HEAD, "'seen' or 'unseen', not 'sen'"),
         ("[recipes.paper]\n[scoring]\nevaluate.shots = 0", HEAD, "needs evaluate.shots"),

@@ -40,7 +40,7 @@ def scores(tmp_path):
     made.facts["roles"] = {
         name: {"1": {"seen": ["a", "b"], "unseen": ["u"]}, "2": {"seen": ["a", "b"], "unseen": []}} for name in SCORES
     }
-    made.facts["making"] = {"paper": {"1": {"seconds": 120, "examples": 1000, "refused": 2, "device": "CPU"}}}
+    made.facts["making"] = {"paper": {"1": {"seconds": 120, "examples": 1000, "rejected": 2, "device": "CPU"}}}
     made.write()
     return made
 
@@ -62,7 +62,7 @@ def test_gains_are_over_the_base_of_the_same_seed(scores):
     assert "| other | 4 | +6.00 [+6.00, +6.00] (2 × 1) | +0.00 (1 × 1), after 2 |" in table
 
 
-def test_groups_of_tasks_are_left_out(scores):
+def test_groups_of_tasks_are_excluded_names(scores):
     assert "| paper | 4 | +3.00 [+2.00, +4.00] (1 × 2) | -1.00 (1 × 1) |" in last_bases(Results(scores, ["b"]))
     assert "| base |  | 51.0 | 70.0 |" in last_bases(Results(scores, ["b"]))
     told = report(scores)

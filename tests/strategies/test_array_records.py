@@ -62,12 +62,12 @@ def header(shape, descr="<f4"):
         (b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 70_000, "not in numpy's format"),
     ],
 )
-def test_hostile_bytes_are_refused_unread(data, words):
+def test_hostile_bytes_are_rejected_unread(data, words):
     with pytest.raises(UnreadableArrayError) as caught:
         to_numpy(ArrayRecord({"w": Array("float32", (4,), "numpy.ndarray", data)}))
     assert words in str(caught.value)
 
 
-def test_other_serialisations_are_refused():
+def test_other_serialisations_are_rejected():
     with pytest.raises(UnreadableArrayError, match=r"not an array of numpy's but 'torch.tensor'"):
         to_numpy(ArrayRecord({"w": Array("float32", (4,), "torch.tensor", b"")}))

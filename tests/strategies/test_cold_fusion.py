@@ -14,7 +14,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
 
-from coldfusion_fl.aggregation.compression import pack
+from coldfusion_fl.aggregation.compression import encode
 from coldfusion_fl.aggregation.screening import Size
 from coldfusion_fl.aggregation.server_optimizer import Nesterov
 from coldfusion_fl.config.settings import COMPRESSIONS
@@ -66,7 +66,7 @@ def test_what_all_contributors_report_comes_back_as_means():
         return train
 
     _, result, _ = start([node("a", train=told(1.0, f1=0.5)), node("b", train=told(3.0))])
-    assert result.train_metrics_clientapp[1] == {"loss": 2.0, "contributions": 2, "refused": 0}
+    assert result.train_metrics_clientapp[1] == {"loss": 2.0, "contributions": 2, "rejected": 0}
 
 
 def test_the_next_base_is_the_uniform_mean():
@@ -143,18 +143,18 @@ def _huge():
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_contribution_is_refused_by_name_and_the_others_are_fused(kind, tmp_path):
+def test_a_bad_contribution_is_rejected_by_name_and_the_others_are_fused(kind, tmp_path):
     train, reason = BAD[kind]
     ledger = Ledger.create(tmp_path / "run", {})
     fused, result, _ = start([node("a", 2), node("culprit", train=train), node("c", 4)], ledger=ledger)
     assert fused.tolist() == [[3, 3, 3], [3, 3, 3]]
     record = ledger.load_json(1, "record.json")
-    (refusal,) = record["refused"]
-    assert refusal["name"] == "culprit"
-    assert reason in refusal["reason"]
+    (rejection,) = record["rejected"]
+    assert rejection["name"] == "culprit"
+    assert reason in rejection["reason"]
     assert record["contributions"].keys() == {"a", "c"}
-    assert result.train_metrics_clientapp[1]["refused"] == 1
-    assert [e["name"] for e in ledger.events() if e["kind"] == "refused"] == ["culprit"]
+    assert result.train_metrics_clientapp[1]["rejected"] == 1
+    assert [e["name"] for e in ledger.events() if e["kind"] == "rejected"] == ["culprit"]
 
 
 def test_too_few_contributions_keep_the_base(tmp_path):
@@ -249,7 +249,7 @@ def test_a_simulation_of_too_few_nodes_is_said_so_at_once():
         start([simulated, simulated], min_available_nodes=10)
 
 
-def test_a_node_with_a_problem_is_left_out():
+def test_a_node_with_a_problem_is_excluded_names():
     def lost(message):
         return RecordDict({"config": ConfigRecord({"problem": "this node does not know its task"})})
 
@@ -326,41 +326,41 @@ def run_with_a_slow_node(ledger, rounds, rounds_late=1, **settings):
     return result.arrays["w"].numpy()[0, 0]
 
 
-def test_what_comes_too_late_is_refused_as_late_and_once(tmp_path):
+def test_what_comes_too_late_is_rejected_as_late_and_once(tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     assert run_with_a_slow_node(ledger, 3) == 3
-    refused = [{(one["name"], one["reason"]) for one in ledger.record(number)["refused"]} for number in (1, 2, 3)]
+    rejected = [{(one["name"], one["reason"]) for one in ledger.record(number)["rejected"]} for number in (1, 2, 3)]
     silent = ("c", "it did not answer within 0.3 s")
-    assert refused == [
+    assert rejected == [
         {silent},
         {silent, ("c", "it came too late: it is of round 1")},
         {silent, ("c", "it came too late: it is of round 2")},
     ]
-    assert not any(one["strike"] for number in (2, 3) for one in ledger.record(number)["refused"])
+    assert not any(one["counts"] for number in (2, 3) for one in ledger.record(number)["rejected"])
 
 
 def test_a_late_contribution_counts_less_and_goes_to_the_base_of_now(tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
-    last = run_with_a_slow_node(ledger, 2, late=0.5)
+    last = run_with_a_slow_node(ledger, 2, staleness_discount=0.5)
     # Round 1: (1 + 1) / 2. Round 2: a and b are at 2, and c's +4 of round 1 is halved: 1 + 2.
     assert last == pytest.approx((2 + 2 + 3) / 3)
     facts = ledger.record(2)["contributions"]["c"]
-    assert facts["rounds-late"] == 1
+    assert facts["staleness"] == 1
     assert facts["norm"] == pytest.approx(2 * np.sqrt(6))
 
 
 def test_who_is_later_counts_still_less(tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
-    last = run_with_a_slow_node(ledger, 3, rounds_late=2, late=0.5)
+    last = run_with_a_slow_node(ledger, 3, rounds_late=2, staleness_discount=0.5)
     # c's +4 of round 1 comes in round 3: a quarter of it, to the base 2.
     assert last == pytest.approx((3 + 3 + 3) / 3)
-    assert ledger.record(3)["contributions"]["c"]["rounds-late"] == 2
+    assert ledger.record(3)["contributions"]["c"]["staleness"] == 2
 
 
-def test_a_late_contribution_whose_base_is_gone_is_refused(tmp_path):
+def test_a_late_contribution_whose_base_is_gone_is_rejected(tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
-    run_with_a_slow_node(ledger, 3, rounds_late=2, late=0.5, keep_last=1)
-    reasons = {one["reason"] for one in ledger.record(3)["refused"]}
+    run_with_a_slow_node(ledger, 3, rounds_late=2, staleness_discount=0.5, keep_last=1)
+    reasons = {one["reason"] for one in ledger.record(3)["rejected"]}
     assert "it came too late: it is of round 1, whose base is not kept any more" in reasons
 
 
@@ -376,9 +376,9 @@ def test_what_nodes_say_cannot_move_a_terminals_cursor(tmp_path):
 
     ledger = Ledger.create(tmp_path / "run", {})
     start([node("a"), judge, node("c", train=ill)], ledger=ledger)
-    (refusal,) = ledger.record(1)["refused"]
-    assert refusal["reason"].isprintable()
-    assert "no?[2K rows" in refusal["reason"]
+    (rejection,) = ledger.record(1)["rejected"]
+    assert rejection["reason"].isprintable()
+    assert "no?[2K rows" in rejection["reason"]
     metric = json.loads((ledger.round_folder(1) / "scores.json").read_text())["b"]["metric"]
     assert metric.isprintable()
     assert len(metric) == 60
@@ -396,11 +396,13 @@ def test_of_two_late_contributions_the_newer_one_counts(tmp_path):
         return max(sent) < 3 or message.content["config"]["server-round"] == 3
 
     grid._is_held = is_held
-    strategy = ColDFusion(ledger=ledger, contributors_per_round=3, min_available_nodes=3, evaluate_every=-1, late=0.5)
+    strategy = ColDFusion(
+        ledger=ledger, contributors_per_round=3, min_available_nodes=3, evaluate_every=-1, staleness_discount=0.5
+    )
     arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
     strategy.start(grid, arrays, num_rounds=3, timeout=0.3)
-    assert ledger.record(3)["contributions"]["c"]["rounds-late"] == 1
-    reasons = [one["reason"] for one in ledger.record(3)["refused"] if one["name"] == "c"]
+    assert ledger.record(3)["contributions"]["c"]["staleness"] == 1
+    reasons = [one["reason"] for one in ledger.record(3)["rejected"] if one["name"] == "c"]
     assert "it came too late: it is of round 1, and a newer one of it is here" in reasons
 
 
@@ -410,12 +412,14 @@ def test_a_newer_contribution_goes_before_a_late_one(tmp_path):
     grid = SlowGrid({100: node("a"), 101: node("b"), 102: node("c", 4)}, 102, 1)
     held = grid._is_held
     grid._is_held = lambda message: held(message) and message.content["config"]["server-round"] == 1
-    strategy = ColDFusion(ledger=ledger, contributors_per_round=3, min_available_nodes=3, evaluate_every=-1, late=0.5)
+    strategy = ColDFusion(
+        ledger=ledger, contributors_per_round=3, min_available_nodes=3, evaluate_every=-1, staleness_discount=0.5
+    )
     arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
     result = strategy.start(grid, arrays, num_rounds=2, timeout=0.5)
     assert result.arrays["w"].numpy()[0, 0] == pytest.approx(1 + (1 + 1 + 4) / 3)
-    (refusal,) = ledger.record(2)["refused"]
-    assert refusal["reason"] == "it came too late: it is of round 1, and a newer one of it is here"
+    (rejection,) = ledger.record(2)["rejected"]
+    assert rejection["reason"] == "it came too late: it is of round 1, and a newer one of it is here"
 
 
 def test_a_round_says_who_is_missing(tmp_path):
@@ -451,8 +455,8 @@ def test_two_answers_of_one_contributor_are_one_contribution(tmp_path):
     answers = [contribution(np.full(SHAPE, v, np.float32)) for v in (2, 50)]
     fused, *_ = start([node("a", 4), node("twice", train=lambda m: answers)], ledger=ledger)
     assert fused[0, 0] in (3, 27)
-    (refusal,) = ledger.record(1)["refused"]
-    assert (refusal["name"], refusal["reason"]) == ("twice", "it answered twice; the first answer counts")
+    (rejection,) = ledger.record(1)["rejected"]
+    assert (rejection["name"], rejection["reason"]) == ("twice", "it answered twice; the first answer counts")
 
 
 def test_the_longest_training_is_sent_first(tmp_path):
@@ -523,27 +527,30 @@ def test_sending_does_not_count_as_silence(monkeypatch):
     assert grid.posted == [3]
 
 
-def test_an_answer_to_another_round_is_refused(tmp_path):
+def test_an_answer_to_another_round_is_rejected(tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     strategy = ColDFusion(min_available_nodes=2, ledger=ledger)
     grid = PlayedGrid({1: node("a"), 2: node("b")})
     arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
-    late = list(strategy.configure_train(1, arrays, ConfigRecord(), grid))
-    grid.push_messages(late)
-    replies = [Message(contribution(np.ones(SHAPE, np.float32)), reply_to=message) for message in late]
-    for reply, message in zip(replies, late, strict=True):
+    staleness_discount = list(strategy.configure_train(1, arrays, ConfigRecord(), grid))
+    grid.push_messages(staleness_discount)
+    replies = [Message(contribution(np.ones(SHAPE, np.float32)), reply_to=message) for message in staleness_discount]
+    for reply, message in zip(replies, staleness_discount, strict=True):
         reply.metadata.__dict__["_src_node_id"] = message.metadata.dst_node_id
     messages = list(strategy.configure_train(2, arrays, ConfigRecord(), grid))
     grid.push_messages(messages)
     assert strategy.aggregate_train(2, replies)[0] is None
-    reasons = {r["reason"] for r in strategy._record["refused"]}
+    reasons = {r["reason"] for r in strategy._record["rejected"]}
     assert "its reply answers no message of this round" in reasons
 
 
 def test_the_parts_of_the_server_by_text_or_as_objects():
     nodes = [node("a", 1), node("b", 1), node("c", 4)]
-    for fusion, step in (("median", "learning-rate(learning-rate=0.5)"), ("ties(density=1)", Nesterov(0.5, 0.0))):
-        fused, *_ = start(nodes, fusion=fusion, step=step)
+    for fusion, server_optimizer in (
+        ("median", "learning-rate(learning-rate=0.5)"),
+        ("ties(density=1)", Nesterov(0.5, 0.0)),
+    ):
+        fused, *_ = start(nodes, fusion=fusion, server_optimizer=server_optimizer)
         assert fused[0, 0] == (0.5 if fusion == "median" else 1.0)
     strategy = ColDFusion(fusion=Ties(), screening=[Size(), "direction"])
     assert [rule.name for rule in strategy.screening] == ["size", "direction"]
@@ -553,27 +560,27 @@ def test_the_parts_of_the_server_by_text_or_as_objects():
     ("settings", "words"),
     [
         ({"fusion": "meen"}, "there is no 'meen'. Did you mean 'mean'? Known are: dare"),
-        ({"step": "adamw"}, "there is no 'adamw'. Did you mean 'adam'?"),
-        ({"screening": "size, gait"}, "there is no 'gait'. Did you mean 'gate'? Known are: block, cap"),
+        ({"server-optimizer": "adamw"}, "there is no 'adamw'. Did you mean 'adam'?"),
+        ({"screening": "size, gait"}, "there is no 'gait'. Did you mean 'greedy-soup'? Known are: block, cap"),
         ({"screening": "size(factor=0.5)"}, "'size.factor' must be above 1"),
-        ({"screening": "gate"}, "gate: this needs a probe"),
-        ({"roll_back": 1.0}, "roll-back: this needs a probe"),
+        ({"screening": "greedy-soup"}, "gate: this needs a probe"),
+        ({"rollback": 1.0}, "rollback: this needs a probe"),
         ({"fusion": "slerp"}, "slerp fuses exactly 2 contributions"),
-        ({"fusion": "median", "screening": "cap"}, "median heeds none"),
+        ({"fusion": "median", "screening": "influence-cap"}, "median heeds none"),
         ({"min_contributions": 9}, "no round could ever fuse"),
         ({"contributors_per_round": 0}, "contributors_per_round must be a whole number of at least 1, but is 0"),
         ({"keep_last": -2}, "keep_last must be a whole number of at least 0, but is -2"),
-        ({"roll_back": -1.0, "probe_fn": len}, "roll_back must be a number of at least 0"),
+        ({"rollback": -1.0, "probe_fn": len}, "rollback must be a number of at least 0"),
         ({"contributors_per_round": 2.5}, "must be a whole number"),
         ({"ema": "0.9"}, "ema must be a number"),
-        ({"roll_back": float("nan"), "probe_fn": len}, "roll_back must be a number of at least 0, but is nan"),
+        ({"rollback": float("nan"), "probe_fn": len}, "rollback must be a number of at least 0, but is nan"),
         ({"shared_keys": ""}, "shared_keys must be patterns"),
         ({"shared_keys": ["a.*"]}, "shared_keys must be patterns"),
         ({"ledger": "runs/mine"}, "ledger must be an opened run folder: Ledger.open('runs/mine')"),
         ({"awaited_names": "a, b"}, "awaited_names must be a list of names, not the text 'a, b'"),
         ({"screening": None}, "screening must be a text or a list of rules"),
         ({"probe_fn": 3}, "probe_fn must be a function"),
-        ({"wire": "int4"}, "wire must be one of float32, bfloat16, float16, int8, but is 'int4'"),
+        ({"compression": "int4"}, "compression must be one of float32, bfloat16, float16, int8, but is 'int4'"),
         ({"fusion": 3}, "fusion: 3 is no fusion. Write a text such as 'mean'"),
         ({"screening": [len]}, "is no screening"),
         ({"ema": 1.0}, "ema must be at least 0 and below 1"),
@@ -600,16 +607,16 @@ def test_initial_arrays_that_are_no_base(array, words):
     assert words in str(caught.value)
 
 
-def test_screening_refuses_and_records_why(tmp_path):
+def test_screening_rejects_and_records_why(tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     nodes = [node("a", 2), node("b", 3), node("c", 4), node("big", 3000)]
     fused, *_ = start(nodes, ledger=ledger, screening="size")
     assert fused[0, 0] == 3
     record = ledger.record(1)
-    (refusal,) = record["refused"]
-    assert refusal["name"] == "big"
-    assert "too large" in refusal["reason"]
-    assert refusal["norm"] == pytest.approx(3000 * 6**0.5)
+    (rejection,) = record["rejected"]
+    assert rejection["name"] == "big"
+    assert "too large" in rejection["reason"]
+    assert rejection["norm"] == pytest.approx(3000 * 6**0.5)
     facts = record["contributions"]["a"]
     assert facts["norm"] == pytest.approx(2 * 6**0.5)
     assert facts["cosine"] == pytest.approx(1, abs=1e-3)
@@ -618,7 +625,7 @@ def test_screening_refuses_and_records_why(tmp_path):
     assert len(facts["sha256"]) == 64
 
 
-def test_who_is_refused_too_often_is_left_out(tmp_path):
+def test_who_is_rejected_too_often_is_excluded_names(tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     bad = node("bad", train=lambda m: contribution(np.full(SHAPE, np.nan, np.float32)))
     slow = node("slow", train=lambda m: None)
@@ -626,8 +633,8 @@ def test_who_is_refused_too_often_is_left_out(tmp_path):
     sampled = [ledger.record(number)["sampled"] for number in (1, 2, 3, 4)]
     assert ["bad" in names for names in sampled] == [True, True, False, False]
     assert all("slow" in names for names in sampled)  # nothing came of it that was not fit
-    assert ledger.record(3)["left-out"] == {"bad": "it was refused 2 times"}
-    assert [e["name"] for e in ledger.events() if e["kind"] == "left-out"] == ["bad"]
+    assert ledger.record(3)["excluded"] == {"bad": "it was rejected 2 times"}
+    assert [e["name"] for e in ledger.events() if e["kind"] == "excluded"] == ["bad"]
 
 
 def test_who_is_on_the_block_list_is_not_asked():
@@ -647,7 +654,7 @@ def test_the_probe_takes_a_bad_round_back(tmp_path):
     # 0, 2, 4 (as good as 2), and 6 would be worse than 4 by 2.
     assert fused[0, 0] == 4
     assert ledger.record(3)["rolled-back"]
-    assert ledger.record(3)["probe"] == {"before": -1.0, "after": -3.0}
+    assert ledger.record(3)["server-validation"] == {"before": -1.0, "after": -3.0}
     assert ledger.record(3)["kept-because"] == "the server's probe fell from -1 to -3"
 
 
@@ -655,7 +662,7 @@ def test_the_gate_leaves_out_what_lowers_the_probe():
     def probe(encoder):
         return -abs(float(encoder["w"][0, 0]) - 2)
 
-    fused, *_ = start([node("a", 2), node("b", 2), node("c", 9)], score_fn=probe, screening="gate")
+    fused, *_ = start([node("a", 2), node("b", 2), node("c", 9)], score_fn=probe, screening="greedy-soup")
     assert fused[0, 0] == 2
 
 
@@ -758,11 +765,11 @@ def test_a_newcomer_that_says_nothing_does_not_hold_up_the_rounds(monkeypatch):
 
 def test_who_was_away_takes_part_at_once_and_is_asked_again(tmp_path, monkeypatch):
     answers = iter([{"name": "b"}])
-    late = node("b", 3)
+    staleness_discount = node("b", 3)
 
     def slow_to_answer(message):
         if message.metadata.message_type != "query":
-            return late(message)
+            return staleness_discount(message)
         about = next(answers, None)
         return about and RecordDict({"config": ConfigRecord(about)})
 
@@ -781,7 +788,13 @@ def test_who_was_away_takes_part_at_once_and_is_asked_again(tmp_path, monkeypatc
 @pytest.fixture
 def unbroken(tmp_path):
     """Settings that remember much, their nodes, and the bases of an unbroken run of 5 rounds."""
-    settings = {"step": "nesterov", "ema": 0.9, "screening": "size", "contributors_per_round": 3, "max_refusals": 2}
+    settings = {
+        "server-optimizer": "nesterov",
+        "ema": 0.9,
+        "screening": "size",
+        "contributors_per_round": 3,
+        "max_rejections": 2,
+    }
     bad = node("bad", train=lambda m: contribution(np.full(SHAPE, np.nan, np.float32)))
     nodes = [node("a", 1), node("b", 1.5), node("c", 2), node("d", 0.7), bad]
     ledger = Ledger.create(tmp_path / "unbroken", {})
@@ -836,25 +849,25 @@ def test_a_run_goes_on_with_its_own_model_alone(unbroken, caplog):
 def test_a_run_does_not_go_on_with_other_settings_but_with_other_screening(unbroken):
     settings, nodes, ledger = unbroken
     with pytest.raises(RunFolderError) as caught:
-        start(nodes, rounds=6, ledger=ledger, **{**settings, "step": "plain", "seed": 9})
+        start(nodes, rounds=6, ledger=ledger, **{**settings, "server-optimizer": "plain", "seed": 9})
     for line in ("step: 'nesterov(learning-rate=0.7, momentum=0.9)' there, 'plain' here", "seed: 0 there, 9 here"):
         assert f"\n  {line}" in str(caught.value)
-    start(nodes, rounds=6, ledger=ledger, **{**settings, "screening": "size, block(names=a)", "max_refusals": 9})
-    assert "bad" not in ledger.record(6)["left-out"]  # pardoned
-    assert "a" in ledger.record(6)["left-out"]
+    start(nodes, rounds=6, ledger=ledger, **{**settings, "screening": "size, block(names=a)", "max_rejections": 9})
+    assert "bad" not in ledger.record(6)["excluded"]  # pardoned
+    assert "a" in ledger.record(6)["excluded"]
     assert ledger.record(6)["fused"]
 
 
-@pytest.mark.parametrize("step", ["yogi", "adam", "learning-rate(learning-rate=1e30)"])
-def test_a_step_that_is_not_finite_keeps_the_base_and_what_is_remembered(step, tmp_path):
+@pytest.mark.parametrize("server-optimizer", ["yogi", "adam", "learning-rate(learning-rate=1e30)"])
+def test_a_step_that_is_not_finite_keeps_the_base_and_what_is_remembered(server_optimizer, tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     calls = iter(range(100))
     wild = node("wild", train=lambda m: contribution(np.full(SHAPE, 1e25 if next(calls) < 2 else 1, np.float32)))
-    start([node("a"), node("b"), wild], rounds=4, ledger=ledger, step=step)
+    start([node("a"), node("b"), wild], rounds=4, ledger=ledger, server_optimizer=server_optimizer)
     assert "not finite" in ledger.record(1)["kept-because"]
     assert not ledger.record(2)["fused"]
-    assert ledger.record(4)["fused"] == (not step.startswith("learning"))
-    assert not ledger.record(4)["refused"]
+    assert ledger.record(4)["fused"] == (not server_optimizer.startswith("learning"))
+    assert not ledger.record(4)["rejected"]
     for number in ledger.rounds():
         assert np.isfinite(ledger.load_base(number)["w"]).all()
 
@@ -886,10 +899,10 @@ def test_who_is_left_out_is_said_once_however_long_others_are_waited_for(tmp_pat
     monkeypatch.setattr("coldfusion_fl.strategies.membership._POLL", 0.01)
     ledger = Ledger.create(tmp_path / "run", {})
     bad = [node(n, train=lambda m: contribution(np.full(SHAPE, np.nan, np.float32))) for n in ("bad", "worse")]
-    settings = {"max_refusals": 1, "node_timeout": 0.3}
+    settings = {"max_rejections": 1, "node_timeout": 0.3}
     with pytest.raises(RunError, match="2 are left out"):
         start([node("a"), *bad], rounds=9, ledger=ledger, **settings)
-    assert sorted(event["name"] for event in ledger.events() if event["kind"] == "left-out") == ["bad", "worse"]
+    assert sorted(event["name"] for event in ledger.events() if event["kind"] == "excluded") == ["bad", "worse"]
     start([node("a"), *bad], rounds=2, ledger=ledger, **settings, min_contributions=1)  # as the message advises
     assert ledger.record(2)["fused"]
 
@@ -897,7 +910,7 @@ def test_who_is_left_out_is_said_once_however_long_others_are_waited_for(tmp_pat
 @pytest.mark.parametrize("score", [np.float32(1), np.array(2), True])
 def test_a_probe_may_return_any_number(score, tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
-    start([node("a"), node("b")], ledger=ledger, score_fn=lambda encoder: score, rollback=0.5, screening="gate")
+    start([node("a"), node("b")], ledger=ledger, score_fn=lambda encoder: score, rollback=0.5, screening="greedy-soup")
     assert ledger.record(1)["fused"]
 
 
@@ -905,7 +918,7 @@ def test_a_probe_that_gives_no_number_is_said():
     nodes, settings = [node("a"), node("b")], {"probe_fn": lambda encoder: np.nan}
     with pytest.raises(RunError, match="the server's probe gives no number for the base"):
         start(nodes, rollback=0.5, **settings)
-    fused, *_ = start(nodes, screening="gate", **settings)
+    fused, *_ = start(nodes, screening="greedy-soup", **settings)
     assert not fused.any()  # nobody passed the gate
 
 
@@ -915,7 +928,7 @@ def test_a_base_without_a_score_is_taken_back(tmp_path):
     fused, *_ = start([node("a"), node("b")], rounds=2, ledger=ledger, score_fn=probe, rollback=0.1)
     assert not fused.any()
     assert ledger.record(2)["rolled-back"]
-    assert ledger.record(2)["probe"] == {"before": 0.5, "after": None}
+    assert ledger.record(2)["server-validation"] == {"before": 0.5, "after": None}
 
 
 def test_scores_are_counted_once_of_those_that_were_asked_and_words_stay_words(tmp_path):
@@ -959,24 +972,26 @@ def packing(name, value, declare=None):
 
     def train(message):
         base = message.content["arrays"]["w"].numpy()
-        wire = message.content["config"].get("wire", "float32")
-        packed, _ = pack({"w": base + np.float32(value)}, {"w": base}, wire)
-        content = contribution(packed.arrays["w"])
-        content["scales"] = ArrayRecord({n: Array(a) for n, a in packed.scales.items()})
-        content["config"] = ConfigRecord({"wire": declare or wire})
+        compression = message.content["config"].get("compression", "float32")
+        encoded, _ = encode({"w": base + np.float32(value)}, {"w": base}, compression)
+        content = contribution(encoded.arrays["w"])
+        content["scales"] = ArrayRecord({n: Array(a) for n, a in encoded.scales.items()})
+        content["config"] = ConfigRecord({"compression": declare or compression})
         return content
 
     return node(name, train=train)
 
 
-@pytest.mark.parametrize("wire", COMPRESSIONS)
-def test_contributions_travel_as_they_are_asked_to_and_who_does_not_know_takes_part(wire, tmp_path):
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_contributions_travel_as_they_are_asked_to_and_who_does_not_know_takes_part(compression, tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
-    fused, _, grid = start([packing("a", 1), packing("b", 2), node("plain", 6)], rounds=2, ledger=ledger, wire=wire)
+    fused, _, grid = start(
+        [packing("a", 1), packing("b", 2), node("plain", 6)], rounds=2, ledger=ledger, compression=compression
+    )
     assert np.allclose(fused, 6, rtol=1e-5)
-    asked = {m.content["config"].get("wire") for m in grid.sent if m.metadata.message_type == "train"}
-    assert asked == {None if wire == "float32" else wire}
-    assert ledger.record(1)["wire"] == wire
+    asked = {m.content["config"].get("compression") for m in grid.sent if m.metadata.message_type == "train"}
+    assert asked == {None if compression == "float32" else compression}
+    assert ledger.record(1)["compression"] == compression
     assert ledger.record(1)["contributions"]["a"]["norm"] == pytest.approx(6**0.5, rel=1e-3)
 
 
@@ -987,12 +1002,12 @@ def test_contributions_travel_as_they_are_asked_to_and_who_does_not_know_takes_p
         ("float16", "'w' is int8 of shape (2, 3), not float16"),
     ],
 )
-def test_what_is_not_packed_as_it_says_is_refused(declare, words, tmp_path):
+def test_what_is_not_packed_as_it_says_is_rejected(declare, words, tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
-    fused, *_ = start([packing("a", 1), packing("b", 1), packing("bad", 9, declare)], ledger=ledger, wire="int8")
-    (refusal,) = ledger.record(1)["refused"]
-    assert refusal["name"] == "bad"
-    assert words in refusal["reason"]
+    fused, *_ = start([packing("a", 1), packing("b", 1), packing("bad", 9, declare)], ledger=ledger, compression="int8")
+    (rejection,) = ledger.record(1)["rejected"]
+    assert rejection["name"] == "bad"
+    assert words in rejection["reason"]
     assert np.allclose(fused, 1)
 
 

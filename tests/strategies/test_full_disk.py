@@ -19,7 +19,7 @@ BASE = np.zeros(1 << 18, np.float32)  # 1 MiB
 def start(ledger, monkeypatch):
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
-    strategy = ColDFusion(contributors_per_round=2, step="heavy-ball", ledger=ledger)
+    strategy = ColDFusion(contributors_per_round=2, server_optimizer="heavy-ball", ledger=ledger)
     grid = PlayedGrid({1: node("a", 1), 2: node("b", 2)})
     strategy.start(grid, ArrayRecord({"w": Array(BASE)}), num_rounds=ROUNDS, timeout=5)
 

@@ -43,7 +43,7 @@ def test_a_reply_in_anothers_name_counts_for_nobody(tmp_path, caplog):
     arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
     result = strategy.start(grid, arrays, num_rounds=1, timeout=0.5)
     assert result.arrays["w"].numpy()[0, 0] == 2
-    assert [(one["name"], one["strike"]) for one in ledger.record(1)["refused"]] == [("mallory", False)]
+    assert [(one["name"], one["counts"]) for one in ledger.record(1)["rejected"]] == [("mallory", False)]
     assert "says that it is to another" in caplog.text
 
 

@@ -158,7 +158,7 @@ def check_digits(report):
     before, after = first_and_last(report["nodes-accuracy"])
     assert after > before + 0.2
     assert [metrics["contributions"] for metrics in report["train"].values()] == [3] * 5
-    assert [metrics["refused"] for metrics in report["train"].values()] == [0] * 5
+    assert [metrics["rejected"] for metrics in report["train"].values()] == [0] * 5
 
 
 def test_a_torch_project_shares_its_body_and_the_heads_are_dropped_at_the_door(simulate):
@@ -179,7 +179,7 @@ def test_a_numpy_project_takes_another_fusion_step_and_screening(simulate):
     before, after = first_and_last(report["r2"])
     assert before < 0
     assert after > 0.95
-    assert report["train"]["1"]["refused"] == 1  # the node that is wired the wrong way round
+    assert report["train"]["1"]["rejected"] == 1  # the node that is wired the wrong way round
     assert report["train"]["1"]["contributions"] == 5
 
 

@@ -25,7 +25,7 @@ def strategy(toy_run, tiny_base, tmp_path):
 
 def test_the_defaults_are_the_papers(strategy):
     made = strategy()
-    assert (str(made.fusion), str(made.step), made.screening, made.score_fn) == ("mean", "plain", (), None)
+    assert (str(made.fusion), str(made.server_optimizer), made.screening, made.score_fn) == ("mean", "plain", (), None)
     assert made.rollback is None
     assert made.contributors_per_round == 3
 
@@ -44,22 +44,22 @@ def test_elsewhere_nodes_are_counted(strategy):
 def test_every_setting_of_the_server_arrives(strategy):
     made = strategy(
         server__fusion='"ties(density=0.5)"',
-        server__step='"nesterov(momentum=0.5)"',
+        server__server_optimizer='"nesterov(momentum=0.5)"',
         server__ema="0.9",
-        server__screening='"size(factor=7), gate"',
-        server__max_refusals="2",
-        server__probe='"u"',
-        server__roll_back="3",
+        server__screening='"size(factor=7), greedy-soup"',
+        server__max_rejections="2",
+        server__server_validation='"u"',
+        server__rollback="3",
         server__keep_last="4",
     )
     assert made.fusion == Ties(density=0.5)
-    assert made.step == Nesterov(momentum=0.5)
+    assert made.server_optimizer == Nesterov(momentum=0.5)
     assert made.screening == (Size(factor=7), GreedySoup())
     assert (made.ema, made.max_rejections, made.rollback, made.keep_last) == (0.9, 2, 3, 4)
 
 
 def test_the_probe_tells_encoders_apart_in_points(strategy, tiny_base):
-    probe = strategy(server__probe='"u"', server__screening='"gate"').score_fn
+    probe = strategy(server__server_validation='"u"', server__screening='"greedy-soup"').score_fn
     encoder = load_encoder(open_base(str(tiny_base)))
     whole, blank = probe(encoder), probe({name: np.zeros_like(array) for name, array in encoder.items()})
     assert 0 <= blank < whole <= 100

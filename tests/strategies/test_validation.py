@@ -22,7 +22,9 @@ def test_the_bytes_of_a_reply_are_gone_when_it_has_been_taken(operator, monkeypa
     content["fisher"] = ArrayRecord({"w": Array(np.full((2, 3), 0.5, np.float32))})
     reply = Message(content, reply_to=Message(RecordDict({}), dst_node_id=1, message_type="train"))
     arrays = weakref.ref(content["arrays"])
-    door = ReplyValidator({"w": np.zeros((2, 3), np.float32)}, operator, 1, ArrayFile(tmp_path), None, "arrays", "config")
+    door = ReplyValidator(
+        {"w": np.zeros((2, 3), np.float32)}, operator, 1, ArrayFile(tmp_path), None, "arrays", "config"
+    )
     gc.disable()  # in a reference cycle it would stay until Python looks for cycles
     try:
         candidate = door.take("a", reply)

@@ -63,10 +63,10 @@ def app_node(name, value, *mods):
 
 
 def test_inside_a_wrapper_nothing_is_packed():
-    strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3, wire="int8")
+    strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3, compression="int8")
     grid = PlayedGrid({number: node(name, 1.0) for number, name in enumerate("abc")})
     SERVER_SIDE["fixed"](strategy, 3).start(grid, arrays(), num_rounds=1, timeout=5)
-    assert not any("wire" in m.content["config"] for m in grid.sent if m.metadata.message_type == "train")
+    assert not any("compression" in m.content["config"] for m in grid.sent if m.metadata.message_type == "train")
 
 
 CLIPPED = 6**0.5  # each update of ones has this norm

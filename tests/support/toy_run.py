@@ -60,7 +60,7 @@ def main():
         contributors_per_round=3,
         min_available_nodes=5,
         seed=5,
-        step="nesterov(learning-rate=0.7, momentum=0.9)",
+        server_optimizer="nesterov(learning-rate=0.7, momentum=0.9)",
         ema=0.9,
         screening="size(factor=3)",
         max_rejections=2,

@@ -163,7 +163,7 @@ def _server(member: Member) -> Iterator[Finding]:
 def _key(member: Member) -> Iterator[Finding]:
     """Whether the server knows this member's key, and speaks our versions.
 
-    The question has an interval that no node may have: the server looks the key up before it refuses that, and nothing
+    The question has an interval that no node may have: the server looks the key up before it rejects that, and nothing
     changes there; an own node that runs meanwhile is not disturbed.
     """
     try:
@@ -183,8 +183,8 @@ def _key(member: Member) -> Iterator[Finding]:
     answer: httpx.Response | None = None
     try:
         client.ActivateNode(ActivateNodeRequest(public_key=public_key_to_bytes(public), heartbeat_interval=0.0))
-    except httpx.HTTPStatusError as refused:
-        answer = refused.response
+    except httpx.HTTPStatusError as rejected:
+        answer = rejected.response
     except httpx.HTTPError as failure:
         yield Finding("key", False, f"the server gave no answer: {first_line(failure)}")
         return

@@ -53,13 +53,13 @@ class AccessControl:
         if scope["type"] == "http" and (path.startswith(_FOR_ALL) or is_local(scope)):
             limit = _LARGEST_REPLY if path == REPLIES else _LARGEST
             if is_too_large(scope, limit):
-                log(logging.WARNING, "%s sent more than %d MiB at once: refused", caller(scope), limit // 2**20)
+                log(logging.WARNING, "%s sent more than %d MiB at once: rejected", caller(scope), limit // 2**20)
                 await JSONResponse({"detail": "Content Too Large"}, status_code=413)(scope, receive, sign)
                 return
             await self._app(scope, receive, sign)
             return
         asked = sanitize(path)[:_LONGEST_PATH]  # it may not forge lines of the log
-        log(logging.WARNING, "%s asked for %s, which is for this machine alone: refused", caller(scope), asked)
+        log(logging.WARNING, "%s asked for %s, which is for this machine alone: rejected", caller(scope), asked)
         if scope["type"] == "http":
             await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, sign)
         else:

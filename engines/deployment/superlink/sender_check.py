@@ -20,7 +20,7 @@ _MOST = 100
 
 
 class OwnNames:
-    """ASGI middleware: refuses replies whose sender is not the node that the request is of.
+    """ASGI middleware: rejects replies whose sender is not the node that the request is of.
 
     Args:
         app: what stands behind it, and checks the signature.
@@ -36,8 +36,8 @@ class OwnNames:
             return
         body = await Request(scope, receive).body()
         if wrong := _problem(body):
-            log(logging.WARNING, "%s sent %s: refused", caller(scope), wrong)
-            await JSONResponse({"detail": f"refused: {wrong}"}, status_code=403)(scope, receive, send)
+            log(logging.WARNING, "%s sent %s: rejected", caller(scope), wrong)
+            await JSONResponse({"detail": f"rejected: {wrong}"}, status_code=403)(scope, receive, send)
             return
 
         async def again() -> Message:

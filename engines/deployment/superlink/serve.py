@@ -8,7 +8,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from coldfusion_fl.atomic_files import exclusive_lock, write_json
 from coldfusion_fl.engines.deployment.certificates import parse_public_key
-from coldfusion_fl.engines.deployment.control import Control, RefusedError, control_of, local_host
+from coldfusion_fl.engines.deployment.control import Control, RequestRejectedError, control_of, local_host
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.supervisor import Keeper, program
 from coldfusion_fl.errors import DeploymentError, RunFolderError, first_line
@@ -136,8 +136,8 @@ class Admission:
         for name in sorted(wanted.keys() - ids.keys()):
             try:
                 ids[name] = control.register(name, wanted[name])
-            except RefusedError as refused:  # the others' admission need not wait for it
-                self._say_once(f"'{name}' cannot be let in: {refused}. A key that was shut out is not taken again.")
+            except RequestRejectedError as rejected:  # the others' admission need not wait for it
+                self._say_once(f"'{name}' cannot be let in: {rejected}. A key that was shut out is not taken again.")
                 continue
             self._say(f"'{name}' is let in, as node {ids[name]}.")
         if ids != self._ids:

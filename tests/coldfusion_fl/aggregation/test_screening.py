@@ -4,7 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_contributions import draw
 
-from coldfusion_fl.aggregation.screening import RULES, Block, Candidate, InfluenceCap, Direction, GreedySoup, Round, Size, screen
+from coldfusion_fl.aggregation.screening import (
+    RULES,
+    Block,
+    Candidate,
+    Direction,
+    GreedySoup,
+    InfluenceCap,
+    Round,
+    Size,
+    screen,
+)
 from coldfusion_fl.arrays.blocks import update_norm
 from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.config.components import parse_components
@@ -37,7 +47,7 @@ def test_a_misfit_says_why(change, words):
     assert words in find_mismatch(BASE, contribution)
 
 
-def of(updates, operator=None, probe=None, past=None, **metrics):
+def of(updates, operator=None, score_fn=None, past=None, **metrics):
     """A round of updates by name, each a vector of a two-array base."""
     base = {"w": np.zeros((2, 2), np.float32), "count": np.array(1)}
     candidates = {}
@@ -46,7 +56,7 @@ def of(updates, operator=None, probe=None, past=None, **metrics):
         numbers = {key: values[name] for key, values in metrics.items()}
         contribution = Contribution(name, encoder, metrics=numbers)
         candidates[name] = Candidate(contribution, update_norm(base, encoder), past=(past or {}).get(name, ()))
-    return Round(base, candidates, operator or Mean(), probe)
+    return Round(base, candidates, operator or Mean(), score_fn)
 
 
 def test_the_norm_is_of_the_update_and_leaves_counts_out():
@@ -73,29 +83,29 @@ def test_who_is_alone_has_no_direction_to_be_told_from():
 
 def test_too_large_too_small_and_nothing_at_all():
     updates = {"a": [1, 0, 0, 0], "b": [0, 1.2, 0, 0], "c": [0, 0, 0.9, 0], "big": [0, 0, 0, 1000]}
-    refused = Size()(of({**updates, "tiny": [1e-3, 0, 0, 0], "same": [0, 0, 0, 0]})).refused
-    assert refused.keys() == {"big", "tiny", "same"}
-    assert "too large: 1.05e+03 times the round's median (a norm of 1e+03 against 0.95)" in refused["big"]
-    assert "suspiciously small: 0.00105 times the round's median" in refused["tiny"]
-    assert refused["same"] == "it sent the base back unchanged"
+    rejected = Size()(of({**updates, "tiny": [1e-3, 0, 0, 0], "same": [0, 0, 0, 0]})).rejected
+    assert rejected.keys() == {"big", "tiny", "same"}
+    assert "too large: 1.05e+03 times the round's median (a norm of 1e+03 against 0.95)" in rejected["big"]
+    assert "suspiciously small: 0.00105 times the round's median" in rejected["tiny"]
+    assert rejected["same"] == "it sent the base back unchanged"
 
 
 def test_two_cannot_be_told_apart_but_a_past_can():
     two = {"a": [1, 0, 0, 0], "b": [0, 100, 0, 0]}
-    assert not Size()(of(two)).refused
-    refused = Size()(of(two, past={"b": [1.0, 1.1, 0.9], "a": [1.0, 1.0]})).refused
-    assert refused.keys() == {"b"}
-    assert "100 times the median of its own past" in refused["b"]
+    assert not Size()(of(two)).rejected
+    rejected = Size()(of(two, past={"b": [1.0, 1.1, 0.9], "a": [1.0, 1.0]})).rejected
+    assert rejected.keys() == {"b"}
+    assert "100 times the median of its own past" in rejected["b"]
 
 
 def test_a_turned_update_points_away():
     honest = {"a": [1, 0.2, 0, 0], "b": [0.9, 0, 0.3, 0], "c": [1, 0, 0, 0.1]}
     round_ = of({**honest, "turned": [-1, 0, -0.2, 0]})
-    refused = Direction()(round_).refused
-    assert refused.keys() == {"turned"}
-    assert "a cosine of -0.9" in refused["turned"]
-    assert not Direction()(of(honest)).refused
-    assert not Direction()(of({"a": [1, 0, 0, 0], "b": [-1, 0, 0, 0]})).refused
+    rejected = Direction()(round_).rejected
+    assert rejected.keys() == {"turned"}
+    assert "a cosine of -0.9" in rejected["turned"]
+    assert not Direction()(of(honest)).rejected
+    assert not Direction()(of({"a": [1, 0, 0, 0], "b": [-1, 0, 0, 0]})).rejected
 
 
 @pytest.mark.parametrize(("dtype", "size"), [(np.float32, 3.4e38), (np.float32, 1e-30), (np.float64, 1e150)])
@@ -107,25 +117,25 @@ def test_no_size_hides_a_direction(dtype, size):
     candidates = {n: Candidate(Contribution(n, encoder), update_norm(base, encoder)) for n, encoder in encoders.items()}
     round_ = Round(base, candidates, Mean())
     assert all(np.isfinite(cosine) for cosine in round_.cosines.values())
-    assert Direction()(round_).refused.keys() == {"turned"}
+    assert Direction()(round_).rejected.keys() == {"turned"}
 
 
 def test_the_gate_keeps_what_does_not_lower_the_probe():
-    def probe(encoder):
+    def score_fn(encoder):
         return -float(np.abs(encoder["w"] - 1).sum())
 
     updates = {"good": [1, 1, 1, 1], "fair": [1, 1, 1, 1.1], "bad": [9, 9, 9, 9]}
-    refused = GreedySoup(tolerance=0.06)(of(updates, probe=probe)).refused
-    assert refused.keys() == {"bad"}
-    assert "the server's probe would fall from 0 to" in refused["bad"] or "from -0" in refused["bad"]
-    assert GreedySoup()(of(updates, probe=probe)).refused.keys() == {"bad", "fair"}
+    rejected = GreedySoup(tolerance=0.06)(of(updates, score_fn=score_fn)).rejected
+    assert rejected.keys() == {"bad"}
+    assert "the server's probe would fall from 0 to" in rejected["bad"] or "from -0" in rejected["bad"]
+    assert GreedySoup()(of(updates, score_fn=score_fn)).rejected.keys() == {"bad", "fair"}
 
 
 @given(st.lists(st.just(0.0) | st.floats(0.1, 1000), min_size=2, max_size=8).filter(any), st.floats(0.05, 1))
 def test_nobody_has_more_than_its_share(norms, share):
     updates = {f"c{i}": [norm, 0, 0, 0] for i, norm in enumerate(norms)}
-    round_, refused = screen(of(updates), [InfluenceCap(share=share)])
-    assert not refused
+    round_, rejected = screen(of(updates), [InfluenceCap(share=share)])
+    assert not rejected
     influence = [c.contribution.weight * c.norm for c in round_.candidates.values()]
     movers = sum(norm > 0 for norm in norms)
     assert max(influence) <= max(share, 1 / movers) * sum(influence) * (1 + 1e-6)
@@ -153,13 +163,13 @@ def test_rules_compose_each_sees_what_the_others_let_through():
         "big": [900, 900, 0, 0],
         "x": [1, 0, 0, 0],
     }
-    round_, refused = screen(of(updates), parse_components("block(names=x y), size, direction", RULES, "screening"))
+    round_, rejected = screen(of(updates), parse_components("block(names=x y), size, direction", RULES, "screening"))
     assert set(round_.candidates) == {"a", "b", "c"}
-    reasons = {name: reason for name, (_, reason) in refused.items()}
+    reasons = {name: reason for name, (_, reason) in rejected.items()}
     assert reasons["x"] == "it is on the block list"
     assert "too large" in reasons["big"]
     assert "points away" in reasons["turned"]
-    assert [refused[name][0].name for name in ("x", "big", "turned")] == ["block", "size", "direction"]
+    assert [rejected[name][0].name for name in ("x", "big", "turned")] == ["block", "size", "direction"]
     assert Block(names=("x", "y")).blocked == ("x", "y")
 
 

@@ -31,10 +31,10 @@ def fusions(rounds=ROUNDS, seed=0):
     return base, [lambda current, d=delta: {n: (current[n] + d[n]).astype(np.float32) for n in d} for delta in deltas]
 
 
-def run(step, base, rounds):
+def run(server_optimizer, base, rounds):
     state, bases = {}, []
     for fused in rounds:
-        base, state = step(base, fused(base), state)
+        base, state = server_optimizer(base, fused(base), state)
         bases.append(base)
     return bases, state
 
@@ -94,21 +94,21 @@ def test_adam_agrees_with_flowers_fedadam_but_for_its_bias_correction(flowers):
     current = base
     for number, fused in enumerate(rounds, start=1):
         rate = 0.01 * np.sqrt(1 - beta_2 ** (number + 1)) / (1 - beta_1 ** (number + 1))
-        step = Adam(learning_rate=float(rate), beta_1=beta_1, beta_2=beta_2)
-        current, state = step(current, fused(current), state)
+        server_optimizer = Adam(learning_rate=float(rate), beta_1=beta_1, beta_2=beta_2)
+        current, state = server_optimizer(current, fused(current), state)
         ours.append(current)
     agree(ours, flowers(FedAdam(eta=0.01, beta_1=beta_1, beta_2=beta_2, tau=1e-3), base, rounds))
 
 
 @pytest.mark.parametrize(
-    ("step", "options"),
+    ("server-optimizer", "options"),
     [
         (Nesterov(learning_rate=0.7, momentum=0.9), {"lr": 0.7, "momentum": 0.9, "nesterov": True}),
         (HeavyBall(learning_rate=0.7, momentum=0.9), {"lr": 0.7, "momentum": 0.9}),
         (LearningRate(learning_rate=0.3), {"lr": 0.3}),
     ],
 )
-def test_momentum_agrees_with_torch(step, options):
+def test_momentum_agrees_with_torch(server_optimizer, options):
     base, rounds = fusions()
     weights = {name: torch.nn.Parameter(torch.from_numpy(np.array(array))) for name, array in base.items()}
     optimizer = torch.optim.SGD(weights.values(), **options)
@@ -117,9 +117,9 @@ def test_momentum_agrees_with_torch(step, options):
         current = {name: weight.detach().numpy().copy() for name, weight in weights.items()}
         for name, weight in weights.items():
             weight.grad = torch.from_numpy(np.asarray(current[name] - fused(current)[name]))
-        optimizer.step()
+        optimizer.server_optimizer()
         theirs.append({name: weight.detach().numpy().copy() for name, weight in weights.items()})
-    agree(run(step, base, rounds)[0], theirs)
+    agree(run(server_optimizer, base, rounds)[0], theirs)
 
 
 def test_the_plain_step_is_the_fused_encoder_to_the_byte():
@@ -131,23 +131,23 @@ def test_the_plain_step_is_the_fused_encoder_to_the_byte():
 
 @pytest.mark.parametrize("name", SERVER_OPTIMIZERS)
 def test_a_step_goes_on_from_its_state(name):
-    step = parse_component(name, SERVER_OPTIMIZERS, "step")
+    server_optimizer = parse_component(name, SERVER_OPTIMIZERS, "server-optimizer")
     base, rounds = fusions()
-    bases, state = run(step, base, rounds)
-    half, kept = run(step, base, rounds[:3])
+    bases, state = run(server_optimizer, base, rounds)
+    half, kept = run(server_optimizer, base, rounds[:3])
     again = half[-1]
     for fused in rounds[3:]:
-        again, kept = step(again, fused(again), kept)
+        again, kept = server_optimizer(again, fused(again), kept)
     assert all(again[n].tobytes() == bases[-1][n].tobytes() for n in base)
     assert {n: a.tobytes() for n, a in kept.items()} == {n: a.tobytes() for n, a in state.items()}
-    assert set(state) == {f"{kind}/{n}" for kind in step.remembers for n in base}
+    assert set(state) == {f"{kind}/{n}" for kind in server_optimizer.remembers for n in base}
 
 
 @given(st.sampled_from(sorted(SERVER_OPTIMIZERS)), st.sampled_from([np.float16, np.float32, np.float64]))
 def test_dtypes_stay_and_integers_are_taken_as_fused(name, dtype):
     base = {"w": np.ones(3, dtype), "count": np.array(1)}
     fused = {"w": np.full(3, 1.5, dtype), "count": np.array(4)}
-    following, _ = parse_component(name, SERVER_OPTIMIZERS, "step")(base, fused, {})
+    following, _ = parse_component(name, SERVER_OPTIMIZERS, "server-optimizer")(base, fused, {})
     assert following["w"].dtype == dtype
     assert following["count"] == 4
     assert (following["w"] > 1).all()

@@ -14,7 +14,7 @@ EVENTS = [
     {"kind": "round", "round": 1, "sampled": ["a", "b", "c"], "time": NOW + 10},
     {"kind": "training", "round": 1, "name": "a", "step": 3, "steps": 20, "loss": 0.5, "time": NOW + 12},
     {"kind": "received", "round": 1, "name": "b", "loss": 0.25, "seconds": 3.0, "time": NOW + 13},
-    {"kind": "refused", "round": 1, "name": "c", "reason": "it lacks a weight", "time": NOW + 14},
+    {"kind": "rejected", "round": 1, "name": "c", "reason": "it lacks a weight", "time": NOW + 14},
     {"kind": "something new", "time": NOW + 15},
 ]
 
@@ -25,12 +25,12 @@ def shown(display):
     return console.export_text()
 
 
-def test_the_live_display_shows_who_trains_losses_and_refusals():
+def test_the_live_display_shows_who_trains_losses_and_rejections():
     display = Display(rounds=2)
     for event in EVENTS:
         display.take(event)
     text = shown(display)
-    for part in ("round 1 of 2", "3/20", "0.500", "training", "0.250", "refused"):
+    for part in ("round 1 of 2", "3/20", "0.500", "training", "0.250", "rejected"):
         assert part in text
 
 
@@ -39,7 +39,7 @@ def test_lines_for_where_there_is_no_terminal():
     lines = [line for event in EVENTS if (line := display.take(event))]
     assert lines[0] == "3 contributors are there, 1 unseen tasks judge"
     assert "  base 0: mean frozen score 50.0 over 1 tasks" in lines
-    assert "  c: REFUSED, it lacks a weight" in lines
+    assert "  c: REJECTED, it lacks a weight" in lines
 
 
 def test_who_is_left_out_and_a_base_that_is_kept_are_said():
@@ -47,11 +47,11 @@ def test_who_is_left_out_and_a_base_that_is_kept_are_said():
     for event in EVENTS:
         display.take(event)
     lines = [
-        display.take({"kind": "left-out", "name": "c", "reason": "it was refused 3 times", "time": NOW + 20}),
+        display.take({"kind": "excluded", "name": "c", "reason": "it was rejected 3 times", "time": NOW + 20}),
         display.take({"kind": "kept", "round": 1, "reason": "1 contributions are fit, 2 are needed", "time": NOW + 20}),
     ]
     assert lines == [
-        "  c is LEFT OUT from now on: it was refused 3 times",
+        "  c is LEFT OUT from now on: it was rejected 3 times",
         "  the base is KEPT: 1 contributions are fit, 2 are needed",
     ]
     assert all(line.strip() in shown(display) for line in lines)
@@ -78,7 +78,7 @@ def test_the_time_that_is_left():
     for event in EVENTS:
         display.take(event)
     assert display.seconds_left(NOW + 15) is None
-    display.take({"kind": "fused", "round": 1, "contributions": 2, "refused": 1, "time": NOW + 30})
+    display.take({"kind": "fused", "round": 1, "contributions": 2, "rejected": 1, "time": NOW + 30})
     display.take({"kind": "evaluating", "round": 1, "names": ["a"], "time": NOW + 30})
     display.take({"kind": "evaluated", "round": 1, "time": NOW + 34})
     display.take({"kind": "round", "round": 2, "sampled": ["a"], "time": NOW + 34})

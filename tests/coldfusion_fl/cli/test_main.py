@@ -50,9 +50,9 @@ ONE = {"contributors-per-round": "1", "min-contributions": "1"}
         ({"base": '"./no-such-model"'}, "no such folder"),
         ({"simulation.cpus": "4096"}, "this machine has"),
         ({"server.fusion": '"meen"'}, "fusion: there is no 'meen'. Did you mean 'mean'? Known are: dare, fisher"),
-        ({"server.step": '"nesterov(momentum=1)"'}, "'nesterov.momentum' must be below 1"),
-        ({"server.screening": '"size, gate"'}, "gate: this needs a probe"),
-        ({"server.probe": '"nobody"'}, "unknown task 'nobody'"),
+        ({"server.server-optimizer": '"nesterov(momentum=1)"'}, "'nesterov.momentum' must be below 1"),
+        ({"server.screening": '"size, greedy-soup"'}, "gate: this needs a probe"),
+        ({"server.server-validation": '"nobody"'}, "unknown task 'nobody'"),
         ({"server.ema": "1.0"}, "'server.ema' must be below 1"),
         ({"server.blend": "0.5"}, "blend is of the moving average"),
         ({"round-timeout": "inf"}, "must be a finite number"),
@@ -195,7 +195,7 @@ def test_the_log_shows_the_lineage(coldfusion, played_run):
     folder, _ = played_run
     code, out, err = coldfusion("log", folder, "--check")
     assert code == 0, err
-    for part in ("round 0", "the first", "round 2", "mean, plain", "fused", "refused", "not finite", "0.500"):
+    for part in ("round 0", "the first", "round 2", "mean, plain", "fused", "rejected", "not finite", "0.500"):
         assert part in out
     assert "All files of the 3 rounds are as they were written." in out
     _, out, _ = coldfusion("log", folder, "--json")

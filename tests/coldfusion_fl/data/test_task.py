@@ -111,7 +111,7 @@ def test_labels_that_only_look_like_numbers_are_names(strange):
     assert task.classes == tuple(sorted(["10", strange]))
 
 
-def test_a_test_split_that_is_the_train_split_is_refused(tmp_path):
+def test_a_test_split_that_is_the_train_split_is_rejected(tmp_path):
     write(tmp_path, "t.csv")
     for body in ('train = "t.csv"\ntest = "t.csv"', 'train = "t.csv"\nvalidation = "./t.csv"'):
         with pytest.raises(DataError, match="is the train split too"):
@@ -129,7 +129,7 @@ def test_a_regression():
     assert task.baseline() == 0.0
 
 
-def test_incomplete_rows_are_left_out():
+def test_incomplete_rows_are_excluded_names():
     rows = pd.concat([ROWS, pd.DataFrame({"text": [None, "", "  ", "fine"], "label": ["x", "x", "x", None]})])
     task = build_task("t", spec(), {"train": rows})
     assert len(task.train) + len(task.validation) + len(task.test) == 40
@@ -276,7 +276,7 @@ def test_parts_share_the_train_rows_and_nothing_else(toy_data, tmp_path):
     assert all(part.classes == whole.classes and part.test.texts == whole.test.texts for part in parts)
 
 
-def test_more_parts_than_rows_are_refused(toy_data, tmp_path):
+def test_more_parts_than_rows_are_rejected(toy_data, tmp_path):
     (tmp_path / "c.toml").write_text(f'[tasks.p]\nfolder = "{toy_data / "b"}"\nparts = 70')
     with pytest.raises(DataError, match="fewer train rows than the 70 parts"):
         load_task("p-61", (str(tmp_path / "c.toml"),))

@@ -166,14 +166,14 @@ def test_what_does_not_fit_is_not_merged(tiny_base, change, words):
         merge(new_model(base, 2, "mean", seed=0), encoder)
 
 
-def test_a_folder_without_weights_is_refused(tiny_base, tmp_path):
+def test_a_folder_without_weights_is_rejected(tiny_base, tmp_path):
     folder = make_base(tmp_path / "bare")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match="no weights .* Only safetensors are read"):
         open_base(str(folder))
 
 
-def test_weights_that_lack_a_layer_are_refused(tmp_path):
+def test_weights_that_lack_a_layer_are_rejected(tmp_path):
     folder = make_base(tmp_path / "half")
     weights = load_file(folder / "model.safetensors")
     save_file(
@@ -185,14 +185,14 @@ def test_weights_that_lack_a_layer_are_refused(tmp_path):
         load_encoder(open_base(str(folder)))
 
 
-def test_weights_that_are_no_safetensors_are_refused(tmp_path):
+def test_weights_that_are_no_safetensors_are_rejected(tmp_path):
     folder = make_base(tmp_path / "broken")
     (folder / "model.safetensors").write_bytes(b"\x80\x04 not safetensors")
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_encoder(open_base(str(folder)))
 
 
-def test_an_architecture_without_sequence_classification_is_refused(tmp_path):
+def test_an_architecture_without_sequence_classification_is_rejected(tmp_path):
     folder = make_base(tmp_path / "vit", "vit", image_size=8, patch_size=4)
     with pytest.raises(ModelError, match="no sequence classification for 'vit' models"):
         load_encoder(open_base(str(folder)))

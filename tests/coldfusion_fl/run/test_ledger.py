@@ -203,7 +203,7 @@ def test_a_damaged_list_of_hashes_is_noticed(ledger, change):
         Ledger.reopen(ledger.folder)
 
 
-def test_settings_come_back_as_they_were_or_are_refused(tmp_path):
+def test_settings_come_back_as_they_were_or_are_rejected(tmp_path):
     settings = {"sizes": [1, 2], "pair": (1, 2), 3: "an int key", "deep": {"a": [{"b": 1}]}}
     Ledger.open(tmp_path / "run", settings)
     assert Ledger.open(tmp_path / "run", settings).settings["sizes"] == [1, 2]

@@ -32,7 +32,11 @@ def ledger(tmp_path):
     }
     ledger = Ledger.create(tmp_path / "run", settings)
     base = {"w": np.zeros(2, np.float32)}
-    made = {"fusion": "ties(density=0.2, scale=1)", "step": "plain", "screening": ["size(factor=5, least=0.01)"]}
+    made = {
+        "fusion": "ties(density=0.2, scale=1)",
+        "server-optimizer": "plain",
+        "screening": ["size(factor=5, least=0.01)"],
+    }
     ledger.save_round(0, base, {"round": 0, "base-sha256": "f00"})
     ledger.save_scores(
         0,
@@ -42,7 +46,7 @@ def ledger(tmp_path):
         1,
         base,
         {
-            "refused": [{"name": "b", "reason": "it lacks a weight"}],
+            "rejected": [{"name": "b", "reason": "it lacks a weight"}],
             "began": 10.0,
             "trained": 15.0,
             "fused": True,
@@ -67,7 +71,7 @@ def test_the_summary_sets_seen_and_unseen_apart(ledger):
     assert means["mean of all"]["frozen-base"] == pytest.approx(140 / 3)
     assert means["mean of all with 100 test rows or more"]["frozen-difference"] == pytest.approx(3.5)
     assert summary["rounds"] == {0: {"a": 50, "b": 60, "u": 30}, 2: {"a": 54, "b": 50, "u": 33}}
-    assert summary["refused"] == [{"round": 1, "name": "b", "reason": "it lacks a weight"}]
+    assert summary["rejected"] == [{"round": 1, "name": "b", "reason": "it lacks a weight"}]
     assert summary["seconds"]["rounds"] == 5
     assert summary["seconds"]["contributors"] == 3
 

@@ -21,12 +21,12 @@ def members_of(ledger):
     return {member.name: member for member in run_status(ledger).members}
 
 
-def keep_round(ledger, number, fused=(), refused=()):
+def keep_round(ledger, number, fused=(), rejected=()):
     record = {
         "round": number,
         "fused": bool(fused),
         "contributions": {name: {} for name in fused},
-        "refused": [{"name": name, "reason": "NaN", "strike": True} for name in refused],
+        "rejected": [{"name": name, "reason": "NaN", "counts": True} for name in rejected],
     }
     ledger.save_round(number, {"w": np.zeros(3, np.float32)}, record)
 
@@ -38,24 +38,24 @@ def test_a_round_from_its_begin_to_its_end(ledger):
         keep_round(ledger, 0)
         ledger.event("round", round=1, sampled=["a", "b"], missing=["c"])
         ledger.event("training", round=1, name="a", step=1, steps=9, loss=1.0)
-        ledger.event("refused", round=1, name="b", reason="it holds values that are not finite")
+        ledger.event("rejected", round=1, name="b", reason="it holds values that are not finite")
         status = run_status(Ledger(ledger.folder))
         assert (status.state, status.round, status.rounds) == ("running", 0, 3)
         assert status.phase == "round 1: contributors train"
         members = {member.name: member for member in status.members}
-        assert [members[name].doing for name in "abcu"] == ["trains", "refused", "missing", "idle"]
+        assert [members[name].doing for name in "abcu"] == ["trains", "rejected", "missing", "idle"]
         assert members["b"].reason == "it holds values that are not finite"
         assert [member.seen for member in status.members] == [True, True, True, False]
         assert members["a"].last_heard and members["c"].last_heard is None
         ledger.event("received", round=1, name="a")
-        ledger.event("fused", round=1, contributions=1, refused=1)
-        keep_round(ledger, 1, fused=["a"], refused=["b"])
+        ledger.event("fused", round=1, contributions=1, rejected=1)
+        keep_round(ledger, 1, fused=["a"], rejected=["b"])
         ledger.event("evaluating", round=1, names=["a", "u"])
         ledger.event("score", round=1, name="u", frozen=50.0)
         status = run_status(Ledger(ledger.folder))
         members = {member.name: member for member in status.members}
         assert [members[name].doing for name in "abcu"] == ["judges", "idle", "idle", "answered"]
-        assert (members["a"].fused, members["a"].refused, members["b"].refused) == (1, 0, 1)
+        assert (members["a"].fused, members["a"].rejected, members["b"].rejected) == (1, 0, 1)
         assert status.bases == [0, 1]
         assert status.bytes > 0 and status.free_bytes > 0
 
@@ -63,13 +63,13 @@ def test_a_round_from_its_begin_to_its_end(ledger):
 def test_a_training_that_failed_is_told_when_its_round_is_over_too(ledger):
     keep_round(ledger, 0)
     ledger.event("round", round=1, sampled=["a", "b"])
-    ledger.event("refused", round=1, name="a", reason="its training failed: no rows", came=True)
-    ledger.event("refused", round=1, name="b", reason="it did not answer within 9 s", came=False)
-    record = {"round": 1, "fused": False, "contributions": {}, "refused": [{"name": "a", "strike": False}]}
+    ledger.event("rejected", round=1, name="a", reason="its training failed: no rows", came=True)
+    ledger.event("rejected", round=1, name="b", reason="it did not answer within 9 s", came=False)
+    record = {"round": 1, "fused": False, "contributions": {}, "rejected": [{"name": "a", "counts": False}]}
     ledger.save_round(1, {"w": np.zeros(3, np.float32)}, record)
     ledger.event("evaluating", round=1, names=["a"])
     members = members_of(ledger)
-    assert (members["a"].refused, members["a"].reason) == (1, "its training failed: no rows")
+    assert (members["a"].rejected, members["a"].reason) == (1, "its training failed: no rows")
     assert members["a"].last_heard and members["b"].last_heard is None
     ledger.event("round", round=2, sampled=["a"])
     ledger.event("received", round=2, name="a")

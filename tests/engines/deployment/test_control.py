@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from coldfusion_fl.engines.deployment.control import Control, RefusedError
+from coldfusion_fl.engines.deployment.control import Control, RequestRejectedError
 from coldfusion_fl.errors import DeploymentError
 
 
@@ -25,19 +25,19 @@ def status(code):
     return httpx.HTTPStatusError("no", request=request, response=httpx.Response(code, text="{}", request=request))
 
 
-def test_a_refusal_is_told_where_it_is_met():
+def test_a_rejection_is_told_where_it_is_met():
     control = Control(Client(status(409)), "the server of acme at 127.0.0.1:1", "/acme")
-    with pytest.raises(RefusedError, match="the server of acme at 127.0.0.1:1 refuses: HTTP 409"):
+    with pytest.raises(RequestRejectedError, match="the server of acme at 127.0.0.1:1 rejects: HTTP 409"):
         control.register("bob", b"key")
 
 
 @pytest.mark.parametrize(
     ("failure", "words"),
-    [(status(503), "HTTP 503"), (httpx.ConnectError("refused"), "coldfusion federation serve /acme")],
+    [(status(503), "HTTP 503"), (httpx.ConnectError("rejected"), "coldfusion federation serve /acme")],
 )
-def test_a_server_that_is_unwell_or_away_does_not_refuse(failure, words):
+def test_a_server_that_is_unwell_or_away_does_not_reject(failure, words):
     control = Control(Client(failure), "the server of acme at 127.0.0.1:1", "/acme")
     with pytest.raises(DeploymentError) as told:
         control.nodes()
-    assert not isinstance(told.value, RefusedError)
+    assert not isinstance(told.value, RequestRejectedError)
     assert words in str(told.value)

@@ -94,8 +94,8 @@ class Followed:
         process = self.acme.processes.pop(self.name)
         assert process.wait(seconds) == code, self.acme.said(self.name)
 
-    def refused(self, number):
-        return {one["name"]: one["reason"] for one in self.ledger.record(number)["refused"]}
+    def rejected(self, number):
+        return {one["name"]: one["reason"] for one in self.ledger.record(number)["rejected"]}
 
     def fused(self, number):
         return set(self.ledger.record(number)["contributions"])
@@ -128,7 +128,7 @@ def test_a_member_that_is_killed_is_missed_and_comes_back(acme, toy_data, tiny_b
     acme.process("c", "deployment.supernode").kill()
     run.ends()
     assert run.fused(1) == {"a", "b"}
-    assert "c" in run.refused(1)
+    assert "c" in run.rejected(1)
     assert run.fused(5) == set(MEMBERS)
     assert "started again" in acme.said("c")
 
@@ -143,8 +143,8 @@ def test_a_member_that_is_paused_is_late_and_nothing_is_fused_twice(acme, toy_da
     acme.poll_interval("c", signal.SIGCONT)
     run.ends()
     assert run.fused(1) == {"a", "b"}
-    assert "did not answer within 30 s" in run.refused(1)["c"]
-    later = [run.refused(number).get("c", "") for number in (2, 3)]
+    assert "did not answer within 30 s" in run.rejected(1)["c"]
+    later = [run.rejected(number).get("c", "") for number in (2, 3)]
     assert sum("it came too late: it is of round 1" in reason for reason in later) == 1
     assert "c" in run.fused(5)
 
@@ -158,7 +158,7 @@ def test_the_network_to_a_member_is_cut_and_comes_back(acme, toy_data, tiny_base
     acme.wire.mend()
     run.ends()
     assert run.fused(1) == {"a", "b"}
-    assert "c" in run.refused(1)
+    assert "c" in run.rejected(1)
     assert "c" in run.fused(5)
 
 

@@ -11,7 +11,7 @@ from flwr.superlink.grid import http_grid
 from coldfusion_fl.config.settings import parse_settings
 from coldfusion_fl.engines.deployment import remote
 from coldfusion_fl.engines.deployment.app_bundle import new_bundle
-from coldfusion_fl.engines.deployment.control import RefusedError, RunState
+from coldfusion_fl.engines.deployment.control import RequestRejectedError, RunState
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.member.join import free_port
 from coldfusion_fl.engines.deployment.server_app import wait_for_arrays_at_most
@@ -153,14 +153,14 @@ def test_a_server_that_stays_away_is_given_up_at_last(supervise, ledger, monkeyp
         supervise(server)
 
 
-def test_a_server_that_refuses_is_not_asked_for_an_hour(supervise):
-    def refuse():
+def test_a_server_that_rejects_is_not_asked_for_an_hour(supervise):
+    def reject():
         asked.append(1)
-        raise RefusedError("the server refuses: no such run")
+        raise RequestRejectedError("the server rejects: no such run")
 
     asked = []
-    with pytest.raises(RefusedError, match="no such run"):
-        supervise(Server(refuse))
+    with pytest.raises(RequestRejectedError, match="no such run"):
+        supervise(Server(reject))
     assert len(asked) == 1
 
 

@@ -23,14 +23,14 @@ from coldfusion_fl.versions import format_versions
 pytestmark = pytest.mark.slow
 HOOKS = Path(__file__).parents[2] / "support" / "hooks"
 MEMBERS = ("a", "b", "c", "old")
-# Round by round what the third one sends, and why that is refused.
+# Round by round what the third one sends, and why that is rejected.
 SPOILT = ["not finite", "shape", "shape", "cannot be read", "round"]
 RUN = {
     "rounds": str(len(SPOILT)),
     "contributors-per-round": "3",
     "evaluate.every": "-1",
     "finetune.keep-head": "true",
-    "server.max-refusals": "0",
+    "server.max-rejections": "0",
 }
 
 
@@ -63,10 +63,10 @@ def done(acme, toy_data, tiny_base):
 
 
 @pytest.mark.parametrize(("number", "words"), enumerate(SPOILT, start=1))
-def test_what_a_member_spoils_is_refused_by_its_name_and_the_run_goes_on(done, number, words):
-    [refused] = done.record(number)["refused"]
-    assert refused["name"] == "c"
-    assert words in refused["reason"]
+def test_what_a_member_spoils_is_rejected_by_its_name_and_the_run_goes_on(done, number, words):
+    [rejected] = done.record(number)["rejected"]
+    assert rejected["name"] == "c"
+    assert words in rejected["reason"]
     assert set(done.record(number)["contributions"]) == {"a", "b"}
 
 
@@ -82,7 +82,7 @@ def test_the_bases_are_those_of_a_run_without_it(acme, done, toy_data, tiny_base
 
 
 def test_who_has_another_version_is_left_out_and_both_are_named(acme, done):
-    [reason] = {event["reason"] for event in done.events() if event["kind"] == "left-out"}
+    [reason] = {event["reason"] for event in done.events() if event["kind"] == "excluded"}
     assert reason.startswith("it has coldfusion-fl 0.0.1")
     assert f"this server has {format_versions()}" in reason
     assert "old is LEFT OUT from now on" in (acme.home / "told").read_text()
@@ -168,4 +168,4 @@ def test_a_member_does_not_answer_for_another(acme, done):
     with pytest.raises(httpx.HTTPStatusError, match="403"):
         client.PushMessages(request)
     log = (acme.folder / "server" / "flower" / "superlink.log").read_text()
-    assert f"127.0.0.1 sent a reply of node {nodes['a']} as node {nodes['c']}: refused" in log
+    assert f"127.0.0.1 sent a reply of node {nodes['a']} as node {nodes['c']}: rejected" in log

@@ -41,7 +41,7 @@ def test_others_than_this_machine_find_nothing_else(path, client):
     assert "served" not in answer.text
 
 
-def test_a_refusal_is_logged_with_the_address(caplog):
+def test_a_rejection_is_logged_with_the_address(caplog):
     ask(CONTROL, "203.0.113.7")
     assert "203.0.113.7 asked for /v1/control/start-run" in caplog.text
 
@@ -54,7 +54,7 @@ def test_this_machine_reaches_all_over_loopback_or_its_own_address(path, client,
     assert ask(path, client, server).text == "served"
 
 
-def test_a_request_that_could_fill_the_memory_is_refused_before_it_is_read(caplog):
+def test_a_request_that_could_fill_the_memory_is_rejected_before_it_is_read(caplog):
     said = {"content-length": str(64 * 2**20 + 1)}
     assert browser("203.0.113.7").post(FLEET, content=b"x", headers=said).status_code == 413
     assert "203.0.113.7 sent more than 64 MiB" in caplog.text
@@ -69,8 +69,8 @@ def test_a_reply_only_names_its_arrays_and_may_not_be_large(caplog):
     assert "203.0.113.7 sent more than 1 MiB" in caplog.text
 
 
-def test_who_is_refused_cannot_write_lines_into_the_log(caplog):
+def test_who_is_rejected_cannot_write_lines_into_the_log(caplog):
     ask("/x%0A2026-11-27%20mallory%20is%20let%20in%1B%5B2K" + "y" * 1000, "203.0.113.7")
-    (record,) = [record for record in caplog.records if "refused" in record.getMessage()]
+    (record,) = [record for record in caplog.records if "rejected" in record.getMessage()]
     assert record.getMessage().isprintable()
     assert len(record.getMessage()) < 300

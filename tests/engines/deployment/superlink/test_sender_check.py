@@ -38,12 +38,12 @@ def test_a_reply_in_ones_own_name_passes_unchanged(post):
 
 
 @pytest.mark.parametrize("senders", [(8,), (7, 8), (0,)])
-def test_a_reply_in_anothers_name_is_refused_and_logged_with_the_address(post, senders, caplog):
+def test_a_reply_in_anothers_name_is_rejected_and_logged_with_the_address(post, senders, caplog):
     assert post(PUSH, content=replies(7, *senders)).status_code == 403
-    assert f"203.0.113.7 sent a reply of node {senders[-1]} as node 7: refused" in caplog.text
+    assert f"203.0.113.7 sent a reply of node {senders[-1]} as node 7: rejected" in caplog.text
 
 
-def test_what_is_no_reply_is_refused(post):
+def test_what_is_no_reply_is_rejected(post):
     assert post(PUSH, content=b"\xff\xff").status_code == 403
 
 
@@ -51,6 +51,6 @@ def test_other_requests_are_not_looked_at(post):
     assert post("/v1/fleet/pull-messages", content=b"\xff\xff").content == b"\xff\xff"
 
 
-def test_a_million_replies_at_once_are_refused_before_each_is_looked_at(post, caplog):
+def test_a_million_replies_at_once_are_rejected_before_each_is_looked_at(post, caplog):
     assert post(PUSH, content=replies(7, *[7] * 101)).status_code == 403
     assert "101 replies at once" in caplog.text

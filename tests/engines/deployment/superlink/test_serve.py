@@ -8,7 +8,7 @@ import pytest
 
 from coldfusion_fl.atomic_files import alone
 from coldfusion_fl.engines.deployment import serve
-from coldfusion_fl.engines.deployment.control import Node, RefusedError, local_host
+from coldfusion_fl.engines.deployment.control import Node, RequestRejectedError, local_host
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.setup import add_member, new_federation, remove_member
 from coldfusion_fl.errors import DeploymentError, RunFolderError
@@ -25,7 +25,7 @@ class PlayedControl:
 
     def register(self, name, key):
         if key in self.keys:
-            raise RefusedError("Public key already in use.")
+            raise RequestRejectedError("Public key already in use.")
         self.keys.add(key)
         node = Node(len(self.keys), name, key, False, "")
         self.there[node.node_id] = node
@@ -51,7 +51,7 @@ def members(federation):
     return set(json.loads(federation.members_file.read_text()))
 
 
-def test_one_key_that_is_refused_keeps_nobody_else_out(acme):
+def test_one_key_that_is_rejected_keeps_nobody_else_out(acme):
     federation, admission, _, said = acme
     federation.public_key("alias").write_bytes(federation.public_key("alice").read_bytes())
     add_member(federation, "zoe", None)

@@ -28,7 +28,7 @@ def main(grid: Grid, context: Context) -> None:
         min_contributions=3,
         min_available_nodes=context.run_config["num-nodes"],
         fusion="trimmed-mean(cut=0.2)",
-        step="nesterov(learning-rate=0.7, momentum=0.5)",
+        server_optimizer="nesterov(learning-rate=0.7, momentum=0.5)",
         screening="size, direction(min-cosine=-0.5)",
     )
 
