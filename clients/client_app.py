@@ -18,7 +18,7 @@ from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.config.settings import COMPRESSIONS, EvaluateSettings, FinetuneSettings, parse_table, unflatten
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ColdFusionError, MismatchError, SettingsError
-from coldfusion_fl.evaluation.evaluate import evaluate
+from coldfusion_fl.evaluation.scores import score_task
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import head_of, load_head, merge, new_model, split
 from coldfusion_fl.run.ledger import Ledger
@@ -27,8 +27,8 @@ from coldfusion_fl.training.fisher import fisher_diagonal
 from coldfusion_fl.training.seeds import contributor_seed
 from coldfusion_fl.versions import format_versions
 
-from .client_state import Keepsakes, place_of
-from .contributor import Contributor, contributor_of, is_simulated
+from .client_state import ClientState, contributor_folder
+from .contributor import Contributor, is_simulated, read_contributor
 
 # Of what the server sent, or of the training: nothing of this machine is in their messages.
 _FOR_ALL = (MismatchError, SettingsError)
@@ -45,13 +45,13 @@ def contributor_app(mods: list[Mod] | None = None, train_mods: list[Mod] | None 
         train_mods: mods for the training alone, such as Flower's for differential privacy, which take no other message.
     """
     app = ClientApp(mods=mods)
-    app.query()(introduce)
-    app.train(mods=train_mods)(answering(train))
-    app.evaluate()(answering(judge))
+    app.query()(describe_node)
+    app.train(mods=train_mods)(hide_tracebacks(train))
+    app.evaluate()(hide_tracebacks(evaluate))
     return app
 
 
-def answering(handler: _Handler) -> _Handler:
+def hide_tracebacks(handler: _Handler) -> _Handler:
     """Answer with what an error may tell the server, where Flower would send a traceback with this machine's paths."""
 
     @functools.wraps(handler)
@@ -59,13 +59,13 @@ def answering(handler: _Handler) -> _Handler:
         try:
             return handler(message, context)
         except Exception as wrong:
-            reason = _tellable(wrong)
+            reason = _public_reason(wrong)
             return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message)
 
     return answer
 
 
-def _tellable(wrong: Exception) -> str:
+def _public_reason(wrong: Exception) -> str:
     """What the server may know of an error: messages about rows and files hold words and paths of this machine."""
     if isinstance(wrong, _FOR_ALL) or (is_simulated() and isinstance(wrong, ColdFusionError)):
         return str(wrong)
@@ -73,15 +73,15 @@ def _tellable(wrong: Exception) -> str:
     return f"{type(wrong).__name__}: the contributor's own log says more"
 
 
-def introduce(message: Message, context: Context) -> Message:
+def describe_node(message: Message, context: Context) -> Message:
     """Answer the roll call: who this is, or why it cannot take part."""
     try:
-        who = contributor_of(context)
+        who = read_contributor(context)
         about = ConfigRecord(
             {"name": who.name, "task": who.task, "seen": who.seen, "versions": format_versions()},
         )
     except ColdFusionError as wrong:
-        about = ConfigRecord({"problem": _tellable(wrong)})
+        about = ConfigRecord({"problem": _public_reason(wrong)})
     if is_simulated() and (nodes := context.node_config.get("num-partitions")):
         about["simulated-nodes"] = int(nodes)
     return Message(RecordDict({"config": about}), reply_to=message)
@@ -97,7 +97,7 @@ def train(message: Message, context: Context) -> Message:
         SettingsError: this node only judges, or the server's settings are not known here.
         MismatchError: the base is not of this contributor's architecture, or the training diverged.
     """
-    who = contributor_of(context)
+    who = read_contributor(context)
     if not who.seen:
         raise SettingsError(f"'{who.name}' does not contribute: its node says seen=false.")
     config = unflatten(dict(_part(message, "config")))
@@ -109,7 +109,7 @@ def train(message: Message, context: Context) -> Message:
     base = _base(who.base)
     model = new_model(base, task.num_labels, base.head(settings.head), seed)
     merge(model, arrays)
-    kept = Keepsakes(context, _keeping_place(who, str(config.get("run", ""))))
+    kept = ClientState(context, _state_folder(who, str(config.get("run", ""))))
     if settings.keep_head:
         load_head(model, kept.get(_HEAD, server_round))
     done = finetune(
@@ -119,7 +119,7 @@ def train(message: Message, context: Context) -> Message:
         task.train.draw(settings.examples, [seed]),
         settings,
         seed,
-        progress=_teller(who, server_round),
+        progress=_progress_reporter(who, server_round),
     )
     contribution = split(model, arrays.keys())
     if reason := find_mismatch(arrays, contribution):
@@ -151,9 +151,9 @@ def train(message: Message, context: Context) -> Message:
     return Message(content, reply_to=message)
 
 
-def judge(message: Message, context: Context) -> Message:
+def evaluate(message: Message, context: Context) -> Message:
     """Score the base on this contributor's own test split."""
-    who = contributor_of(context)
+    who = read_contributor(context)
     config = unflatten(dict(_part(message, "config")))
     source = "the server's settings"
     finetuning = parse_table(FinetuneSettings, config.get("finetune", {}), source, "finetune.")
@@ -163,18 +163,18 @@ def judge(message: Message, context: Context) -> Message:
     modes = [mode for mode in str(config.get("modes", "frozen")).split(",") if mode != "few-shot" or settings.shots]
     # The same rows, shots and heads in every round: a difference between two bases is the bases'.
     seed = int(config.get("seed", 0))
-    scores = [evaluate(base, arrays, task, mode, finetuning, settings, seed) for mode in modes]
+    scores = [score_task(base, arrays, task, mode, finetuning, settings, seed) for mode in modes]
     about: dict[str, Any] = {"metric": task.metric, "head": scores[0].head, "seen": who.seen}
     metrics: dict[str, Any] = {**{score.mode: score.value for score in scores}, "num-examples": scores[0].test_examples}
     content = RecordDict({"metrics": MetricRecord(metrics), "config": ConfigRecord(about)})
     return Message(content, reply_to=message)
 
 
-def _keeping_place(who: Contributor, run: str) -> Path | None:
+def _state_folder(who: Contributor, run: str) -> Path | None:
     """Where a contributor keeps what it keeps in a run; None: in its context."""
     if who.run_folder:
-        return place_of(who.run_folder / "nodes", who.name)
-    return place_of(who.kept, run) if who.kept and run else None
+        return contributor_folder(who.run_folder / "nodes", who.name)
+    return contributor_folder(who.kept, run) if who.kept and run else None
 
 
 @functools.lru_cache(maxsize=1)
@@ -195,7 +195,7 @@ def _part(message: Message, key: str) -> Any:
     return message.content[key]
 
 
-def _teller(who: Contributor, server_round: int) -> Callable[[int, int, float], None] | None:
+def _progress_reporter(who: Contributor, server_round: int) -> Callable[[int, int, float], None] | None:
     """Tells a simulation's run folder how far the training is; a node elsewhere has no such folder."""
     if who.run_folder is None or not who.run_folder.is_dir():
         return None

@@ -14,7 +14,7 @@ _ROUNDS = "kept-in-round"
 _GENERATIONS = 2
 
 
-class Keepsakes:
+class ClientState:
     """Arrays of some kinds, each as a round left them.
 
     They lie in the node's own context, which Flower keeps in memory, or in a folder: then a killed node goes on with
@@ -56,6 +56,6 @@ class Keepsakes:
         return sorted((int(file.stem.removeprefix(f"{kind}-")), file) for file in found)
 
 
-def place_of(folder: Path, name: str) -> Path:
+def contributor_folder(folder: Path, name: str) -> Path:
     """The place of a name in a folder, whatever the name is: it comes from outside."""
     return folder / quote(name, safe="").replace(".", "%2E")

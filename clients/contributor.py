@@ -36,7 +36,7 @@ class Contributor:
     kept: Path | None = None
 
 
-def contributor_of(context: Context) -> Contributor:
+def read_contributor(context: Context) -> Contributor:
     """Who this node is.
 
     In a deployment the node's own `--node-config` says it (`task`, and where its data and model lie); nothing of that

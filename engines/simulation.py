@@ -17,11 +17,11 @@ from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
-from coldfusion_fl.cli.worker import obey
+from coldfusion_fl.cli.worker import run_worker
 from coldfusion_fl.config.settings import Settings, flatten, to_table
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ColdFusionError, RunError
-from coldfusion_fl.experiments.attacks import saboteur_mods
+from coldfusion_fl.experiments.attacks import attack_mods
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.preflight import check_contents
 
@@ -55,7 +55,7 @@ def simulate(settings: Settings, ledger: Ledger, client_app: ClientApp | None = 
     share = settings.simulation
     run_simulation(
         server_app,
-        client_app or contributor_app(mods=[with_run_config(settings), *saboteur_mods(ledger.folder, settings)]),
+        client_app or contributor_app(mods=[with_run_config(settings), *attack_mods(ledger.folder, settings)]),
         num_supernodes=len(settings.contributors),
         backend_config={"client_resources": {"num_cpus": share.cpus, "num_gpus": share.gpus}},
     )
@@ -102,7 +102,7 @@ def main() -> None:
     """Check the settings of a run, while Ray starts, and run the simulation of the folder that is then named."""
     # Ray's workers import from its starter's folder before all else: in a checkout, from half of this package.
     os.chdir("/")
-    obey("Flower's simulation", _check, _start_ray, simulate)
+    run_worker("Flower's simulation", _check, _start_ray, simulate)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Contributors that mean ill, or are broken: what they send, or what they learn from, is spoilt.
 
-A run folder with a `saboteurs.json` is that of a sabotaged run: it names them.
+A run folder with a `attacks.json` is that of a attacked run: it names them.
 """
 
 import json
@@ -22,19 +22,19 @@ from coldfusion_fl.config.settings import Settings, TaskSettings, setting
 from coldfusion_fl.data.task import Task, load_task
 from coldfusion_fl.errors import SettingsError
 
-_FILE = "saboteurs.json"
+_FILE = "attacks.json"
 
 
-class Sabotage(Component):
-    """What a saboteur does."""
+class Attack(Component):
+    """What a attacker does."""
 
-    def spoil(self, update: Encoder, draw: np.random.Generator) -> Encoder:
+    def apply(self, update: Encoder, draw: np.random.Generator) -> Encoder:
         """What is sent in place of an update, the difference of a contribution to its base."""
         return update
 
 
 @dataclass(frozen=True)
-class Noise(Sabotage):
+class Noise(Attack):
     """Gaussian noise in place of the update.
 
     Attributes:
@@ -44,78 +44,78 @@ class Noise(Sabotage):
     name: ClassVar[str] = "noise"
     times: float = setting(10.0, above=0)
 
-    def spoil(self, update: Encoder, draw: np.random.Generator) -> Encoder:
-        """See `Sabotage`."""
+    def apply(self, update: Encoder, draw: np.random.Generator) -> Encoder:
+        """See `Attack`."""
         noise = {name: draw.standard_normal(array.shape, np.float32) for name, array in update.items()}
         factor = self.times * _norm(update) / _norm(noise)
         return {name: factor * array for name, array in noise.items()}
 
 
 @dataclass(frozen=True)
-class Flipped(Sabotage):
+class SignFlip(Attack):
     """The update with the sign turned.
 
     Attributes:
         times: how long it is, as a multiple of the update.
     """
 
-    name: ClassVar[str] = "flipped"
+    name: ClassVar[str] = "sign-flip"
     times: float = setting(1.0, above=0)
 
-    def spoil(self, update: Encoder, draw: np.random.Generator) -> Encoder:
-        """See `Sabotage`."""
+    def apply(self, update: Encoder, draw: np.random.Generator) -> Encoder:
+        """See `Attack`."""
         return {name: -self.times * array for name, array in update.items()}
 
 
 @dataclass(frozen=True)
-class LabelShuffled(Sabotage):
+class LabelShuffled(Attack):
     """An honest training on rows whose labels are shuffled: only what it was learnt from is odd."""
 
     name: ClassVar[str] = "label-shuffled"
 
 
-SABOTAGES: dict[str, type[Sabotage]] = {kind.name: kind for kind in (Noise, Flipped, LabelShuffled)}
+ATTACKS: dict[str, type[Attack]] = {kind.name: kind for kind in (Noise, SignFlip, LabelShuffled)}
 
 
-def parse_sabotage(saboteurs: Mapping[str, str]) -> dict[str, Sabotage]:
-    """What each saboteur does, of its text.
+def parse_attacks(attacks: Mapping[str, str]) -> dict[str, Attack]:
+    """What each attacker does, of its text.
 
     Raises:
-        SettingsError: a text names no sabotage (the known ones are listed), or a parameter is out of range.
+        SettingsError: a text names no attack (the known ones are listed), or a parameter is out of range.
     """
-    return {name: parse_component(text, SABOTAGES, f"saboteur '{name}'") for name, text in saboteurs.items()}
+    return {name: parse_component(text, ATTACKS, f"attacker '{name}'") for name, text in attacks.items()}
 
 
-def name_saboteurs(folder: Path, saboteurs: Mapping[str, str]) -> None:
-    """Make a run folder that of a sabotaged run."""
-    write_json(folder / _FILE, saboteurs)
+def write_attacks(folder: Path, attacks: Mapping[str, str]) -> None:
+    """Make a run folder that of a attacked run."""
+    write_json(folder / _FILE, attacks)
 
 
-def saboteur_mods(folder: Path, settings: Settings) -> list[Mod]:
-    """The Flower mods that make a run folder's saboteurs what they are; none in an honest run."""
+def attack_mods(folder: Path, settings: Settings) -> list[Mod]:
+    """The Flower mods that make a run folder's attackers what they are; none in an honest run."""
     file = folder / _FILE
     if not file.exists():
         return []
-    saboteurs = parse_sabotage(json.loads(file.read_text(encoding="utf-8")))
+    attacks = parse_attacks(json.loads(file.read_text(encoding="utf-8")))
 
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         reply = call_next(message, context)
         if message.metadata.message_type != "train" or reply.has_error():
             return reply
         name = settings.contributors[int(context.node_config["partition-id"])]
-        if name in saboteurs:
+        if name in attacks:
             base, sent = message.content["arrays"], reply.content["arrays"]
             update = {key: sent[key].numpy() - base[key].numpy() for key in sent}
             seed = [settings.seed, int(message.content["config"]["server-round"]), zlib.crc32(name.encode())]
-            for key, array in saboteurs[name].spoil(update, np.random.default_rng(seed)).items():
+            for key, array in attacks[name].apply(update, np.random.default_rng(seed)).items():
                 sent[key] = Array((base[key].numpy() + array).astype(np.float32))
         return reply
 
     return [mod]
 
 
-def with_poisoned_rows(
-    tasks: TaskSettings, saboteurs: Mapping[str, Sabotage], folder: Path, seed: int
+def with_shuffled_labels(
+    tasks: TaskSettings, attacks: Mapping[str, Attack], folder: Path, seed: int
 ) -> tuple[str, ...]:
     """The catalogues in which the tasks of those with shuffled labels have such rows; the rows lie in a folder.
 
@@ -123,8 +123,8 @@ def with_poisoned_rows(
         SettingsError: a task is a regression, which has no classes to shuffle.
     """
     tables = []
-    for name, sabotage in saboteurs.items():
-        if isinstance(sabotage, LabelShuffled):
+    for name, attack in attacks.items():
+        if isinstance(attack, LabelShuffled):
             task = load_task(name, tasks.catalogue, tasks.data_root)
             _write_shuffled(task, folder / name, seed)
             text = '["text", "pair"]' if task.train.pairs else '"text"'

@@ -18,9 +18,9 @@ from coldfusion_fl.run.ledger import Ledger
 
 from .federation import federate
 from .plan import RECIPE, Experiment, Key, Recipe
-from .worker_pool import Crew, ToTrain, train
+from .worker_pool import TrainingJob, WorkerPool, train
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class Bases:
     took: dict[str, Any]
 
 
-def make_bases(experiment: Experiment, recipe: Recipe, seed: int, work: Path, crew: Crew, say: Say) -> Bases:
+def make_bases(
+    experiment: Experiment, recipe: Recipe, seed: int, work: Path, worker_pool: WorkerPool, log: Log
+) -> Bases:
     """Make a recipe's bases, as far as they are not there.
 
     Args:
@@ -44,8 +46,8 @@ def make_bases(experiment: Experiment, recipe: Recipe, seed: int, work: Path, cr
         recipe: how.
         seed: of everything that is drawn.
         work: where bases are kept, of all recipes and seeds.
-        crew: who does it, but for federations, which have Ray's workers.
-        say: told what happens, a line each time.
+        worker_pool: who does it, but for federations, which have Ray's workers.
+        log: told what happens, a line each time.
 
     Raises:
         RunFolderError: what is there was made in another way.
@@ -56,8 +58,8 @@ def make_bases(experiment: Experiment, recipe: Recipe, seed: int, work: Path, cr
         place.parent.mkdir(parents=True, exist_ok=True)
         _claim(place, experiment.describe_recipe(recipe), settings)
     if recipe.kind == "federation":
-        return _federation(recipe, settings, place, say)
-    return _trainings(recipe, settings, place, crew)
+        return _federation(recipe, settings, place, log)
+    return _trainings(recipe, settings, place, worker_pool)
 
 
 def _claim(place: Path, recipe: dict[str, Any], settings: Settings) -> None:
@@ -76,8 +78,8 @@ def _claim(place: Path, recipe: dict[str, Any], settings: Settings) -> None:
     write_json(file, now)
 
 
-def _federation(recipe: Recipe, settings: Settings, place: Path, say: Say) -> Bases:
-    ledger = federate(settings, place, recipe.saboteurs, say)
+def _federation(recipe: Recipe, settings: Settings, place: Path, log: Log) -> Bases:
+    ledger = federate(settings, place, recipe.attacks, log)
     records = [ledger.record(number) for number in ledger.rounds()]
     reported = [sent["reported"] for record in records for sent in record.get("contributions", {}).values()]
     took = {
@@ -109,20 +111,20 @@ def _blended(ledger: Ledger, number: int, settings: Settings) -> Path:
     return file
 
 
-def _trainings(recipe: Recipe, settings: Settings, place: Path, crew: Crew) -> Bases:
+def _trainings(recipe: Recipe, settings: Settings, place: Path, worker_pool: WorkerPool) -> Bases:
     """One training on all tasks together, or one on each."""
     together, names = recipe.kind == "multitask", settings.tasks.seen
     contributions = settings.rounds * settings.contributors_per_round / len(names)
     files = {name: place / f"{'multitask' if together else name}.safetensors" for name in names}
     groups = [names] if together else [(name,) for name in names]
-    pieces = [
-        ToTrain(
+    jobs = [
+        TrainingJob(
             settings.base, group, settings.tasks, together, settings.finetune, contributions, settings.seed,
             files[group[0]],
         )
         for group in groups
     ]  # fmt: skip
     place.mkdir(exist_ok=True)
-    done = [took for _, took in crew.do(train, pieces)]
+    done = [took for _, took in worker_pool.do(train, jobs)]
     took = {"seconds": round(sum(seconds for seconds, _ in done)), "examples": sum(seen for _, seen in done)}
     return Bases(lambda key: files[names[0] if together else key.task], took)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coldfusion_fl.atomic_files import alone, disk_errors
+from coldfusion_fl.atomic_files import disk_errors, exclusive_lock
 from coldfusion_fl.cli.display import plain_console
 from coldfusion_fl.config.settings import split_names
 from coldfusion_fl.data.paths import expand_user
@@ -76,13 +76,13 @@ def _do(made: Any, out: Path, work: Path, plan: bool, report: bool) -> None:
     if out.exists() and not out.is_dir():
         raise SettingsError(f"--out {out}: this is a file; a folder is needed.")
     if plan:
-        _show(Runner(made, ScoreFile(out / "scores.json"), work, _say), whole=True)
+        _show(Runner(made, ScoreFile(out / "scores.json"), work, _log), whole=True)
         return
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    with alone(out, "another process is at this experiment. Wait for it, or end it."):
+    with exclusive_lock(out, "another process is at this experiment. Wait for it, or end it."):
         scores = ScoreFile(out / "scores.json")
-        runner = Runner(made, scores, work, _say)
+        runner = Runner(made, scores, work, _log)
         if _show(runner):
             with console.status("Checking the tasks and the base"):
                 check(made)
@@ -92,16 +92,16 @@ def _do(made: Any, out: Path, work: Path, plan: bool, report: bool) -> None:
     console.print(f"The report is {out / 'report.md'}", markup=False)
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     console.print(line, markup=False)
 
 
 def _show(runner: Any, whole: bool = False) -> int:
     """Say how much there is to do, whole: recipe by recipe; how many scores are left."""
     left, size = len(runner.left()), runner.size()
-    _say(f"{runner.title}\n{size - left} of {size} scores are there, {left} are left.")
+    _log(f"{runner.title}\n{size - left} of {size} scores are there, {left} are left.")
     for line in runner.plan() if whole else ():
-        _say(line)
+        _log(line)
     return left
 
 

@@ -5,22 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from coldfusion_fl.cli.display import Display
-from coldfusion_fl.cli.run_process import Run
+from coldfusion_fl.cli.run_process import RunProcess
 from coldfusion_fl.config.settings import Settings, to_table
 from coldfusion_fl.errors import RunError
 from coldfusion_fl.run.ledger import Ledger
 
-from .attacks import name_saboteurs, parse_sabotage, with_poisoned_rows
+from .attacks import parse_attacks, with_shuffled_labels, write_attacks
 
 
-def federate(settings: Settings, folder: Path, saboteurs: Mapping[str, str], say: Callable[[str], None]) -> Ledger:
+def federate(settings: Settings, folder: Path, attacks: Mapping[str, str], log: Callable[[str], None]) -> Ledger:
     """Run a federation to its end; one that is there goes on after its last whole round.
 
     Args:
         settings: the run's.
         folder: the run folder.
-        saboteurs: contributors by what they do, as text.
-        say: told what happens, a line each time.
+        attacks: contributors by what they do, as text.
+        log: told what happens, a line each time.
 
     Returns:
         The run folder, opened.
@@ -31,20 +31,20 @@ def federate(settings: Settings, folder: Path, saboteurs: Mapping[str, str], say
     folder = folder.resolve()
     if Ledger(folder).status.get("state") == "finished":
         return Ledger(folder)
-    spoilt = parse_sabotage(saboteurs)
+    parsed = parse_attacks(attacks)
     rows = folder.with_name(f"{folder.name}-rows")
-    catalogue = with_poisoned_rows(settings.tasks, spoilt, rows, settings.seed)
+    catalogue = with_shuffled_labels(settings.tasks, parsed, rows, settings.seed)
     settings = replace(settings, out=str(folder), tasks=replace(settings.tasks, catalogue=catalogue))
     table, display = to_table(settings), Display(settings.rounds)
-    with Run(table, str(folder)) as run:
+    with RunProcess(table, str(folder)) as run:
         run.wait_for_checks()
         ledger = (Ledger.resume if (folder / "run.json").exists() else Ledger.create)(folder, table)
-        if saboteurs:
-            name_saboteurs(folder, saboteurs)
+        if attacks:
+            write_attacks(folder, attacks)
         run.begin(ledger)
         for event in run.events():
             if event and (line := display.take(event)) and event["kind"] in ("round", "rejected", "kept", "excluded"):
-                say(line)
+                log(line)
         code = run.exit_code
     if code or ledger.status.get("state") != "finished":
         reason = ledger.status.get("reason") or f"its process ended with code {code}"

@@ -81,7 +81,7 @@ class Recipe:
             on its own, with its share of the examples).
         rounds: those whose bases are scored.
         average: whether the moving averages of the bases are scored in their place.
-        saboteurs: contributors by what they send, such as `noise`.
+        attacks: contributors by what they send, such as `noise`.
         table: the settings of the federation, as nested tables.
     """
 
@@ -90,7 +90,7 @@ class Recipe:
     kind: str
     rounds: Numbers
     average: bool
-    saboteurs: Mapping[str, str]
+    attacks: Mapping[str, str]
     table: Mapping[str, Any]
 
 
@@ -238,6 +238,6 @@ class Experiment:
             "about": recipe.about,
             "kind": recipe.kind,
             "average": recipe.average,
-            "saboteurs": dict(recipe.saboteurs),
+            "attacks": dict(recipe.attacks),
             "settings": table,
         }

@@ -52,7 +52,7 @@ from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.run.preflight import check_contents, check_words
 
-from .attacks import parse_sabotage
+from .attacks import parse_attacks
 from .plan import BASE, KINDS, Comparison, Experiment, Recipe, Scoring
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -65,7 +65,7 @@ class _RecipeKeys:
     kind: str = setting("federation", one_of=KINDS)
     scored: Numbers = setting(())
     average: bool = setting(False)
-    saboteurs: dict[str, str] = field(default_factory=dict)
+    attacks: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _recipe(name: str, entry: Any, run: Mapping[str, Any], scoring: Scoring, sou
         if type(last) is not int:
             raise SettingsError(f"{where}: 'rounds' must be a whole number, but is {last!r}.")
         rounds = keys.scored or (*(number for number in scoring.rounds if number < last), last)
-    return Recipe(name, keys.about, keys.kind, tuple(sorted(set(rounds))), keys.average, keys.saboteurs, table)
+    return Recipe(name, keys.about, keys.kind, tuple(sorted(set(rounds))), keys.average, keys.attacks, table)
 
 
 def _check_folds(experiment: Experiment, recipe: Recipe, seed: int, source: str) -> None:
@@ -192,14 +192,14 @@ def _check_recipe(recipe: Recipe, settings: Settings, source: str) -> None:
             raise SettingsError(f"{where}: it has {settings.rounds} rounds, so it cannot be scored after {number}.")
     if recipe.kind != "federation" and not settings.finetune.examples:
         raise SettingsError(f"{where}: a {recipe.kind} recipe needs a number of 'examples': 0, all rows, is none.")
-    if recipe.kind != "federation" and (recipe.saboteurs or recipe.average):
-        raise SettingsError(f"{where}: saboteurs and averages are a federation's; this is {recipe.kind}.")
-    if recipe.saboteurs and settings.server.compression != "float32":
-        raise SettingsError(f"{where}: what saboteurs send travels as float32; leave out server.compression.")
-    parse_sabotage(recipe.saboteurs)
-    for name in recipe.saboteurs:
+    if recipe.kind != "federation" and (recipe.attacks or recipe.average):
+        raise SettingsError(f"{where}: attackers and averages are a federation's; this is {recipe.kind}.")
+    if recipe.attacks and settings.server.compression != "float32":
+        raise SettingsError(f"{where}: what attackers send travels as float32; leave out server.compression.")
+    parse_attacks(recipe.attacks)
+    for name in recipe.attacks:
         if name not in settings.tasks.seen:
-            raise SettingsError(f"{where}: the saboteur '{name}' is no seen task.")
+            raise SettingsError(f"{where}: the attacker '{name}' is no seen task.")
 
 
 def _check_whole(experiment: Experiment, source: str) -> None:

@@ -12,11 +12,11 @@ from coldfusion_fl.config.settings import SimulationSettings
 from coldfusion_fl.errors import MismatchError, RunError
 from coldfusion_fl.training.batches import device_name
 
-from .bases import Bases, Say, make_bases
+from .bases import Bases, Log, make_bases
 from .outcome import write_outcome
 from .plan import BASE, Experiment, Key
 from .scores import ScoreFile
-from .worker_pool import Crew, ToScore, score
+from .worker_pool import ScoreJob, WorkerPool, score
 
 _SAY_EVERY = 60.0  # seconds
 _TAKEN = "another process is at this experiment's bases. Wait for it, or end it."
@@ -29,17 +29,17 @@ class Runner:
         experiment: what to do.
         scores: where the scores are kept; those that are there are not made again.
         work: the folder for bases. What is in it is used; it can be removed when the scores are whole.
-        say: told what happens, a line each time.
+        log: told what happens, a line each time.
 
     Raises:
         RunFolderError: the scores that are there are of another experiment.
     """
 
-    def __init__(self, experiment: Experiment, scores: ScoreFile, work: Path, say: Say) -> None:
+    def __init__(self, experiment: Experiment, scores: ScoreFile, work: Path, log: Log) -> None:
         self._experiment = experiment
         self._scores = scores
         self._work = work
-        self._say = say
+        self._log = log
         recipes = {name: experiment.describe_recipe(recipe) for name, recipe in experiment.recipes.items()}
         scores.begin(experiment.describe(), recipes)
 
@@ -79,7 +79,7 @@ class Runner:
         share = self._experiment.base_settings(self._experiment.seeds[0]).simulation
         failed: list[str] = []
         self._work.mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(self._work, _TAKEN), Crew(_at_once(share), share.cpus) as crew:
+        with exclusive_lock(self._work, _TAKEN), WorkerPool(_at_once(share), share.cpus) as worker_pool:
             repetitions = [
                 (seed, name) for seed in self._experiment.repeated for name in (BASE, *self._experiment.chosen)
             ]
@@ -88,15 +88,15 @@ class Runner:
                 if (seed, name) in broken:
                     continue
                 try:
-                    self._do(name, seed, crew, last_alone)
+                    self._do(name, seed, worker_pool, last_alone)
                 except (MismatchError, RunError) as wrong:  # it would fail again: the others need not wait for it
                     broken.add((seed, name))
                     failed.append(f"{name}, seed {seed}: {wrong}")
-                    self._say(f"FAILED: {failed[-1]}")
+                    self._log(f"FAILED: {failed[-1]}")
         if failed:
             raise RunError("some recipes failed:\n  " + "\n  ".join(failed))
 
-    def _do(self, name: str, seed: int, crew: Crew, last_alone: bool) -> None:
+    def _do(self, name: str, seed: int, worker_pool: WorkerPool, last_alone: bool) -> None:
         recipe = self._experiment.recipes.get(name)
         settings = self._experiment.settings(recipe, seed) if recipe else self._experiment.base_settings(seed)
         self._scores.note_roles(name, seed, {"seen": settings.tasks.seen, "unseen": settings.tasks.unseen})
@@ -107,21 +107,21 @@ class Runner:
             return
         bases = Bases(lambda key: None, {})
         if recipe:
-            self._say(f"seed {seed}, {name}: making its bases")
-            bases = make_bases(self._experiment, recipe, seed, self._work, crew, self._say)
+            self._log(f"seed {seed}, {name}: making its bases")
+            bases = make_bases(self._experiment, recipe, seed, self._work, worker_pool, self._log)
             self._scores.note_making(name, seed, {**bases.took, "device": device_name()})
         scoring = self._experiment.scoring
-        pieces = {
-            ToScore(settings.base, bases.file(key), key.task, settings.tasks, key.mode, scoring, seed): key
+        jobs = {
+            ScoreJob(settings.base, bases.file(key), key.task, settings.tasks, key.mode, scoring, seed): key
             for key in missing
         }
         began = told = time.monotonic()
-        for done, (piece, (value, about)) in enumerate(crew.do(score, list(pieces)), start=1):
-            self._scores.add(pieces[piece], value, about)
+        for done, (job, (value, about)) in enumerate(worker_pool.do(score, list(jobs)), start=1):
+            self._scores.add(jobs[job], value, about)
             now = time.monotonic()
-            if now - told > _SAY_EVERY or done == len(pieces):
-                told, left = now, (now - began) / done * (len(pieces) - done)
-                self._say(f"seed {seed}, {name}: {done} of {len(pieces)} scores, about {format_duration(left)} left")
+            if now - told > _SAY_EVERY or done == len(jobs):
+                told, left = now, (now - began) / done * (len(jobs) - done)
+                self._log(f"seed {seed}, {name}: {done} of {len(jobs)} scores, about {format_duration(left)} left")
         write_outcome(self._scores)
 
 

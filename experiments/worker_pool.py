@@ -23,7 +23,7 @@ from coldfusion_fl.atomic_files import atomic_write, disk_errors
 from coldfusion_fl.config.settings import FinetuneSettings, TaskSettings
 from coldfusion_fl.data.task import Examples, Task, load_task
 from coldfusion_fl.errors import RunError
-from coldfusion_fl.evaluation.evaluate import evaluate
+from coldfusion_fl.evaluation.scores import score_task
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import load_encoder, merge, new_model, split
 from coldfusion_fl.process_tree import exit_with_parent
@@ -35,7 +35,7 @@ from .plan import Scoring
 
 
 @dataclass(frozen=True)
-class ToScore:
+class ScoreJob:
     """A score to make.
 
     Attributes:
@@ -57,7 +57,7 @@ class ToScore:
 
 
 @dataclass(frozen=True)
-class ToTrain:
+class TrainingJob:
     """An encoder to train on what contributors would have trained on.
 
     Attributes:
@@ -86,20 +86,20 @@ class ToTrain:
         return max(1, round(self.contributions * tuning.epochs * min(tuning.examples, len(task.train))))
 
 
-def score(piece: ToScore) -> tuple[float, dict[str, Any]]:
+def score(job: ScoreJob) -> tuple[float, dict[str, Any]]:
     """Make a score.
 
     Returns:
         Points, and facts of the task: metric, head and number of test rows.
     """
-    base = _base(piece.base)
-    task = _task(piece.task, piece.tasks)
-    tuning, counts = piece.scoring.finetune, piece.scoring.evaluate
-    is_choosing = piece.scoring.split == "validation"
+    base = _base(job.base)
+    task = _task(job.task, job.tasks)
+    tuning, counts = job.scoring.finetune, job.scoring.evaluate
+    is_choosing = job.scoring.split == "validation"
     if is_choosing:  # the rows that recipes are chosen by may not also stop a training
         held_out, left = _shared_out(task)
         task = replace(task, test=held_out, validation=left)
-    made = evaluate(base, _encoder(piece.base, piece.encoder), task, piece.mode, tuning, counts, piece.seed)
+    made = score_task(base, _encoder(job.base, job.encoder), task, job.mode, tuning, counts, job.seed)
     return made.value, {"metric": made.metric, "head": made.head, "test-rows": made.test_examples}
 
 
@@ -110,39 +110,39 @@ def _shared_out(task: Task) -> tuple[Examples, Examples]:
     return rows.take(np.arange(middle)), rows.take(np.arange(middle, len(rows)))
 
 
-def train(piece: ToTrain) -> tuple[float, int]:
+def train(job: TrainingJob) -> tuple[float, int]:
     """Train an encoder, and keep it; one that is there is not trained again.
 
     Returns:
         The seconds that it took, and the examples that it saw, counting each pass.
     """
-    if not piece.out.exists():
+    if not job.out.exists():
         began = time.monotonic()
-        encoder, seen = (_train_together if piece.together else _train_alone)(piece)
+        encoder, seen = (_train_together if job.together else _train_alone)(job)
         facts = {"seconds": str(time.monotonic() - began), "examples": str(seen)}
-        with disk_errors(piece.out.parent), atomic_write(piece.out) as file:
+        with disk_errors(job.out.parent), atomic_write(job.out) as file:
             save_file(encoder, file, facts)
-    with safe_open(piece.out, "numpy") as kept:
+    with safe_open(job.out, "numpy") as kept:
         facts = kept.metadata()
     return float(facts["seconds"]), int(facts["examples"])
 
 
-def _train_together(piece: ToTrain) -> tuple[Encoder, int]:
-    base, encoder = _base(piece.base), _encoder(piece.base, None)
-    tasks = [_task(name, piece.tasks) for name in piece.names]
-    examples = [piece.examples(task) for task in tasks]
-    seed = contributor_seed(piece.seed, 0, "multitask")
-    return train_multitask(base, encoder, tasks, piece.finetune, examples, seed), sum(examples)
+def _train_together(job: TrainingJob) -> tuple[Encoder, int]:
+    base, encoder = _base(job.base), _encoder(job.base, None)
+    tasks = [_task(name, job.tasks) for name in job.names]
+    examples = [job.examples(task) for task in tasks]
+    seed = contributor_seed(job.seed, 0, "multitask")
+    return train_multitask(base, encoder, tasks, job.finetune, examples, seed), sum(examples)
 
 
-def _train_alone(piece: ToTrain) -> tuple[Encoder, int]:
+def _train_alone(job: TrainingJob) -> tuple[Encoder, int]:
     """As a contributor trains, but for as many examples at once as it would contribute in all rounds."""
-    base, encoder = _base(piece.base), _encoder(piece.base, None)
-    task = _task(piece.names[0], piece.tasks)
-    examples = piece.examples(task)
-    schedule = replace(piece.finetune, epochs=math.ceil(examples / len(task.train)))
+    base, encoder = _base(job.base), _encoder(job.base, None)
+    task = _task(job.names[0], job.tasks)
+    examples = job.examples(task)
+    schedule = replace(job.finetune, epochs=math.ceil(examples / len(task.train)))
     # Not the seed of the scores: they would begin with the very head, and rows, that this ended with.
-    seed = contributor_seed(piece.seed, 0, f"alone: {task.name}")
+    seed = contributor_seed(job.seed, 0, f"alone: {task.name}")
     rows = task.train.draw(max(1, examples // schedule.epochs), [seed])
     model = new_model(base, task.num_labels, base.head(schedule.head), seed)
     merge(model, encoder)
@@ -150,7 +150,7 @@ def _train_alone(piece: ToTrain) -> tuple[Encoder, int]:
     return split(model, encoder.keys()), done.examples
 
 
-class Crew:
+class WorkerPool:
     """Processes that do pieces of work side by side: as a context, they end with it.
 
     Args:
@@ -168,7 +168,7 @@ class Crew:
             self._processes, mp_context=get_context("spawn"), initializer=_prepare, initargs=began_by
         )
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "WorkerPool":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -177,7 +177,7 @@ class Crew:
                 process.terminate()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def do(self, work: Any, pieces: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    def do(self, work: Any, jobs: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
         """Do pieces of work, and yield each with its result as it is done.
 
         Raises:
@@ -185,7 +185,7 @@ class Crew:
             RunError: a process ended; for other pieces there are new ones.
         """
         try:
-            waiting: dict[Future[Any], Any] = {self._pool.submit(work, piece): piece for piece in pieces}
+            waiting: dict[Future[Any], Any] = {self._pool.submit(work, job): job for job in jobs}
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
         except BrokenProcessPool:

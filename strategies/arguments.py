@@ -47,9 +47,9 @@ def check_arguments(given: Mapping[str, Any]) -> None:
     keys = given["shared_keys"]
     if keys is not None and not callable(keys) and not (isinstance(keys, str) and keys):
         raise SettingsError(f"shared_keys must be patterns with commas between, or a function, not {keys!r}.")
-    if given["probe_fn"] is not None and not callable(given["probe_fn"]):
+    if given["score_fn"] is not None and not callable(given["score_fn"]):
         raise SettingsError(
-            f"probe_fn must be a function of an encoder, its arrays by name, not {given['probe_fn']!r}."
+            f"score_fn must be a function of an encoder, its arrays by name, not {given['score_fn']!r}."
         )
     if isinstance(given["awaited_names"], str):
         raise SettingsError(f"awaited_names must be a list of names, not the text {given['awaited_names']!r}.")

@@ -79,8 +79,8 @@ class ColDFusion(Strategy):
     compression : str (default: "float32")
         How contributions travel: "float32", exactly; "bfloat16", "float16" or "int8", as differences to the base in a
         half or a quarter of the bytes. Clients are asked for it in their configuration, as `compression`; those that do
-        not know it send arrays as ever. Inside Flower's wrappers, such as those for differential privacy, always float32;
-        with Flower's mods at the clients that change arrays, leave it so.
+        not know it send plain arrays. Inside Flower's wrappers, such as those for differential privacy, always
+        float32; with Flower's mods at the clients that change arrays, leave it so.
     staleness_discount : float (default: 0.0)
         What a contribution counts that comes when its round is over: its update is made so much smaller for each round
         that it is late, and goes to the base of now. Above 0, it needs a ledger. 0: it is rejected.

@@ -15,7 +15,7 @@ from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.config.settings import Settings, flatten, parse_settings, to_table, unflatten
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import RunError
-from coldfusion_fl.evaluation.evaluate import evaluate
+from coldfusion_fl.evaluation.scores import score_task
 from coldfusion_fl.fusion import Fisher
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import load_encoder, save_model
@@ -89,7 +89,7 @@ def validation_score(settings: Settings, base: Base) -> ScoreFunction:
 
     def score(encoder: Encoder) -> float:
         arrays = {name: encoder[name] for name in encoder}
-        return evaluate(base, arrays, held_out, "frozen", settings.finetune, settings.evaluate, settings.seed).value
+        return score_task(base, arrays, held_out, "frozen", settings.finetune, settings.evaluate, settings.seed).value
 
     return score
 

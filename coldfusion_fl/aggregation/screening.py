@@ -188,7 +188,7 @@ class Direction(Rule):
 
     It tells a stranger among updates that share a direction, as those of one model with one head do. Short finetunings
     that begin with fresh heads do not share one: those of eight data sets had cosines between −0.03 and 0.03, turned
-    ones among them (experiments/results/saboteurs/logs). A head of the other sign would have turned the update as well,
+    ones among them (experiments/results/attacks/logs). A head of the other sign would have turned the update as well,
     so that a turned one is no outlier there.
 
     Attributes:
@@ -224,7 +224,7 @@ class GreedySoup(Rule):
 
     Attributes:
         tolerance: a fall of so much, in the probe's own units, is let through. With 0 a probe of 500 rows rejected 37
-            of 48 honest contributions of eight tasks (experiments/results/saboteurs).
+            of 48 honest contributions of eight tasks (experiments/results/attacks).
     """
 
     name: ClassVar[str] = "greedy-soup"

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from coldfusion_fl.cli.display import Display, format_duration, plain_console
-from coldfusion_fl.cli.run_process import Run
+from coldfusion_fl.cli.run_process import RunProcess
 from coldfusion_fl.config.settings import (
     MODES,
     EvaluateSettings,
@@ -127,7 +127,7 @@ def run(
     else:
         ensure_free(folder)
     (check_server_words if federation else check_words)(settings, str(source))
-    with Run(to_table(settings), str(source), federation) as started:
+    with RunProcess(to_table(settings), str(source), federation) as started:
         with console.status("Checking the tasks and the base"):
             started.wait_for_checks()
         if ledger := _ledger(settings, config, federation, is_new=not resume):
@@ -194,7 +194,7 @@ def _run_folder(settings: Settings, config: Path) -> Path:
     return next(folder for folder in (first, *others) if not folder.exists())
 
 
-def _follow(run: Run, ledger: Ledger, display: Display) -> None:
+def _follow(run: RunProcess, ledger: Ledger, display: Display) -> None:
     """Show a run until it ends, and then what it came to."""
     # A polite kill is as good as Ctrl-C, and Ctrl-C counts even where a shell started us with it ignored.
     _when_stopped(signal.default_int_handler)
@@ -307,7 +307,7 @@ def evaluate(
         raise SettingsError(f"--mode must be one of {', '.join(MODES)}, but is '{mode}'.")
     with console.status("Loading torch and the model"):
         from coldfusion_fl.data.task import load_task
-        from coldfusion_fl.evaluation.evaluate import evaluate as score_task
+        from coldfusion_fl.evaluation.scores import score_task
         from coldfusion_fl.model.base import open_base
         from coldfusion_fl.model.encoder import load_encoder
 

@@ -28,7 +28,7 @@ _POLL = 0.25
 _MEMORY_EVERY = 5.0
 
 
-class Run:
+class RunProcess:
     """A run in a process of its own: as a context, it ends with it.
 
     The process checks the settings while it gets ready, and begins when it is told of its run folder.
@@ -41,7 +41,7 @@ class Run:
 
     def __init__(self, table: dict[str, Any], source: str, federation: Path | None = None) -> None:
         self.peak_memory = 0
-        self._family: dict[int, psutil.Process] = {}
+        self._descendants: dict[int, psutil.Process] = {}
         # What the process prints before it knows its run folder.
         self._early_log = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
         fcntl.fcntl(self._early_log, fcntl.F_SETFL, fcntl.fcntl(self._early_log, fcntl.F_GETFL) | os.O_APPEND)
@@ -73,7 +73,7 @@ class Run:
         self._answers = os.fdopen(answers)
         self._tell({"settings": table, "source": source})
 
-    def __enter__(self) -> "Run":
+    def __enter__(self) -> "RunProcess":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -153,13 +153,13 @@ class Run:
 
     def stop(self) -> None:
         """End the process and everything that it started, within seconds."""
-        self._meet_family()
+        self._remember_descendants()
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_GRACE)
-        self._meet_family()
-        left = [process for process in self._family.values() if process.is_running()]
+        self._remember_descendants()
+        left = [process for process in self._descendants.values() if process.is_running()]
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -167,18 +167,18 @@ class Run:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE)
 
-    def _meet_family(self) -> None:
+    def _remember_descendants(self) -> None:
         """Remember the descendants: when a parent among them dies, its children can no longer be found."""
         with contextlib.suppress(psutil.Error):
             parent = psutil.Process(self._process.pid)
             for process in [parent, *parent.children(recursive=True)]:
-                self._family[process.pid] = process
+                self._descendants[process.pid] = process
 
     def _state(self) -> int:
         """Bytes of the process and its descendants; what they share is counted once, where the system can tell."""
-        self._meet_family()
+        self._remember_descendants()
         total = 0
-        for process in list(self._family.values()):
+        for process in list(self._descendants.values()):
             with contextlib.suppress(psutil.Error):
                 info = process.memory_full_info()
                 total += getattr(info, "pss", info.uss)

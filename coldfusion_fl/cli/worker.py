@@ -25,7 +25,7 @@ from coldfusion_fl.run.ledger import Ledger
 _log = logging.getLogger("flwr")
 
 
-def obey(
+def run_worker(
     what: str,
     check: Callable[[Settings, str], None],
     prepare: Callable[[dict[str, Any]], ColdFusionError | None],
@@ -40,7 +40,7 @@ def obey(
         run: runs it.
     """
     parent, answer = map(int, sys.argv[1:3])
-    exit_with_parent(parent, end_family)
+    exit_with_parent(parent, kill_process_tree)
     asked = json.loads(sys.stdin.readline())
     checking = threading.Thread(target=_check, args=(check, asked, answer), daemon=True)
     checking.start()
@@ -62,10 +62,10 @@ def obey(
         # What crashes may leave threads behind that nothing ends.
         _log.exception("%s crashed", what)
         ledger.set_status("failed", reason=f"{what} crashed: {crash}")
-        end_family()
+        kill_process_tree()
 
 
-def end_family() -> None:
+def kill_process_tree() -> None:
     """End this process and all that it started, at once."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -83,7 +83,7 @@ def _check(check: Callable[[Settings, str], None], asked: dict[str, Any], answer
     except BaseException:  # a bug, or no memory: whoever waits for the answer must not wait for ever
         traceback.print_exc()
         sys.stderr.flush()
-        end_family()
+        kill_process_tree()
     with os.fdopen(answer, "w") as pipe:
         pipe.write(json.dumps(wrong) + "\n")
 

@@ -16,7 +16,7 @@ A catalogue holds one table `[tasks.NAME]` a task::
     [tasks.mail]
     folder = "mail"                       # ... or a folder with train.*, validation.* and test.*
     metric = "macro-f1"
-    parts = 5                             # mail-1 to mail-5, with a fifth of the train rows each
+    shards = 5                            # mail-1 to mail-5, with a fifth of the train rows each
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,9 +48,9 @@ class TaskSpec:
         metric: a key of `metrics.METRICS`; `spearman` makes the task a regression.
         encoding_errors: `strict`, or `replace` to read text files whose bytes are not all UTF-8.
         requires: the distribution that a `package:` path needs.
-        parts: the train rows are split evenly, and NAME-1 to NAME-parts are tasks with a part of them each; the
+        shards: the train rows are split evenly, and NAME-1 to NAME-shards are tasks with a shard each; the
             other splits are the same for all.
-        part: which part this one has; 0: all rows.
+        shard: which part this one has; 0: all rows.
     """
 
     hub: str = ""
@@ -66,8 +66,8 @@ class TaskSpec:
     metric: str = "accuracy"
     encoding_errors: str = field(default="strict", metadata={"one_of": ("strict", "replace")})
     requires: str = ""
-    parts: int = field(default=1, metadata={"at_least": 1})
-    part: int = field(default=0, metadata={"at_least": 0})
+    shards: int = field(default=1, metadata={"at_least": 1})
+    shard: int = field(default=0, metadata={"at_least": 0})
 
     @property
     def is_regression(self) -> bool:
@@ -128,16 +128,16 @@ def read_catalogues(references: Sequence[str], data_root: str = "") -> Catalogue
             )
         home = Path(data_root) if data_root else None if shipped else path.resolve().parent
         for name, spec in _tasks(path, reference).items():
-            for own_name, own in _parts(name, spec).items():
+            for own_name, own in _shards(name, spec).items():
                 specs[own_name], homes[own_name], sources[own_name] = own, home, reference
     return Catalogue(specs, homes, sources)
 
 
-def _parts(name: str, spec: TaskSpec) -> dict[str, TaskSpec]:
+def _shards(name: str, spec: TaskSpec) -> dict[str, TaskSpec]:
     """The task, or the tasks that share its rows."""
-    if spec.parts == 1:
+    if spec.shards == 1:
         return {name: spec}
-    return {f"{name}-{part}": replace(spec, part=part) for part in range(1, spec.parts + 1)}
+    return {f"{name}-{shard}": replace(spec, shard=shard) for shard in range(1, spec.shards + 1)}
 
 
 def _shipped(name: str) -> Path:
@@ -175,8 +175,8 @@ def _task(name: str, entry: Any, reference: str) -> TaskSpec:
         raise CatalogueError(f"{where}: 'text' takes one or two columns, but has {len(spec.text)}.")
     if spec.metric not in METRICS:
         raise CatalogueError(f"{where}: unknown metric '{spec.metric}'.{did_you_mean(spec.metric, METRICS)}")
-    if spec.part:
-        raise CatalogueError(f"{where}: leave out 'part'; 'parts' makes a task of each.")
+    if spec.shard:
+        raise CatalogueError(f"{where}: leave out 'shard'; 'shards' makes a task of each.")
     if spec.labels and spec.is_regression:
         raise CatalogueError(f"{where}: a regression ('{spec.metric}') has numbers, no 'labels'.")
     return spec

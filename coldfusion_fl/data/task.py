@@ -170,10 +170,10 @@ def build_task(name: str, spec: TaskSpec, splits: dict[str, pd.DataFrame]) -> Ta
         if split not in tables:
             tables["train"], tables[split] = _carve(tables["train"], *_CARVE[split], spec.is_regression)
     classes = None if spec.is_regression else _classes(tables)
-    if spec.part:
-        tables["train"] = tables["train"][spec.part - 1 :: spec.parts]
+    if spec.shard:
+        tables["train"] = tables["train"][spec.shard - 1 :: spec.shards]
         if tables["train"].empty:
-            raise DataError(f"there are fewer train rows than the {spec.parts} parts.")
+            raise DataError(f"there are fewer train rows than the {spec.shards} shards.")
     return Task(name, spec.metric, classes, *(_examples(tables[split], classes) for split in SPLITS))
 
 
@@ -208,10 +208,10 @@ def _column(rows: pd.DataFrame, name: str, split: str) -> list[str]:
 
 def _text(rows: pd.DataFrame, source: str, split: str) -> list[str]:
     """A column, or a template with its columns filled in."""
-    parts = _PLACEHOLDER.findall(source)
-    if source in rows.columns or not parts:
+    columns = _PLACEHOLDER.findall(source)
+    if source in rows.columns or not columns:
         return _column(rows, source, split)
-    values = [_column(rows, part, split) for part in parts]
+    values = [_column(rows, column, split) for column in columns]
     return [_fill(source, row).strip() for row in zip(*values, strict=True)]
 
 

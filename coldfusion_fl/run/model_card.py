@@ -15,8 +15,9 @@ tags: [cold-fusion, federated-learning, model-merging]
 # A ColD Fusion base
 
 Made by coldfusion-fl: {rounds} rounds from the base `{base}` (SHA-256 of its arrays: {base_hash}), {contributors}
-contributors a round, fusion `{fusion}`, server optimizer `{server_optimizer}`, screening {screening}, seed {seed}. Each contributor finetuned
-the shared encoder on its own data and sent back the encoder alone. SHA-256 of this model's arrays: {hash}.
+contributors a round, fusion `{fusion}`, server optimizer `{server_optimizer}`, screening
+{screening}, seed {seed}. Each contributor finetuned the shared encoder on its own data and sent back the
+encoder alone. SHA-256 of this model's arrays: {hash}.
 
 Contributors that were fused, with the number of rounds: {fused}.
 

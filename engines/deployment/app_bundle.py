@@ -14,7 +14,7 @@ _CODE = {
 }
 
 
-def new_bundle(run_folder: Path, members: Path) -> bytes:
+def build_app_bundle(run_folder: Path, members: Path) -> bytes:
     """The bundle of a run.
 
     Args:

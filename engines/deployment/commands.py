@@ -21,7 +21,7 @@ _Folder = Annotated[Path, typer.Argument(help="The federation's folder, on the s
 _MemberFolder = Annotated[Path, typer.Argument(help="The member's folder, with its member.toml.")]
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     _console.print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}", markup=False, highlight=False)
 
 
@@ -111,7 +111,7 @@ def serve_command(folder: _Folder) -> None:
     from coldfusion_fl.engines.deployment.federation import open_federation
     from coldfusion_fl.engines.deployment.superlink.serve import serve
 
-    serve(open_federation(folder), _say)
+    serve(open_federation(folder), _log)
 
 
 @member.command("check")
@@ -133,7 +133,7 @@ def start(folder: _MemberFolder = Path()) -> None:
     from coldfusion_fl.engines.deployment.member.join import join
     from coldfusion_fl.engines.deployment.member.settings import read_member
 
-    join(read_member(folder), folder, _say)
+    join(read_member(folder), folder, _log)
 
 
 def status(
@@ -145,13 +145,13 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Show how a run stands: its round, who is in it and what each does, who was rejected, what is on the disk."""
-    from coldfusion_fl.engines.deployment.online_status import add_presence
+    from coldfusion_fl.engines.deployment.online_status import add_online_status
     from coldfusion_fl.run.ledger import Ledger
     from coldfusion_fl.run.status import run_status
 
     found = run_status(Ledger(folder))
     if federation:
-        add_presence(found, federation)
+        add_online_status(found, federation)
     if as_json:
         print(json.dumps(found.as_json(), indent=1))
         return

@@ -16,10 +16,10 @@ from typing import TypeVar
 
 from flwr.common import log
 
-from coldfusion_fl.cli.worker import obey
+from coldfusion_fl.cli.worker import run_worker
 from coldfusion_fl.config.settings import Settings, did_you_mean
 from coldfusion_fl.data.task import load_task
-from coldfusion_fl.engines.deployment.app_bundle import new_bundle
+from coldfusion_fl.engines.deployment.app_bundle import build_app_bundle
 from coldfusion_fl.engines.deployment.control import Control, RequestRejectedError, control_of
 from coldfusion_fl.engines.deployment.federation import Federation, open_federation
 from coldfusion_fl.errors import DeploymentError, RunError, SettingsError
@@ -41,7 +41,7 @@ def main() -> None:
     folder = Path(sys.argv[3])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        obey(
+        run_worker(
             "The run",
             lambda settings, source: check_server_side(open_federation(folder), settings, source),
             lambda _: None,
@@ -86,7 +86,7 @@ def supervise(federation: Federation, ledger: Ledger) -> None:
         RunError: it ended before its end.
         DeploymentError: the server cannot be reached, for very long.
     """
-    bundle = new_bundle(ledger.folder, federation.members_file)
+    bundle = build_app_bundle(ledger.folder, federation.members_file)
     series: int | None = None
     losses, last = 0, -1
     while True:

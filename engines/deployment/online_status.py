@@ -8,7 +8,7 @@ from coldfusion_fl.engines.deployment.federation import open_federation
 from coldfusion_fl.run.status import MemberStatus, RunStatus
 
 
-def add_presence(status: RunStatus, folder: Path) -> None:
+def add_online_status(status: RunStatus, folder: Path) -> None:
     """Add to a run's status whether each member is online, and those that took no part yet.
 
     Args:

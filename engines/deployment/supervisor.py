@@ -35,29 +35,29 @@ FLOWER_ENVIRONMENT = {
 }
 
 
-class Keeper:
+class Supervisor:
     """A program that runs until it is stopped, however often it ends.
 
     Args:
         command: the program and its words, asked for before each start.
         environment: what its environment has beside ours.
-        log: where it prints.
-        say: told of each end.
+        log_file: where it prints.
+        log: told of each end.
     """
 
     def __init__(
         self,
         command: Callable[[], Sequence[str]],
         environment: Mapping[str, str],
-        log: Path,
-        say: Callable[[str], None],
+        log_file: Path,
+        log: Callable[[str], None],
     ) -> None:
         self._command = command
         # Flower's programs, which lie beside this Python, start others of them by name.
         path = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")]))
         self._environment = {**os.environ, **FLOWER_ENVIRONMENT, **environment, "PATH": path}
+        self._log_file = log_file
         self._log = log
-        self._say = say
 
     def run(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Keep it running until Ctrl-C or a polite kill, which end it and all that it started.
@@ -65,54 +65,59 @@ class Keeper:
         Args:
             meanwhile: called twice a second while it runs.
         """
-        with _stop_politely():
+        with _stop_on_signal():
             try:
                 self._keep(meanwhile)
             except KeyboardInterrupt:
-                self._say("Stopped.")
+                self._log("Stopped.")
 
     def _keep(self, meanwhile: Callable[[], None]) -> NoReturn:
         pause = _FIRST_PAUSE
         while True:
-            began, place = time.monotonic(), self._log.stat().st_size if self._log.exists() else 0
+            began, place = time.monotonic(), self._log_file.stat().st_size if self._log_file.exists() else 0
             code = self._once(meanwhile)
             pause = _FIRST_PAUSE if time.monotonic() - began > _WELL else min(2 * pause, _LONGEST_PAUSE)
-            self._say(
-                f"It ended with code {code}, and is started again in {pause:.0f} s. Its last words, in {self._log}:"
+            self._log(
+                f"It ended with code {code}, and is started again in {pause:.0f} s. Its last lines, in "
+                f"{self._log_file}:"
             )
-            for line in last_lines(self._log, place):
-                self._say(f"    {line}")
+            for line in last_lines(self._log_file, place):
+                self._log(f"    {line}")
             time.sleep(pause)
 
     def _once(self, meanwhile: Callable[[], None]) -> int:
         # Its own session: Ctrl-C is for us, and we end it in order.
-        with self._log.open("ab") as log:
+        with self._log_file.open("ab") as log_file:
             process = subprocess.Popen(
-                self._command(), env=self._environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                self._command(),
+                env=self._environment,
+                stdout=log_file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         try:
             while process.poll() is None:
                 meanwhile()
-                _put_by(self._log)
+                _rotate_log(self._log_file)
                 time.sleep(_POLL)
             return process.returncode
         finally:
-            end_family(process.pid)
+            kill_process_tree(process.pid)
 
 
-def end_family(pid: int) -> None:
+def kill_process_tree(pid: int) -> None:
     """End a process and its descendants: politely, then not; orphans of its session at once."""
     try:
         parent = psutil.Process(pid)
-        family = [*parent.children(recursive=True), parent]
+        descendants = [*parent.children(recursive=True), parent]
     except psutil.NoSuchProcess:
-        family = []
+        descendants = []
     with contextlib.suppress(ProcessLookupError):  # orphans of its session, whose parent is gone
         os.killpg(pid, signal.SIGTERM)
-    for process in family:
+    for process in descendants:
         with contextlib.suppress(psutil.Error):
             process.terminate()
-    _, left = psutil.wait_procs(family, timeout=_GRACE)
+    _, left = psutil.wait_procs(descendants, timeout=_GRACE)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     for process in left:
@@ -121,15 +126,15 @@ def end_family(pid: int) -> None:
     psutil.wait_procs(left, timeout=_GRACE)
 
 
-def last_lines(log: Path, place: int = 0) -> list[str]:
+def last_lines(log_file: Path, place: int = 0) -> list[str]:
     """The last few lines of a log that tell why it ended, without what colours a terminal.
 
     Args:
-        log: the log.
+        log_file: the log.
         place: where in it to begin, in bytes; the log may have been put by since.
     """
-    size = log.stat().st_size
-    with log.open("rb") as file:
+    size = log_file.stat().st_size
+    with log_file.open("rb") as file:
         file.seek(max(place if place <= size else 0, size - _TAIL))
         text = _COLOURS.sub("", file.read().decode(errors="replace"))
     lines = [line for line in text.splitlines() if line.strip()]
@@ -138,12 +143,12 @@ def last_lines(log: Path, place: int = 0) -> list[str]:
     return (telling or lines)[-_LAST_LINES:]
 
 
-def _put_by(log: Path) -> None:
+def _rotate_log(log_file: Path) -> None:
     """Put a log by that has grown large, while it is being appended to; lines of that moment may be lost."""
     with contextlib.suppress(OSError):  # a full disk has worse to tell
-        if log.stat().st_size > _LARGE:
-            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
-            os.truncate(log, 0)
+        if log_file.stat().st_size > _LARGE:
+            shutil.copyfile(log_file, log_file.with_name(f"{log_file.name}.1"))
+            os.truncate(log_file, 0)
 
 
 def program(module: str) -> list[str]:
@@ -152,7 +157,7 @@ def program(module: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _stop_politely() -> Iterator[None]:
+def _stop_on_signal() -> Iterator[None]:
     """A polite kill, or the terminal's end, is as good as Ctrl-C; while the first takes effect, others have none."""
 
     def stop(*_: object) -> NoReturn:

@@ -6,17 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
+from .compression import encoded
 from .frozen import frozen
 from .memory import memory
 from .rounds import rounds
 from .table import Row, print_table, write
 from .training import training
-from .wire import packed
 
 PARTS: dict[str, Callable[[], tuple[list[Row], Any]]] = {
     "training": training,
     "rounds": rounds,
-    "wire": packed,
+    "compression": encoded,
     "frozen": frozen,
     "memory": memory,
 }

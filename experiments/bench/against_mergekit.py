@@ -73,7 +73,7 @@ def main():
         parts.append(Contribution(f"c{number}", encoder))
     found = {}
     for operator, method, parameters, from_base in PEERS:
-        chosen, worst, atomic_write = parts[: operator.exactly], 0.0, 0
+        chosen, worst, aside = parts[: operator.exactly], 0.0, 0
         dtype = np.float64 if method == "karcher" else np.float32
         for name, start in base.items():
             one = {name: start.astype(dtype)}
@@ -84,9 +84,9 @@ def main():
             if method == "ties":
                 at_the_edge = edges(arrays, start, parameters["density"])
                 difference[at_the_edge] = 0
-                atomic_write += int(np.count_nonzero(at_the_edge))
+                aside += int(np.count_nonzero(at_the_edge))
             worst = max(worst, float(difference.max() / max(np.abs(theirs).max(), 1e-30)))
-        found[str(operator)] = {"largest-difference": worst, "places-set-aside": atomic_write}
+        found[str(operator)] = {"largest-difference": worst, "places-set-aside": aside}
     versions = {name: metadata.version(name) for name in ("mergekit", "torch", "numpy")}
     print(
         json.dumps(

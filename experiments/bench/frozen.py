@@ -11,7 +11,7 @@ import torch
 
 from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
 from coldfusion_fl.data.task import load_task
-from coldfusion_fl.evaluation.evaluate import evaluate
+from coldfusion_fl.evaluation.scores import score_task
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import encoder_of, load_encoder
 from coldfusion_fl.training.batches import tokenize
@@ -36,7 +36,7 @@ def ours(name: str, rows: int) -> float:
     base, task = open_base(BASE), load_task(name)
     encoder, settings = load_encoder(base), EvaluateSettings(train_examples=rows, test_examples=rows)
     began = time.perf_counter()
-    evaluate(base, encoder, task, "frozen", FinetuneSettings(), settings, 0)
+    score_task(base, encoder, task, "frozen", FinetuneSettings(), settings, 0)
     return time.perf_counter() - began
 
 

@@ -8,7 +8,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from coldfusion_fl.aggregation.compression import EncodedContribution, decode
 from coldfusion_fl.clients import contributor
 from coldfusion_fl.clients.client_app import contributor_app
-from coldfusion_fl.clients.contributor import contributor_of
+from coldfusion_fl.clients.contributor import read_contributor
 from coldfusion_fl.config.settings import COMPRESSIONS, flatten, read_settings, to_table
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import Contribution, Fisher
@@ -217,7 +217,7 @@ def test_a_bug_is_told_at_home_too(node, encoder, monkeypatch, caplog):
     assert "patient Smith" in caplog.text
 
 
-def test_it_answers_the_roll_call(node):
+def test_it_answers_a_query(node):
     answer = dict(ask("query", node).content["config"])
     assert answer == {"name": "b", "task": "b", "seen": True, "versions": format_versions()}
 
@@ -234,27 +234,27 @@ def test_a_deployed_node_takes_nothing_from_the_server(tiny_base):
         "tasks.data-root": "/server/says",
         "tasks.catalogue": "c.toml",
     }
-    who = contributor_of(
+    who = read_contributor(
         context({"task": "rte", "base": str(tiny_base), "name": "org 1", "data-root": "/mine"}, run_config)
     )
     assert (who.name, who.task, who.base, who.data_root) == ("org 1", "rte", str(tiny_base), "/mine")
     assert who.catalogues == ("packaged",)
     assert who.run_folder is None
     with pytest.raises(SettingsError, match="does not know its base"):
-        contributor_of(context({"task": "rte"}, run_config))
+        read_contributor(context({"task": "rte"}, run_config))
 
 
 def test_a_deployed_node_with_a_partition_follows_no_run_config(toy_run):
     run_config = flatten(to_table(read_settings(toy_run())))
     with pytest.raises(SettingsError, match="does not know its task"):
-        contributor_of(context({"partition-id": 0, "num-partitions": 5}, run_config))
+        read_contributor(context({"partition-id": 0, "num-partitions": 5}, run_config))
 
 
 def test_a_simulated_node_is_the_task_of_its_partition(toy_run, monkeypatch):
     monkeypatch.setattr(contributor, "is_simulated", lambda: True)
     run_config = flatten(to_table(read_settings(toy_run())))
-    everybody = [contributor_of(context({"partition-id": i, "num-partitions": 5}, run_config)) for i in range(5)]
+    everybody = [read_contributor(context({"partition-id": i, "num-partitions": 5}, run_config)) for i in range(5)]
     assert [who.name for who in everybody] == ["a", "b", "c", "d", "u"]
     assert [who.seen for who in everybody] == [True] * 4 + [False]
     with pytest.raises(SettingsError, match="partition 5 has no task"):
-        contributor_of(context({"partition-id": 5}, run_config))
+        read_contributor(context({"partition-id": 5}, run_config))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 
-from coldfusion_fl.clients.client_state import Keepsakes, place_of
+from coldfusion_fl.clients.client_state import ClientState, contributor_folder
 
 
 def head(value):
@@ -13,8 +13,8 @@ def head(value):
 def again(request, tmp_path):
     """Makes the keepsakes of one node, as each message does."""
     context = Context(1, 2, {}, RecordDict(), {})
-    folder = None if request.param == "its own context" else place_of(tmp_path, "a/b ..")
-    return lambda: Keepsakes(context, folder)
+    folder = None if request.param == "its own context" else contributor_folder(tmp_path, "a/b ..")
+    return lambda: ClientState(context, folder)
 
 
 def test_what_a_round_leaves_the_next_one_finds(again):
@@ -34,7 +34,7 @@ def test_a_round_that_is_done_again_does_not_begin_with_what_it_left(again):
 
 
 def test_in_a_run_folder_the_round_before_is_still_there(tmp_path):
-    kept = Keepsakes(Context(1, 2, {}, RecordDict(), {}), place_of(tmp_path, "a"))
+    kept = ClientState(Context(1, 2, {}, RecordDict(), {}), contributor_folder(tmp_path, "a"))
     for number in (1, 2, 5):
         kept.put("head", number, head(number))
     assert kept.get("head", 5)["scalar"] == 2
@@ -43,5 +43,5 @@ def test_in_a_run_folder_the_round_before_is_still_there(tmp_path):
 
 
 def test_a_name_is_no_path(tmp_path):
-    assert place_of(tmp_path, "../x").parent == tmp_path
-    assert place_of(tmp_path, "a/b") != place_of(tmp_path, "a_b")
+    assert contributor_folder(tmp_path, "../x").parent == tmp_path
+    assert contributor_folder(tmp_path, "a/b") != contributor_folder(tmp_path, "a_b")

@@ -21,10 +21,10 @@ RAY = str(Path(sys.executable).with_name("ray"))
 
 
 def end(process):
-    family = psutil.Process(process.pid).children(recursive=True)
+    descendants = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
     process.wait(60)
-    _, left = psutil.wait_procs(family, timeout=20)
+    _, left = psutil.wait_procs(descendants, timeout=20)
     for one in left:
         one.kill()
 

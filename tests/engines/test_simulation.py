@@ -14,7 +14,7 @@ from coldfusion_fl.errors import RunError
 from coldfusion_fl.run.ledger import Ledger
 
 
-def saboteurs(**kinds):
+def attacks(**kinds):
     """A mod that spoils the training of contributors by name; nested, so that Ray's workers get it by value."""
 
     def mod(message, context, call_next):
@@ -61,7 +61,7 @@ REASONS = {
 def test_the_honest_are_fused_and_the_culprits_are_named(toy_run, tmp_path):
     everybody = {"tasks.seen": '"a, b, c, d, u"', "tasks.unseen": "", "contributors-per-round": "5"}
     culprits = {"a": "nan", "c": "raise", "u": "leak"}
-    ledger = run(toy_run, tmp_path / "run", saboteurs(**culprits), **everybody)
+    ledger = run(toy_run, tmp_path / "run", attacks(**culprits), **everybody)
     record = ledger.load_json(1, "record.json")
     rejected = {rejection["name"]: rejection["reason"] for rejection in record["rejected"]}
     assert rejected.keys() == culprits.keys()
@@ -80,7 +80,7 @@ def honest():
 @pytest.mark.parametrize("kind", REASONS)
 def test_one_culprit_changes_nothing_but_its_own_absence(toy_run, tmp_path, kind, honest):
     changes = {"round-timeout": "40"} if kind == "sleep" else {}
-    ledger = run(toy_run, tmp_path / "run", saboteurs(c=kind), **changes)
+    ledger = run(toy_run, tmp_path / "run", attacks(c=kind), **changes)
     record = ledger.load_json(1, "record.json")
     (rejection,) = record["rejected"]
     assert rejection["name"] == "c"
@@ -95,7 +95,7 @@ def test_one_culprit_changes_nothing_but_its_own_absence(toy_run, tmp_path, kind
 @pytest.mark.slow
 def test_a_round_without_enough_contributions_keeps_its_base(toy_run, tmp_path):
     with pytest.raises(RunError, match="no round fused anything"):
-        run(toy_run, tmp_path / "run", saboteurs(a="raise", b="nan"), **{"min-contributions": "3"})
+        run(toy_run, tmp_path / "run", attacks(a="raise", b="nan"), **{"min-contributions": "3"})
     ledger = Ledger(tmp_path / "run")
     assert ledger.status["state"] == "failed"
     assert not ledger.record(1)["fused"]

@@ -4,7 +4,7 @@ import pytest
 from coldfusion_fl.config.settings import TaskSettings
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.experiments.attacks import parse_sabotage, with_poisoned_rows
+from coldfusion_fl.experiments.attacks import parse_attacks, with_shuffled_labels
 
 UPDATE = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float32([-1, 2])}
 
@@ -13,29 +13,29 @@ def norm(arrays):
     return np.sqrt(sum(float(np.sum(array**2)) for array in arrays.values()))
 
 
-def spoilt(text):
-    return parse_sabotage({"x": text})["x"].spoil(UPDATE, np.random.default_rng(0))
+def attacks(text):
+    return parse_attacks({"x": text})["x"].apply(UPDATE, np.random.default_rng(0))
 
 
 def test_noise_has_the_size_it_says_and_nothing_of_the_update():
-    one, ten = spoilt("noise(times=1)"), spoilt("noise")
+    one, ten = attacks("noise(times=1)"), attacks("noise")
     assert norm(one) == pytest.approx(norm(UPDATE), rel=1e-5)
     assert norm(ten) == pytest.approx(10 * norm(UPDATE), rel=1e-5)
     assert {name: array.shape for name, array in ten.items()} == {"a": (2, 3), "b": (2,)}
 
 
 def test_a_flipped_update_points_the_other_way():
-    for name, array in spoilt("flipped(times=2)").items():
+    for name, array in attacks("sign-flip(times=2)").items():
         np.testing.assert_array_equal(array, -2 * UPDATE[name])
 
 
 def test_with_shuffled_labels_the_update_is_what_was_learnt():
-    assert spoilt("label-shuffled") is UPDATE
+    assert attacks("label-shuffled") is UPDATE
 
 
 def test_shuffled_labels_are_in_train_alone(toy_data, tmp_path):
     tasks = TaskSettings(catalogue=(str(toy_data / "toy.toml"),))
-    catalogue = with_poisoned_rows(tasks, parse_sabotage({"b": "label-shuffled", "c": "noise"}), tmp_path, seed=3)
+    catalogue = with_shuffled_labels(tasks, parse_attacks({"b": "label-shuffled", "c": "noise"}), tmp_path, seed=3)
     honest, poisoned = load_task("b", tasks.catalogue), load_task("b", catalogue)
     assert poisoned.classes == honest.classes
     assert sorted(poisoned.train.texts) == sorted(honest.train.texts)
@@ -53,7 +53,7 @@ def _of(examples):
 
 def test_honest_rows_stay_where_they_are(toy_data, tmp_path):
     tasks = TaskSettings(catalogue=(str(toy_data / "toy.toml"),))
-    assert with_poisoned_rows(tasks, parse_sabotage({"b": "noise"}), tmp_path / "none", 0) == tasks.catalogue
+    assert with_shuffled_labels(tasks, parse_attacks({"b": "noise"}), tmp_path / "none", 0) == tasks.catalogue
     assert not (tmp_path / "none").exists()
 
 
@@ -62,9 +62,9 @@ def test_a_regression_has_no_classes_to_shuffle(tmp_path):
     (tmp_path / "c.toml").write_text('[tasks.r]\ntrain = "rows.jsonl"\nmetric = "spearman"')
     tasks = TaskSettings(catalogue=(str(tmp_path / "c.toml"),))
     with pytest.raises(SettingsError, match="'r' is a regression"):
-        with_poisoned_rows(tasks, parse_sabotage({"r": "label-shuffled"}), tmp_path / "out", 0)
+        with_shuffled_labels(tasks, parse_attacks({"r": "label-shuffled"}), tmp_path / "out", 0)
 
 
-def test_an_unknown_sabotage_is_named():
-    with pytest.raises(SettingsError, match=r"saboteur 'x': there is no 'nosie'. Did you mean 'noise'"):
-        parse_sabotage({"x": "nosie"})
+def test_an_unknown_attack_is_named():
+    with pytest.raises(SettingsError, match=r"attacker 'x': there is no 'nosie'. Did you mean 'noise'"):
+        parse_attacks({"x": "nosie"})

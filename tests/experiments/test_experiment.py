@@ -46,10 +46,10 @@ few-shot-epochs = 1
 few-shot-seeds = 1
 [recipes.paper]
 about = "as the paper does it"
-[recipes.sabotaged.saboteurs]
-b = "flipped(times=1000)"
+[recipes.attacked.attacks]
+b = "sign-flip(times=1000)"
 c = "label-shuffled"
-[recipes.sabotaged]
+[recipes.attacked]
 contributors-per-round = 3
 server.screening = "size"
 [recipes.multitask]
@@ -57,7 +57,7 @@ kind = "multitask"
 [recipes.single-task]
 kind = "single-task"
 [[comparisons]]
-of = "sabotaged"
+of = "attacked"
 to = "paper"
 """
 
@@ -83,10 +83,10 @@ def done(tiny_base, toy_data, tmp_path_factory):
     while not (scores.exists() and "paper" in json.loads(scores.read_text())["scores"]):
         assert first.poll() is None and time.monotonic() < deadline, first.communicate()[0]
         time.sleep(0.05)
-    family = psutil.Process(first.pid).children(recursive=True)
+    descendants = psutil.Process(first.pid).children(recursive=True)
     first.send_signal(signal.SIGINT)
     stopped = first.communicate(timeout=60)[0]
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(descendants, timeout=10)
     kept = json.loads(scores.read_text())
     for recipe, number in (("base", "0"), ("paper", "2")):  # a score that is made again would not be this one
         mode = next(iter(kept["scores"][recipe]["1"][number].values()))
@@ -114,12 +114,12 @@ def test_what_was_done_is_not_done_again(done):
     for number, modes in kept["paper"]["1"].items():
         for mode, found in modes.items():
             assert found.items() <= scores["paper"]["1"][number][mode].items()
-    assert "round 1/2" not in done["output"].partition("sabotaged")[0]  # the federation was whole
+    assert "round 1/2" not in done["output"].partition("attacked")[0]  # the federation was whole
 
 
 def test_every_score_is_there(done):
     scores = done["scores"]
-    for recipe, numbers in {"base": [0], "paper": [1, 2], "sabotaged": [1, 2], "multitask": [0]}.items():
+    for recipe, numbers in {"base": [0], "paper": [1, 2], "attacked": [1, 2], "multitask": [0]}.items():
         assert scores.rounds(recipe) == numbers
         for number in numbers:
             assert set(scores.at(recipe, 1, number, "finetuned")) == set("abcu")
@@ -129,9 +129,9 @@ def test_every_score_is_there(done):
     assert scores.facts["tasks"]["u"] == {"metric": "accuracy", "head": "mean", "test-rows": 24}
 
 
-def test_the_saboteur_was_one(done):
+def test_the_attacker_was_one(done):
     making = done["scores"].facts["making"]
-    assert making["sabotaged"]["1"]["rejected"] == 2  # the flipped one, in both rounds
+    assert making["attacked"]["1"]["rejected"] == 2  # the flipped one, in both rounds
     assert making["paper"]["1"] == {**making["paper"]["1"], "rejected": 0, "examples": 2 * 2 * 32}
 
 
@@ -139,7 +139,7 @@ def test_the_report_is_made_of_the_scores_alone(done):
     out = done["folder"] / "results" / "toy"
     written = (out / "report.md").read_text()
     assert report(ScoreFile(out / "scores.json")) in written
-    for picture in ("gains.png", "rounds.png", "sets-sabotaged.png"):
+    for picture in ("gains.png", "rounds.png", "sets-attacked.png"):
         assert picture in written
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
     (out / "report.md").unlink()

@@ -13,45 +13,45 @@ from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings, Ta
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import DataError, RunError
 from coldfusion_fl.experiments.plan import Scoring
-from coldfusion_fl.experiments.worker_pool import Crew, ToScore, ToTrain, _shared_out, score, train
+from coldfusion_fl.experiments.worker_pool import ScoreJob, TrainingJob, WorkerPool, _shared_out, score, train
 
 TUNING = FinetuneSettings(learning_rate=3e-3, epochs=1, examples=40, batch_size=8, max_length=16)
 
 
 @pytest.fixture
-def piece(tiny_base, toy_data, tmp_path):
+def job(tiny_base, toy_data, tmp_path):
     tasks = TaskSettings(catalogue=(str(toy_data / "toy.toml"),))
-    return ToTrain(str(tiny_base), ("a",), tasks, False, TUNING, 2.5, 3, tmp_path / "a.safetensors")
+    return TrainingJob(str(tiny_base), ("a",), tasks, False, TUNING, 2.5, 3, tmp_path / "a.safetensors")
 
 
-def test_a_task_alone_sees_what_its_contributions_would(piece):
+def test_a_task_alone_sees_what_its_contributions_would(job):
     # Two and a half contributions of 40 rows, of 60 that there are: two passes over 50.
-    assert train(piece)[1] == 100
-    small = replace(piece, finetune=replace(TUNING, examples=500), out=piece.out.with_name("b"))
+    assert train(job)[1] == 100
+    small = replace(job, finetune=replace(TUNING, examples=500), out=job.out.with_name("b"))
     assert train(small)[1] == 150  # no contribution has more than the task's 60 rows
 
 
-def test_what_was_trained_is_not_trained_again(piece):
-    took = train(piece)
-    before = piece.out.read_bytes()
-    assert train(piece) == took
-    assert piece.out.read_bytes() == before
+def test_what_was_trained_is_not_trained_again(job):
+    took = train(job)
+    before = job.out.read_bytes()
+    assert train(job) == took
+    assert job.out.read_bytes() == before
 
 
-def test_together_every_task_sees_what_it_would(piece):
-    both = replace(piece, names=("a", "b"), together=True)
+def test_together_every_task_sees_what_it_would(job):
+    both = replace(job, names=("a", "b"), together=True)
     assert train(both)[1] == 200
 
 
-def test_a_training_and_a_score_of_one_seed_draw_different_rows(piece, monkeypatch):
+def test_a_training_and_a_score_of_one_seed_draw_different_rows(job, monkeypatch):
     """A base that was trained on the very rows that its score learns from would be too good."""
     from coldfusion_fl.experiments import work
 
     drawn = []
     monkeypatch.setattr(work, "finetune", lambda model, tokenizer, task, rows, *_, **__: drawn.append(rows) or _stop())
     with pytest.raises(KeyboardInterrupt):
-        train(piece)
-    scored = load_task("a", piece.tasks.catalogue).train.draw(len(drawn[0]), [piece.seed])
+        train(job)
+    scored = load_task("a", job.tasks.catalogue).train.draw(len(drawn[0]), [job.seed])
     assert drawn[0].texts != scored.texts
 
 
@@ -66,25 +66,25 @@ def test_choosing_looks_at_no_test_row_and_stops_by_none_that_it_scores(toy_data
     assert sorted(scored.texts + left.texts) == sorted(task.validation.texts)
 
 
-def test_a_score_by_the_validation_split(piece):
+def test_a_score_by_the_validation_split(job):
     scoring = Scoring(split="validation", finetune=TUNING, evaluate=EvaluateSettings(train_examples=30))
-    to_score = ToScore(piece.base, None, "a", piece.tasks, "frozen", scoring, 1)
+    to_score = ScoreJob(job.base, None, "a", job.tasks, "frozen", scoring, 1)
     value, about = score(to_score)
     assert about == {"metric": "accuracy", "head": "mean", "test-rows": 12}
     assert value == pytest.approx(100 * round(value / 100 * 12) / 12)
 
 
-def test_an_error_of_a_worker_is_ours(piece):
-    wrong = replace(piece, tasks=replace(piece.tasks, data_root="/nowhere", catalogue=("excerpts",)), names=("rte",))
-    with Crew(1, 1) as crew, pytest.raises(DataError, match="rte"):
-        list(crew.do(train, [wrong]))
+def test_an_error_of_a_worker_is_ours(job):
+    wrong = replace(job, tasks=replace(job.tasks, data_root="/nowhere", catalogue=("excerpts",)), names=("rte",))
+    with WorkerPool(1, 1) as worker_pool, pytest.raises(DataError, match="rte"):
+        list(worker_pool.do(train, [wrong]))
 
 
 def test_after_a_worker_died_the_next_pieces_have_others():
-    with Crew(1, 1) as crew:
+    with WorkerPool(1, 1) as worker_pool:
         with pytest.raises(RunError, match="was there too little memory"):
-            list(crew.do(os._exit, [3]))
-        assert list(crew.do(abs, [-1])) == [(-1, 1)]
+            list(worker_pool.do(os._exit, [3]))
+        assert list(worker_pool.do(abs, [-1])) == [(-1, 1)]
 
 
 _PARENT = """
@@ -102,21 +102,23 @@ def test_workers_end_with_the_one_who_started_them(tmp_path):
     (tmp_path / "parent.py").write_text(_PARENT)
     parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py")], stdout=subprocess.PIPE, text=True)
     assert sorted([parent.stdout.readline(), parent.stdout.readline()]) == ["1\n", "2\n"]
-    family = psutil.Process(parent.pid).children(recursive=True)
-    assert family
+    descendants = psutil.Process(parent.pid).children(recursive=True)
+    assert descendants
     parent.send_signal(signal.SIGKILL)
     parent.wait(10)
     deadline = time.monotonic() + 20
-    while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family) and time.monotonic() < deadline:
+    while (
+        any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in descendants) and time.monotonic() < deadline
+    ):
         time.sleep(0.2)
-    assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not [p for p in descendants if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_the_seed_of_a_repetition_draws_the_training(piece):
+def test_the_seed_of_a_repetition_draws_the_training(job):
     from safetensors.numpy import load_file
 
-    train(piece)
-    other = replace(piece, seed=4, out=piece.out.with_name("other"))
+    train(job)
+    other = replace(job, seed=4, out=job.out.with_name("other"))
     train(other)
-    one, two = load_file(piece.out), load_file(other.out)
+    one, two = load_file(job.out), load_file(other.out)
     assert any(not np.array_equal(one[name], two[name]) for name in one)

@@ -132,11 +132,11 @@ SABOTEURS = {
 
 
 @pytest.mark.parametrize("row", SABOTEURS)
-def test_what_saboteurs_change(row):
+def test_what_attacker_change(row):
     table = rows("README.md", "| of eight contributors |")
     assert table.keys() == SABOTEURS.keys()
     for cell, recipes in zip(table[row], SABOTEURS[row], strict=True):
-        expected = [three(name, "honest", SEEN, experiment="saboteurs") for name in recipes]
+        expected = [three(name, "honest", SEEN, experiment="attacks") for name in recipes]
         check(cell, *(number for numbers in expected for number in numbers))
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fake_grid import PlayedGrid, contribution, node
+from fake_grid import FakeGrid, contribution, node
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
@@ -38,7 +38,7 @@ def server_identity(monkeypatch):
 def start(nodes, rounds=1, ledger=None, timeout=0.5, order_seed=0, **settings):
     settings = {"contributors_per_round": 4, "min_available_nodes": len(nodes), **settings}
     strategy = ColDFusion(ledger=ledger, **settings)
-    grid = PlayedGrid(dict(enumerate(nodes, start=100)), order_seed)
+    grid = FakeGrid(dict(enumerate(nodes, start=100)), order_seed)
     arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
     result = strategy.start(grid, arrays, num_rounds=rounds, timeout=timeout)
     return result.arrays["w"].numpy(), result, grid
@@ -192,7 +192,7 @@ def test_a_node_that_cannot_judge_does_not_stop_the_run(tmp_path):
     assert ledger.load_json(1, "scores.json").keys() == {"a"}
 
 
-def test_a_client_that_knows_no_roll_call_takes_part():
+def test_a_client_that_knows_no_query_takes_part():
     def foreign(message):
         if message.metadata.message_type == "train":
             return contribution(message.content["arrays"]["w"].numpy() + np.float32(1))
@@ -212,7 +212,7 @@ def test_too_few_nodes_end_the_wait_with_an_error():
         start([node("a")], min_available_nodes=2, node_timeout=0.3)
 
 
-class Arriving(PlayedGrid):
+class Arriving(FakeGrid):
     """Its last node is there from the third look on."""
 
     looks = 0
@@ -296,7 +296,7 @@ def test_where_keys_say_who_a_node_is_nobody_joins_under_anothers_name(caplog):
     assert "Node 103 ('stranger') is left out: its key is not that of a member" in caplog.text
 
 
-class SlowGrid(PlayedGrid):
+class SlowGrid(FakeGrid):
     """Holds the training replies of one node back until a later round is under way."""
 
     def __init__(self, nodes, slow, rounds_late):
@@ -368,14 +368,14 @@ def test_what_nodes_say_cannot_move_a_terminals_cursor(tmp_path):
     def ill(message):
         return Error(code=0, reason="no\x1b[2K rows")
 
-    def judge(message):
+    def evaluate(message):
         if message.metadata.message_type == "evaluate":
             about = ConfigRecord({"metric": "x\x1b[2K" * 99, "head": "mean"})
             return RecordDict({"metrics": MetricRecord({"frozen": 1.0}), "config": about})
         return node("b")(message)
 
     ledger = Ledger.create(tmp_path / "run", {})
-    start([node("a"), judge, node("c", train=ill)], ledger=ledger)
+    start([node("a"), evaluate, node("c", train=ill)], ledger=ledger)
     (rejection,) = ledger.record(1)["rejected"]
     assert rejection["reason"].isprintable()
     assert "no?[2K rows" in rejection["reason"]
@@ -425,7 +425,7 @@ def test_a_newer_contribution_goes_before_a_late_one(tmp_path):
 def test_a_round_says_who_is_missing(tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     nodes = {100: node("a"), 101: node("b"), 102: node("c")}
-    grid = PlayedGrid(nodes)
+    grid = FakeGrid(nodes)
     strategy = ColDFusion(ledger=ledger, contributors_per_round=2, min_available_nodes=3)
     asked = strategy.configure_train
 
@@ -478,7 +478,7 @@ def test_the_longest_training_is_sent_first(tmp_path):
     assert sent[4:] == [102, 101, 103, 100]
 
 
-class PostOffice(PlayedGrid):
+class PostOffice(FakeGrid):
     """Notes how many messages come together."""
 
     def __init__(self, nodes):
@@ -530,7 +530,7 @@ def test_sending_does_not_count_as_silence(monkeypatch):
 def test_an_answer_to_another_round_is_rejected(tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     strategy = ColDFusion(min_available_nodes=2, ledger=ledger)
-    grid = PlayedGrid({1: node("a"), 2: node("b")})
+    grid = FakeGrid({1: node("a"), 2: node("b")})
     arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
     staleness_discount = list(strategy.configure_train(1, arrays, ConfigRecord(), grid))
     grid.push_messages(staleness_discount)
@@ -560,26 +560,29 @@ def test_the_parts_of_the_server_by_text_or_as_objects():
     ("settings", "words"),
     [
         ({"fusion": "meen"}, "there is no 'meen'. Did you mean 'mean'? Known are: dare"),
-        ({"server-optimizer": "adamw"}, "there is no 'adamw'. Did you mean 'adam'?"),
-        ({"screening": "size, gait"}, "there is no 'gait'. Did you mean 'greedy-soup'? Known are: block, cap"),
+        ({"server_optimizer": "adamw"}, "there is no 'adamw'. Did you mean 'adam'?"),
+        (
+            {"screening": "size, greedy-soop"},
+            "there is no 'greedy-soop'. Did you mean 'greedy-soup'? Known are: block, direction",
+        ),
         ({"screening": "size(factor=0.5)"}, "'size.factor' must be above 1"),
-        ({"screening": "greedy-soup"}, "gate: this needs a probe"),
+        ({"screening": "greedy-soup"}, "greedy-soup: this needs a probe"),
         ({"rollback": 1.0}, "rollback: this needs a probe"),
         ({"fusion": "slerp"}, "slerp fuses exactly 2 contributions"),
         ({"fusion": "median", "screening": "influence-cap"}, "median heeds none"),
         ({"min_contributions": 9}, "no round could ever fuse"),
         ({"contributors_per_round": 0}, "contributors_per_round must be a whole number of at least 1, but is 0"),
         ({"keep_last": -2}, "keep_last must be a whole number of at least 0, but is -2"),
-        ({"rollback": -1.0, "probe_fn": len}, "rollback must be a number of at least 0"),
+        ({"rollback": -1.0, "score_fn": len}, "rollback must be a number of at least 0"),
         ({"contributors_per_round": 2.5}, "must be a whole number"),
         ({"ema": "0.9"}, "ema must be a number"),
-        ({"rollback": float("nan"), "probe_fn": len}, "rollback must be a number of at least 0, but is nan"),
+        ({"rollback": float("nan"), "score_fn": len}, "rollback must be a number of at least 0, but is nan"),
         ({"shared_keys": ""}, "shared_keys must be patterns"),
         ({"shared_keys": ["a.*"]}, "shared_keys must be patterns"),
         ({"ledger": "runs/mine"}, "ledger must be an opened run folder: Ledger.open('runs/mine')"),
         ({"awaited_names": "a, b"}, "awaited_names must be a list of names, not the text 'a, b'"),
         ({"screening": None}, "screening must be a text or a list of rules"),
-        ({"probe_fn": 3}, "probe_fn must be a function"),
+        ({"score_fn": 3}, "score_fn must be a function"),
         ({"compression": "int4"}, "compression must be one of float32, bfloat16, float16, int8, but is 'int4'"),
         ({"fusion": 3}, "fusion: 3 is no fusion. Write a text such as 'mean'"),
         ({"screening": [len]}, "is no screening"),
@@ -603,7 +606,7 @@ def test_what_does_not_go_together_is_said_at_once(settings, words):
 def test_initial_arrays_that_are_no_base(array, words):
     strategy = ColDFusion(min_available_nodes=2)
     with pytest.raises(SettingsError, match="the initial arrays cannot be fused") as caught:
-        strategy.start(PlayedGrid({1: node("a"), 2: node("b")}), ArrayRecord({"w": Array(array)}))
+        strategy.start(FakeGrid({1: node("a"), 2: node("b")}), ArrayRecord({"w": Array(array)}))
     assert words in str(caught.value)
 
 
@@ -695,14 +698,14 @@ def test_what_is_not_shared_is_neither_sent_nor_taken(caplog):
     strategy = ColDFusion(shared_keys="w, body.*", min_available_nodes=2)
     nodes = {1: node("a", train=everything), 2: node("b", train=everything)}
     arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32)), "head": Array(np.zeros(5))})
-    result = strategy.start(PlayedGrid(nodes), arrays, num_rounds=2, timeout=5)
+    result = strategy.start(FakeGrid(nodes), arrays, num_rounds=2, timeout=5)
     assert result.arrays["w"].numpy()[0, 0] == 2
     assert set(result.arrays) == {"w"}
     assert all(names == {"w"} for names in got)
     warnings = [record for record in caplog.records if "not shared" in record.message]
     assert len(warnings) == 1
     with pytest.raises(SettingsError, match="matches none of the arrays: w, head"):
-        ColDFusion(shared_keys=lambda name: False, min_available_nodes=2).start(PlayedGrid(nodes), arrays)
+        ColDFusion(shared_keys=lambda name: False, min_available_nodes=2).start(FakeGrid(nodes), arrays)
 
 
 def test_a_fisher_diagonal_weighs():
@@ -747,12 +750,12 @@ def test_a_worker_that_fails_once_is_asked_again():
 
 
 def test_a_newcomer_that_says_nothing_does_not_hold_up_the_rounds(monkeypatch):
-    from coldfusion_fl.strategies import roll_call
+    from coldfusion_fl.strategies import membership
 
-    monkeypatch.setattr(roll_call, "_COURTESY", 0.2)
+    monkeypatch.setattr(membership, "_COURTESY", 0.2)
     began = __import__("time").monotonic()
     nodes = {1: node("a", 1), 2: node("b", 3)}
-    grid = PlayedGrid(nodes)
+    grid = FakeGrid(nodes)
     strategy = ColDFusion(min_available_nodes=2)
     arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
     calls = iter(range(10**6))
@@ -773,7 +776,7 @@ def test_who_was_away_takes_part_at_once_and_is_asked_again(tmp_path, monkeypatc
         about = next(answers, None)
         return about and RecordDict({"config": ConfigRecord(about)})
 
-    grid = PlayedGrid({1: node("a", 1), 2: slow_to_answer})
+    grid = FakeGrid({1: node("a", 1), 2: slow_to_answer})
     ledger = Ledger.create(tmp_path / "run", {})
     strategy = ColDFusion(min_available_nodes=2, min_contributions=1, evaluate_every=-1, ledger=ledger)
     started = lambda number: any(e["kind"] == "round" and e["round"] == number for e in ledger.events())  # noqa: E731
@@ -789,7 +792,7 @@ def test_who_was_away_takes_part_at_once_and_is_asked_again(tmp_path, monkeypatc
 def unbroken(tmp_path):
     """Settings that remember much, their nodes, and the bases of an unbroken run of 5 rounds."""
     settings = {
-        "server-optimizer": "nesterov",
+        "server_optimizer": "nesterov",
         "ema": 0.9,
         "screening": "size",
         "contributors_per_round": 3,
@@ -834,7 +837,7 @@ def test_a_base_that_was_not_judged_yet_is_judged_at_the_resume(unbroken, tmp_pa
 
 def test_a_run_goes_on_with_its_own_model_alone(unbroken, caplog):
     settings, nodes, ledger = unbroken
-    grid = PlayedGrid(dict(enumerate(nodes)))
+    grid = FakeGrid(dict(enumerate(nodes)))
     strategy, larger = ColDFusion(ledger=ledger, **settings), ArrayRecord({"w": Array(np.ones(9, np.float32))})
     with pytest.raises(RunFolderError, match=r"another model than the one given: 'w' has the shape \(9,\)"):
         strategy.start(grid, larger, num_rounds=9)
@@ -849,7 +852,7 @@ def test_a_run_goes_on_with_its_own_model_alone(unbroken, caplog):
 def test_a_run_does_not_go_on_with_other_settings_but_with_other_screening(unbroken):
     settings, nodes, ledger = unbroken
     with pytest.raises(RunFolderError) as caught:
-        start(nodes, rounds=6, ledger=ledger, **{**settings, "server-optimizer": "plain", "seed": 9})
+        start(nodes, rounds=6, ledger=ledger, **{**settings, "server_optimizer": "plain", "seed": 9})
     for line in ("step: 'nesterov(learning-rate=0.7, momentum=0.9)' there, 'plain' here", "seed: 0 there, 9 here"):
         assert f"\n  {line}" in str(caught.value)
     start(nodes, rounds=6, ledger=ledger, **{**settings, "screening": "size, block(names=a)", "max_rejections": 9})
@@ -858,7 +861,7 @@ def test_a_run_does_not_go_on_with_other_settings_but_with_other_screening(unbro
     assert ledger.record(6)["fused"]
 
 
-@pytest.mark.parametrize("server-optimizer", ["yogi", "adam", "learning-rate(learning-rate=1e30)"])
+@pytest.mark.parametrize("server_optimizer", ["yogi", "adam", "learning-rate(learning-rate=1e30)"])
 def test_a_step_that_is_not_finite_keeps_the_base_and_what_is_remembered(server_optimizer, tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     calls = iter(range(100))
@@ -874,8 +877,8 @@ def test_a_step_that_is_not_finite_keeps_the_base_and_what_is_remembered(server_
 
 def test_an_outage_is_waited_for_and_does_not_burn_the_rounds(tmp_path, monkeypatch):
     ledger = Ledger.create(tmp_path / "run", {})
-    grid = PlayedGrid({1: node("a"), 2: node("b")})
-    monkeypatch.delattr(PlayedGrid, "pull_interval")  # no simulation: nodes come and go
+    grid = FakeGrid({1: node("a"), 2: node("b")})
+    monkeypatch.delattr(FakeGrid, "pull_interval")  # no simulation: nodes come and go
     monkeypatch.setattr("coldfusion_fl.strategies.membership._POLL", 0.01)
     there = grid.get_node_ids
     looks = iter(range(10**6))
@@ -895,7 +898,7 @@ def test_where_too_few_are_left_the_run_ends_and_says_how_to_go_on(tmp_path):
 
 
 def test_who_is_left_out_is_said_once_however_long_others_are_waited_for(tmp_path, monkeypatch):
-    monkeypatch.delattr(PlayedGrid, "pull_interval")
+    monkeypatch.delattr(FakeGrid, "pull_interval")
     monkeypatch.setattr("coldfusion_fl.strategies.membership._POLL", 0.01)
     ledger = Ledger.create(tmp_path / "run", {})
     bad = [node(n, train=lambda m: contribution(np.full(SHAPE, np.nan, np.float32))) for n in ("bad", "worse")]
@@ -915,7 +918,7 @@ def test_a_probe_may_return_any_number(score, tmp_path):
 
 
 def test_a_probe_that_gives_no_number_is_said():
-    nodes, settings = [node("a"), node("b")], {"probe_fn": lambda encoder: np.nan}
+    nodes, settings = [node("a"), node("b")], {"score_fn": lambda encoder: np.nan}
     with pytest.raises(RunError, match="the server's probe gives no number for the base"):
         start(nodes, rollback=0.5, **settings)
     fused, *_ = start(nodes, screening="greedy-soup", **settings)
@@ -954,7 +957,7 @@ def test_scores_are_counted_once_of_those_that_were_asked_and_words_stay_words(t
 
 @pytest.mark.parametrize("said", ["abc", 1, -3, 2.5, [1]])
 def test_what_a_node_says_of_the_simulation_counts_in_a_simulation_alone(said, monkeypatch):
-    monkeypatch.delattr(PlayedGrid, "pull_interval")
+    monkeypatch.delattr(FakeGrid, "pull_interval")
     monkeypatch.setattr("coldfusion_fl.strategies.membership._POLL", 0.01)
     talker = node("a")
 

@@ -4,7 +4,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from fake_grid import PlayedGrid, node
+from fake_grid import FakeGrid, node
 from flwr.app import Array, ArrayRecord
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -20,7 +20,7 @@ def start(ledger, monkeypatch):
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
     strategy = ColDFusion(contributors_per_round=2, server_optimizer="heavy-ball", ledger=ledger)
-    grid = PlayedGrid({1: node("a", 1), 2: node("b", 2)})
+    grid = FakeGrid({1: node("a", 1), 2: node("b", 2)})
     strategy.start(grid, ArrayRecord({"w": Array(BASE)}), num_rounds=ROUNDS, timeout=5)
 
 

@@ -4,11 +4,11 @@ import time
 
 import numpy as np
 import pytest
-from fake_grid import PlayedGrid, contribution, node, pretend_to_be_a_server_app
+from fake_grid import FakeGrid, contribution, node, set_task_identity
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.strategies import ColDFusion, roll_call
+from coldfusion_fl.strategies import ColDFusion, membership
 from coldfusion_fl.strategies.membership import NodeRegistry, exchange_messages
 
 SHAPE = (2, 3)
@@ -20,7 +20,7 @@ def server_identity(monkeypatch):
 
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(TaskIdentity, name, None, raising=False)
-    pretend_to_be_a_server_app()
+    set_task_identity()
 
 
 def test_a_reply_in_anothers_name_counts_for_nobody(tmp_path, caplog):
@@ -37,7 +37,7 @@ def test_a_reply_in_anothers_name_counts_for_nobody(tmp_path, caplog):
         return reply
 
     nodes = [node("a", 1), node("b", train=victim), node("mallory", train=forger)]
-    grid = PlayedGrid(dict(enumerate(nodes, start=100)))
+    grid = FakeGrid(dict(enumerate(nodes, start=100)))
     ledger = Ledger.create(tmp_path / "run", {})
     strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3, evaluate_every=-1, ledger=ledger)
     arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
@@ -47,7 +47,7 @@ def test_a_reply_in_anothers_name_counts_for_nobody(tmp_path, caplog):
     assert "says that it is to another" in caplog.text
 
 
-class Mail(PlayedGrid):
+class Mail(FakeGrid):
     """Node 1's reply is there at once, but takes longer to fetch than the round has; node 0's comes meanwhile."""
 
     def __init__(self, nodes):
@@ -74,20 +74,20 @@ def test_one_reply_that_takes_long_to_fetch_makes_no_other_late():
 
 
 def test_who_does_not_answer_is_given_up_when_the_time_is_over():
-    grid = PlayedGrid({0: node("a"), 1: node("mute", train=lambda message: None)})
+    grid = FakeGrid({0: node("a"), 1: node("mute", train=lambda message: None)})
     began = time.monotonic()
     assert len(list(exchange_messages(grid, questions(2), timeout=0.3))) == 1
     assert 0.3 <= time.monotonic() - began < 2
 
 
-class Deployed(PlayedGrid):
+class Deployed(FakeGrid):
     pull_interval = property()  # which a deployment's grid has not
 
 
 def test_who_was_left_out_is_asked_again_and_told_of_once(monkeypatch):
-    monkeypatch.setattr(roll_call, "_POLL", 0.01)
-    monkeypatch.setattr(roll_call, "_COURTESY", 0.2)
-    monkeypatch.setattr(roll_call, "_AGAIN", 0.0)
+    monkeypatch.setattr(membership, "_POLL", 0.01)
+    monkeypatch.setattr(membership, "_COURTESY", 0.2)
+    monkeypatch.setattr(membership, "_AGAIN", 0.0)
     problems, asked, told = ["it is ill", "it is ill", ""], [], []
 
     def changes(message):

@@ -5,7 +5,7 @@ The wrappers run Flower's own loop, which calls the strategy's hooks and nothing
 
 import numpy as np
 import pytest
-from fake_grid import PlayedGrid, contribution, node
+from fake_grid import FakeGrid, contribution, node
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import (
@@ -64,7 +64,7 @@ def app_node(name, value, *mods):
 
 def test_inside_a_wrapper_nothing_is_packed():
     strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3, compression="int8")
-    grid = PlayedGrid({number: node(name, 1.0) for number, name in enumerate("abc")})
+    grid = FakeGrid({number: node(name, 1.0) for number, name in enumerate("abc")})
     SERVER_SIDE["fixed"](strategy, 3).start(grid, arrays(), num_rounds=1, timeout=5)
     assert not any("compression" in m.content["config"] for m in grid.sent if m.metadata.message_type == "train")
 
@@ -87,7 +87,7 @@ CLIENT_SIDE = {
 def test_clipping_at_the_server(kind, tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3, ledger=ledger)
-    grid = PlayedGrid({i: node(name, value) for i, (name, value) in enumerate(VALUES.items())})
+    grid = FakeGrid({i: node(name, value) for i, (name, value) in enumerate(VALUES.items())})
     noise = 0.0 if kind == "fixed" else 1e-6
     result = SERVER_SIDE[kind](strategy, noise).start(grid, arrays(), num_rounds=2, timeout=5)
     record = ledger.record(1)
@@ -103,7 +103,7 @@ def test_clipping_at_the_contributors(kind, tmp_path):
     wrap, mod = CLIENT_SIDE[kind]
     ledger = Ledger.create(tmp_path / "run", {})
     strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3, ledger=ledger)
-    grid = PlayedGrid({i: app_node(name, value, mod) for i, (name, value) in enumerate(VALUES.items())})
+    grid = FakeGrid({i: app_node(name, value, mod) for i, (name, value) in enumerate(VALUES.items())})
     wrap(strategy, 0.0 if kind == "fixed" else 1e-6).start(grid, arrays(), num_rounds=2, timeout=5)
     assert ledger.record(1)["contributions"].keys() == VALUES.keys()
     assert all(facts["norm"] <= CLIPPED * 1.001 for facts in ledger.record(2)["contributions"].values())
@@ -112,7 +112,7 @@ def test_clipping_at_the_contributors(kind, tmp_path):
 def test_noise_is_part_of_the_next_base(tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3, ledger=ledger)
-    grid = PlayedGrid({i: node(name, value) for i, (name, value) in enumerate(VALUES.items())})
+    grid = FakeGrid({i: node(name, value) for i, (name, value) in enumerate(VALUES.items())})
     SERVER_SIDE["fixed"](strategy, 1.0).start(grid, arrays(), num_rounds=1, timeout=5)
     base = ledger.load_base(1)["w"]
     assert len(np.unique(base)) == base.size
@@ -121,12 +121,12 @@ def test_noise_is_part_of_the_next_base(tmp_path):
 def test_flowers_mods_around_a_contributor():
     mods = (message_size_mod, arrays_size_mod, LocalDpMod(CLIPPED, 1.0, 1e9, 1e-5))
     strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3)
-    grid = PlayedGrid({i: app_node(name, value, *mods) for i, (name, value) in enumerate(VALUES.items())})
+    grid = FakeGrid({i: app_node(name, value, *mods) for i, (name, value) in enumerate(VALUES.items())})
     result = strategy.start(grid, arrays(), num_rounds=1, timeout=5)
     assert result.arrays["w"].numpy() == pytest.approx(np.ones(SHAPE), abs=1e-2)
 
 
-def test_a_mod_that_knows_no_roll_call_does_not_keep_its_node_out():
+def test_a_mod_that_knows_no_query_does_not_keep_its_node_out():
     app = ClientApp(mods=[fixedclipping_mod])
     context = Context(1, 1, {}, RecordDict(), {})
 
@@ -141,7 +141,7 @@ def test_a_mod_that_knows_no_roll_call_does_not_keep_its_node_out():
             return Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=str(raised))
 
     strategy = ColDFusion(contributors_per_round=2, min_available_nodes=2)
-    grid = PlayedGrid(dict.fromkeys([1, 2], as_flower_runs_it))
+    grid = FakeGrid(dict.fromkeys([1, 2], as_flower_runs_it))
     wrapped = DifferentialPrivacyClientSideFixedClipping(strategy, 0.0, CLIPPED, 2)
     result = wrapped.start(grid, arrays(), num_rounds=1, timeout=5)
     assert result.arrays["w"].numpy()[0, 0] == pytest.approx(1, abs=1e-3)
@@ -150,7 +150,7 @@ def test_a_mod_that_knows_no_roll_call_does_not_keep_its_node_out():
 def test_flowers_own_loop_does_not_go_on_with_a_run(tmp_path):
     ledger = Ledger.create(tmp_path / "run", {})
     nodes = {i: node(name, value) for i, (name, value) in enumerate(VALUES.items())}
-    ColDFusion(min_available_nodes=3, ledger=ledger).start(PlayedGrid(nodes), arrays(), num_rounds=1, timeout=5)
+    ColDFusion(min_available_nodes=3, ledger=ledger).start(FakeGrid(nodes), arrays(), num_rounds=1, timeout=5)
     wrapped = SERVER_SIDE["fixed"](ColDFusion(min_available_nodes=3, ledger=Ledger.reopen(ledger.folder)), 0.0)
     with pytest.raises(RunFolderError, match="Flower's own loop cannot go on"):
-        wrapped.start(PlayedGrid(nodes), arrays(), num_rounds=2, timeout=5)
+        wrapped.start(FakeGrid(nodes), arrays(), num_rounds=2, timeout=5)

@@ -8,13 +8,13 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 from flwr.supercore.task_identity import TaskIdentity
 
 
-def pretend_to_be_a_server_app():
+def set_task_identity():
     """Flower gives the process of a ServerApp these when it runs one; a message cannot be made without."""
     for name in ("_task_id", "_run_id", "_node_id"):
         setattr(TaskIdentity, name, 1)
 
 
-class PlayedGrid:
+class FakeGrid:
     """Answers each message by the node's own function, now or a little later; None: never."""
 
     pull_interval = 0.01

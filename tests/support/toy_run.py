@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from fake_grid import PlayedGrid, pretend_to_be_a_server_app
+from fake_grid import FakeGrid, set_task_identity
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from coldfusion_fl.run.ledger import Ledger
@@ -52,7 +52,7 @@ def contributor(name):
 def main():
     """Begin a run, or go on with it."""
     folder, rounds = Path(sys.argv[1]), int(sys.argv[2])
-    pretend_to_be_a_server_app()
+    set_task_identity()
     settings = {"toy": True}
     there = (folder / "run.json").exists()
     ledger = (Ledger.resume if there else Ledger.create)(folder, settings)
@@ -66,7 +66,7 @@ def main():
         max_rejections=2,
         ledger=ledger,
     )
-    grid = PlayedGrid({number: contributor(name) for number, name in enumerate(["a", "b", "c", "d", "bad"])})
+    grid = FakeGrid({number: contributor(name) for number, name in enumerate(["a", "b", "c", "d", "bad"])})
     arrays = to_record({key: np.zeros(shape, np.float32) for key, shape in SIZES.items()})
     with ledger.lock():
         strategy.start(grid, arrays, num_rounds=rounds, timeout=30)

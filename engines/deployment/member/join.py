@@ -11,33 +11,33 @@ import tomli_w
 
 from coldfusion_fl.atomic_files import atomic_write, exclusive_lock
 from coldfusion_fl.engines.deployment.member.settings import Member
-from coldfusion_fl.engines.deployment.supervisor import Keeper, program
+from coldfusion_fl.engines.deployment.supervisor import Supervisor, program
 from coldfusion_fl.errors import DeploymentError
 
 _FLOWER = "flower"
 
 
-def join(member: Member, folder: Path, say: Callable[[str], None]) -> None:
+def join(member: Member, folder: Path, log: Callable[[str], None]) -> None:
     """Take part in a federation until told to stop.
 
     Args:
         member: its settings.
         folder: its folder, where Flower's files go.
-        say: told what happens, a line each time.
+        log: told what happens, a line each time.
 
     Raises:
         ColdFusionError: its rows cannot be read, or make no task; or another process has joined for it.
     """
     home = folder.resolve() / _FLOWER
     home.mkdir(exist_ok=True)
-    log = home / "supernode.log"
+    log_file = home / "supernode.log"
     with exclusive_lock(home, "this member has joined already. End that one, or wait for it."):
         _ensure_task(member)
-        say(
-            f"{member.name} joins at {member.server}. Flower's own log is {log}\nIf it does not get in, "
+        log(
+            f"{member.name} joins at {member.server}. Flower's own log is {log_file}\nIf it does not get in, "
             f"`coldfusion member check {folder}` says why."
         )
-        Keeper(lambda: supernode_command(member, home), {"FLWR_HOME": str(home)}, log, say).run()
+        Supervisor(lambda: supernode_command(member, home), {"FLWR_HOME": str(home)}, log_file, log).run()
 
 
 def _ensure_task(member: Member) -> None:

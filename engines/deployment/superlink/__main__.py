@@ -11,7 +11,7 @@ from flwr.superlink.cli.flower_superlink import flower_superlink
 from starlette.middleware import Middleware
 
 from coldfusion_fl.engines.deployment.superlink.access_control import AccessControl
-from coldfusion_fl.engines.deployment.superlink.sender_check import OwnNames
+from coldfusion_fl.engines.deployment.superlink.sender_check import SenderCheck
 from coldfusion_fl.engines.deployment.superlink.tls_logging import log_failed_handshakes
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     """Run the SuperLink with the gate as its outermost middleware."""
     others = extensions.get_middleware()
     # Flower's own hook for what stands around its server; it has no other way in.
-    extensions.get_middleware = lambda: (Middleware(AccessControl), Middleware(OwnNames), *others)
+    extensions.get_middleware = lambda: (Middleware(AccessControl), Middleware(SenderCheck), *others)
     # Of uvloop's connections nothing can be learnt before their handshake is done; and the gate must see who calls, not
     # who a header says is calling.
     uvicorn.run = functools.partial(uvicorn.run, loop="asyncio", proxy_headers=False)

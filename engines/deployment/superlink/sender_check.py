@@ -19,7 +19,7 @@ from coldfusion_fl.engines.deployment.superlink.access_control import REPLIES, c
 _MOST = 100
 
 
-class OwnNames:
+class SenderCheck:
     """ASGI middleware: rejects replies whose sender is not the node that the request is of.
 
     Args:

@@ -41,7 +41,7 @@ def test_a_fit_contribution():
         ({"b": np.array([0, -np.inf, 0, 0], np.float32)}, "'b' holds values that are not finite"),
     ],
 )
-def test_a_misfit_says_why(change, words):
+def test_a_mismatch_is_explained(change, words):
     contribution = {**BASE, **change}
     contribution = {name: array for name, array in contribution.items() if array is not None}
     assert words in find_mismatch(BASE, contribution)
@@ -174,4 +174,4 @@ def test_rules_compose_each_sees_what_the_others_let_through():
 
 
 def test_a_round_of_nobody():
-    assert screen(of({}), parse_components("size, direction, cap", RULES, "screening"))[1] == {}
+    assert screen(of({}), parse_components("size, direction, influence-cap", RULES, "screening"))[1] == {}

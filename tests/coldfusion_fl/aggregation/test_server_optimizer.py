@@ -101,7 +101,7 @@ def test_adam_agrees_with_flowers_fedadam_but_for_its_bias_correction(flowers):
 
 
 @pytest.mark.parametrize(
-    ("server-optimizer", "options"),
+    ("server_optimizer", "options"),
     [
         (Nesterov(learning_rate=0.7, momentum=0.9), {"lr": 0.7, "momentum": 0.9, "nesterov": True}),
         (HeavyBall(learning_rate=0.7, momentum=0.9), {"lr": 0.7, "momentum": 0.9}),
@@ -117,7 +117,7 @@ def test_momentum_agrees_with_torch(server_optimizer, options):
         current = {name: weight.detach().numpy().copy() for name, weight in weights.items()}
         for name, weight in weights.items():
             weight.grad = torch.from_numpy(np.asarray(current[name] - fused(current)[name]))
-        optimizer.server_optimizer()
+        optimizer.step()
         theirs.append({name: weight.detach().numpy().copy() for name, weight in weights.items()})
     agree(run(server_optimizer, base, rounds)[0], theirs)
 

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from fake_grid import PlayedGrid, contribution, node
+from fake_grid import FakeGrid, contribution, node
 from flwr.app import Array, ArrayRecord
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -51,7 +51,7 @@ ONE = {"contributors-per-round": "1", "min-contributions": "1"}
         ({"simulation.cpus": "4096"}, "this machine has"),
         ({"server.fusion": '"meen"'}, "fusion: there is no 'meen'. Did you mean 'mean'? Known are: dare, fisher"),
         ({"server.server-optimizer": '"nesterov(momentum=1)"'}, "'nesterov.momentum' must be below 1"),
-        ({"server.screening": '"size, greedy-soup"'}, "gate: this needs a probe"),
+        ({"server.screening": '"size, greedy-soup"'}, "greedy-soup: this needs a probe"),
         ({"server.server-validation": '"nobody"'}, "unknown task 'nobody'"),
         ({"server.ema": "1.0"}, "'server.ema' must be below 1"),
         ({"server.blend": "0.5"}, "blend is of the moving average"),
@@ -178,7 +178,7 @@ def test_help_explains(coldfusion, command, words):
 
 @pytest.fixture
 def played_run(toy_run, tmp_path, monkeypatch):
-    """The folder of a run of a toy's settings, with played nodes: two rounds, a saboteur, and scores."""
+    """The folder of a run of a toy's settings, with played nodes: two rounds, a attacker, and scores."""
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
     config = toy_run()
@@ -186,7 +186,7 @@ def played_run(toy_run, tmp_path, monkeypatch):
     ledger = Ledger.create(tmp_path / "run", to_table(settings))
     bad = node("c", train=lambda m: contribution(np.full((2, 3), np.nan, np.float32)))
     strategy = ColDFusion(min_available_nodes=3, ledger=ledger, screening="size")
-    grid = PlayedGrid(dict(enumerate([node("a", 1), node("b", 2), bad])))
+    grid = FakeGrid(dict(enumerate([node("a", 1), node("b", 2), bad])))
     strategy.start(grid, ArrayRecord({"w": Array(np.zeros((2, 3), np.float32))}), num_rounds=2, timeout=5)
     return ledger.folder, config
 

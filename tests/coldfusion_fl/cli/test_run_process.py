@@ -4,7 +4,7 @@ import psutil
 import pytest
 
 from coldfusion_fl.cli import run_process as launch
-from coldfusion_fl.cli.run_process import Run
+from coldfusion_fl.cli.run_process import RunProcess
 from coldfusion_fl.errors import DataError, RunError
 from coldfusion_fl.run.ledger import Ledger
 
@@ -17,7 +17,7 @@ def child(tmp_path, monkeypatch):
         (tmp_path / "stand_in.py").write_text("import json, os, sys, time\n" + textwrap.dedent(code))
         monkeypatch.setattr(launch, "_SIMULATION", "stand_in")
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        return Run({"rounds": 3}, "my.toml")
+        return RunProcess({"rounds": 3}, "my.toml")
 
     return write
 
@@ -77,7 +77,7 @@ def test_a_bug_in_the_checks_does_not_leave_both_sides_waiting(tmp_path, monkeyp
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with (
-        Run({"base": "x", "contributors-per-round": 2, "tasks": {"seen": ["a", "b"]}}, "my.toml") as run,
+        RunProcess({"base": "x", "contributors-per-round": 2, "tasks": {"seen": ["a", "b"]}}, "my.toml") as run,
         pytest.raises(RunError, match="no memory is left"),
     ):
         run.wait_for_checks()

@@ -67,14 +67,14 @@ def test_a_template_with_a_comma_is_one_column(tmp_path):
     assert read_catalogues([str(file)])["x"].text == ("{a}, {b}",)
 
 
-def test_parts_make_a_task_of_each(tmp_path):
-    (tmp_path / "c.toml").write_text('[tasks.mail]\nfolder = "mail"\nparts = 3\n[tasks.other]\nfolder = "other"')
+def test_shards_make_a_task_of_each(tmp_path):
+    (tmp_path / "c.toml").write_text('[tasks.mail]\nfolder = "mail"\nshards = 3\n[tasks.other]\nfolder = "other"')
     catalogue = read_catalogues([str(tmp_path / "c.toml")])
     assert list(catalogue.specs) == ["mail-1", "mail-2", "mail-3", "other"]
-    assert [spec.part for spec in catalogue.specs.values()] == [1, 2, 3, 0]
+    assert [spec.shard for spec in catalogue.specs.values()] == [1, 2, 3, 0]
 
 
-def test_a_part_is_not_named_by_hand(tmp_path):
-    (tmp_path / "c.toml").write_text('[tasks.mail]\nfolder = "mail"\nparts = 3\npart = 2')
-    with pytest.raises(CatalogueError, match="leave out 'part'"):
+def test_a_shard_is_not_named_by_hand(tmp_path):
+    (tmp_path / "c.toml").write_text('[tasks.mail]\nfolder = "mail"\nshards = 3\nshard = 2')
+    with pytest.raises(CatalogueError, match="leave out 'shard'"):
         read_catalogues([str(tmp_path / "c.toml")])

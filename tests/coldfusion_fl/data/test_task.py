@@ -266,7 +266,7 @@ def test_the_excerpts_layout(tmp_path):
 
 def test_parts_share_the_train_rows_and_nothing_else(toy_data, tmp_path):
     (tmp_path / "c.toml").write_text(
-        f'[tasks.b]\nfolder = "{toy_data / "b"}"\n[tasks.p]\nfolder = "{toy_data / "b"}"\nparts = 7'
+        f'[tasks.b]\nfolder = "{toy_data / "b"}"\n[tasks.p]\nfolder = "{toy_data / "b"}"\nshards = 7'
     )
     catalogue = (str(tmp_path / "c.toml"),)
     whole = load_task("b", catalogue)
@@ -276,7 +276,7 @@ def test_parts_share_the_train_rows_and_nothing_else(toy_data, tmp_path):
     assert all(part.classes == whole.classes and part.test.texts == whole.test.texts for part in parts)
 
 
-def test_more_parts_than_rows_are_rejected(toy_data, tmp_path):
-    (tmp_path / "c.toml").write_text(f'[tasks.p]\nfolder = "{toy_data / "b"}"\nparts = 70')
-    with pytest.raises(DataError, match="fewer train rows than the 70 parts"):
+def test_more_shards_than_rows_are_rejected(toy_data, tmp_path):
+    (tmp_path / "c.toml").write_text(f'[tasks.p]\nfolder = "{toy_data / "b"}"\nshards = 70')
+    with pytest.raises(DataError, match="fewer train rows than the 70 shards"):
         load_task("p-61", (str(tmp_path / "c.toml"),))

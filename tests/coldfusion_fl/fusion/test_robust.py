@@ -47,7 +47,7 @@ def test_the_trimmed_mean_agrees_with_flowers_fedtrimmedavg(flowers, count, cut)
 
 
 @pytest.mark.parametrize("operator", [Median(), TrimmedMean(cut=0.3), GeometricMedian()])
-def test_a_minority_of_saboteurs_does_not_pull_far(operator):
+def test_a_minority_of_attacker_does_not_pull_far(operator):
     base, parts = draw(8)
     for part in parts[:2]:
         for name in part.encoder:

@@ -9,7 +9,7 @@ from transformers import DataCollatorWithPadding
 from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
 from coldfusion_fl.data.task import Examples, load_task
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.evaluation.evaluate import _Features, draw_shots, evaluate
+from coldfusion_fl.evaluation.scores import _Features, draw_shots, score_task
 from coldfusion_fl.model.encoder import merge, new_model, split
 from coldfusion_fl.training import batches as batches_module
 from coldfusion_fl.training.batches import batches, shuffled, tokenize
@@ -65,41 +65,41 @@ def test_the_encoder_changes_and_the_reports_are_right(base, encoder, task):
 
 def test_training_learns(base, encoder, task):
     schedule = replace(FINETUNING, epochs=8)
-    score = evaluate(base, encoder, task, "finetuned", schedule, EVALUATION, seed=0)
+    score = score_task(base, encoder, task, "finetuned", schedule, EVALUATION, seed=0)
     assert score.value >= task.baseline() + 20
     assert (score.head, score.test_examples, score.train_examples) == ("mean", 24, 60)
 
 
 def test_a_regression_learns(base, encoder, regression):
     schedule = replace(FINETUNING, epochs=8)
-    assert evaluate(base, encoder, regression, "finetuned", schedule, EVALUATION, seed=0).value > 50
-    assert evaluate(base, encoder, regression, "frozen", schedule, EVALUATION, seed=0).value > 50
+    assert score_task(base, encoder, regression, "finetuned", schedule, EVALUATION, seed=0).value > 50
+    assert score_task(base, encoder, regression, "frozen", schedule, EVALUATION, seed=0).value > 50
 
 
 def test_frozen_and_few_shot_scores(base, encoder, task):
-    frozen = evaluate(base, encoder, task, "frozen", FINETUNING, EVALUATION, seed=0)
+    frozen = score_task(base, encoder, task, "frozen", FINETUNING, EVALUATION, seed=0)
     assert frozen.value > task.baseline()
-    assert frozen == evaluate(base, encoder, task, "frozen", FINETUNING, EVALUATION, seed=0)
-    few = evaluate(base, encoder, task, "few-shot", FINETUNING, EVALUATION, seed=0)
+    assert frozen == score_task(base, encoder, task, "frozen", FINETUNING, EVALUATION, seed=0)
+    few = score_task(base, encoder, task, "few-shot", FINETUNING, EVALUATION, seed=0)
     assert few.train_examples == 30
     with pytest.raises(SettingsError, match="needs shots"):
-        evaluate(base, encoder, task, "few-shot", FINETUNING, replace(EVALUATION, shots=0), seed=0)
+        score_task(base, encoder, task, "few-shot", FINETUNING, replace(EVALUATION, shots=0), seed=0)
     class_token = replace(FINETUNING, head="class-token")
-    assert evaluate(base, encoder, task, "frozen", class_token, EVALUATION, seed=0).head == "class-token"
+    assert score_task(base, encoder, task, "frozen", class_token, EVALUATION, seed=0).head == "class-token"
 
 
 @pytest.mark.parametrize("rows", [2, 3, 5])
 def test_a_frozen_score_of_few_rows(base, encoder, task, regression, rows):
     for judged in (task, regression):
         few = replace(EVALUATION, train_examples=rows)
-        score = evaluate(base, encoder, judged, "frozen", FINETUNING, few, seed=0)
+        score = score_task(base, encoder, judged, "frozen", FINETUNING, few, seed=0)
         assert score.train_examples == rows
         assert -100 <= score.value <= 100
 
 
 def test_a_frozen_score_of_one_class_alone(base, encoder, task):
     one = replace(task, train=task.train.take(np.flatnonzero(task.train.labels == 1)))
-    assert evaluate(base, encoder, one, "frozen", FINETUNING, EVALUATION, seed=0).value == pytest.approx(100 / 3)
+    assert score_task(base, encoder, one, "frozen", FINETUNING, EVALUATION, seed=0).value == pytest.approx(100 / 3)
 
 
 def test_shots_have_every_class(task):
@@ -194,14 +194,14 @@ def test_bf16_autocast_trains_and_scores(base, encoder, task, monkeypatch):
     after, done = trained(base, encoder, task, 1)
     assert np.isfinite(done.loss)
     assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in after.values())
-    assert evaluate(base, after, task, "frozen", FINETUNING, EVALUATION, seed=0).value > task.baseline()
+    assert score_task(base, after, task, "frozen", FINETUNING, EVALUATION, seed=0).value > task.baseline()
 
 
 def test_a_class_token_without_a_pretrained_pooler_is_read_as_it_is(base, encoder, task):
     """Else a pooler drawn by the seed would stand between, and the score would depend on it."""
     bare = {name: array for name, array in encoder.items() if not name.startswith("pooler.")}
     class_token = replace(FINETUNING, head="class-token")
-    assert evaluate(base, bare, task, "frozen", class_token, EVALUATION, seed=0).value >= 0
+    assert score_task(base, bare, task, "frozen", class_token, EVALUATION, seed=0).value >= 0
     model = new_model(base, task.num_labels, "class-token", 0)
     merge(model, bare)
     batch = base.tokenizer(["a cat"], return_tensors="pt")

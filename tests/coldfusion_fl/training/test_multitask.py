@@ -6,7 +6,7 @@ import pytest
 from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import MismatchError
-from coldfusion_fl.evaluation.evaluate import evaluate
+from coldfusion_fl.evaluation.scores import score_task
 from coldfusion_fl.training.multitask import train_multitask
 
 TUNING = FinetuneSettings(learning_rate=3e-3, batch_size=8, max_length=16)
@@ -21,7 +21,7 @@ def test_it_learns_what_its_tasks_have_in_common(base, encoder, tasks, toy_data)
     trained = train_multitask(base, encoder, tasks, TUNING, [480, 480], seed=1)
     unseen = load_task("u", (str(toy_data / "toy.toml"),))
     few = EvaluateSettings(train_examples=12, test_examples=24)
-    before, after = (evaluate(base, arrays, unseen, "frozen", TUNING, few, 0).value for arrays in (encoder, trained))
+    before, after = (score_task(base, arrays, unseen, "frozen", TUNING, few, 0).value for arrays in (encoder, trained))
     assert after > before
 
 

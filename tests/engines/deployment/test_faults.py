@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 from acme import Acme, wait_for
-from wire import Wire
+from cuttable_connection import CuttableConnection
 
 from coldfusion_fl.engines.deployment.federation import open_federation
 from coldfusion_fl.run.ledger import Ledger
@@ -37,17 +37,17 @@ class Broken(Acme):
     def join_all(self, data, base):
         self.init(MEMBERS, data, base)
         port = open_federation(self.folder).port
-        self.wire = Wire(port)
+        self.connection = CuttableConnection(port)
         file = self.folder / "members" / "c" / "member.toml"
-        file.write_text(file.read_text().replace(f":{port}", f":{self.wire.port}"))
+        file.write_text(file.read_text().replace(f":{port}", f":{self.connection.port}"))
         self.serve()
         for name in MEMBERS:
             self.join(name)
 
     def process(self, name, words):
         """A process of the server or of a member whose command has some words."""
-        family = psutil.Process(self.processes[name].pid).children(recursive=True)
-        return next(one for one in family if words in " ".join(one.cmdline()))
+        descendants = psutil.Process(self.processes[name].pid).children(recursive=True)
+        return next(one for one in descendants if words in " ".join(one.cmdline()))
 
     def poll_interval(self, name, how):
         parent = psutil.Process(self.processes[name].pid)
@@ -153,9 +153,9 @@ def test_the_network_to_a_member_is_cut_and_comes_back(acme, toy_data, tiny_base
     run = Followed(acme, "cut", toy_data, tiny_base, **SHORT_OF_PATIENCE)
     run.happens("round", round=1)
     time.sleep(1)
-    acme.wire.cut()
+    acme.connection.cut()
     run.happens("fused", round=1)
-    acme.wire.mend()
+    acme.connection.mend()
     run.ends()
     assert run.fused(1) == {"a", "b"}
     assert "c" in run.rejected(1)
@@ -193,8 +193,8 @@ def test_a_full_disk_at_the_server_stops_the_run_and_it_goes_on(acme, small_disk
 
 
 def test_a_server_that_is_ended_politely_leaves_nothing_behind(acme):
-    family = psutil.Process(acme.processes["server"].pid).children(recursive=True)
-    assert len(family) > 1
+    descendants = psutil.Process(acme.processes["server"].pid).children(recursive=True)
+    assert len(descendants) > 1
     acme.processes.pop("server").send_signal(signal.SIGTERM)
-    psutil.wait_procs(family, timeout=30)
-    assert not any(one.is_running() for one in family)
+    psutil.wait_procs(descendants, timeout=30)
+    assert not any(one.is_running() for one in descendants)

@@ -10,7 +10,7 @@ from flwr.superlink.grid import http_grid
 
 from coldfusion_fl.config.settings import parse_settings
 from coldfusion_fl.engines.deployment import remote
-from coldfusion_fl.engines.deployment.app_bundle import new_bundle
+from coldfusion_fl.engines.deployment.app_bundle import build_app_bundle
 from coldfusion_fl.engines.deployment.control import RequestRejectedError, RunState
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.member.join import free_port
@@ -178,11 +178,11 @@ def test_the_bundle_holds_no_code_but_pointers_to_what_is_installed(tmp_path):
     import io
     import zipfile
 
-    with zipfile.ZipFile(io.BytesIO(new_bundle(tmp_path / "run", tmp_path / "members.json"))) as bundle:
+    with zipfile.ZipFile(io.BytesIO(build_app_bundle(tmp_path / "run", tmp_path / "members.json"))) as bundle:
         code = {name: bundle.read(name).decode() for name in bundle.namelist() if name.endswith(".py")}
     assert sorted(code) == ["coldfusion_run/__init__.py", "coldfusion_run/client.py", "coldfusion_run/server.py"]
     assert sum(len(text) for text in code.values()) < 300
-    assert new_bundle(tmp_path / "run", tmp_path / "m") == new_bundle(tmp_path / "run", tmp_path / "m")
+    assert build_app_bundle(tmp_path / "run", tmp_path / "m") == build_app_bundle(tmp_path / "run", tmp_path / "m")
 
 
 def test_arrays_that_were_announced_and_do_not_come_are_given_up(monkeypatch):

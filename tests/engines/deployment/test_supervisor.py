@@ -135,11 +135,11 @@ def test_the_last_lines_of_a_log_are_its_last_that_say_something(tmp_path):
 
 
 def test_the_last_words_are_those_of_the_last_start_and_tell_why(tmp_path):
-    log = tmp_path / "log"
-    log.write_text("ERROR: of the start before\n")
-    place = log.stat().st_size
-    with log.open("a") as file:
+    log_file = tmp_path / "log"
+    log_file.write_text("ERROR: of the start before\n")
+    place = log_file.stat().st_size
+    with log_file.open("a") as file:
         file.write("INFO: ready\n\x1b[91mERROR\x1b[0m: Exit Code: 305\nno such key\nINFO: Shutting down\n")
-    assert last_lines(log, place) == ["ERROR: Exit Code: 305", "no such key"]
-    log.write_text("INFO: put by since\n")
-    assert last_lines(log, place) == ["INFO: put by since"]
+    assert last_lines(log_file, place) == ["ERROR: Exit Code: 305", "no such key"]
+    log_file.write_text("INFO: put by since\n")
+    assert last_lines(log_file, place) == ["INFO: put by since"]

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from coldfusion_fl.engines.deployment.superlink.sender_check import OwnNames
+from coldfusion_fl.engines.deployment.superlink.sender_check import SenderCheck
 
 PUSH = "/v1/fleet/push-messages"
 
@@ -19,7 +19,7 @@ def post():
         return Response(await request.body())
 
     routes = [Route(path, echo, methods=["POST"]) for path in (PUSH, "/v1/fleet/pull-messages")]
-    app = Starlette(routes=routes, middleware=[Middleware(OwnNames)])
+    app = Starlette(routes=routes, middleware=[Middleware(SenderCheck)])
     return TestClient(app, client=("203.0.113.7", 50000)).post
 
 

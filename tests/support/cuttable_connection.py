@@ -5,7 +5,7 @@ import socket
 import threading
 
 
-class Wire:
+class CuttableConnection:
     """Passes on what comes to its port; no more while it is cut.
 
     Args:

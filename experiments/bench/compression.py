@@ -1,9 +1,9 @@
 """What packing a contribution costs and saves: bytes, time, and the score of the fused base.
 
-    python -m coldfusion_fl.experiments.bench.wire FOLDER [RESULT.json]
+    python -m coldfusion_fl.experiments.bench.compression FOLDER [RESULT.json]
 
 Bytes and time: an encoder of MiniLM's shapes and an update of the size of a real one; the ways take turns, the fastest
-of several turns counts, and one way is copying the encoder once. Scores: the eight packaged tasks of wire.toml,
+of several turns counts, and one way is copying the encoder once. Scores: the eight packaged tasks of compression.toml,
 four rounds, once with each way to travel; the same seeds, so that only rounding differs. A run that is
 in FOLDER already goes on.
 """
@@ -27,7 +27,7 @@ from .table import Row
 
 
 def packing() -> dict[str, dict[str, float]]:
-    """Bytes of each way to travel against float32's, and the time to pack and to unpack against a copy."""
+    """Bytes of each way to travel against float32's, and the time to encode and to decode against a copy."""
     base = new_encoder(0)
     draw = np.random.default_rng(1)
     encoder = {name: a + np.float32(1e-3) * draw.standard_normal(a.shape, np.float32) for name, a in base.items()}
@@ -40,17 +40,17 @@ def packing() -> dict[str, dict[str, float]]:
 
     ways = {"copy": copy}
     for compression in COMPRESSIONS[1:]:
-        ways[f"pack {compression}"] = lambda compression=compression: encode(encoder, base, compression)
-        ways[f"unpack {compression}"] = lambda compression=compression: decode(encoded[compression], base)
+        ways[f"encode {compression}"] = lambda compression=compression: encode(encoder, base, compression)
+        ways[f"decode {compression}"] = lambda compression=compression: decode(encoded[compression], base)
     found = seconds(ways, TURNS)
     whole = size(encoded["float32"])
     return {
         compression: {
             "bytes-of-float32": size(encoded[compression]) / whole,
-            "pack-times-a-copy": found.get(f"pack {compression}", 0) / found["copy"],
-            "unpack-times-a-copy": found.get(f"unpack {compression}", 0) / found["copy"],
-            "pack-seconds": found.get(f"pack {compression}", 0),
-            "unpack-seconds": found.get(f"unpack {compression}", 0),
+            "encode-times-a-copy": found.get(f"encode {compression}", 0) / found["copy"],
+            "decode-times-a-copy": found.get(f"decode {compression}", 0) / found["copy"],
+            "encode-seconds": found.get(f"encode {compression}", 0),
+            "decode-seconds": found.get(f"decode {compression}", 0),
         }
         for compression in COMPRESSIONS
     }
@@ -88,7 +88,7 @@ def main() -> None:
     """Measure, print, and write where a path is given."""
     folder = Path(sys.argv[1]).resolve()
     found = packing()
-    with resources.as_file(resources.files("coldfusion_fl.experiments.bench") / "wire.toml") as file:
+    with resources.as_file(resources.files("coldfusion_fl.experiments.bench") / "compression.toml") as file:
         settings = read_settings(file)
     for compression, row in found.items():
         told = scores(replace(settings, server=replace(settings.server, compression=compression)), folder / compression)
@@ -96,8 +96,8 @@ def main() -> None:
         row["mean-score"] = sum(told.values()) / len(told)
         row["points-over-float32"] = row["mean-score"] - found["float32"]["mean-score"]
         print(
-            f"{compression:9} {row['bytes-of-float32']:.3f} of the bytes, encode {row['pack-times-a-copy']:.1f}, decode "
-            f"{row['unpack-times-a-copy']:.1f} times a copy, mean frozen score {row['mean-score']:.2f} "
+            f"{compression:9} {row['bytes-of-float32']:.3f} of the bytes, encode {row['encode-times-a-copy']:.1f}, "
+            f"decode {row['decode-times-a-copy']:.1f} times a copy, mean frozen score {row['mean-score']:.2f} "
             f"({row['points-over-float32']:+.2f})",
             flush=True,
         )

@@ -45,7 +45,7 @@ class Score:
     test_examples: int
 
 
-def evaluate(
+def score_task(
     base: Base,
     encoder: Encoder,
     task: Task,
