@@ -1,73 +1,169 @@
-"""The errors that users of this package see.
+"""The exceptions that users of this package see.
 
 ::
 
     ColdFusionError
-    ├── SettingsError      a run's settings: a TOML file or Flower's --run-config
+    ├── SettingsError      a run's settings: a TOML file, Flower's run-config or an argument
     ├── CatalogueError     a catalogue of tasks
     ├── DataError          the rows of a task
-    ├── ModelError         a base, or the folder it comes from
-    ├── MisfitError        arrays that do not fit the encoder they are meant for
+    ├── ModelError         a base model or its folder
+    ├── MismatchError      arrays that do not fit the encoder that they are meant for
     ├── FusionError        contributions that cannot be fused
-    ├── WireError          a contribution that is not packed as it says
+    ├── CompressionError   a contribution that cannot be decoded
     ├── RunFolderError     the folder of a run
-    ├── DeploymentError    a federation over a network: its folder, a member, its server
-    └── RunError           a run that started and did not end well
+    ├── DeploymentError    a federation over a network: its folder, a member or the server
+    └── RunError           a run that started and failed
 
-Each message says what was wrong, where, and what to do. The command line prints it without a traceback
-and exits with `exit_code`: 2 where the user's input was at fault, 1 where a run failed.
+Each message says what was wrong, where, and what to do. Each error has a `code`, which stays the same when the wording
+changes. The command line prints the message without a traceback and exits with `exit_code`: 2 where the user's input
+was at fault, 1 where a run failed.
 """
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class ErrorCode(StrEnum):
+    """The kinds of faults, for tests, logs and documentation."""
+
+    # Settings and components.
+    SETTING_UNKNOWN = "setting-unknown"
+    SETTING_MISSING = "setting-missing"
+    SETTING_INVALID = "setting-invalid"
+    SETTINGS_CONFLICT = "settings-conflict"
+    SETTINGS_FILE = "settings-file"
+    PRESET_UNKNOWN = "preset-unknown"
+    COMPONENT_UNKNOWN = "component-unknown"
+    COMPONENT_INVALID = "component-invalid"
+    EXTRA_MISSING = "extra-missing"
+    GPU_MISSING = "gpu-missing"
+    # Catalogues and tasks.
+    CATALOGUE_INVALID = "catalogue-invalid"
+    TASK_UNKNOWN = "task-unknown"
+    # Rows.
+    DATA_MISSING = "data-missing"
+    DATA_UNREADABLE = "data-unreadable"
+    COLUMN_MISSING = "column-missing"
+    SPLIT_EMPTY = "split-empty"
+    SPLITS_OVERLAP = "splits-overlap"
+    LABELS_INVALID = "labels-invalid"
+    PACKAGE_MISSING = "package-missing"
+    # Models.
+    MODEL_MISSING = "model-missing"
+    MODEL_INVALID = "model-invalid"
+    MODEL_UNSUPPORTED = "model-unsupported"
+    # Arrays.
+    ARRAYS_MISMATCH = "arrays-mismatch"
+    TRAINING_DIVERGED = "training-diverged"
+    FUSION_FAILED = "fusion-failed"
+    COMPRESSION_INVALID = "compression-invalid"
+    # Run folders.
+    RUN_FOLDER_IN_USE = "run-folder-in-use"
+    RUN_FOLDER_INVALID = "run-folder-invalid"
+    RUN_FOLDER_DAMAGED = "run-folder-damaged"
+    RUN_LOCKED = "run-locked"
+    RUN_CHANGED = "run-changed"
+    DISK_FULL = "disk-full"
+    DISK_ERROR = "disk-error"
+    # Federations over a network.
+    FEDERATION_INVALID = "federation-invalid"
+    MEMBER_INVALID = "member-invalid"
+    MEMBER_UNKNOWN = "member-unknown"
+    CERTIFICATE_INVALID = "certificate-invalid"
+    KEY_INVALID = "key-invalid"
+    SERVER_UNREACHABLE = "server-unreachable"
+    SERVER_REJECTED = "server-rejected"
+    PORT_IN_USE = "port-in-use"
+    # Runs.
+    TOO_FEW_CONTRIBUTORS = "too-few-contributors"
+    NOTHING_FUSED = "nothing-fused"
+    WORKERS_FAILED = "workers-failed"
+    RUN_FAILED = "run-failed"
 
 
 class ColdFusionError(Exception):
-    """Base of all errors of this package."""
+    """Base of all exceptions of this package.
 
-    exit_code = 2
+    Args:
+        message: what was wrong, where, and what to do.
+        code: the kind of fault; None: the usual one of the class.
+    """
+
+    exit_code: ClassVar[int] = 2
+    usual_code: ClassVar[ErrorCode] = ErrorCode.RUN_FAILED
+
+    def __init__(self, message: str = "", code: ErrorCode | None = None) -> None:
+        super().__init__(message)
+        self.code = code or self.usual_code
 
 
 class SettingsError(ColdFusionError):
     """A setting is missing, unknown, misspelt or out of range."""
 
+    usual_code = ErrorCode.SETTING_INVALID
+
 
 class CatalogueError(ColdFusionError):
-    """A catalogue of tasks cannot be read, or does not know a task."""
+    """A catalogue of tasks cannot be read, or has no such task."""
+
+    usual_code = ErrorCode.CATALOGUE_INVALID
 
 
 class DataError(ColdFusionError):
     """The rows of a task cannot be read or do not make a task."""
 
+    usual_code = ErrorCode.DATA_UNREADABLE
+
 
 class ModelError(ColdFusionError):
-    """A model cannot be found or loaded, or has no encoder and head."""
+    """A model cannot be found or loaded, or cannot be split into an encoder and a head."""
+
+    usual_code = ErrorCode.MODEL_INVALID
 
 
 class MismatchError(ColdFusionError):
-    """Arrays do not fit an encoder: a name too many or too few, another shape, a non-finite value."""
+    """Arrays do not fit an encoder: an extra or missing name, another shape or dtype, a value that is not finite."""
+
+    usual_code = ErrorCode.ARRAYS_MISMATCH
 
 
 class FusionError(ColdFusionError):
     """Contributions cannot be fused."""
 
+    usual_code = ErrorCode.FUSION_FAILED
+
 
 class CompressionError(ColdFusionError):
-    """A contribution is not packed as it says; the message is a clause."""
+    """A contribution cannot be decoded; the message is a clause."""
+
+    usual_code = ErrorCode.COMPRESSION_INVALID
 
 
 class RunFolderError(ColdFusionError):
-    """A run folder holds another run, or is not a run folder."""
+    """A run folder belongs to another run, is damaged, or is not a run folder."""
+
+    usual_code = ErrorCode.RUN_FOLDER_INVALID
 
 
 class DeploymentError(ColdFusionError):
-    """A federation's folder, a member's settings or keys, or the way to its server is not as it must be."""
+    """The folder of a federation, the settings or key of a member, or the connection to the server is not valid."""
+
+    usual_code = ErrorCode.FEDERATION_INVALID
 
 
 class RunError(ColdFusionError):
-    """A run started and did not end well."""
+    """A run started and failed."""
 
     exit_code = 1
+    usual_code = ErrorCode.RUN_FAILED
 
 
 def first_line(error: BaseException) -> str:
-    """What another library's error says, for a message of ours: its first line, or its class where it says nothing."""
+    """The first line of another library's error message, or its class name if there is no message."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun in the right form: `1 contributor`, `2 contributors`."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
