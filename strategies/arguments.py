@@ -6,10 +6,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from coldfusion_fl.aggregation.pipeline import Pipeline, check_pipeline, parse_pipeline
 from coldfusion_fl.aggregation.screening import ScoreFunction
 from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.config.settings import COMPRESSIONS
 from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.run.records import RoundSettings
 
 _WHOLE_NUMBERS = {
     "contributors_per_round": 1,
@@ -57,6 +59,29 @@ def check_arguments(given: Mapping[str, Any]) -> None:
         raise SettingsError('screening must be a text or a list of rules; "" is no rule.')
     if isinstance(given["ledger"], str | Path):
         raise SettingsError(f"ledger must be an opened run folder: Ledger.open({str(given['ledger'])!r}).")
+
+
+def read_arguments(given: Mapping[str, Any]) -> tuple[Pipeline, RoundSettings]:
+    """Check the constructor's arguments, and make the pipeline and the recorded settings of them.
+
+    Args:
+        given: the arguments by name.
+
+    Raises:
+        SettingsError: an argument is of another type or out of range, a text names no component, or two arguments
+            contradict each other.
+    """
+    check_arguments(given)
+    pipeline = parse_pipeline(given["fusion"], given["server_optimizer"], given["screening"])
+    check_pipeline(
+        pipeline,
+        given["contributors_per_round"],
+        given["min_contributions"],
+        has_score_function=given["score_fn"] is not None,
+        has_rollback=given["rollback"] is not None,
+    )
+    recorded = {name: given[name] for name in RoundSettings.model_fields} | pipeline.texts()
+    return pipeline, RoundSettings(**recorded | {"exclude": sorted(given["exclude"])})
 
 
 def as_filter(shared_keys: str | Callable[[str], bool] | None) -> Callable[[str], bool] | None:

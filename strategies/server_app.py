@@ -1,4 +1,4 @@
-"""The ServerApp: runs ColD Fusion as its settings say, keeps the run folder, and writes the result."""
+"""The ServerApp: executes a run as its settings say, and writes its results into the run folder."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -14,29 +14,30 @@ from coldfusion_fl.aggregation.server_optimizer import blend
 from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.config.settings import Settings, flatten, parse_settings, to_table, unflatten
 from coldfusion_fl.data.task import load_task
-from coldfusion_fl.errors import RunError
+from coldfusion_fl.errors import ErrorCode, RunError
 from coldfusion_fl.evaluation.scores import score_task
 from coldfusion_fl.fusion import Fisher
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import load_encoder, save_model
+from coldfusion_fl.run.events import RunFinished, RunStarted
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.model_card import model_card
 from coldfusion_fl.run.report import write_report
 
-from .array_records import to_record
 from .cold_fusion import ColDFusion
+from .nodes.array_records import to_record
 
 app = ServerApp()
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run what Flower's run-config says."""
+    """Execute the run that Flower's run-config describes."""
     settings = parse_settings(unflatten(context.run_config), "the run-config")
     folder = Path(settings.out or f"runs/{context.run_id}").resolve()
-    make = Ledger.resume if settings.resume else Ledger.create
-    ledger = make(folder, to_table(settings))
-    ledger.event("began")
+    open_ledger = Ledger.resume if settings.resume else Ledger.create
+    ledger = open_ledger(folder, to_table(settings))
+    ledger.emit(RunStarted())
     serve(grid, settings, ledger)
 
 
@@ -49,14 +50,14 @@ def new_strategy(
         settings: the run's.
         base: the model that it begins with.
         ledger: its run folder.
-        node_names: the names that the server knows its nodes by, by node id; None: nodes say who they are.
+        node_names: the names that the server knows its nodes by, by node ID; None: nodes name themselves.
 
     Raises:
-        SettingsError: an operator, step or rule is unknown or out of range, or two settings contradict each other.
+        SettingsError: an operator, optimizer or rule is unknown or out of range, or two settings contradict each other.
     """
     server = settings.server
-    # Tasks name the members of a federation; one may have left since the run began. Elsewhere nodes may call themselves
-    # as they like.
+    # In a federation, tasks are named like members, and a member may have left since the run began. Elsewhere nodes may
+    # have any name, so that only their number can be waited for.
     members = set(node_names().values()) if node_names else set()
     awaited = [name for name in settings.contributors if name in members]
     return ColDFusion(
@@ -83,7 +84,7 @@ def new_strategy(
 
 
 def validation_score(settings: Settings, base: Base) -> ScoreFunction:
-    """The server's own held-out score: the frozen score of an encoder on the validation split of a task, in points."""
+    """The server's own score: the frozen score of an encoder on the validation split of a task, in points."""
     task = load_task(settings.server.server_validation, settings.tasks.catalogue, settings.tasks.data_root)
     held_out = replace(task, test=task.validation)
 
@@ -97,9 +98,9 @@ def validation_score(settings: Settings, base: Base) -> ScoreFunction:
 def serve(
     grid: Grid, settings: Settings, ledger: Ledger, node_names: Callable[[], Mapping[int, str]] | None = None
 ) -> None:
-    """Run ColD Fusion, or go on with it, and leave the fused model and the report in the run folder.
+    """Execute or resume a run, and leave the fused model and the report in the run folder.
 
-    Whatever ends the run before its end is written into the folder's status, and raised.
+    If the run ends early, the reason is written into the folder's state, and raised.
 
     Args:
         grid: Flower's.
@@ -108,32 +109,46 @@ def serve(
         node_names: as in `new_strategy`.
 
     Raises:
-        RunError: no round fused anything.
+        RunError: no round made a new base.
     """
-    with ledger.lock(), ledger.track_status():
+    with ledger.lock(), ledger.track_state():
         base = open_base(settings.base)
-        _serve(grid, settings, ledger, base, new_strategy(settings, base, ledger, node_names))
-
-
-def _serve(grid: Grid, settings: Settings, ledger: Ledger, base: Base, strategy: ColDFusion) -> None:
-    told = flatten({"finetune": to_table(settings.finetune), "evaluate": to_table(settings.evaluate)})
-    told["run"] = ledger.run_id  # for what nodes keep from round to round, across the processes of one run
-    if isinstance(strategy.fusion, Fisher):
-        told["fisher-examples"] = settings.server.fisher_examples
-    strategy.start(
-        grid,
-        to_record(load_encoder(base)),
-        num_rounds=settings.rounds,
-        timeout=settings.round_timeout,
-        train_config=ConfigRecord(told),
-        evaluate_config=ConfigRecord(told),
-    )
-    last = ledger.rounds()[-1]
-    if not any(ledger.record(number).get("fused") for number in ledger.rounds()):
-        raise RunError(
-            f"no round fused anything: the base is the one that the run began with. {ledger.folder / 'progress.jsonl'} "
-            "and `coldfusion log` say who was rejected, and why."
+        strategy = new_strategy(settings, base, ledger, node_names)
+        config = _node_config(settings, ledger, strategy)
+        strategy.start(
+            grid,
+            to_record(load_encoder(base)),
+            num_rounds=settings.rounds,
+            timeout=settings.round_timeout,
+            train_config=config,
+            evaluate_config=config,
         )
+        _write_results(settings, ledger, base)
+
+
+def _node_config(settings: Settings, ledger: Ledger, strategy: ColDFusion) -> ConfigRecord:
+    """What the nodes need to know of the run. Its ID lets them keep their state across the processes of one run."""
+    config = flatten({"finetune": to_table(settings.finetune), "evaluate": to_table(settings.evaluate)})
+    config["run"] = ledger.run_id
+    if isinstance(strategy.pipeline.fusion, Fisher):
+        config["fisher-examples"] = settings.server.fisher_examples
+    return ConfigRecord(config)
+
+
+def _write_results(settings: Settings, ledger: Ledger, base: Base) -> None:
+    """Write the last base and the average as models, and the report.
+
+    Raises:
+        RunError: no round made a new base.
+    """
+    records = ledger.records()
+    if not any(record.fused for record in records):
+        raise RunError(
+            "no round fused anything: the base is the one that the run began with. The rejections and their reasons "
+            f"are in {ledger.folder / 'progress.jsonl'}, and `coldfusion log` shows them.",
+            ErrorCode.NOTHING_FUSED,
+        )
+    last = records[-1].round
     models = {"model": ledger.load_base(last)}
     if settings.server.ema:
         models["model-average"] = blend(load_encoder(base), ledger.load_average(last), settings.server.blend)
@@ -142,5 +157,5 @@ def _serve(grid: Grid, settings: Settings, ledger: Ledger, base: Base, strategy:
             save_model(base, encoder, folder)
             (folder / "README.md").write_text(model_card(ledger), encoding="utf-8")
     write_report(ledger)
-    ledger.event("finished")
+    ledger.emit(RunFinished())
     log(logging.INFO, "The fused model is in %s", ledger.folder / "model")

@@ -1,6 +1,8 @@
 """What a server does with contributions, checked as a whole."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from coldfusion_fl.aggregation.screening import RULES, Block, InfluenceCap, Rule
 from coldfusion_fl.aggregation.server_optimizer import SERVER_OPTIMIZERS, ServerOptimizer
@@ -10,24 +12,46 @@ from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import OPERATORS, Operator, PrivateMean
 
 
+@dataclass(frozen=True)
+class Pipeline:
+    """What a server does with contributions.
+
+    Attributes:
+        screening: the rules that contributions must pass, in this order.
+        fusion: makes one encoder of those that pass.
+        server_optimizer: makes the next base of the base and the fused encoder.
+    """
+
+    screening: tuple[Rule, ...]
+    fusion: Operator
+    server_optimizer: ServerOptimizer
+
+    def texts(self) -> dict[str, Any]:
+        """The texts that the pipeline can be made of again, by setting."""
+        return {
+            "screening": [str(rule) for rule in self.screening],
+            "fusion": str(self.fusion),
+            "server_optimizer": str(self.server_optimizer),
+        }
+
+
 def parse_pipeline(
     fusion: str | Operator, server_optimizer: str | ServerOptimizer, screening: str | Sequence[str | Rule]
-) -> tuple[Operator, ServerOptimizer, tuple[Rule, ...]]:
+) -> Pipeline:
     """The operator, the step and the rules of their texts.
 
     Raises:
         SettingsError: one is unknown (the known ones are listed), or a parameter is unknown or out of range.
     """
-    return (
+    return Pipeline(
+        as_components(screening, RULES, "screening"),
         as_component(fusion, OPERATORS, "fusion"),
         as_component(server_optimizer, SERVER_OPTIMIZERS, "server-optimizer"),
-        as_components(screening, RULES, "screening"),
     )
 
 
 def check_pipeline(
-    fusion: Operator,
-    rules: Sequence[Rule],
+    pipeline: Pipeline,
     contributors_per_round: int,
     min_contributions: int,
     *,
@@ -39,6 +63,7 @@ def check_pipeline(
     Raises:
         SettingsError: two of them contradict each other.
     """
+    fusion, rules = pipeline.fusion, pipeline.screening
     if not 1 <= min_contributions <= contributors_per_round:
         raise SettingsError(
             f"min-contributions is {min_contributions}, and contributors-per-round is {contributors_per_round}: no "
@@ -71,10 +96,8 @@ def check_server_settings(settings: Settings) -> None:
     server = settings.server
     if server.blend < 1 and not server.ema:
         raise SettingsError("blend is of the moving average of the bases: set ema too, such as 0.7.")
-    fusion, _, rules = parse_pipeline(server.fusion, server.server_optimizer, server.screening)
     check_pipeline(
-        fusion,
-        rules,
+        parse_pipeline(server.fusion, server.server_optimizer, server.screening),
         settings.contributors_per_round,
         settings.min_contributions,
         has_score_function=bool(server.server_validation),

@@ -1,30 +1,27 @@
-"""What a run's earlier rounds say of a contributor."""
+"""What the earlier rounds of a run say of its contributors."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable
 
-Records = Sequence[Mapping[str, Any]]
+from coldfusion_fl.run.records import RoundRecord
 
 
-def past_norms(records: Records) -> dict[str, list[float]]:
+def past_norms(records: Iterable[RoundRecord]) -> dict[str, list[float]]:
     """The norms of each contributor's fused updates, oldest first."""
     norms: dict[str, list[float]] = {}
     for record in records:
-        if record.get("fused"):
-            for name, facts in record["contributions"].items():
-                norms.setdefault(name, []).append(facts["norm"])
+        if record.fused:
+            for name, contribution in record.contributions.items():
+                norms.setdefault(name, []).append(contribution.norm)
     return norms
 
 
-def rejection_counts(records: Records) -> Counter[str]:
-    """How often something came from each contributor that was not fit to be fused."""
-    return Counter(
-        rejection["name"] for record in records for rejection in record.get("rejected", []) if rejection.get("counts")
-    )
+def rejection_counts(records: Iterable[RoundRecord]) -> Counter[str]:
+    """The number of rejections that count against each contributor."""
+    return Counter(rejection.name for record in records for rejection in record.rejected if rejection.counts)
 
 
-def seconds(records: Records) -> dict[str, float]:
-    """How long each contributor's last training that passed the screening took, where it said so."""
-    told = (item for record in records for item in record.get("contributions", {}).items())
-    return {name: facts["reported"]["seconds"] for name, facts in told if "seconds" in facts["reported"]}
+def training_seconds(records: Iterable[RoundRecord]) -> dict[str, float]:
+    """The duration of each contributor's last training that passed the screening, where it reported one."""
+    contributions = (item for record in records for item in record.contributions.items())
+    return {name: facts.reported["seconds"] for name, facts in contributions if "seconds" in facts.reported}

@@ -1,19 +1,39 @@
 """A run's lineage: which base came of which, by whose contributions."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from coldfusion_fl.errors import RunFolderError
+from coldfusion_fl.errors import RunFolderError, count
 from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.run.records import RoundRecord, UpdateFacts
 
 _DIGITS = 10
 
 
-def lineage(ledger: Ledger, *, check: bool = False) -> list[dict[str, Any]]:
-    """The records of all durable rounds, oldest first, each with the mean of its scores.
+@dataclass(frozen=True)
+class BaseRecord:
+    """A base in a run's lineage.
+
+    Attributes:
+        record: the record of the round that made it.
+        mean_frozen_score: the mean of its frozen scores, in points; None: it was not evaluated.
+    """
+
+    record: RoundRecord
+    mean_frozen_score: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as nested tables, with the mean score."""
+        return self.record.to_json() | {"mean-frozen-score": self.mean_frozen_score}
+
+
+def lineage(ledger: Ledger, *, check: bool = False) -> list[BaseRecord]:
+    """The records of all saved rounds, oldest first, each with the mean of its scores.
 
     Args:
         ledger: the run.
@@ -23,75 +43,71 @@ def lineage(ledger: Ledger, *, check: bool = False) -> list[dict[str, Any]]:
         RunFolderError: it holds no run, a record does not follow the one before it, or files are damaged or missing;
             all of them are named.
     """
-    records: list[dict[str, Any]] = []
-    _ = ledger.settings  # it is a run folder
+    bases: list[BaseRecord] = []
+    _ = ledger.settings  # raises if this is not a run folder
     numbers = ledger.rounds()
-    damage = {number: found for number in numbers if check and (found := ledger.damage(number))}
+    damage = {number: found for number in numbers if check and (found := ledger.find_damage(number))}
     if damage:
         sentences = [sentence for found in damage.values() for sentence in found]
         raise RunFolderError("\n".join([*sentences, ledger.recovery_advice(min(damage))]))
     for number in numbers:
         record = ledger.record(number)
-        if records and record.get("previous-record-sha256") != ledger.record_hash(number - 1):
+        if bases and record.previous_record_sha256 != ledger.record_hash(number - 1):
             raise RunFolderError(
                 f"{ledger.round_folder(number)}: this round does not follow the round {number - 1} that is there: one "
                 "of the two is from another run, or was changed."
             )
-        scores = [found["frozen"] for found in ledger.load_json(number, "scores.json").values() if "frozen" in found]
-        record["mean-frozen-score"] = sum(scores) / len(scores) if scores else None
-        records.append(record)
-    return records
+        scores = [found["frozen"] for found in ledger.load_scores(number).values() if "frozen" in found]
+        bases.append(BaseRecord(record, sum(scores) / len(scores) if scores else None))
+    return bases
 
 
-def print_lineage(ledger: Ledger, records: list[dict[str, Any]], console: Console) -> None:
-    """Print a lineage for a person."""
-    status = ledger.status
-    state = status.get("state", "unknown")
+def print_lineage(ledger: Ledger, bases: Sequence[BaseRecord], console: Console) -> None:
+    """Print a lineage as text and tables."""
+    state: str = ledger.state.state
     if state == "running" and not ledger.is_locked:
         state = "not running any more"
-    console.print(f"{ledger.folder}: {state}, {len(records)} bases", markup=False)
-    for record in records:
-        _print_round(record, console)
+    console.print(f"{ledger.folder}: {state}, {count(len(bases), 'base')}", markup=False)
+    for base in bases:
+        _print_base(base, console)
 
 
-def _print_round(record: dict[str, Any], console: Console) -> None:
-    number, score = record["round"], record["mean-frozen-score"]
-    judged = f", mean frozen score {score:.2f}" if score is not None else ""
-    if not number:
-        console.print(f"\nround 0  base {record['base-sha256'][:_DIGITS]}, the first{judged}", markup=False)
+def _print_base(base: BaseRecord, console: Console) -> None:
+    record, digest = base.record, base.record.base_sha256[:_DIGITS]
+    score = "" if base.mean_frozen_score is None else f", mean frozen score {base.mean_frozen_score:.2f}"
+    if not record.round or record.began is None or record.settings is None:
+        console.print(f"\nround 0  base {digest}, the first{score}", markup=False)
         return
-    outcome = (
-        f"{record['fusion']}, {record['server-optimizer']}" if record["fused"] else f"KEPT: {record['kept-because']}"
-    )
-    seconds = record["ended"] - record["began"]
-    console.print(
-        f"\nround {number}  base {record['base-sha256'][:_DIGITS]}: {outcome}; {seconds:.0f} s{judged}", markup=False
-    )
-    if spent := record.get("privacy"):
+    made = f"{record.settings.fusion}, {record.settings.server_optimizer}"
+    outcome = made if record.fused else f"KEPT: {record.kept_because}"
+    seconds = record.ended - record.began
+    console.print(f"\nround {record.round}  base {digest}: {outcome}; {seconds:.0f} s{score}", markup=False)
+    if spent := record.privacy:
         console.print(
-            f"         privacy spent by who took part most often, {spent['rounds']}: ε = {spent['epsilon']:g} "
-            f"at δ = {spent['delta']:g}",
+            f"         privacy loss of the contributor with the most rounds ({spent.rounds}): ε = {spent.epsilon:g} "
+            f"at δ = {spent.delta:g}",
             markup=False,
         )
+    console.print(_contributions_table(record))
+
+
+def _contributions_table(record: RoundRecord) -> Table:
+    """A row for each contributor that was sampled, rejected or excluded."""
     table = Table(box=None, padding=(0, 2), show_edge=False)
-    for column in ("", "contributor", "share", "norm", "cosine", "sha256", "why not"):
+    for column in ("", "contributor", "share", "norm", "cosine", "sha256", "reason"):
         table.add_column(column, justify="right" if column in ("share", "norm", "cosine") else "left")
-    fused, rejected = record["contributions"], record["rejected"]
-    for name, facts in sorted(fused.items()):
-        table.add_row(
-            "[green]fused" if record["fused"] else "fit", escape(name), f"{facts['share']:.3f}", *_facts(facts)
-        )
-    for rejection in sorted(rejected, key=lambda rejection: str(rejection["name"])):
-        table.add_row("[red]rejected", escape(rejection["name"]), "", *_facts(rejection), escape(rejection["reason"]))
-    for name, reason in sorted(record.get("excluded", {}).items()):
-        table.add_row("[red]left out", escape(name), "", "", "", "", escape(reason))
-    console.print(table)
+    passed = "[green]fused" if record.fused else "passed"
+    for name, contribution in sorted(record.contributions.items()):
+        table.add_row(passed, escape(name), f"{contribution.share:.3f}", *_facts(contribution))
+    for rejection in sorted(record.rejected, key=lambda rejection: rejection.name):
+        table.add_row("[red]rejected", escape(rejection.name), "", *_facts(rejection.facts), escape(rejection.reason))
+    for name, reason in sorted(record.excluded.items()):
+        table.add_row("[red]excluded", escape(name), "", "", "", "", escape(reason))
+    return table
 
 
-def _facts(facts: dict[str, Any]) -> tuple[str, str, str]:
-    norm, cosine = facts.get("norm"), facts.get("cosine")
-    return (
-        "" if norm is None else f"{norm:.4g}",
-        "" if cosine is None else f"{cosine:+.3f}",
-        facts.get("sha256", "")[:_DIGITS],
-    )
+def _facts(facts: UpdateFacts | None) -> tuple[str, str, str]:
+    if facts is None:
+        return "", "", ""
+    cosine = "" if facts.cosine is None else f"{facts.cosine:+.3f}"
+    return f"{facts.norm:.4g}", cosine, facts.sha256[:_DIGITS]

@@ -1,6 +1,7 @@
-"""What a run came to: a table, the same as CSV and JSON, and a figure."""
+"""The report of a run: scores as a table, CSV, JSON and a figure."""
 
 import csv
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -8,11 +9,13 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from coldfusion_fl.run.events import EvaluationFinished, EvaluationStarted, Event, RunStarted
 from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.run.records import RoundRecord
 
-# With so few test rows a score moves by a point and more for one answer.
+# With fewer test rows one answer moves a score by a point or more.
 TINY = 100
-# The scores that a run makes; the finetuned one takes a whole training a task.
+# The scores that a run computes; the finetuned score would take a whole training for each task.
 SCORED = ("frozen", "few-shot")
 _COLUMNS = (
     "task",
@@ -25,28 +28,32 @@ _COLUMNS = (
 
 
 def summarize(ledger: Ledger) -> dict[str, Any]:
-    """The first base against the last one that was judged, by task, and the scores over the rounds.
+    """Compare the first base with the last evaluated one, by task, and collect the scores over the rounds.
 
     Returns:
-        `tasks`: a row a task with the keys of the CSV, None where a base was not judged on it; `means`: rows of the
-        same keys, over the tasks with both scores; `rounds`: frozen scores by task of every judged base; `judged`:
-        which rounds' bases are compared; `rejected`: who was rejected in which round and why; `seconds`: where the time
-        went; `privacy`: what the contributor of the most rounds has spent, None where nothing is private.
+        `tasks`: one row per task with the keys of the CSV, None where a base was not evaluated on it.
+        `means`: rows with the same keys, over the tasks that have both scores.
+        `rounds`: the frozen scores of every evaluated base, by round and task.
+        `evaluated`: the rounds whose bases are compared, and the last round.
+        `rejected`: the rejections, with round, name and reason.
+        `seconds`: durations, see `_seconds`.
+        `privacy`: the privacy loss; None where the fusion is not private.
     """
-    scores = {number: ledger.load_json(number, "scores.json") for number in ledger.rounds()}
-    judged = {number: found for number, found in scores.items() if found}
-    first, last = (min(judged), max(judged)) if judged else (0, 0)
-    base, fused = judged.get(first, {}), judged.get(last, {}) if last else {}
+    records = ledger.records()
+    scores = {number: ledger.load_scores(number) for number in ledger.rounds()}
+    evaluated = {number: found for number, found in scores.items() if found}
+    first, last = (min(evaluated), max(evaluated)) if evaluated else (0, 0)
+    base, fused = evaluated.get(first, {}), evaluated.get(last, {}) if last else {}
     rows = [_row(name, base.get(name, {}), fused.get(name, {})) for name in base.keys() | fused.keys()]
     rows.sort(key=lambda row: (not row["seen"], row["task"]))
     return {
         "tasks": rows,
         "means": _means(rows),
-        "rounds": {number: {name: s.get("frozen") for name, s in found.items()} for number, found in judged.items()},
-        "judged": {"base": first, "fused": last, "last-round": max(scores, default=0)},
-        "rejected": _rejected(ledger),
-        "seconds": _seconds(ledger),
-        "privacy": next(filter(None, (ledger.record(n).get("privacy") for n in reversed(ledger.rounds()))), None),
+        "rounds": {number: {name: s.get("frozen") for name, s in found.items()} for number, found in evaluated.items()},
+        "evaluated": {"base": first, "fused": last, "last-round": max(scores, default=0)},
+        "rejected": _rejected(records),
+        "seconds": _seconds(records, ledger.events()),
+        "privacy": next((record.privacy.to_json() for record in reversed(records) if record.privacy), None),
     }
 
 
@@ -88,36 +95,35 @@ def _mean(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"task": name, "seen": "", "metric": "", "head": "", "test-rows": "", **numbers}
 
 
-def _rejected(ledger: Ledger) -> list[dict[str, Any]]:
+def _rejected(records: Sequence[RoundRecord]) -> list[dict[str, Any]]:
     return [
-        {"round": number, "name": rejection["name"], "reason": rejection["reason"]}
-        for number in ledger.rounds()
-        for rejection in ledger.record(number).get("rejected", [])
+        {"round": record.round, "name": rejection.name, "reason": rejection.reason}
+        for record in records
+        for rejection in record.rejected
     ]
 
 
-def _seconds(ledger: Ledger) -> dict[str, float]:
-    """Wall time of the rounds' trainings and of the evaluations, and what contributors spent training, added up.
+def _seconds(records: Sequence[RoundRecord], events: Sequence[Event]) -> dict[str, float]:
+    """Durations, in seconds.
 
-    `total` is from the command to the last event, without the time between a stop and its resume.
+    Returns:
+        `rounds`: of the training rounds; `evaluations`: of the evaluations; `contributors`: of the contributors'
+        trainings, added up; `total`: from the command to the last event, without the time between a stop and a resume.
     """
-    records = [ledger.record(number) for number in ledger.rounds()]
-    contributions = [c for record in records for c in record.get("contributions", {}).values()]
     total = evaluations = 0.0
-    began: dict[str, Any] = {}
-    previous: dict[str, Any] | None = None
-    for event in ledger.events():
-        if previous and event["kind"] != "began":
-            total += event["time"] - previous["time"]
-        if event["kind"] == "evaluating":
-            began = event
-        if event["kind"] == "evaluated" and began.get("round") == event["round"]:
-            evaluations += event["time"] - began["time"]
-        previous = event
+    started: EvaluationStarted | None = None
+    for previous, event in itertools.pairwise(events):
+        if not isinstance(event, RunStarted):
+            total += event.time - previous.time
+        if isinstance(event, EvaluationStarted):
+            started = event
+        if isinstance(event, EvaluationFinished) and started and started.round == event.round:
+            evaluations += event.time - started.time
+    contributions = [c for record in records for c in record.contributions.values()]
     return {
-        "rounds": sum(record["trained"] - record["began"] for record in records if "trained" in record),
+        "rounds": sum(record.trained - record.began for record in records if record.trained and record.began),
         "evaluations": evaluations,
-        "contributors": sum(c["reported"].get("seconds", 0.0) for c in contributions),
+        "contributors": sum(contribution.reported.get("seconds", 0.0) for contribution in contributions),
         "total": total,
     }
 
@@ -159,9 +165,9 @@ def score_table(summary: dict[str, Any]) -> Table:
         table.add_row(f"  {escape(row['task'])}{tiny}", escape(row["metric"]), *cells)
     heads = escape(", ".join(sorted({row["head"] for row in summary["tasks"]})))
     tiny_note = f"  * fewer than {TINY} test rows." if any(r["test-rows"] < TINY for r in summary["tasks"]) else ""
-    judged = summary["judged"]
-    old = judged["fused"] != judged["last-round"]
-    old_note = f"  The last base that was judged is that of round {judged['fused']}." if old else ""
+    evaluated = summary["evaluated"]
+    old = evaluated["fused"] != evaluated["last-round"]
+    old_note = f"  The last base that was evaluated is that of round {evaluated['fused']}." if old else ""
     table.caption = f"head: {heads}.{tiny_note}{old_note}"
     table.caption_justify = "left"
     return table

@@ -1,4 +1,4 @@
-"""How a run stands: its round, who is in it, and what is on the disk."""
+"""How a run stands: its round, its members, and its disk space."""
 
 import shutil
 import time
@@ -7,38 +7,29 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from coldfusion_fl.run import events
+from coldfusion_fl.run.events import Event
 from coldfusion_fl.run.ledger import Ledger
-
-# What an event says of the one that it names; some come of something that it sent.
-_SAID = {
-    "training": "trains",
-    "received": "answered",
-    "rejected": "rejected",
-    "score": "answered",
-    "unscored": "rejected",
-    "excluded": "left out",
-}
-_HEARD = ("training", "received", "score")
 
 
 @dataclass
 class MemberStatus:
-    """How a contributor, or a node that only judges, stands.
+    """How a contributor, or a node that only evaluates, stands.
 
     Attributes:
         name: its name.
-        seen: whether it contributes; if not, it only judges.
-        doing: `trains`, `answered`, `rejected`, `judges`, `missing`, `left out` or `idle`.
-        reason: why it was last rejected or left out; empty again when something of it was taken.
-        fused: in how many rounds it was fused.
-        rejected: how often it was rejected in the rounds that are over, for whatever reason.
-        last_heard: when something came from it, in seconds since 1970; None: never.
-        online: whether the server is in touch with its node; None where nobody knows.
+        seen: whether it contributes; if not, it only evaluates.
+        activity: `training`, `evaluating`, `answered`, `rejected`, `missing`, `excluded` or `idle`.
+        reason: why it was last rejected or excluded; empty again after it answered.
+        fused: the number of rounds that it was fused in.
+        rejected: the number of its rejections in finished rounds.
+        last_heard: when something last arrived from it, in seconds since 1970; None: never.
+        online: whether its node is connected; None: unknown.
     """
 
     name: str
     seen: bool = True
-    doing: str = "idle"
+    activity: str = "idle"
     reason: str = ""
     fused: int = 0
     rejected: int = 0
@@ -52,16 +43,16 @@ class RunStatus:
 
     Attributes:
         folder: the run folder.
-        state: `running`, `finished`, `failed`, `stopped`, or `lost`: it ran, and no process is at it any more.
-        reason: why it ended before its end.
-        round: the last whole round; None before the first base.
-        rounds: how many it is to have.
-        phase: what goes on.
-        lost: how often it was lost and went on.
-        members: who took part so far.
-        bytes: of the run folder.
-        free_bytes: of its disk.
-        bases: the rounds whose bases are on the disk.
+        state: as in `state.RunState`, or `lost`: it was running, and no process is working on it any more.
+        reason: why it ended early.
+        round: the last saved round; None: no base is saved yet.
+        rounds: the number of rounds that it is to have.
+        phase: what is going on.
+        lost: how often it was lost and started again.
+        members: everyone who took part so far.
+        bytes: the size of the run folder.
+        free_bytes: the free space on its disk.
+        bases: the rounds whose bases are on disk.
     """
 
     folder: str
@@ -87,98 +78,106 @@ def run_status(ledger: Ledger) -> RunStatus:
     """How a run stands, by its folder.
 
     Raises:
-        RunFolderError: the folder holds no run.
+        RunFolderError: the folder holds no run, or is damaged.
     """
-    settings = ledger.settings
-    events, numbers = ledger.events(), ledger.rounds()
-    state = str(ledger.status.get("state", "unknown"))
-    if state == "running" and not ledger.is_locked:
-        state = "lost"
-    members, phase = _follow(events)
-    records = [ledger.record(number) for number in numbers]
-    fused = Counter(name for record in records if record.get("fused") for name in record["contributions"])
-    rejected = Counter(rejection["name"] for record in records for rejection in record.get("rejected", ()))
-    for name, member in members.items():
+    settings, records, all_events = ledger.settings, ledger.records(), ledger.events()
+    current = ledger.state
+    state: str = "lost" if current.state == "running" and not ledger.is_locked else current.state
+    timeline = _Timeline()
+    for event in all_events:
+        timeline.handle(event)
+    fused = Counter(name for record in records if record.fused for name in record.contributions)
+    rejected = Counter(rejection.name for record in records for rejection in record.rejected)
+    for name, member in timeline.members.items():
         member.fused, member.rejected = fused[name], rejected[name]
     if state != "running":
-        phase = "ended"
-        for member in members.values():
-            if member.doing in ("trains", "judges"):
-                member.doing = "idle"
+        timeline.end()
     files = [path for path in ledger.folder.rglob("*") if path.is_file()]
     return RunStatus(
         folder=str(ledger.folder),
         state=state,
-        reason=ledger.status.get("reason"),
-        round=numbers[-1] if numbers else None,
+        reason=current.reason,
+        round=records[-1].round if records else None,
         rounds=settings.get("rounds"),
-        phase=phase,
-        lost=sum(event["kind"] == "lost" for event in events),
-        members=sorted(members.values(), key=lambda member: (not member.seen, member.name)),
+        phase=timeline.phase,
+        lost=sum(isinstance(event, events.RunLost) for event in all_events),
+        members=sorted(timeline.members.values(), key=lambda member: (not member.seen, member.name)),
         bytes=sum(path.stat().st_size for path in files),
         free_bytes=shutil.disk_usage(ledger.folder).free,
-        bases=[number for number in numbers if (ledger.round_folder(number) / "base.safetensors").exists()],
+        bases=[record.round for record in records if (ledger.round_folder(record.round) / "base.safetensors").exists()],
     )
 
 
-def _follow(events: list[dict[str, Any]]) -> tuple[dict[str, MemberStatus], str]:
-    """Who took part and what they are doing, and what goes on, after all these events."""
-    members: dict[str, MemberStatus] = {}
-    phase = "waiting for members"
+class _Timeline:
+    """The members, what each of them does, and what is going on, after the events so far."""
 
-    def of(name: str) -> MemberStatus:
-        return members.setdefault(name, MemberStatus(name))
+    def __init__(self) -> None:
+        self.members: dict[str, MemberStatus] = {}
+        self.phase = "waiting for members"
 
-    def all_do(doing: Mapping[str, str]) -> None:
-        for member in members.values():
-            member.doing = doing.get(member.name, "idle")
+    def handle(self, event: Event) -> None:
+        """Take the next event into account."""
+        match event:
+            case events.RunStarted() | events.RunLost():
+                self.phase = "waiting for members"
+                self._set_activities({})
+            case events.WaitingForNodes():
+                self.phase = f"waiting for {', '.join(event.missing)}"
+            case events.NodesConnected():
+                for names, seen in ((event.seen, True), (event.unseen, False)):
+                    for name in names:
+                        self._member(name).seen = seen
+            case events.RoundStarted():
+                self.phase = f"round {event.round}: contributors train"
+                missing = dict.fromkeys(event.missing, "missing")
+                self._set_activities(missing | dict.fromkeys(event.sampled, "training"))
+            case events.EvaluationStarted():
+                self.phase = f"base {event.round} is evaluated"
+                self._set_activities(dict.fromkeys(event.names, "evaluating"))
+            case events.RoundFused() | events.BaseKept() | events.EvaluationFinished():
+                self.phase = "between rounds"
+            case _:
+                self._handle_member(event)
 
-    for event in events:
-        kind, name = event["kind"], event.get("name", "")
-        phase = _phase(event) or phase
-        if kind in ("began", "lost"):
-            all_do({})
-        elif kind == "members":
-            for role in ("seen", "unseen"):
-                for one in event[role]:
-                    of(one).seen = role == "seen"
-        elif kind == "round":
-            missing = dict.fromkeys(event.get("missing", ()), "missing")
-            for one in (*event["sampled"], *missing):
-                of(one)
-            all_do(missing | dict.fromkeys(event["sampled"], "trains"))
-        elif kind == "evaluating":
-            for one in event["names"]:
-                of(one)
-            all_do(dict.fromkeys(event["names"], "judges"))
-        elif kind in _SAID:
-            member = of(name)
-            member.doing = _SAID[kind]
-            if kind != "training":
-                member.reason = event.get("reason", "")
-            if kind in _HEARD or event.get("came"):
-                member.last_heard = event["time"]
-    return members, phase
+    def _handle_member(self, event: Event) -> None:
+        match event:
+            case events.TrainingStep():
+                member = self._member(event.name)
+                member.activity, member.last_heard = "training", event.time
+            case events.ContributionReceived() | events.ScoreReceived():
+                member = self._member(event.name)
+                member.activity, member.reason, member.last_heard = "answered", "", event.time
+            case events.ContributionRejected():
+                member = self._member(event.name)
+                member.activity, member.reason = "rejected", event.reason
+                if event.received:
+                    member.last_heard = event.time
+            case events.ScoreFailed():
+                member = self._member(event.name)
+                member.activity, member.reason = "rejected", event.reason
+            case events.ContributorExcluded():
+                member = self._member(event.name)
+                member.activity, member.reason = "excluded", event.reason
 
+    def end(self) -> None:
+        """The run is over: nobody trains or evaluates any more."""
+        self.phase = "ended"
+        for member in self.members.values():
+            if member.activity in ("training", "evaluating"):
+                member.activity = "idle"
 
-def _phase(event: Mapping[str, Any]) -> str | None:
-    """What goes on from an event on; None: what went on before."""
-    match event["kind"]:
-        case "began" | "lost":
-            return "waiting for members"
-        case "waiting":
-            return f"waiting for {', '.join(event['absent'])}"
-        case "round":
-            return f"round {event['round']}: contributors train"
-        case "evaluating":
-            return f"base {event['round']} is judged"
-        case "fused" | "kept" | "evaluated":
-            return "between rounds"
-    return None
+    def _member(self, name: str) -> MemberStatus:
+        return self.members.setdefault(name, MemberStatus(name))
+
+    def _set_activities(self, activities: Mapping[str, str]) -> None:
+        for name in activities:
+            self._member(name)
+        for member in self.members.values():
+            member.activity = activities.get(member.name, "idle")
 
 
 def format_ago(then: float | None, now: float | None = None) -> str:
-    """How long ago something was, as a person says it."""
+    """How long ago something was: `3 min ago`."""
     if then is None:
         return "never"
     seconds = max(0, round((time.time() if now is None else now) - then))

@@ -3,12 +3,13 @@
 import functools
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from flwr.app import Array, ArrayRecord
 
 from coldfusion_fl.arrays.encoder import EncoderDict
+from coldfusion_fl.errors import ErrorCode, SettingsError
 
 _NUMPY = "numpy.ndarray"
 # Before a header's text: numpy's magic, its version and the text's length. Arrays of numbers have version 1.0.
@@ -25,6 +26,22 @@ def to_record(encoder: EncoderDict) -> ArrayRecord:
     for name in list(encoder):
         record[name] = to_array(encoder.pop(name))
     return record
+
+
+def select_shared(record: ArrayRecord, is_shared: Callable[[str], bool] | None) -> ArrayRecord:
+    """The arrays that are shared; None: all are.
+
+    Raises:
+        SettingsError: none is.
+    """
+    if is_shared is None:
+        return record
+    shared = ArrayRecord({name: array for name, array in record.items() if is_shared(name)})
+    if not shared:
+        raise SettingsError(
+            f"shared_keys matches none of the arrays: {', '.join(list(record)[:5])}, ...", ErrorCode.SETTINGS_CONFLICT
+        )
+    return shared
 
 
 def to_array(array: np.ndarray) -> Array:

@@ -1,0 +1,178 @@
+"""What is recorded of a round: typed, written as `record.json`.
+
+Keys in the file have dashes. A key whose value is None is left out.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from coldfusion_fl.errors import ErrorCode, RunFolderError
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+class Recorded(BaseModel):
+    """Base of everything that is written as JSON with dashed keys."""
+
+    model_config = ConfigDict(alias_generator=_dashed, populate_by_name=True, extra="forbid", validate_assignment=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Nested tables for JSON, with dashed keys and without None."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class UpdateFacts(Recorded):
+    """What is known of a contribution that could be read.
+
+    Attributes:
+        norm: ‖θ_c − θ‖₂ over all floating-point arrays.
+        cosine: of its update to the mean direction of the other updates; None: there are no others, or no direction.
+        sha256: of its arrays.
+        reported: the numbers that the contributor reported.
+        staleness: rounds between the base that it was trained on and this one; None: it arrived in its own round.
+    """
+
+    norm: float
+    cosine: float | None = None
+    sha256: str = ""
+    reported: dict[str, float] = Field(default_factory=dict)
+    staleness: int | None = None
+
+
+class ContributionRecord(UpdateFacts):
+    """A contribution that passed the screening.
+
+    Attributes:
+        share: its share of the weights of all contributions of the round, between 0 and 1.
+    """
+
+    share: float
+
+
+class RejectionRecord(Recorded):
+    """A contribution that was not fused.
+
+    Attributes:
+        name: the contributor.
+        reason: a clause that says why.
+        counts: whether the rejection counts against the contributor: something arrived that could not be fused.
+        received: whether anything arrived.
+        facts: what is known of the contribution; None: it could not be read, or nothing arrived.
+    """
+
+    name: str
+    reason: str
+    counts: bool = False
+    received: bool = True
+    facts: UpdateFacts | None = None
+
+
+class PrivacySpent(Recorded):
+    """The privacy loss of the contributor that took part in the most rounds.
+
+    Attributes:
+        epsilon: ε of (ε, δ)-differential privacy.
+        delta: δ.
+        rounds: the number of its rounds.
+    """
+
+    epsilon: float
+    delta: float
+    rounds: int
+
+
+class ValidationScores(Recorded):
+    """The server's validation scores of a base and of its successor; None: not a finite number."""
+
+    before: float | None
+    after: float | None
+
+
+class RoundSettings(Recorded):
+    """The settings that the base of a round depends on."""
+
+    fusion: str
+    server_optimizer: str
+    ema: float
+    screening: list[str]
+    exclude: list[str]
+    max_rejections: int
+    rollback: float | None
+    seed: int
+    contributors_per_round: int
+    min_contributions: int
+    compression: str
+    staleness_discount: float
+
+
+class RoundRecord(Recorded):
+    """What happened in a round. Round 0 is the base that the run began with: nobody is sampled in it.
+
+    Attributes:
+        round: its number.
+        began: when its contributors were sampled, in seconds since 1970; None: round 0.
+        sampled: the names of the contributors that were sent the base, sorted.
+        excluded: contributors that are connected but no longer sampled, with the reason.
+        missing: contributors that took part before, or are expected, and are not connected.
+        contributions: those that passed the screening, by contributor.
+        rejected: the others.
+        fused: whether the round made a new base.
+        trained: when the last contribution was received.
+        kept_because: why the round kept its base.
+        privacy: the privacy loss so far, where the fusion is private.
+        server_validation: the scores that the server compared, where it did.
+        rolled_back: whether the base was kept because of these scores.
+        update_norm: ‖θ' − θ‖₂ between this base and the one before.
+        ended: when the round was saved.
+        settings: what the base depends on.
+        base_sha256: the hash of the base's arrays.
+        previous_record_sha256: the hash of the record of the round before, so that the rounds are a chain.
+        versions: of this software and its dependencies.
+        files: the hashes of the round's arrays on disk, by file name.
+    """
+
+    round: int
+    began: float | None = None
+    sampled: list[str] = Field(default_factory=list)
+    excluded: dict[str, str] = Field(default_factory=dict)
+    missing: list[str] = Field(default_factory=list)
+    contributions: dict[str, ContributionRecord] = Field(default_factory=dict)
+    rejected: list[RejectionRecord] = Field(default_factory=list)
+    fused: bool = False
+    trained: float | None = None
+    kept_because: str | None = None
+    privacy: PrivacySpent | None = None
+    server_validation: ValidationScores | None = None
+    rolled_back: bool = False
+    update_norm: float | None = None
+    ended: float = Field(default_factory=time.time)
+    settings: RoundSettings | None = None
+    base_sha256: str = ""
+    previous_record_sha256: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict)
+
+
+def parse_record(table: Mapping[str, Any], source: str) -> RoundRecord:
+    """Make a record of what `record.json` holds.
+
+    Args:
+        table: nested tables with dashed keys.
+        source: the file, for the error message.
+
+    Raises:
+        RunFolderError: a key is missing or unknown, or a value has another type.
+    """
+    try:
+        return RoundRecord.model_validate(table)
+    except ValidationError as wrong:
+        first = wrong.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RunFolderError(
+            f"{source}: it is not the record of a round: '{where}': {first['msg']}.", ErrorCode.RUN_FOLDER_DAMAGED
+        ) from None

@@ -1,0 +1,268 @@
+"""The rounds of a run on disk: their arrays, records, scores and hashes.
+
+::
+
+    rounds/003/             round 3; 000 is the base that the run began with
+        base.safetensors        the base that the round ended with
+        optimizer.safetensors   the state of the server optimizer, where it has one
+        average.safetensors     the moving average of the bases, where one is kept
+        record.json             the round's record: see `records.RoundRecord`
+        scores.json             the scores of that base, by node
+        SHA256SUMS              the hashes of all these, for `sha256sum --check`
+"""
+
+import errno
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
+from coldfusion_fl.atomic_files import atomic_write, disk_errors, remove, sha256, write_json
+from coldfusion_fl.errors import ErrorCode, RunFolderError
+from coldfusion_fl.run.records import RoundRecord, parse_record
+from coldfusion_fl.run.state import timestamp
+
+_CHECKSUMS = "SHA256SUMS"
+_RECORD = "record.json"
+_SCORES = "scores.json"
+_ARRAYS = ".safetensors"
+_PRUNED = "pruned.json"
+
+
+class RoundStore:
+    """Reads and writes the rounds in a run folder.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def round_folder(self, number: int) -> Path:
+        """The folder of a round."""
+        return self.folder / "rounds" / f"{number:03d}"
+
+    def rounds(self) -> list[int]:
+        """The numbers of the saved rounds, in order.
+
+        Raises:
+            RunFolderError: one between them is missing.
+        """
+        numbers = sorted(int(path.name) for path in (self.folder / "rounds").glob("[0-9]*") if path.name.isdigit())
+        for expected, number in enumerate(numbers):
+            if expected != number:
+                raise RunFolderError(
+                    f"{self.round_folder(expected)}: this round is missing. {self.recovery_advice(expected)}",
+                    ErrorCode.RUN_FOLDER_DAMAGED,
+                )
+        return numbers
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def write_round(
+        self, base: Encoder, record: RoundRecord, optimizer_state: Encoder | None = None, average: Encoder | None = None
+    ) -> None:
+        """Write a round: all of it or nothing.
+
+        Args:
+            base: the base that the round ended with.
+            record: its number, and what happened in it.
+            optimizer_state: the state of the server optimizer.
+            average: the moving average of the bases.
+
+        Raises:
+            RunFolderError: the disk is full or cannot be written; the rounds before are intact.
+        """
+        with disk_errors(self.folder), atomic_write(self.round_folder(record.round)) as folder:
+            folder.mkdir()
+            for name, arrays in (("base", base), ("optimizer", optimizer_state), ("average", average)):
+                if arrays:
+                    _save(arrays, folder / f"{name}{_ARRAYS}")
+            checksums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+            # Record and list of hashes both hold the hashes of the arrays: damage to either shows in the other.
+            record = record.model_copy(update={"files": checksums})
+            (folder / _RECORD).write_text(json.dumps(record.to_json(), indent=1, allow_nan=False), encoding="utf-8")
+            checksums = checksums | {_RECORD: sha256(folder / _RECORD)}
+            (folder / _CHECKSUMS).write_text(_format_checksums(checksums), encoding="utf-8")
+
+    def save_scores(self, number: int, scores: Mapping[str, Any]) -> None:
+        """Save the scores of a round's base, by node."""
+        folder = self.round_folder(number)
+        with disk_errors(self.folder):
+            write_json(folder / _SCORES, scores)
+            self._write_checksums(number, self._checksums(number) | {_SCORES: sha256(folder / _SCORES)})
+
+    def remove_damaged_scores(self, number: int) -> None:
+        """Remove the scores of a round if they are damaged. The base is then evaluated again."""
+        checksums, file = self._checksums(number), self.round_folder(number) / _SCORES
+        if _SCORES in checksums and (not file.is_file() or sha256(file) != checksums[_SCORES]):
+            self._write_checksums(number, {name: digest for name, digest in checksums.items() if name != _SCORES})
+            remove(file)
+
+    def keep_last(self, count: int) -> None:
+        """Remove the arrays of all rounds but the last `count`; their records, scores and hashes stay."""
+        self.keep_arrays(self.rounds()[-count:])
+
+    def keep_arrays(self, numbers: Collection[int]) -> None:
+        """Remove the arrays of all other rounds; their records, scores and hashes stay."""
+        for number in self.rounds():
+            if number in numbers or not self._has_arrays(number):
+                continue
+            with disk_errors(self.folder):
+                write_json(self.round_folder(number) / _PRUNED, {"time": timestamp(), "kept": sorted(numbers)})
+            for file in self.round_folder(number).glob(f"*{_ARRAYS}"):
+                remove(file)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def load_base(self, number: int) -> EncoderDict:
+        """The base of a round, arrays by name.
+
+        Raises:
+            RunFolderError: it is missing or damaged.
+        """
+        return self._load(number, "base")
+
+    def load_optimizer_state(self, number: int) -> EncoderDict:
+        """The state of the server optimizer after a round; empty where it has none."""
+        return self._load(number, "optimizer") if f"optimizer{_ARRAYS}" in self.record(number).files else {}
+
+    def load_average(self, number: int) -> EncoderDict:
+        """The moving average of the bases after a round; empty where none is kept."""
+        return self._load(number, "average") if f"average{_ARRAYS}" in self.record(number).files else {}
+
+    def record(self, number: int) -> RoundRecord:
+        """The record of a round.
+
+        Raises:
+            RunFolderError: it is missing or damaged.
+        """
+        file = self.round_folder(number) / _RECORD
+        if not (table := self.load_json(number, _RECORD)):
+            raise RunFolderError(f"{file}: this file is missing.", ErrorCode.RUN_FOLDER_DAMAGED)
+        return parse_record(table, str(file))
+
+    def records(self) -> list[RoundRecord]:
+        """The records of all saved rounds, in order.
+
+        Raises:
+            RunFolderError: one is missing or damaged.
+        """
+        return [self.record(number) for number in self.rounds()]
+
+    def record_hash(self, number: int) -> str:
+        """The SHA-256 of a round's record, which the next record holds, so that the rounds are a chain."""
+        return self._checksums(number).get(_RECORD, "")
+
+    def has_scores(self, number: int) -> bool:
+        """Whether the scores of a round's base are saved."""
+        return _SCORES in self._checksums(number)
+
+    def load_scores(self, number: int) -> dict[str, dict[str, Any]]:
+        """The scores of a round's base, by node; empty where it was not evaluated.
+
+        Raises:
+            RunFolderError: they are damaged.
+        """
+        return self.load_json(number, _SCORES)
+
+    def load_json(self, number: int, name: str) -> dict[str, Any]:
+        """A JSON file of a round; empty where it is missing.
+
+        Raises:
+            RunFolderError: it is damaged.
+        """
+        file = self.round_folder(number) / name
+        if not file.is_file():
+            return {}
+        try:
+            table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(table, dict):
+                raise ValueError(f"it holds a {type(table).__name__}, not a table")
+        except (OSError, ValueError) as broken:
+            raise RunFolderError(f"{file}: it cannot be read: {broken}.", ErrorCode.RUN_FOLDER_DAMAGED) from None
+        return table
+
+    # -- integrity ----------------------------------------------------------------------------------------------------
+
+    def verify(self, number: int) -> None:
+        """Check a round's files against their hashes.
+
+        Raises:
+            RunFolderError: one is damaged or missing; the message names it.
+        """
+        if damage := self.find_damage(number):
+            raise RunFolderError(f"{damage[0]} {self.recovery_advice(number)}", ErrorCode.RUN_FOLDER_DAMAGED)
+
+    def find_damage(self, number: int) -> list[str]:
+        """A sentence for each damaged or missing file of a round. Arrays that `keep_last` removed are not missing."""
+        folder = self.round_folder(number)
+        try:
+            checksums, record = self._checksums(number), self.record(number)
+        except RunFolderError as unreadable:
+            return [str(unreadable)]
+        if _RECORD not in checksums or any(checksums.get(name) != digest for name, digest in record.files.items()):
+            return [f"{folder / _CHECKSUMS}: this file is damaged: it does not list the hashes of the round's record."]
+        damage = []
+        for name, recorded in checksums.items():
+            file = folder / name
+            if not file.is_file():
+                if file.suffix != _ARRAYS or not (folder / _PRUNED).exists():
+                    damage.append(f"{file}: this file is missing.")
+            elif sha256(file) != recorded:
+                damage.append(f"{file}: this file is damaged: its hash is not {recorded}.")
+        return damage
+
+    def recovery_advice(self, number: int) -> str:
+        """What a person can do if a run cannot resume from a round."""
+        earlier = [before for before in range(number) if self._has_arrays(before)]
+        if not earlier:
+            return "No earlier round has its arrays: start a new run."
+        folders = sorted(path.name for path in (self.folder / "rounds").glob("[0-9]*") if int(path.name) > earlier[-1])
+        listed = folders[0] if len(folders) == 1 else f"{folders[0]} to {folders[-1]}"
+        return f"Remove {listed} in {self.folder / 'rounds'} to resume from round {earlier[-1]}."
+
+    def _load(self, number: int, name: str) -> EncoderDict:
+        file = self.round_folder(number) / f"{name}{_ARRAYS}"
+        if not file.is_file() and (self.round_folder(number) / _PRUNED).exists():
+            raise RunFolderError(f"{file}: the arrays of round {number} were removed (keep-last).")
+        try:
+            arrays: EncoderDict = load_file(file)
+        except (OSError, SafetensorError) as broken:
+            raise RunFolderError(
+                f"{file}: the {name} of round {number} cannot be read: {broken}. {self.recovery_advice(number)}",
+                ErrorCode.RUN_FOLDER_DAMAGED,
+            ) from None
+        return arrays
+
+    def _write_checksums(self, number: int, checksums: Mapping[str, str]) -> None:
+        with disk_errors(self.folder), atomic_write(self.round_folder(number) / _CHECKSUMS) as path:
+            path.write_text(_format_checksums(checksums), encoding="utf-8")
+
+    def _checksums(self, number: int) -> dict[str, str]:
+        file = self.round_folder(number) / _CHECKSUMS
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as broken:
+            raise RunFolderError(f"{file}: it cannot be read: {broken}.", ErrorCode.RUN_FOLDER_DAMAGED) from None
+        return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+    def _has_arrays(self, number: int) -> bool:
+        return (self.round_folder(number) / f"base{_ARRAYS}").is_file()
+
+
+def _format_checksums(checksums: Mapping[str, str]) -> str:
+    return "".join(f"{digest}  {name}\n" for name, digest in checksums.items())
+
+
+def _save(arrays: Encoder, file: Path) -> None:
+    try:
+        save_file(dict(arrays), file)
+    except SafetensorError as failure:
+        full = "No space left" in str(failure)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(failure)) from None

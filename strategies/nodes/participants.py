@@ -1,0 +1,167 @@
+"""Who takes part: the nodes that are connected, and the contributors among them that can be sampled."""
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from logging import INFO, WARNING
+
+from flwr.common import log
+from flwr.serverapp import Grid
+
+from coldfusion_fl.errors import ErrorCode, RunError, count
+from coldfusion_fl.run.events import ContributorExcluded, Emit, NodesConnected, WaitingForNodes
+from coldfusion_fl.run.history import rejection_counts
+from coldfusion_fl.run.records import RoundRecord
+
+from .membership import Member, NodeRegistry, simulated_nodes
+from .messaging import in_simulation, poll_interval
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The nodes at the start of a round.
+
+    Attributes:
+        members: those that are connected, by name.
+        excluded: contributors that are no longer sampled, with the reason.
+        names: the contributors that can be sampled.
+        missing: contributors that took part before, or are expected, and are not connected.
+    """
+
+    members: Mapping[str, Member]
+    excluded: dict[str, str]
+    names: list[str]
+    missing: list[str]
+
+
+class Participants:
+    """Waits for the nodes at first, and says who can be sampled in a round.
+
+    Args:
+        registry: knows the nodes.
+        min_available_nodes: the number of nodes to wait for.
+        awaited_names: names of nodes to wait for.
+        node_timeout: seconds to wait at most.
+        min_contributions: contributors that a round needs.
+        max_rejections: a contributor with this number of rejections is excluded; 0: no limit.
+        exclude: names of contributors that are never sampled.
+        emit: emits an event of the run.
+    """
+
+    def __init__(
+        self,
+        registry: NodeRegistry,
+        min_available_nodes: int,
+        awaited_names: Collection[str],
+        node_timeout: float,
+        min_contributions: int,
+        max_rejections: int,
+        exclude: Collection[str],
+        emit: Emit,
+    ) -> None:
+        self._registry = registry
+        self._min_available_nodes = min_available_nodes
+        self._awaited_names = frozenset(awaited_names)
+        self._node_timeout = node_timeout
+        self._min_contributions = min_contributions
+        self._max_rejections = max_rejections
+        self._exclude = exclude
+        self._emit = emit
+        self._has_waited = False
+        self._reported_exclusions: set[str] = set()
+        self._expected: set[str] = set()
+
+    def connected(self, grid: Grid, num_rounds: int | None) -> Mapping[str, Member]:
+        """The members that are connected now; the first call waits for them.
+
+        Args:
+            grid: Flower's grid.
+            num_rounds: the number of rounds of the run, for those who watch; None: unknown.
+
+        Raises:
+            RunError: too few are connected when the wait is over.
+        """
+        if self._has_waited:
+            return self._registry.connected_nodes(grid)
+        members = self._registry.wait_for_nodes(
+            grid,
+            self._min_available_nodes,
+            self._awaited_names,
+            self._node_timeout,
+            lambda connected, missing: self._emit(WaitingForNodes(connected=connected, missing=missing)),
+        )
+        seen = sorted(name for name, member in members.items() if member.seen)
+        unseen = sorted(members.keys() - seen)
+        self._check_number(members, seen)
+        self._has_waited = True
+        log(INFO, "%s: %s", count(len(seen), "contributor"), ", ".join(seen))
+        if unseen:
+            log(INFO, "%s for evaluation only: %s", count(len(unseen), "node"), ", ".join(unseen))
+        missing = sorted(self._awaited_names - members.keys())
+        self._emit(NodesConnected(seen=seen, unseen=unseen, missing=missing, rounds=num_rounds or 0))
+        return members
+
+    def pool(self, grid: Grid, records: Sequence[RoundRecord], num_rounds: int | None) -> Pool:
+        """The contributors that can be sampled; where they are too few, waits for more.
+
+        Args:
+            grid: Flower's grid.
+            records: of the earlier rounds.
+            num_rounds: as in `connected`.
+
+        Raises:
+            RunError: too few are left when the wait is over.
+        """
+        deadline = time.monotonic() + self._node_timeout
+        while True:
+            members, excluded = self.connected(grid, num_rounds), self._find_excluded(records)
+            names = [name for name, member in members.items() if member.seen and name not in excluded]
+            if len(names) >= self._min_contributions:
+                here = {name: reason for name, reason in excluded.items() if name in members}
+                return Pool(members, here, names, self._find_missing(members, records))
+            if in_simulation(grid) or time.monotonic() > deadline:
+                others = f", and {len(excluded)} excluded" if excluded else ""
+                raise RunError(
+                    f"{count(len(names), 'contributor')} connected{others}; a round needs {self._min_contributions}. "
+                    "The finished rounds are saved. To resume, start more nodes, lower min-contributions or raise "
+                    "max-rejections.",
+                    ErrorCode.TOO_FEW_CONTRIBUTORS,
+                )
+            time.sleep(poll_interval(grid))
+
+    def _check_number(self, members: Mapping[str, Member], seen: Collection[str]) -> None:
+        simulated = simulated_nodes(members)
+        if simulated and len(members) < self._min_available_nodes:
+            raise RunError(
+                f"this simulation has {count(simulated, 'node')}, of which {len(members)} can take part, but the run "
+                f"needs {self._min_available_nodes}. Simulate more: flwr run . --federation-config "
+                f"'num-supernodes={self._min_available_nodes}'",
+                ErrorCode.TOO_FEW_CONTRIBUTORS,
+            )
+        if len(seen) < self._min_contributions:
+            raise RunError(
+                f"{count(len(seen), 'contributor')} connected; a round needs {self._min_contributions}. Start more "
+                "nodes, or lower min-contributions.",
+                ErrorCode.TOO_FEW_CONTRIBUTORS,
+            )
+
+    def _find_missing(self, members: Mapping[str, Member], records: Sequence[RoundRecord]) -> list[str]:
+        """Contributors that took part before, or are expected, and are not connected."""
+        self._expected |= {name for name, member in members.items() if member.seen} | self._awaited_names
+        self._expected |= {name for record in records for name in record.sampled}
+        if missing := sorted(self._expected - members.keys()):
+            log(WARNING, "Not connected in this round: %s.", ", ".join(missing))
+        return missing
+
+    def _find_excluded(self, records: Sequence[RoundRecord]) -> dict[str, str]:
+        """Contributors that are not sampled, with the reason; each is reported once in a run."""
+        excluded = dict.fromkeys(self._exclude, "the setting exclude names it")
+        reported = self._reported_exclusions | {name for record in records for name in record.excluded}
+        for name, number in rejection_counts(records).items():
+            if self._max_rejections and number >= self._max_rejections and name not in excluded:
+                excluded[name] = f"{count(number, 'contribution')} of it were rejected"
+                if name not in reported:
+                    self._reported_exclusions.add(name)
+                    log(WARNING, "'%s' is excluded from now on: %s.", name, excluded[name])
+                    self._emit(ContributorExcluded(name=name, reason=excluded[name]))
+        return excluded

@@ -1,0 +1,195 @@
+"""From the contributions of a round to the next base: screening, fusion, server optimizer, server validation."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from logging import INFO, WARNING
+
+import numpy as np
+from flwr.common import log
+
+from coldfusion_fl.aggregation.pipeline import Pipeline
+from coldfusion_fl.aggregation.screening import Candidate, Round, ScoreFunction, screen
+from coldfusion_fl.arrays.blocks import finite, update_norm
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
+from coldfusion_fl.errors import ErrorCode, FusionError, RunError, count
+from coldfusion_fl.fusion import PrivateMean, fuse, shares
+from coldfusion_fl.run.history import past_norms
+from coldfusion_fl.run.records import (
+    ContributionRecord,
+    PrivacySpent,
+    RejectionRecord,
+    UpdateFacts,
+    ValidationScores,
+)
+
+from .privacy import PrivacyAccountant
+from .round_state import RoundState
+from .server_state import ServerState
+
+
+class NoNewBaseError(Exception):
+    """The round keeps its base; the message is a clause that says why."""
+
+
+class Aggregator:
+    """Makes the next base of a round's contributions.
+
+    Args:
+        state: the current base, the state of the server optimizer and the earlier records.
+        pipeline: screening, fusion and server optimizer.
+        min_contributions: with fewer contributions a round keeps its base.
+        score_fn: the server's own score of an encoder, more is better; None: it has none.
+        rollback: the base is kept if the score falls by more than this; None: never.
+
+    Raises:
+        SettingsError: the fusion is private, and the accountant's library is not installed.
+    """
+
+    def __init__(
+        self,
+        state: ServerState,
+        pipeline: Pipeline,
+        min_contributions: int,
+        score_fn: ScoreFunction | None,
+        rollback: float | None,
+    ) -> None:
+        self._state = state
+        self._fusion = pipeline.fusion
+        self._server_optimizer = pipeline.server_optimizer
+        self._screening = pipeline.screening
+        self._min_contributions = min_contributions
+        self._score_fn = score_fn
+        self._rollback = rollback
+        self._base_score: float | None = None
+        self._accountant = PrivacyAccountant(pipeline.fusion) if isinstance(pipeline.fusion, PrivateMean) else None
+
+    def next_base(self, round_: RoundState, candidates: Mapping[str, Candidate]) -> EncoderDict | None:
+        """Screen and fuse the contributions, and apply the server optimizer.
+
+        Args:
+            round_: the round; what happens is added to its record.
+            candidates: the contributions that fit the base, by contributor.
+
+        Returns:
+            The next base; None where the round keeps its base, for a reason that its record has.
+
+        Raises:
+            RunError: the server's score of the base is not a finite number.
+        """
+        record = round_.record
+        record.trained = time.time()
+        try:
+            base = self._optimize(round_, self._fuse(round_, candidates))
+        except NoNewBaseError as reason:
+            record.kept_because = str(reason)
+            log(WARNING, "Round %d keeps its base: %s.", round_.number, reason)
+            round_.emit_kept(str(reason))
+            return None
+        record.fused = True
+        round_.emit_fused()
+        return base
+
+    def _fuse(self, round_: RoundState, candidates: Mapping[str, Candidate]) -> EncoderDict:
+        """Screen the contributions and fuse those that pass.
+
+        Args:
+            round_: the round; contributions and rejections are added to its record.
+            candidates: the contributions that fit the base, by contributor.
+
+        Raises:
+            NoNewBaseError: too few pass, or they cannot be fused.
+        """
+        past = past_norms(self._state.records)
+        known = {name: replace(c, past=past.get(name, ())) for name, c in candidates.items()}
+        before = Round(self._state.base, known, self._fusion, self._score_fn)
+        facts = _facts(before, round_.staleness)
+        passed, rejected = screen(before, self._screening)
+        for name, (rule, reason) in rejected.items():
+            round_.reject(RejectionRecord(name=name, reason=reason, counts=rule.counts, facts=facts[name]))
+        # In sorted order of names, so that the order of arrival leaves no trace in the sum.
+        contributions = [candidate.contribution for _, candidate in sorted(passed.candidates.items())]
+        for part, share in zip(contributions, shares(self._fusion, contributions), strict=True):
+            round_.record.contributions[part.name] = ContributionRecord(**dict(facts[part.name]), share=share)
+        if len(contributions) < self._min_contributions:
+            number = count(len(contributions), "contribution")
+            raise NoNewBaseError(f"{number} passed, {self._min_contributions} are needed")
+        try:
+            fused = fuse(self._fusion, self._state.base, contributions)
+        except FusionError as failure:
+            raise NoNewBaseError(str(failure).rstrip(".")) from None
+        self._account(round_)
+        return fused
+
+    def _optimize(self, round_: RoundState, fused: Encoder) -> EncoderDict:
+        """Apply the server optimizer, and compare the result with the base by the server's own score.
+
+        Args:
+            round_: the round; scores and the norm of the update are added to its record.
+            fused: the fused encoder.
+
+        Raises:
+            NoNewBaseError: the result is not finite, or its score is too low.
+            RunError: there is no score to compare with.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            following, optimizer_state = self._server_optimizer(self._state.base, fused, self._state.optimizer_state)
+        for name, array in [*following.items(), *optimizer_state.items()]:
+            if not finite(array):  # a state that is not finite would spoil every later base
+                raise NoNewBaseError(f"the server optimizer '{self._server_optimizer}' makes '{name}' not finite")
+        self._compare_scores(round_, following)
+        self._state.optimizer_state = optimizer_state
+        round_.record.update_norm = update_norm(self._state.base, following)
+        return following
+
+    def _compare_scores(self, round_: RoundState, following: Encoder) -> None:
+        """Keep the base if its successor scores too low. The score of an accepted base is not computed again."""
+        if self._rollback is None or self._score_fn is None:
+            return
+        before = self._score_fn(self._state.base) if self._base_score is None else self._base_score
+        if before == -math.inf:
+            raise RunError(
+                "the server's score of the base is not a finite number, so no later base can be compared with it.",
+                ErrorCode.RUN_FAILED,
+            )
+        after = self._score_fn(following)
+        round_.record.server_validation = ValidationScores(before=_finite_or_none(before), after=_finite_or_none(after))
+        if after < before - self._rollback:
+            self._base_score = before
+            round_.record.rolled_back = True
+            raise NoNewBaseError(f"the server's validation score fell from {before:.4g} to {after:.4g}")
+        self._base_score = after
+
+    def _account(self, round_: RoundState) -> None:
+        """Record the privacy loss; this round counts too."""
+        if self._accountant:
+            round_.record.privacy = PrivacySpent(epsilon=0.0, delta=0.0, rounds=0)  # marks it as a private round
+            spent = self._accountant.spent([*self._state.records, round_.record])
+            round_.record.privacy = spent
+            log(
+                INFO,
+                "Privacy loss of the contributor with the most rounds: ε = %g at δ = %g.",
+                spent.epsilon,
+                spent.delta,
+            )
+
+
+def _facts(round_: Round, staleness: Mapping[str, int]) -> dict[str, UpdateFacts]:
+    """What is known of each contribution before the screening, for the record."""
+    cosines = round_.cosines if round_.candidates else {}
+    return {
+        name: UpdateFacts(
+            norm=candidate.norm,
+            cosine=cosines[name],
+            sha256=candidate.sha256,
+            reported=dict(candidate.contribution.metrics),
+            staleness=staleness.get(name),
+        )
+        for name, candidate in round_.candidates.items()
+    }
+
+
+def _finite_or_none(score: float) -> float | None:
+    """A score for JSON, which has no infinity."""
+    return score if math.isfinite(score) else None

@@ -1,0 +1,151 @@
+"""Collects the contributions of a round: those that arrive in time, and those of earlier rounds that are late."""
+
+from collections.abc import Callable, Iterable, Mapping
+from logging import WARNING
+
+from flwr.app import Message
+from flwr.common import log
+from flwr.serverapp import Grid
+
+from coldfusion_fl.aggregation.screening import Candidate
+from coldfusion_fl.arrays.disk_arrays import ArrayFile
+from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.fusion import Operator
+from coldfusion_fl.run.events import ContributionReceived
+from coldfusion_fl.run.records import RejectionRecord
+
+from ..nodes.messaging import UNREACHABLE, error_reason
+from .round_state import RoundState, sender_of
+from .server_state import ServerState
+from .stragglers import LateReply, Stragglers, rebase_update
+from .validation import ReplyValidator
+
+Candidates = dict[str, Candidate]
+
+
+class ContributionCollector:
+    """Validates replies one at a time, so that memory does not grow with them.
+
+    Args:
+        state: has the bases that contributions are compared with.
+        operator: the fusion, which may need something of its own of a contribution.
+        is_shared: whether an array that the base lacks should be shared; others are dropped. None: all should.
+        keys: the keys of the encoder in a reply, and of the record that says how it is encoded.
+        staleness_discount: the scale of a late update for each round that it is late; 0: late ones are rejected.
+        name_of: the name of a node, by node ID, for replies that answer no message.
+    """
+
+    def __init__(
+        self,
+        state: ServerState,
+        operator: Operator,
+        is_shared: Callable[[str], bool] | None,
+        keys: tuple[str, str],
+        staleness_discount: float,
+        name_of: Callable[[int], str],
+    ) -> None:
+        self._state = state
+        self._operator = operator
+        self._is_shared = is_shared
+        self._keys = keys
+        self._staleness_discount = staleness_discount
+        self._name_of = name_of
+        self._stragglers = Stragglers()
+        self._has_warned = False
+
+    def collect(
+        self, round_: RoundState, replies: Iterable[Message], array_file: ArrayFile, timeout: float
+    ) -> Candidates:
+        """Validate the replies as they arrive.
+
+        A reply that answers no message of the round, a second one of a contributor, one that cannot be fused, an error
+        and a missing answer are rejected. The reply that the SuperLink gives for a node that it cannot reach is not the
+        contributor's: the contributor may still answer.
+
+        Args:
+            round_: the round; rejections are added to it.
+            replies: as they arrive.
+            array_file: the file that takes the arrays.
+            timeout: the seconds that contributors had, for messages.
+
+        Returns:
+            The contributions that can be fused, by contributor, with their arrays on disk.
+        """
+        validator = self._validator(self._state.base, round_.number, array_file)
+        candidates: Candidates = {}
+        answered: set[str] = set()
+        unreachable: dict[str, str] = {}
+        for reply in replies:
+            name = sender_of(reply, round_.sent)
+            if name is None:
+                stranger = self._name_of(reply.metadata.src_node_id)
+                round_.reject(RejectionRecord(name=stranger, reason="its reply answers no message of this round"))
+            elif name in answered:
+                round_.reject(
+                    RejectionRecord(name=name, reason="it answered twice; the first answer counts", counts=True)
+                )
+            elif reply.has_error() and reply.error.code in UNREACHABLE:
+                unreachable[name] = f"it cannot be reached: {error_reason(reply)}"
+            else:
+                answered.add(name)
+                self._add(round_, name, validator.validate(name, reply), candidates)
+            del reply  # so that memory does not hold it while the next one arrives
+        silent = sorted(round_.sent.keys() - answered)
+        for name in silent:
+            reason = unreachable.get(name, f"it did not answer within {timeout:g} s")
+            round_.reject(RejectionRecord(name=name, reason=reason, received=False))
+        self._stragglers.expect(round_.number, {name: round_.sent[name] for name in silent})
+        self._warn_of_dropped_arrays(validator.dropped)
+        return candidates
+
+    def collect_late(self, round_: RoundState, grid: Grid, array_file: ArrayFile, candidates: Candidates) -> None:
+        """Add the contributions of earlier rounds that have arrived, rebased to this round's base; or reject them."""
+        for late in self._stragglers.arrived(grid):
+            candidate = self._rebase(round_, late, array_file, candidates)
+            if isinstance(candidate, RejectionRecord):
+                round_.reject(candidate)
+            else:
+                candidates[late.name] = candidate
+                round_.staleness[late.name] = round_.number - late.round
+
+    def _rebase(
+        self, round_: RoundState, late: LateReply, array_file: ArrayFile, candidates: Mapping[str, Candidate]
+    ) -> Candidate | RejectionRecord:
+        reason = f"it arrived too late: it belongs to round {late.round}"
+        if not self._staleness_discount:
+            return RejectionRecord(name=late.name, reason=reason)
+        if late.name in candidates:
+            return RejectionRecord(name=late.name, reason=f"{reason}, and a newer one has arrived")
+        start = self._state.base_after(late.round - 1)
+        if start is None:
+            return RejectionRecord(name=late.name, reason=f"{reason}, and the base of that round is not kept any more")
+        candidate = self._validator(start, late.round, array_file).validate(late.name, late.reply)
+        if isinstance(candidate, RejectionRecord):
+            return candidate
+        factor = self._staleness_discount ** (round_.number - late.round)
+        return rebase_update(candidate, start, self._state.base, factor, array_file)
+
+    def _validator(self, base: Encoder, number: int, array_file: ArrayFile) -> ReplyValidator:
+        return ReplyValidator(base, self._operator, number, array_file, self._is_shared, *self._keys)
+
+    def _add(
+        self, round_: RoundState, name: str, validated: Candidate | RejectionRecord, candidates: Candidates
+    ) -> None:
+        if isinstance(validated, RejectionRecord):
+            round_.reject(validated)
+            return
+        candidates[name] = validated
+        metrics = dict(validated.contribution.metrics)
+        round_.emit(ContributionReceived(round=round_.number, name=name, metrics=metrics))
+
+    def _warn_of_dropped_arrays(self, dropped: Mapping[str, int]) -> None:
+        if dropped and not self._has_warned:
+            self._has_warned = True
+            name, number = next(iter(dropped.items()))
+            log(
+                WARNING,
+                "'%s' sent %d arrays that are not shared. They are dropped, in this round and later. Private arrays "
+                "should not leave their node.",
+                name,
+                number,
+            )

@@ -1,0 +1,119 @@
+"""Which bases the nodes evaluate, and what their scores are."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from logging import WARNING
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord, Message, MetricRecord
+from flwr.common import log
+
+from coldfusion_fl.run.events import Emit, ScoreFailed, ScoreReceived
+from coldfusion_fl.sanitize import sanitize
+
+from ..nodes.messaging import error_reason, records_of
+from .round_state import sender_of
+from .validation import reported_metrics
+
+# What a node says about its scores, beside the numbers.
+_DESCRIPTION = {"metric": str, "head": str, "seen": bool}
+_MAX_TEXT = 60
+
+
+@dataclass(frozen=True)
+class EvaluationSchedule:
+    """Which bases are evaluated.
+
+    Attributes:
+        every: after every so many rounds, and always the first and the last base; 0: those two only; -1: none.
+        num_rounds: the last round; None: unknown, as in Flower's own loop.
+    """
+
+    every: int
+    num_rounds: int | None = None
+
+    def is_first_or_last(self, server_round: int) -> bool:
+        """Whether a round's base is the one that the run begins or ends with."""
+        return server_round in (0, self.num_rounds)
+
+    def is_due(self, server_round: int) -> bool:
+        """Whether a round's base is evaluated."""
+        if self.every < 0:
+            return False
+        regular = self.every > 0 and server_round % self.every == 0
+        return regular or self.is_first_or_last(server_round)
+
+    def modes(self, server_round: int, seen: bool) -> str:
+        """The scores that a node computes, with commas between.
+
+        The few-shot score is for tasks that the base has not seen. It takes a training, so only the first and the last
+        base get it.
+        """
+        return "frozen,few-shot" if self.is_first_or_last(server_round) and not seen else "frozen"
+
+
+@dataclass
+class EvaluationState:
+    """One evaluation of a base by all nodes.
+
+    Attributes:
+        round: the round that made the base.
+        sent: the messages, by node name.
+        scores: what the nodes answered, by node name.
+        emit: emits an event of the run.
+    """
+
+    round: int
+    sent: dict[str, Message] = field(default_factory=dict)
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    emit: Emit = lambda event: None
+
+    def collect(self, replies: Iterable[Message], configrecord_key: str, timeout: float) -> None:
+        """Take the scores as they arrive. Errors and missing answers are logged and reported.
+
+        Args:
+            replies: as they arrive.
+            configrecord_key: the key of the record that describes the scores.
+            timeout: the seconds that nodes had, for messages.
+        """
+        silent = dict.fromkeys(self.sent, f"it did not answer within {timeout:g} s")
+        for reply in replies:
+            name = sender_of(reply, self.sent)
+            if name not in silent:
+                sender = name or f"node-{reply.metadata.src_node_id}"
+                log(WARNING, "'%s' sent scores unasked, or a second time. They do not count.", sender)
+                continue
+            del silent[name]
+            if reply.has_error():
+                self._fail(name, error_reason(reply))
+                continue
+            config = records_of(reply, ConfigRecord).get(configrecord_key, ConfigRecord())
+            numbers = {key: value for key, value in reported_metrics(reply).items() if key not in _DESCRIPTION}
+            self.scores[name] = numbers | _description(config)
+            self.emit(ScoreReceived(round=self.round, name=name, scores=numbers))
+        for name, reason in silent.items():
+            self._fail(name, reason)
+
+    def means(self) -> MetricRecord | None:
+        """The mean of each score over the nodes that have it; None where there are no scores."""
+        if not self.scores:
+            return None
+        values: dict[str, list[float]] = {}
+        for scores in self.scores.values():
+            for key, value in scores.items():
+                if isinstance(value, float):
+                    values.setdefault(key, []).append(value)
+        return MetricRecord({key: float(np.mean(found)) for key, found in sorted(values.items())})
+
+    def _fail(self, name: str, reason: str) -> None:
+        log(WARNING, "'%s' could not evaluate the base of round %d: %s", name, self.round, reason)
+        self.emit(ScoreFailed(round=self.round, name=name, reason=reason))
+
+
+def _description(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: sanitize(config[key])[:_MAX_TEXT] if kind is str else config[key]
+        for key, kind in _DESCRIPTION.items()
+        if isinstance(config.get(key), kind)
+    }

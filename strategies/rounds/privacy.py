@@ -1,0 +1,58 @@
+"""The privacy loss of the contributors."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from flwr.serverapp import GaussianPrivacyEvent, NeighboringRelation, PrivacyConfig, SamplingMethod
+
+from coldfusion_fl.errors import ErrorCode, SettingsError
+from coldfusion_fl.fusion import PrivateMean
+from coldfusion_fl.run.records import PrivacySpent, RoundRecord
+
+
+class PrivacyAccountant:
+    """Accounts for the rounds of a private mean with Flower's accountant (Rényi differential privacy).
+
+    The sampling follows from a seed that contributors know, so it amplifies nobody's privacy: each contributor has
+    spent what its own rounds cost. A round counts once its fused encoder was made, whether or not that became a base:
+    then its record has `privacy`.
+
+    Args:
+        fusion: how contributions are fused.
+
+    Raises:
+        SettingsError: the accountant's library is not installed.
+    """
+
+    def __init__(self, fusion: PrivateMean) -> None:
+        self._fusion = fusion
+        try:
+            import dp_accounting  # noqa: F401
+        except ImportError:
+            raise SettingsError(
+                f"{fusion.name} needs a library that is not installed. Install it: pip install "
+                "'coldfusion-fl[privacy]'",
+                ErrorCode.EXTRA_MISSING,
+            ) from None
+
+    def spent(self, records: Iterable[RoundRecord]) -> PrivacySpent:
+        """The privacy loss of the contributor with the most rounds.
+
+        ε and δ bound what a contributor's updates can change in all bases together, compared with updates of zero;
+        other rows in place of its own are twice as far.
+
+        Args:
+            records: of all rounds.
+        """
+        from flwr.serverapp import RdpAccountant
+
+        counts = Counter(name for record in records if record.privacy for name in record.contributions)
+        rounds = max(counts.values(), default=0)
+        delta = self._fusion.delta
+        if not rounds:
+            return PrivacySpent(epsilon=0.0, delta=delta, rounds=0)
+        size = len(counts)
+        relation, sampling = NeighboringRelation.ADD_OR_REMOVE_ONE, SamplingMethod.NO_AMPLIFICATION
+        accountant = RdpAccountant(PrivacyConfig(delta, size, relation, sampling))
+        accountant.compose(GaussianPrivacyEvent(self._fusion.noise, size, size), rounds)
+        return PrivacySpent(epsilon=round(accountant.get_epsilon(delta), 4), delta=delta, rounds=rounds)

@@ -1,0 +1,88 @@
+"""One round of training, from sampling to saving."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from logging import WARNING
+
+import numpy as np
+from flwr.app import Message, MetricRecord
+from flwr.common import log
+
+from coldfusion_fl.run.events import BaseKept, ContributionRejected, Emit, RoundFused, RoundStarted
+from coldfusion_fl.run.records import RejectionRecord, RoundRecord
+
+
+def sender_of(reply: Message, sent: Mapping[str, Message]) -> str | None:
+    """The name of the node whose message a reply answers; None where it answers none of them."""
+    answered = reply.metadata.reply_to_message_id
+    return next((name for name, message in sent.items() if message.metadata.message_id == answered), None)
+
+
+@dataclass
+class RoundState:
+    """What the steps of a round hand on.
+
+    Attributes:
+        record: what is recorded of the round so far.
+        sent: the messages to the sampled contributors, by name.
+        staleness: of late contributions: the rounds between the base that they were trained on and this one, by name.
+        emit: emits an event of the run.
+    """
+
+    record: RoundRecord
+    sent: dict[str, Message] = field(default_factory=dict)
+    staleness: dict[str, int] = field(default_factory=dict)
+    emit: Emit = lambda event: None
+
+    @classmethod
+    def start(
+        cls, number: int, sampled: list[str], excluded: dict[str, str], missing: list[str], emit: Emit
+    ) -> "RoundState":
+        """A round whose contributors are sampled; see `RoundRecord` for the arguments."""
+        emit(RoundStarted(round=number, sampled=sampled, missing=missing))
+        record = RoundRecord(round=number, began=time.time(), sampled=sampled, excluded=excluded, missing=missing)
+        return cls(record, emit=emit)
+
+    @property
+    def number(self) -> int:
+        """The round, from 1."""
+        return self.record.round
+
+    def reject(self, rejection: RejectionRecord) -> None:
+        """Log, record and report that a contribution is not fused."""
+        log(
+            WARNING,
+            "Round %d: the contribution of '%s' is rejected: %s.",
+            self.number,
+            rejection.name,
+            rejection.reason,
+        )
+        self.record.rejected.append(rejection)
+        self.emit(
+            ContributionRejected(
+                round=self.number, name=rejection.name, reason=rejection.reason, received=rejection.received
+            )
+        )
+
+    def emit_kept(self, reason: str) -> None:
+        """Report that the round makes no new base."""
+        contributions, rejected = self.counts().values()
+        self.emit(BaseKept(round=self.number, contributions=contributions, rejected=rejected, reason=reason))
+
+    def emit_fused(self) -> None:
+        """Report that the round made a new base."""
+        contributions, rejected = self.counts().values()
+        spent = self.record.privacy
+        self.emit(RoundFused(round=self.number, contributions=contributions, rejected=rejected, privacy=spent))
+
+    def counts(self) -> dict[str, int]:
+        """The numbers of contributions that passed the screening, and of rejections."""
+        return {"contributions": len(self.record.contributions), "rejected": len(self.record.rejected)}
+
+    def metrics(self) -> MetricRecord:
+        """The counts and, if a base was made, the mean of each number that all its contributors reported."""
+        reported = [contribution.reported for contribution in self.record.contributions.values()]
+        common = set.intersection(*map(set, reported)) - {"server-round"} if self.record.fused else set()
+        means = {key: float(np.mean([numbers[key] for numbers in reported])) for key in sorted(common)}
+        return MetricRecord({**means, **self.counts()})

@@ -1,0 +1,145 @@
+"""What the server carries from round to round, in memory and, where there is a ledger, on disk."""
+
+import time
+from logging import WARNING
+from typing import TYPE_CHECKING
+
+from flwr.app import ArrayRecord
+from flwr.common import log
+
+from coldfusion_fl.aggregation.server_optimizer import moving_average
+from coldfusion_fl.arrays.blocks import finite
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
+from coldfusion_fl.arrays.hashing import encoder_hash
+from coldfusion_fl.arrays.mismatch import find_mismatch
+from coldfusion_fl.config.settings import ensure_same
+from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
+from coldfusion_fl.run.records import RoundRecord, RoundSettings
+
+from ..nodes.array_records import UnreadableArrayError, to_numpy
+
+if TYPE_CHECKING:
+    from coldfusion_fl.run.ledger import Ledger
+
+# A person may react to what a run showed by changing these; each round's record has their value.
+_MAY_CHANGE = ("screening", "exclude", "max-rejections", "min-contributions")
+
+
+class ServerState:
+    """The current base, and what led to it.
+
+    Args:
+        ledger: the opened run folder; None: nothing is written to disk.
+        keep_last: the number of rounds whose arrays the ledger keeps; 0: all.
+        ema: the decay of the moving average of the bases; 0: none.
+        settings: what the bases depend on; each record holds it, and a run cannot resume with other settings.
+
+    Attributes:
+        base: the base of the last saved round.
+        optimizer_state: the state of the server optimizer.
+        average: the moving average of the bases.
+        records: the records of the saved rounds.
+        last_saved: the last saved round; None: none yet.
+    """
+
+    def __init__(self, ledger: "Ledger | None", keep_last: int, ema: float, settings: RoundSettings) -> None:
+        self.ledger = ledger
+        self.base: EncoderDict = {}
+        self.optimizer_state: EncoderDict = {}
+        self.average: EncoderDict = {}
+        self.records: list[RoundRecord] = []
+        self.last_saved: int | None = None
+        self._keep_last = keep_last
+        self._ema = ema
+        self._settings = settings
+
+    def save_round(self, arrays: ArrayRecord, record: RoundRecord) -> None:
+        """Save a round, unless it is saved already.
+
+        Args:
+            arrays: the base that the round ended with.
+            record: its number, and what happened in it; round 0 is the base that the run begins with.
+
+        Raises:
+            RunFolderError: the disk is full, or the ledger holds another run.
+            SettingsError: the arrays of the first base cannot be fused.
+        """
+        if self.last_saved is not None and self.last_saved >= record.round:
+            return
+        if self.last_saved is None and self.ledger and self.ledger.rounds():
+            raise RunFolderError(
+                f"{self.ledger.folder} holds rounds already, and Flower's own loop cannot resume a run. Call `start` "
+                "of this strategy, or give it a new ledger.",
+                ErrorCode.RUN_FOLDER_IN_USE,
+            )
+        self.base = self._read(arrays)
+        if self._ema:
+            self.average = moving_average(self.average or self.base, self.base, self._ema)
+        record.ended = time.time()
+        record.settings = self._settings
+        record.base_sha256 = encoder_hash(self.base)
+        if self.ledger:
+            self.ledger.save_round(self.base, record, self.optimizer_state, self.average)
+            if self._keep_last:
+                self.ledger.keep_last(self._keep_last)
+        self.last_saved = record.round
+        self.records.append(record)
+
+    def resume(self, initial: ArrayRecord) -> int | None:
+        """Continue the ledger's run after its last round.
+
+        Returns:
+            That round; None where the ledger has none.
+
+        Raises:
+            RunFolderError: its arrays have other names, shapes or dtypes, or it had other settings.
+        """
+        rounds = self.ledger.rounds() if self.ledger else []
+        if not self.ledger or not rounds:
+            return None
+        self.records = [self.ledger.record(number) for number in rounds]
+        last = self.records[-1]
+        if last.settings:
+            old, new = (
+                {key: value for key, value in settings.to_json().items() if key not in _MAY_CHANGE}
+                for settings in (last.settings, self._settings)
+            )
+            ensure_same(old, new, self.ledger.folder)
+        given = self._read(initial)
+        self.base = self.ledger.load_base(last.round)
+        if reason := find_mismatch(self.base, given):
+            raise RunFolderError(
+                f"{self.ledger.folder}: its run has another model than the one given: {reason}. Give it that model, or "
+                "start a new run.",
+                ErrorCode.RUN_CHANGED,
+            )
+        if self.records[0].base_sha256 != encoder_hash(given):
+            log(WARNING, "The initial arrays are not those that the run began with. It resumes from its own base.")
+        self.optimizer_state = self.ledger.load_optimizer_state(last.round)
+        self.average = self.ledger.load_average(last.round)
+        self.last_saved = last.round
+        return last.round
+
+    def base_after(self, number: int) -> Encoder | None:
+        """The base that a round ended with; None where it is not kept any more."""
+        if number == self.last_saved:
+            return self.base
+        try:
+            return self.ledger.load_base(number) if self.ledger else None
+        except RunFolderError:  # its arrays were removed to save disk space
+            return None
+
+    def _read(self, arrays: ArrayRecord) -> EncoderDict:
+        """The arrays of a base. Those of the first come from outside, and are checked: contributions must fit them."""
+        try:
+            base = to_numpy(arrays)
+        except UnreadableArrayError as wrong:
+            raise SettingsError(f"the initial arrays cannot be fused: {wrong}.", ErrorCode.ARRAYS_MISMATCH) from None
+        if self.last_saved is None:
+            for name, array in base.items():
+                if not finite(array):
+                    raise SettingsError(
+                        f"the initial arrays cannot be fused: '{name}' has values that are not finite.",
+                        ErrorCode.ARRAYS_MISMATCH,
+                    )
+        return base

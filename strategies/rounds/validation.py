@@ -1,0 +1,138 @@
+"""Checks a reply, and puts the contribution in it on disk."""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+
+from coldfusion_fl.aggregation.compression import EncodedContribution, decode
+from coldfusion_fl.aggregation.screening import Candidate
+from coldfusion_fl.arrays.blocks import update_norm
+from coldfusion_fl.arrays.disk_arrays import ArrayFile
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
+from coldfusion_fl.arrays.hashing import encoder_hash
+from coldfusion_fl.arrays.mismatch import find_mismatch
+from coldfusion_fl.errors import CompressionError
+from coldfusion_fl.fusion import Contribution, Fisher, Operator
+from coldfusion_fl.run.records import RejectionRecord
+from coldfusion_fl.sanitize import sanitize
+
+from ..nodes.array_records import UnreadableArrayError, to_numpy
+from ..nodes.messaging import MAX_REASON, error_reason, records_of
+
+FISHER = "fisher"
+SCALES = "scales"
+_MAX_METRICS = 100
+
+
+class InvalidReplyError(Exception):
+    """A reply holds nothing that can be fused; the message is a clause that says why."""
+
+
+class ReplyValidator:
+    """Makes candidates of the replies of one round.
+
+    Args:
+        base: the arrays that the contributors started from.
+        operator: the fusion, which may need something of its own of a contribution.
+        server_round: the round.
+        array_file: the file that takes the arrays of valid contributions.
+        is_shared: whether an array that the base lacks should be shared; others are dropped. None: all should.
+        arrayrecord_key: the key of the encoder in a reply.
+        configrecord_key: the key of the record that says how the encoder is encoded.
+
+    Attributes:
+        dropped: the number of dropped arrays, by contributor.
+    """
+
+    def __init__(
+        self,
+        base: Encoder,
+        operator: Operator,
+        server_round: int,
+        array_file: ArrayFile,
+        is_shared: Callable[[str], bool] | None,
+        arrayrecord_key: str,
+        configrecord_key: str,
+    ) -> None:
+        self._base = base
+        self._operator = operator
+        self._round = server_round
+        self._array_file = array_file
+        self._is_shared = is_shared
+        self._arrayrecord_key = arrayrecord_key
+        self._configrecord_key = configrecord_key
+        self.dropped: dict[str, int] = {}
+
+    def validate(self, name: str, reply: Message) -> Candidate | RejectionRecord:
+        """The contribution in a reply, with its arrays on disk; or why there is none.
+
+        Args:
+            name: the contributor whose message the reply answers.
+            reply: whatever arrived.
+        """
+        if reply.has_error():
+            return RejectionRecord(name=name, reason=f"its training failed: {error_reason(reply)}")
+        try:
+            return self._to_candidate(name, reply)
+        except InvalidReplyError as wrong:
+            reason = str(wrong)
+        except UnreadableArrayError as wrong:
+            reason = f"its arrays cannot be read: {wrong}"
+        # Bytes from outside may cause errors that nobody foresaw, and no contributor may end the run.
+        except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as broken:
+            reason = f"its arrays cannot be read: {type(broken).__name__}: {broken}"
+        return RejectionRecord(name=name, reason=sanitize(reason)[:MAX_REASON], counts=True)
+
+    def _to_candidate(self, name: str, reply: Message) -> Candidate:
+        """Read a reply, compare it with the base, and move its arrays to disk, so that memory holds one reply."""
+        metrics = reported_metrics(reply)
+        of_round = metrics.get("server-round", self._round)
+        if of_round != self._round:
+            raise InvalidReplyError(f"it is of round {of_round:g}, not of round {self._round}")
+        contribution = self._read(name, reply, metrics)
+        reason = find_mismatch(self._base, contribution.encoder) or self._operator.rejection_reason(contribution)
+        if reason:
+            raise InvalidReplyError(reason)
+        norm = update_norm(self._base, contribution.encoder)
+        if not math.isfinite(norm):
+            raise InvalidReplyError("the norm of its update is not finite")
+        on_disk = replace(
+            contribution,
+            encoder=self._array_file.put(contribution.encoder),
+            fisher=None if contribution.fisher is None else self._array_file.put(contribution.fisher),
+        )
+        return Candidate(on_disk, norm, sha256=encoder_hash(contribution.encoder))
+
+    def _read(self, name: str, reply: Message, metrics: dict[str, float]) -> Contribution:
+        records = records_of(reply, ArrayRecord)
+        record = records.get(self._arrayrecord_key)
+        if record is None:
+            raise InvalidReplyError(f"its reply holds no arrays ('{self._arrayrecord_key}')")
+        wanted = [key for key in record if key in self._base or self._is_shared is None or self._is_shared(key)]
+        if dropped := len(record) - len(wanted):
+            self.dropped[name] = dropped
+        encoder = self._decode(reply, to_numpy(record, wanted))
+        fisher = records.get(FISHER) if isinstance(self._operator, Fisher) else None
+        diagonal = None if fisher is None else to_numpy(fisher, [key for key in fisher if key in self._base])
+        return Contribution(name, encoder, self._round, metrics=metrics, fisher=diagonal)
+
+    def _decode(self, reply: Message, arrays: EncoderDict) -> EncoderDict:
+        """The arrays as they were before compression; most replies are not compressed."""
+        config = records_of(reply, ConfigRecord).get(self._configrecord_key) or ConfigRecord()
+        compression = str(config.get("compression", "float32"))
+        scales = records_of(reply, ArrayRecord).get(SCALES, ArrayRecord())
+        scale_arrays = to_numpy(scales) if compression == "int8" else {}
+        try:
+            return decode(EncodedContribution(compression, arrays, scale_arrays), self._base)
+        except CompressionError as wrong:
+            raise InvalidReplyError(str(wrong)) from None
+
+
+def reported_metrics(reply: Message) -> dict[str, float]:
+    """The finite numbers that a reply reports, at most the first hundred."""
+    items = (item for record in records_of(reply, MetricRecord).values() for item in record.items())
+    numbers = ((key, value) for key, value in items if isinstance(value, int | float) and math.isfinite(value))
+    return {sanitize(key)[:MAX_REASON]: value for key, value in itertools.islice(numbers, _MAX_METRICS)}
