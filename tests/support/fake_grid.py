@@ -7,6 +7,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+SHAPE = (2, 3)  # of the one weight "w"
+
 
 def set_task_identity():
     """Flower gives the process of a ServerApp these when it runs one; a message cannot be made without."""
@@ -80,6 +82,16 @@ def node(name, value=1.0, train=None, seen=True, scores=True):
         return contribution(base + np.float32(value))
 
     return answer
+
+
+def failing_training(message):
+    """What Flower answers for a ClientApp that raised."""
+    return Error(code=2, reason="<class 'X'>:<'Traceback ...\n  File ...\nValueError: out of paper'>")
+
+
+def diverging_node(name):
+    """A node whose training ends in values that are not finite."""
+    return node(name, train=lambda message: contribution(np.full(SHAPE, np.nan, np.float32)))
 
 
 def contribution(array, round=None, examples=8, **more):

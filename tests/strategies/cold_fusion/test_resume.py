@@ -1,0 +1,96 @@
+"""A run that stopped goes on after its last saved round."""
+
+import numpy as np
+import pytest
+from fake_grid import SHAPE, FakeGrid, diverging_node, node
+from flwr.app import Array, ArrayRecord
+from strategy_runs import run_strategy
+
+from coldfusion_fl.errors import RunFolderError
+from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.strategies import ColDFusion
+
+
+@pytest.fixture
+def unbroken(tmp_path):
+    """Settings of a run with a server state, its nodes, and the ledger of 5 rounds without a stop."""
+    settings = {
+        "server_optimizer": "nesterov",
+        "ema": 0.9,
+        "screening": "size",
+        "contributors_per_round": 3,
+        "max_rejections": 2,
+    }
+    nodes = [node("a", 1), node("b", 1.5), node("c", 2), node("d", 0.7), diverging_node("bad")]
+    ledger = Ledger.create(tmp_path / "unbroken", {})
+    run_strategy(nodes, rounds=5, ledger=ledger, **settings)
+    return settings, nodes, ledger
+
+
+def assert_same_rounds(one, other):
+    assert one.rounds() == other.rounds()
+    for number in one.rounds():
+        for load in ("load_base", "load_optimizer_state", "load_average"):
+            a, b = getattr(one, load)(number), getattr(other, load)(number)
+            assert {n: x.tobytes() for n, x in a.items()} == {n: x.tobytes() for n, x in b.items()}, (number, load)
+        assert one.record(number)["base-sha256"] == other.record(number)["base-sha256"]
+        assert one.load_json(number, "scores.json") == other.load_json(number, "scores.json")
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3])
+def test_a_resumed_run_ends_with_the_same_bytes_as_an_unbroken_one(unbroken, ledger, stop):
+    settings, nodes, unbroken_ledger = unbroken
+    run_strategy(nodes, rounds=stop, ledger=ledger, **settings)
+    run_strategy(nodes, rounds=5, ledger=Ledger.reopen(ledger.folder), **settings)
+    assert_same_rounds(unbroken_ledger, ledger)
+
+
+def test_a_base_without_scores_is_evaluated_at_the_resume(unbroken, ledger):
+    settings, nodes, unbroken_ledger = unbroken
+    run_strategy(nodes, rounds=2, ledger=ledger, **settings)
+    (ledger.round_folder(2) / "scores.json").unlink()
+    sums = ledger.round_folder(2) / "SHA256SUMS"
+    sums.write_text("".join(line for line in sums.read_text().splitlines(True) if "scores" not in line))
+    run_strategy(nodes, rounds=5, ledger=Ledger.reopen(ledger.folder), **settings)
+    assert_same_rounds(unbroken_ledger, ledger)
+
+
+def test_a_run_resumes_only_with_a_model_of_the_same_arrays(unbroken, caplog):
+    settings, nodes, ledger = unbroken
+    grid = FakeGrid(dict(enumerate(nodes)))
+    strategy, larger = ColDFusion(ledger=ledger, **settings), ArrayRecord({"w": Array(np.ones(9, np.float32))})
+    with pytest.raises(RunFolderError, match=r"another model than the one given: 'w' has the shape \(9,\)"):
+        strategy.start(grid, larger, num_rounds=9)
+    assert ledger.status["state"] == "finished"  # as it was
+    kept = ledger.load_base(5)["w"]
+    other = ArrayRecord({"w": Array(np.full(SHAPE, 1e6, np.float32))})  # such as a model that is drawn afresh
+    ColDFusion(min_available_nodes=2, ledger=ledger, **settings).start(grid, other, num_rounds=6, timeout=5)
+    assert any("It goes on from its own base" in record.message for record in caplog.records)
+    assert np.abs(ledger.load_base(6)["w"] - kept).max() < 10
+
+
+def test_a_run_resumes_with_other_screening_but_not_with_other_settings(unbroken):
+    settings, nodes, ledger = unbroken
+    with pytest.raises(RunFolderError) as caught:
+        run_strategy(nodes, rounds=6, ledger=ledger, **{**settings, "server_optimizer": "plain", "seed": 9})
+    for line in (
+        "server-optimizer: 'nesterov(learning-rate=0.7, momentum=0.9)' there, 'plain' here",
+        "seed: 0 there, 9 here",
+    ):
+        assert f"\n  {line}" in str(caught.value)
+    run_strategy(
+        nodes, rounds=6, ledger=ledger, **{**settings, "screening": "size, block(names=a)", "max_rejections": 9}
+    )
+    assert "bad" not in ledger.record(6)["excluded"]  # pardoned
+    assert "a" in ledger.record(6)["excluded"]
+    assert ledger.record(6)["fused"]
+
+
+def test_keep_last_limits_the_rounds_whose_arrays_are_kept(unbroken, ledger):
+    settings, nodes, unbroken_ledger = unbroken
+    run_strategy(nodes, rounds=5, ledger=ledger, keep_last=2, **settings)
+    assert sorted(p.parent.name for p in (ledger.folder / "rounds").rglob("base.safetensors")) == ["004", "005"]
+    assert ledger.load_base(5)["w"].tobytes() == unbroken_ledger.load_base(5)["w"].tobytes()
+    assert ledger.record(1)["base-sha256"] == unbroken_ledger.record(1)["base-sha256"]
+    with pytest.raises(RunFolderError, match="not kept"):
+        ledger.load_base(1)

@@ -1,0 +1,29 @@
+"""Only some of the arrays are shared."""
+
+import numpy as np
+import pytest
+from fake_grid import SHAPE, FakeGrid, contribution, node
+from flwr.app import Array, ArrayRecord
+
+from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.strategies import ColDFusion
+
+
+def test_arrays_that_are_not_shared_are_neither_sent_nor_fused(caplog):
+    got = []
+
+    def everything(message):
+        got.append(set(message.content["arrays"]))
+        return contribution(message.content["arrays"]["w"].numpy() + np.float32(1), head=np.ones(3))
+
+    strategy = ColDFusion(shared_keys="w, body.*", min_available_nodes=2)
+    nodes = {1: node("a", train=everything), 2: node("b", train=everything)}
+    arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32)), "head": Array(np.zeros(5))})
+    result = strategy.start(FakeGrid(nodes), arrays, num_rounds=2, timeout=5)
+    assert result.arrays["w"].numpy()[0, 0] == 2
+    assert set(result.arrays) == {"w"}
+    assert all(names == {"w"} for names in got)
+    warnings = [record for record in caplog.records if "not shared" in record.message]
+    assert len(warnings) == 1
+    with pytest.raises(SettingsError, match="matches none of the arrays: w, head"):
+        ColDFusion(shared_keys=lambda name: False, min_available_nodes=2).start(FakeGrid(nodes), arrays)

@@ -1,0 +1,27 @@
+"""What the tests of the strategy share."""
+
+import pytest
+from fake_grid import FakeGrid
+from flwr.supercore.task_identity import TaskIdentity
+
+from coldfusion_fl.run.ledger import Ledger
+
+
+@pytest.fixture(autouse=True)
+def server_identity(monkeypatch):
+    """Flower gives the process of a ServerApp these when it runs one; a message cannot be made without."""
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """A new run folder."""
+    return Ledger.create(tmp_path / "run", {})
+
+
+@pytest.fixture
+def as_in_a_deployment(monkeypatch):
+    """The grid is not a simulation's, so nodes may come and go; it is polled often."""
+    monkeypatch.delattr(FakeGrid, "pull_interval")
+    monkeypatch.setattr("coldfusion_fl.strategies.membership._POLL", 0.01)

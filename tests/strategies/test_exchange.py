@@ -1,0 +1,56 @@
+"""Messages are sent, and their replies awaited."""
+
+import time
+
+import numpy as np
+import pytest
+from fake_grid import SHAPE, FakeGrid, contribution, node
+from flwr.app import Message
+
+from coldfusion_fl.strategies.membership import exchange_messages
+
+
+class CountingGrid(FakeGrid):
+    """Notes how many messages come together."""
+
+    def __init__(self, nodes):
+        super().__init__(nodes)
+        self.posted = []
+
+    def push_messages(self, messages):
+        self.posted.append(len(messages))
+        return super().push_messages(messages)
+
+
+class SlowSendingGrid(CountingGrid):
+    """As in a deployment, where messages take their time."""
+
+    def push_messages(self, messages):
+        time.sleep(0.3)
+        return super().push_messages(messages)
+
+
+def train_messages(count):
+    return [Message(contribution(np.zeros(SHAPE)), dst_node_id=n, message_type="train") for n in range(count)]
+
+
+def test_a_simulation_gets_one_message_at_a_time_where_the_order_matters():
+    grid = CountingGrid({number: node("x") for number in range(4)})
+    assert len(list(exchange_messages(grid, train_messages(4), 1, in_order=True))) == 4
+    assert grid.posted == [1, 1, 1, 1]
+    assert len(list(exchange_messages(grid, train_messages(4), 1))) == 4
+    assert grid.posted[4:] == [4]
+
+
+def test_all_messages_are_sent_however_long_one_reply_is_processed():
+    grid = CountingGrid({number: node("x") for number in range(5)})
+    for _ in exchange_messages(grid, train_messages(5), 0.2, in_order=True):
+        time.sleep(0.15)
+    assert sum(grid.posted) == 5
+
+
+@pytest.mark.usefixtures("as_in_a_deployment")
+def test_the_time_spent_on_sending_is_not_part_of_the_timeout():
+    grid = SlowSendingGrid({number: node("x") for number in range(3)})
+    assert len(list(exchange_messages(grid, train_messages(3), 0.2, in_order=True))) == 3
+    assert grid.posted == [3]
