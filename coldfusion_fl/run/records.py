@@ -89,8 +89,8 @@ class PrivacySpent(Recorded):
 class ValidationScores(Recorded):
     """The server's validation scores of a base and of its successor; None: not a finite number."""
 
-    before: float | None
-    after: float | None
+    before: float | None = None
+    after: float | None = None
 
 
 class RoundSettings(Recorded):
@@ -102,7 +102,7 @@ class RoundSettings(Recorded):
     screening: list[str]
     exclude: list[str]
     max_rejections: int
-    rollback: float | None
+    rollback: float | None = None
     seed: int
     contributors_per_round: int
     min_contributions: int

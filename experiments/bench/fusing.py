@@ -28,7 +28,7 @@ from coldfusion_fl.aggregation.pipeline import parse_pipeline
 from coldfusion_fl.arrays.encoder import EncoderDict
 from coldfusion_fl.fusion import Contribution, fuse
 from coldfusion_fl.strategies import ColDFusion
-from coldfusion_fl.strategies.array_records import to_array, to_numpy, to_record
+from coldfusion_fl.strategies.nodes.array_records import to_array, to_numpy, to_record
 
 TURNS = 7
 LAYER = {"attention": (384, 384), "intermediate": (1536, 384), "output": (384, 1536)}

@@ -60,8 +60,8 @@ class Participants:
         emit: Emit,
     ) -> None:
         self._registry = registry
-        self._min_available_nodes = min_available_nodes
-        self._awaited_names = frozenset(awaited_names)
+        self.min_available_nodes = min_available_nodes
+        self.awaited_names = frozenset(awaited_names)
         self._node_timeout = node_timeout
         self._min_contributions = min_contributions
         self._max_rejections = max_rejections
@@ -85,8 +85,8 @@ class Participants:
             return self._registry.connected_nodes(grid)
         members = self._registry.wait_for_nodes(
             grid,
-            self._min_available_nodes,
-            self._awaited_names,
+            self.min_available_nodes,
+            self.awaited_names,
             self._node_timeout,
             lambda connected, missing: self._emit(WaitingForNodes(connected=connected, missing=missing)),
         )
@@ -97,7 +97,7 @@ class Participants:
         log(INFO, "%s: %s", count(len(seen), "contributor"), ", ".join(seen))
         if unseen:
             log(INFO, "%s for evaluation only: %s", count(len(unseen), "node"), ", ".join(unseen))
-        missing = sorted(self._awaited_names - members.keys())
+        missing = sorted(self.awaited_names - members.keys())
         self._emit(NodesConnected(seen=seen, unseen=unseen, missing=missing, rounds=num_rounds or 0))
         return members
 
@@ -120,34 +120,33 @@ class Participants:
                 here = {name: reason for name, reason in excluded.items() if name in members}
                 return Pool(members, here, names, self._find_missing(members, records))
             if in_simulation(grid) or time.monotonic() > deadline:
-                others = f", and {len(excluded)} excluded" if excluded else ""
                 raise RunError(
-                    f"{count(len(names), 'contributor')} connected{others}; a round needs {self._min_contributions}. "
-                    "The finished rounds are saved. To resume, start more nodes, lower min-contributions or raise "
-                    "max-rejections.",
+                    f"a round needs {count(self._min_contributions, 'contributor')}; available: {len(names)}, "
+                    f"excluded: {len(excluded)}. The finished rounds are saved. To resume, start more nodes, lower "
+                    "min-contributions or raise max-rejections.",
                     ErrorCode.TOO_FEW_CONTRIBUTORS,
                 )
             time.sleep(poll_interval(grid))
 
     def _check_number(self, members: Mapping[str, Member], seen: Collection[str]) -> None:
         simulated = simulated_nodes(members)
-        if simulated and len(members) < self._min_available_nodes:
+        if simulated and len(members) < self.min_available_nodes:
             raise RunError(
                 f"this simulation has {count(simulated, 'node')}, of which {len(members)} can take part, but the run "
-                f"needs {self._min_available_nodes}. Simulate more: flwr run . --federation-config "
-                f"'num-supernodes={self._min_available_nodes}'",
+                f"needs {self.min_available_nodes}. Simulate more: flwr run . --federation-config "
+                f"'num-supernodes={self.min_available_nodes}'",
                 ErrorCode.TOO_FEW_CONTRIBUTORS,
             )
         if len(seen) < self._min_contributions:
             raise RunError(
-                f"{count(len(seen), 'contributor')} connected; a round needs {self._min_contributions}. Start more "
+                f"a round needs {count(self._min_contributions, 'contributor')}; connected: {len(seen)}. Start more "
                 "nodes, or lower min-contributions.",
                 ErrorCode.TOO_FEW_CONTRIBUTORS,
             )
 
     def _find_missing(self, members: Mapping[str, Member], records: Sequence[RoundRecord]) -> list[str]:
         """Contributors that took part before, or are expected, and are not connected."""
-        self._expected |= {name for name, member in members.items() if member.seen} | self._awaited_names
+        self._expected |= {name for name, member in members.items() if member.seen} | self.awaited_names
         self._expected |= {name for record in records for name in record.sampled}
         if missing := sorted(self._expected - members.keys()):
             log(WARNING, "Not connected in this round: %s.", ", ".join(missing))

@@ -49,7 +49,7 @@ class ServerState:
         self.average: EncoderDict = {}
         self.records: list[RoundRecord] = []
         self.last_saved: int | None = None
-        self._keep_last = keep_last
+        self.keep_last = keep_last
         self._ema = ema
         self._settings = settings
 
@@ -80,8 +80,8 @@ class ServerState:
         record.base_sha256 = encoder_hash(self.base)
         if self.ledger:
             self.ledger.save_round(self.base, record, self.optimizer_state, self.average)
-            if self._keep_last:
-                self.ledger.keep_last(self._keep_last)
+            if self.keep_last:
+                self.ledger.keep_last(self.keep_last)
         self.last_saved = record.round
         self.records.append(record)
 

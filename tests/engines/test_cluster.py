@@ -68,7 +68,7 @@ def workers(node):
 
 def bases(folder):
     ledger = Ledger(folder)
-    assert ledger.status["state"] == "finished"
+    assert ledger.state.state == "finished"
     return [{name: array.tobytes() for name, array in ledger.load_base(number).items()} for number in ledger.rounds()]
 
 

@@ -77,7 +77,7 @@ def test_flwr_run_is_the_same_app(flower_home, app, toy_data, tiny_base, tmp_pat
     output = flwr(flower_home, "run", str(app), "--stream", "--federation-config", nodes, "--run-config", config)
     assert "finished:completed" in flwr(flower_home, "ls", "--format", "json"), output
     ledger = Ledger(tmp_path / "out")
-    assert ledger.status["state"] == "finished"
+    assert ledger.state.state == "finished"
     assert ledger.load_json(1, "record.json")["contributions"].keys() == {"a", "b"}
     assert (ledger.folder / "model" / "model.safetensors").is_file()
 

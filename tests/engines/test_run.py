@@ -21,7 +21,7 @@ from coldfusion_fl.run.ledger import Ledger
 def wait_for(ledger, kind, process, seconds=120):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if any(event["kind"] == kind for event in ledger.events()):
+        if any(event.kind == kind for event in ledger.events()):
             return
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.1)
@@ -110,10 +110,10 @@ def test_the_run_folder_is_whole(finished):
     }
     assert names == expected
     assert ledger.rounds() == [0, 1, 2]
-    assert ledger.status["state"] == "finished"
+    assert ledger.state.state == "finished"
     assert ledger.load_json(2, "scores.json").keys() == {"a", "b", "c", "d", "u"}
     assert "few-shot" in ledger.load_json(2, "scores.json")["u"]
-    assert "training" in {event["kind"] for event in ledger.events()}
+    assert "training" in {event.kind for event in ledger.events()}
 
 
 def test_the_model_loads_in_another_python_with_the_last_bases_numbers(finished):
@@ -159,8 +159,8 @@ def test_ctrl_c_stops_within_seconds_and_leaves_nothing_behind(toy_run, tmp_path
     assert process.returncode == 130
     assert seconds < 15, seconds
     assert "Stopped after round" in output
-    assert ledger.status["state"] == "stopped"
-    assert ledger.status["last_round"] == ledger.rounds()[-1]
+    assert ledger.state.state == "stopped"
+    assert ledger.state.last_round == ledger.rounds()[-1]
     assert not gone(family, 5)
     assert not list((folder / "rounds").glob(".*"))
 
@@ -182,7 +182,7 @@ def test_a_run_that_dies_is_a_failed_run(toy_run, tmp_path):
     assert process.returncode == 1
     assert "the run failed" in output
     assert "log.txt" in output
-    assert ledger.status["state"] == "failed"
+    assert ledger.state.state == "failed"
     assert not gone(family, 10)
 
 
@@ -216,7 +216,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(unbroken, tmp_path):
         [*COLDFUSION, "run", "--resume", str(ledger.folder)], capture_output=True, text=True, timeout=300, check=False
     )
     assert again.returncode == 0, again.stdout + again.stderr
-    assert ledger.status["state"] == "finished"
+    assert ledger.state.state == "finished"
     for number in whole.rounds():
         one, other = whole.load_base(number), ledger.load_base(number)
         assert all(one[name].tobytes() == other[name].tobytes() for name in one), number
@@ -247,8 +247,8 @@ def test_a_run_with_everything_at_the_server(toy_run, tiny_base, tmp_path):
     ledger = Ledger(tmp_path / "run")
     assert ledger.rounds() == [0, 1, 2]
     record = ledger.record(2)
-    assert record["fused"]
-    assert record["server-validation"].keys() == {"before", "after"}
+    assert record.fused
+    assert record.server_validation.keys() == {"before", "after"}
     assert record["fusion"].startswith("fisher")
     assert {path.name for path in ledger.round_folder(2).glob("*.safetensors")} == {
         "base.safetensors",
@@ -271,7 +271,7 @@ def test_trainings_that_do_not_end_do_not_keep_the_run_from_ending(toy_run, tmp_
     assert "REJECTED, it did not answer within 20 s" in output
     assert "the base is KEPT: 0 contributions are fit, 2 are needed" in output
     assert "the run failed: no round fused anything" in output
-    assert ledger.status["state"] == "failed"
+    assert ledger.state.state == "failed"
     assert not gone(family, 10)
 
 

@@ -63,12 +63,12 @@ def test_the_honest_are_fused_and_the_culprits_are_named(toy_run, tmp_path):
     culprits = {"a": "nan", "c": "raise", "u": "leak"}
     ledger = run(toy_run, tmp_path / "run", attacks(**culprits), **everybody)
     record = ledger.load_json(1, "record.json")
-    rejected = {rejection["name"]: rejection["reason"] for rejection in record["rejected"]}
+    rejected = {rejection.name: rejection.reason for rejection in record.rejected}
     assert rejected.keys() == culprits.keys()
     assert all(REASONS[kind] in rejected[name] for name, kind in culprits.items())
-    assert record["contributions"].keys() == {"b", "d"}
-    assert record["fused"]
-    assert ledger.status["state"] == "finished"
+    assert record.contributions.keys() == {"b", "d"}
+    assert record.fused
+    assert ledger.state.state == "finished"
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +82,10 @@ def test_one_culprit_changes_nothing_but_its_own_absence(toy_run, tmp_path, kind
     changes = {"round-timeout": "40"} if kind == "sleep" else {}
     ledger = run(toy_run, tmp_path / "run", attacks(c=kind), **changes)
     record = ledger.load_json(1, "record.json")
-    (rejection,) = record["rejected"]
-    assert rejection["name"] == "c"
-    assert REASONS[kind] in rejection["reason"]
-    assert record["contributions"].keys() == {"a", "b", "d"}
+    (rejection,) = record.rejected
+    assert rejection.name == "c"
+    assert REASONS[kind] in rejection.reason
+    assert record.contributions.keys() == {"a", "b", "d"}
     # Whatever the culprit did, the fused base is the one of the three others, to the byte.
     fused = {name: array.tobytes() for name, array in ledger.load_base(1).items()}
     assert fused != {name: array.tobytes() for name, array in ledger.load_base(0).items()}
@@ -97,8 +97,8 @@ def test_a_round_without_enough_contributions_keeps_its_base(toy_run, tmp_path):
     with pytest.raises(RunError, match="no round fused anything"):
         run(toy_run, tmp_path / "run", attacks(a="raise", b="nan"), **{"min-contributions": "3"})
     ledger = Ledger(tmp_path / "run")
-    assert ledger.status["state"] == "failed"
-    assert not ledger.record(1)["fused"]
-    assert "2 contributions are fit, 3 are needed" in ledger.record(1)["kept-because"]
+    assert ledger.state.state == "failed"
+    assert not ledger.record(1).fused
+    assert "2 contributions are fit, 3 are needed" in ledger.record(1).kept_because
     first, last = ledger.load_base(0), ledger.load_base(1)
     assert all(first[name].tobytes() == last[name].tobytes() for name in first)

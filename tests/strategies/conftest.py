@@ -24,4 +24,4 @@ def ledger(tmp_path):
 def as_in_a_deployment(monkeypatch):
     """The grid is not a simulation's, so nodes may come and go; it is polled often."""
     monkeypatch.delattr(FakeGrid, "pull_interval")
-    monkeypatch.setattr("coldfusion_fl.strategies.membership._POLL", 0.01)
+    monkeypatch.setattr("coldfusion_fl.strategies.nodes.messaging._POLL_SECONDS", 0.01)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from coldfusion_fl.strategies.array_records import UnreadableArrayError, to_array, to_numpy, to_record
+from coldfusion_fl.strategies.nodes.array_records import UnreadableArrayError, to_array, to_numpy, to_record
 
 DTYPES = st.sampled_from([np.float16, np.float32, np.float64, np.int64, np.uint8, np.bool_])
 

@@ -7,7 +7,7 @@ import pytest
 from fake_grid import SHAPE, FakeGrid, contribution, node
 from flwr.app import Message
 
-from coldfusion_fl.strategies.membership import exchange_messages
+from coldfusion_fl.strategies.nodes.messaging import exchange_messages
 
 
 class CountingGrid(FakeGrid):

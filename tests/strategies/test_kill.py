@@ -44,7 +44,7 @@ def bytes_of(ledger):
         for name, digest in ledger._checksums(number).items():
             if name != "record.json":
                 found[number, name] = digest
-        assert not number or ledger.record(number)["previous-record-sha256"] == ledger.record_hash(number - 1)
+        assert not number or ledger.record(number).previous_record_sha256 == ledger.record_hash(number - 1)
     return found
 
 

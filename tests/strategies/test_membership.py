@@ -8,8 +8,10 @@ from fake_grid import FakeGrid, contribution, node, set_task_identity
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.strategies import ColDFusion, membership
-from coldfusion_fl.strategies.membership import NodeRegistry, exchange_messages
+from coldfusion_fl.strategies import ColDFusion
+from coldfusion_fl.strategies.nodes import membership, messaging
+from coldfusion_fl.strategies.nodes.membership import NodeRegistry
+from coldfusion_fl.strategies.nodes.messaging import exchange_messages
 
 SHAPE = (2, 3)
 
@@ -43,8 +45,8 @@ def test_a_reply_in_anothers_name_counts_for_nobody(tmp_path, caplog):
     arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
     result = strategy.start(grid, arrays, num_rounds=1, timeout=0.5)
     assert result.arrays["w"].numpy()[0, 0] == 2
-    assert [(one["name"], one["counts"]) for one in ledger.record(1)["rejected"]] == [("mallory", False)]
-    assert "says that it is to another" in caplog.text
+    assert [(one.name, one.counts) for one in ledger.record(1).rejected] == [("mallory", False)]
+    assert "claims to answer another one" in caplog.text
 
 
 class Mail(FakeGrid):
@@ -85,9 +87,9 @@ class Deployed(FakeGrid):
 
 
 def test_who_was_left_out_is_asked_again_and_told_of_once(monkeypatch):
-    monkeypatch.setattr(membership, "_POLL", 0.01)
-    monkeypatch.setattr(membership, "_COURTESY", 0.2)
-    monkeypatch.setattr(membership, "_AGAIN", 0.0)
+    monkeypatch.setattr(messaging, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(membership, "_NEW_NODE_WAIT", 0.2)
+    monkeypatch.setattr(membership, "_RETRY_INTERVAL", 0.0)
     problems, asked, told = ["it is ill", "it is ill", ""], [], []
 
     def changes(message):
@@ -96,14 +98,14 @@ def test_who_was_left_out_is_asked_again_and_told_of_once(monkeypatch):
         return RecordDict({"config": ConfigRecord({"name": "c", **({"problem": problem} if problem else {})})})
 
     grid = Deployed({1: node("a"), 2: node("b"), 3: changes})
-    calls = NodeRegistry("config", tell=lambda name, reason: told.append((name, reason)))
+    calls = NodeRegistry("config", on_excluded=lambda name, reason: told.append((name, reason)))
     deadline = time.monotonic() + 20
-    while "c" not in (there := calls.present(grid)):
+    while "c" not in (there := calls.connected_nodes(grid)):
         assert time.monotonic() < deadline
         assert there.keys() <= {"a", "b"}
         time.sleep(0.02)
     assert told == [("c", "it is ill")]
     assert len(asked) == 3
     for _ in range(20):  # who takes part is not asked any more
-        calls.present(grid)
+        calls.connected_nodes(grid)
     assert len(asked) == 3

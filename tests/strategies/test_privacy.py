@@ -7,11 +7,17 @@ import pytest
 
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import PrivateMean
-from coldfusion_fl.strategies.privacy import PrivacyAccountant
+from coldfusion_fl.run.records import ContributionRecord, PrivacySpent, RoundRecord
+from coldfusion_fl.strategies.rounds.privacy import PrivacyAccountant
 
 
 def records(*rounds):
-    return [{}, *({"privacy": {}, "contributions": {name: {} for name in names}} for names in rounds)]
+    """Round 0, and for each list of names a round that fused them."""
+    spent, fused = PrivacySpent(epsilon=1, delta=1e-5, rounds=1), ContributionRecord(norm=1, share=1)
+    return [
+        RoundRecord(round=number, privacy=spent if number else None, contributions=dict.fromkeys(names, fused))
+        for number, names in enumerate([[], *rounds])
+    ]
 
 
 def gaussian(noise, rounds, delta):
@@ -25,20 +31,21 @@ def gaussian(noise, rounds, delta):
 def test_it_is_what_the_gaussian_mechanism_costs(noise, rounds):
     spent = PrivacyAccountant(PrivateMean(clip=1, noise=noise, delta=1e-5)).spent(records(*[["a", "b"]] * rounds))
     plain = gaussian(noise, rounds, 1e-5)
-    assert 0.6 * plain < spent["epsilon"] <= plain  # the library's conversion is a little tighter
-    assert (spent["delta"], spent["rounds"]) == (1e-5, rounds)
+    assert 0.6 * plain < spent.epsilon <= plain  # the library's conversion is a little tighter
+    assert (spent.delta, spent.rounds) == (1e-5, rounds)
 
 
 def test_the_contributor_of_the_most_rounds_counts():
     budget = PrivacyAccountant(PrivateMean())
     alone = budget.spent(records(["a"], ["a"]))
     assert budget.spent(records(["a", "b"], ["a", "c"], ["d", "b"])) == alone
-    assert budget.spent(records(["a", "b"], ["a", "c"], ["a", "b"]))["epsilon"] > alone["epsilon"]
+    assert budget.spent(records(["a", "b"], ["a", "c"], ["a", "b"])).epsilon > alone.epsilon
 
 
 def test_rounds_that_made_nothing_cost_nothing():
-    kept = {"contributions": {"a": {}}}
-    assert PrivacyAccountant(PrivateMean()).spent([{}, kept]) == {"epsilon": 0.0, "delta": 1e-5, "rounds": 0}
+    kept = RoundRecord(round=1, contributions={"a": ContributionRecord(norm=1, share=1)})
+    spent = PrivacyAccountant(PrivateMean()).spent([RoundRecord(round=0), kept])
+    assert spent == PrivacySpent(epsilon=0.0, delta=1e-5, rounds=0)
 
 
 def test_without_the_library_it_says_how_to_get_it(monkeypatch):

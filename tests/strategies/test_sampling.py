@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldfusion_fl.strategies.sampling import sample
+from coldfusion_fl.strategies.nodes.sampling import sample
 
 NAMES = st.sets(st.text("abcdefgh", min_size=1, max_size=4), min_size=1, max_size=30)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from coldfusion_fl.aggregation.pipeline import Pipeline
 from coldfusion_fl.aggregation.screening import GreedySoup, Size
 from coldfusion_fl.aggregation.server_optimizer import Nesterov
 from coldfusion_fl.config.settings import read_settings, to_table
@@ -25,20 +26,20 @@ def strategy(toy_run, tiny_base, tmp_path):
 
 def test_the_defaults_are_the_papers(strategy):
     made = strategy()
-    assert (str(made.fusion), str(made.server_optimizer), made.screening, made.score_fn) == ("mean", "plain", (), None)
-    assert made.rollback is None
-    assert made.contributors_per_round == 3
+    assert (made.settings.fusion, made.settings.server_optimizer, made.settings.screening) == ("mean", "plain", [])
+    assert made.score_fn is made.settings.rollback is None
+    assert made.settings.contributors_per_round == 3
 
 
 def test_a_federations_members_are_awaited_by_name_and_one_that_left_is_not(strategy):
     made = strategy(node_names=lambda: {1: "a", 2: "b", 3: "guest"})
-    assert made.awaited_names == {"a", "b"}
-    assert made.min_available_nodes == 2
+    assert made.participants.awaited_names == {"a", "b"}
+    assert made.participants.min_available_nodes == 2
 
 
 def test_elsewhere_nodes_are_counted(strategy):
     made = strategy()
-    assert (made.awaited_names, made.min_available_nodes) == (frozenset(), 5)
+    assert (made.participants.awaited_names, made.participants.min_available_nodes) == (frozenset(), 5)
 
 
 def test_every_setting_of_the_server_arrives(strategy):
@@ -52,10 +53,9 @@ def test_every_setting_of_the_server_arrives(strategy):
         server__rollback="3",
         server__keep_last="4",
     )
-    assert made.fusion == Ties(density=0.5)
-    assert made.server_optimizer == Nesterov(momentum=0.5)
-    assert made.screening == (Size(factor=7), GreedySoup())
-    assert (made.ema, made.max_rejections, made.rollback, made.keep_last) == (0.9, 2, 3, 4)
+    assert made.pipeline == Pipeline((Size(factor=7), GreedySoup()), Ties(density=0.5), Nesterov(momentum=0.5))
+    assert (made.settings.ema, made.settings.max_rejections, made.settings.rollback) == (0.9, 2, 3)
+    assert made.state.keep_last == 4
 
 
 def test_the_probe_tells_encoders_apart_in_points(strategy, tiny_base):

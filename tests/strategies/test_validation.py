@@ -1,4 +1,4 @@
-"""The door, with one reply."""
+"""The validator, with one reply."""
 
 import gc
 import weakref
@@ -11,7 +11,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from coldfusion_fl.arrays.disk_arrays import ArrayFile
 from coldfusion_fl.fusion import Fisher, Mean
-from coldfusion_fl.strategies.validation import ReplyValidator
+from coldfusion_fl.strategies.rounds.validation import ReplyValidator
 
 
 @pytest.mark.parametrize("operator", [Mean(), Fisher()])
@@ -22,12 +22,12 @@ def test_the_bytes_of_a_reply_are_gone_when_it_has_been_taken(operator, monkeypa
     content["fisher"] = ArrayRecord({"w": Array(np.full((2, 3), 0.5, np.float32))})
     reply = Message(content, reply_to=Message(RecordDict({}), dst_node_id=1, message_type="train"))
     arrays = weakref.ref(content["arrays"])
-    door = ReplyValidator(
+    validator = ReplyValidator(
         {"w": np.zeros((2, 3), np.float32)}, operator, 1, ArrayFile(tmp_path), None, "arrays", "config"
     )
     gc.disable()  # in a reference cycle it would stay until Python looks for cycles
     try:
-        candidate = door.take("a", reply)
+        candidate = validator.validate("a", reply)
         del reply, content
         assert arrays() is None
     finally:

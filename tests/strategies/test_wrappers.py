@@ -91,7 +91,7 @@ def test_clipping_at_the_server(kind, tmp_path):
     noise = 0.0 if kind == "fixed" else 1e-6
     result = SERVER_SIDE[kind](strategy, noise).start(grid, arrays(), num_rounds=2, timeout=5)
     record = ledger.record(1)
-    assert all(facts["norm"] <= CLIPPED * 1.001 for facts in record["contributions"].values())
+    assert all(facts.norm <= CLIPPED * 1.001 for facts in record.contributions.values())
     assert ledger.load_base(1)["w"][0, 0] == pytest.approx(1, abs=1e-3)
     # What the ledger keeps is what the wrapper made of it, noise and all.
     assert ledger.load_base(2)["w"].tobytes() == result.arrays["w"].numpy().astype(np.float32).tobytes()
@@ -105,8 +105,8 @@ def test_clipping_at_the_contributors(kind, tmp_path):
     strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3, ledger=ledger)
     grid = FakeGrid({i: app_node(name, value, mod) for i, (name, value) in enumerate(VALUES.items())})
     wrap(strategy, 0.0 if kind == "fixed" else 1e-6).start(grid, arrays(), num_rounds=2, timeout=5)
-    assert ledger.record(1)["contributions"].keys() == VALUES.keys()
-    assert all(facts["norm"] <= CLIPPED * 1.001 for facts in ledger.record(2)["contributions"].values())
+    assert ledger.record(1).contributions.keys() == VALUES.keys()
+    assert all(facts.norm <= CLIPPED * 1.001 for facts in ledger.record(2).contributions.values())
 
 
 def test_noise_is_part_of_the_next_base(tmp_path):
@@ -152,5 +152,5 @@ def test_flowers_own_loop_does_not_go_on_with_a_run(tmp_path):
     nodes = {i: node(name, value) for i, (name, value) in enumerate(VALUES.items())}
     ColDFusion(min_available_nodes=3, ledger=ledger).start(FakeGrid(nodes), arrays(), num_rounds=1, timeout=5)
     wrapped = SERVER_SIDE["fixed"](ColDFusion(min_available_nodes=3, ledger=Ledger.reopen(ledger.folder)), 0.0)
-    with pytest.raises(RunFolderError, match="Flower's own loop cannot go on"):
+    with pytest.raises(RunFolderError, match="Flower's own loop cannot resume"):
         wrapped.start(FakeGrid(nodes), arrays(), num_rounds=2, timeout=5)

@@ -15,7 +15,7 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
-from coldfusion_fl.strategies.array_records import to_record
+from coldfusion_fl.strategies.nodes.array_records import to_record
 
 SIZES = {"embedding": (2000, 64), "layer.weight": (64, 64), "layer.bias": (64,)}
 
@@ -70,7 +70,7 @@ def main():
     arrays = to_record({key: np.zeros(shape, np.float32) for key, shape in SIZES.items()})
     with ledger.lock():
         strategy.start(grid, arrays, num_rounds=rounds, timeout=30)
-    ledger.set_status("finished")
+    ledger.state_file.finished()
 
 
 if __name__ == "__main__":

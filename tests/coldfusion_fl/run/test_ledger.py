@@ -24,9 +24,9 @@ def test_a_round_comes_back_as_it_was(ledger):
     ledger.save_round(1, BASE, {"sampled": ["a"]})
     assert ledger.rounds() == [0, 1]
     assert all(ledger.load_base(1)[name].tobytes() == array.tobytes() for name, array in BASE.items())
-    assert ledger.record(1)["sampled"] == ["a"]
+    assert ledger.record(1).sampled == ["a"]
     assert ledger.record(1)["files"].keys() == {"base.safetensors"}
-    assert ledger.status["last_round"] == 1
+    assert ledger.state.last_round == 1
     assert ledger.settings == {"rounds": 2}
 
 
@@ -148,7 +148,7 @@ def test_to_reopen_clears_what_a_kill_left(ledger):
         file.write('{"kind": "half')
     again = Ledger.resume(ledger.folder, {"rounds": 5})
     again.event("round", round=2)
-    assert [event["round"] for event in again.events()] == [1, 2]
+    assert [event.round for event in again.events()] == [1, 2]
     assert not list(ledger.folder.rglob("*.partial"))
     assert again.settings == {"rounds": 5}
     assert len(json.loads((ledger.folder / "run.json").read_text())["resumed"]) == 1
@@ -244,22 +244,22 @@ def test_a_run_is_finished_when_all_of_it_is(ledger):
     with ledger.track_status():
         with ledger.track_status():
             pass
-        assert ledger.status["state"] == "running"
-    assert ledger.status["state"] == "finished"
+        assert ledger.state.state == "running"
+    assert ledger.state.state == "finished"
     with contextlib.suppress(SettingsError), ledger.track_status():
         with ledger.track_status():
             pass
         raise SettingsError("the disk is full")
-    assert (ledger.status["state"], ledger.status["final"]) == ("failed", True)
+    assert (ledger.state.state, ledger.state.final) == ("failed", True)
     with ledger.track_status():
         pass
-    assert ledger.status["state"] == "finished"
+    assert ledger.state.state == "finished"
 
 
 def test_a_run_that_goes_on_has_not_failed_for_good(ledger):
     with contextlib.suppress(SettingsError), ledger.track_status():
         raise SettingsError("no")
-    assert ledger.status["final"] is True
+    assert ledger.state.final is True
     resumed = Ledger.resume(ledger.folder, {"rounds": 2})
     assert (resumed.status["state"], resumed.status["reason"], resumed.status["final"]) == ("running", None, None)
 
@@ -268,4 +268,4 @@ def test_what_a_person_stopped_has_not_failed(ledger):
     with contextlib.suppress(SystemExit), ledger.track_status():
         Ledger(ledger.folder).set_status("stopped")  # by the command line, before the server app hears of it
         raise SystemExit(0)
-    assert ledger.status["state"] == "stopped"
+    assert ledger.state.state == "stopped"

@@ -84,7 +84,7 @@ class Followed:
 
         def there():
             return any(
-                event["kind"] == kind and all(event.get(key) == value for key, value in facts.items())
+                event.kind == kind and all(event.get(key) == value for key, value in facts.items())
                 for event in self.ledger.events()
             )
 
@@ -95,10 +95,10 @@ class Followed:
         assert process.wait(seconds) == code, self.acme.said(self.name)
 
     def rejected(self, number):
-        return {one["name"]: one["reason"] for one in self.ledger.record(number)["rejected"]}
+        return {one.name: one.reason for one in self.ledger.record(number).rejected}
 
     def fused(self, number):
-        return set(self.ledger.record(number)["contributions"])
+        return set(self.ledger.record(number).contributions)
 
 
 def bases(ledger):
@@ -168,8 +168,8 @@ def test_what_runs_the_server_is_killed_and_the_run_goes_on(acme, toy_data, tiny
     run.happens("round", round=2)
     acme.process("server", victim).kill()
     run.ends()
-    assert any(event["kind"] == "lost" for event in run.ledger.events())
-    assert run.ledger.status["state"] == "finished"
+    assert any(event.kind == "run-lost" for event in run.ledger.events())
+    assert run.ledger.state.state == "finished"
     assert same(bases(run.ledger), unbroken)
     assert "LOST after round 1" in acme.said(victim)
 

@@ -81,7 +81,7 @@ def test_a_run_that_is_lost_is_started_again_in_its_series(supervise, ledger):
     server.away = 3
     supervise(server)
     assert server.series == [None, 77, 77]
-    assert [event["reason"] for event in ledger.events() if event["kind"] == "lost"] == [
+    assert [event.reason for event in ledger.events() if event.kind == "run-lost"] == [
         "failed: the SuperLink was restarted",
         "the server does not know it any more",
     ]
@@ -91,8 +91,8 @@ def test_that_the_server_is_away_and_back_is_told(supervise, ledger):
     server = Server(fate(ledger, "finished"))
     server.away = 3
     supervise(server)
-    told = [event for event in ledger.events() if event["kind"] in ("away", "back")]
-    assert [event["kind"] for event in told] == ["away", "back"]
+    told = [event for event in ledger.events() if event.kind in ("away", "back")]
+    assert [event.kind for event in told] == ["away", "back"]
     assert told[0]["reason"] == "it does not answer"
 
 

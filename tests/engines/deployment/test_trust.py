@@ -64,10 +64,10 @@ def done(acme, toy_data, tiny_base):
 
 @pytest.mark.parametrize(("number", "words"), enumerate(SPOILT, start=1))
 def test_what_a_member_spoils_is_rejected_by_its_name_and_the_run_goes_on(done, number, words):
-    [rejected] = done.record(number)["rejected"]
+    [rejected] = done.record(number).rejected
     assert rejected["name"] == "c"
     assert words in rejected["reason"]
-    assert set(done.record(number)["contributions"]) == {"a", "b"}
+    assert set(done.record(number).contributions) == {"a", "b"}
 
 
 def test_the_bases_are_those_of_a_run_without_it(acme, done, toy_data, tiny_base):
@@ -82,11 +82,11 @@ def test_the_bases_are_those_of_a_run_without_it(acme, done, toy_data, tiny_base
 
 
 def test_who_has_another_version_is_left_out_and_both_are_named(acme, done):
-    [reason] = {event["reason"] for event in done.events() if event["kind"] == "excluded"}
+    [reason] = {event.reason for event in done.events() if event.kind == "contributor-excluded"}
     assert reason.startswith("it has coldfusion-fl 0.0.1")
     assert f"this server has {format_versions()}" in reason
     assert "old is LEFT OUT from now on" in (acme.home / "told").read_text()
-    assert not any("old" in done.record(number)["contributions"] for number in done.rounds()[1:])
+    assert not any("old" in done.record(number).contributions for number in done.rounds()[1:])
     checked = acme.coldfusion("member", "check", acme.folder / "members" / "old", more=hooked("old"))
     assert checked.returncode == 2
     assert "0.0.1" in checked.stdout

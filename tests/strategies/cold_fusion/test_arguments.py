@@ -22,7 +22,7 @@ def test_components_are_given_as_text_or_as_objects():
         fused, *_ = run_strategy(nodes, fusion=fusion, server_optimizer=server_optimizer)
         assert fused[0, 0] == (0.5 if fusion == "median" else 1.0)
     strategy = ColDFusion(fusion=Ties(), screening=[Size(), "direction"])
-    assert [rule.name for rule in strategy.screening] == ["size", "direction"]
+    assert [rule.name for rule in strategy.pipeline.screening] == ["size", "direction"]
 
 
 @pytest.mark.parametrize(

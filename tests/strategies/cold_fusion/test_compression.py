@@ -32,8 +32,8 @@ def test_nodes_are_asked_to_compress_and_plain_arrays_are_taken_too(compression,
     assert np.allclose(fused, 6, rtol=1e-5)
     asked = {m.content["config"].get("compression") for m in grid.sent if m.metadata.message_type == "train"}
     assert asked == {None if compression == "float32" else compression}
-    assert ledger.record(1)["compression"] == compression
-    assert ledger.record(1)["contributions"]["a"]["norm"] == pytest.approx(6**0.5, rel=1e-3)
+    assert ledger.record(1).settings.compression == compression
+    assert ledger.record(1).contributions["a"].norm == pytest.approx(6**0.5, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_nodes_are_asked_to_compress_and_plain_arrays_are_taken_too(compression,
 def test_a_contribution_that_is_not_encoded_as_declared_is_rejected(declare, words, ledger):
     nodes = [compressing_node("a", 1), compressing_node("b", 1), compressing_node("bad", 9, declare)]
     fused, *_ = run_strategy(nodes, ledger=ledger, compression="int8")
-    (rejection,) = ledger.record(1)["rejected"]
-    assert rejection["name"] == "bad"
-    assert words in rejection["reason"]
+    (rejection,) = ledger.record(1).rejected
+    assert rejection.name == "bad"
+    assert words in rejection.reason
     assert np.allclose(fused, 1)

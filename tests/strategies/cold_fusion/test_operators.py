@@ -13,11 +13,11 @@ def test_each_round_of_a_private_mean_records_the_privacy_spent(ledger):
     nodes = [node("a", 1), node("b", 2), node("c", 300)]
     fused, *_ = run_strategy(nodes, rounds=2, ledger=ledger, fusion="private-mean(clip=0.001, noise=2)")
     assert 0 < np.abs(fused).max() < 0.1
-    first, second = (ledger.record(number)["privacy"] for number in (1, 2))
-    assert 0 < first["epsilon"] < second["epsilon"]
-    assert [first["rounds"], second["rounds"]] == [1, 2]
+    first, second = (ledger.record(number).privacy for number in (1, 2))
+    assert 0 < first.epsilon < second.epsilon
+    assert [first.rounds, second.rounds] == [1, 2]
     run_strategy(nodes, rounds=3, ledger=Ledger.reopen(ledger.folder), fusion="private-mean(clip=0.001, noise=2)")
-    assert ledger.record(3)["privacy"]["rounds"] == 3
+    assert ledger.record(3).privacy.rounds == 3
 
 
 def test_the_moving_average_is_saved_beside_the_base(ledger):
@@ -52,9 +52,9 @@ def test_a_step_that_is_not_finite_keeps_the_base_and_the_optimizer_state(server
     calls = iter(range(100))
     wild = node("wild", train=lambda m: contribution(np.full(SHAPE, 1e25 if next(calls) < 2 else 1, np.float32)))
     run_strategy([node("a"), node("b"), wild], rounds=4, ledger=ledger, server_optimizer=server_optimizer)
-    assert "not finite" in ledger.record(1)["kept-because"]
-    assert not ledger.record(2)["fused"]
-    assert ledger.record(4)["fused"] == (not server_optimizer.startswith("learning"))
-    assert not ledger.record(4)["rejected"]
+    assert "not finite" in ledger.record(1).kept_because
+    assert not ledger.record(2).fused
+    assert ledger.record(4).fused == (not server_optimizer.startswith("learning"))
+    assert not ledger.record(4).rejected
     for number in ledger.rounds():
         assert np.isfinite(ledger.load_base(number)["w"]).all()

@@ -9,7 +9,7 @@ from fake_grid import SHAPE, FakeGrid, contribution, diverging_node, failing_tra
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from strategy_runs import run_strategy, trained_nodes, zero_arrays
 
-from coldfusion_fl.errors import RunError
+from coldfusion_fl.errors import ErrorCode, RunError
 from coldfusion_fl.strategies import ColDFusion
 
 
@@ -73,13 +73,13 @@ def test_a_bad_reply_is_rejected_by_name_and_the_others_are_fused(kind, ledger):
     train, reason = BAD_REPLIES[kind]
     fused, result, _ = run_strategy([node("a", 2), node("culprit", train=train), node("c", 4)], ledger=ledger)
     assert fused.tolist() == [[3, 3, 3], [3, 3, 3]]
-    record = ledger.load_json(1, "record.json")
-    (rejection,) = record["rejected"]
-    assert rejection["name"] == "culprit"
-    assert reason in rejection["reason"]
-    assert record["contributions"].keys() == {"a", "c"}
+    record = ledger.record(1)
+    (rejection,) = record.rejected
+    assert rejection.name == "culprit"
+    assert reason in rejection.reason
+    assert record.contributions.keys() == {"a", "c"}
     assert result.train_metrics_clientapp[1]["rejected"] == 1
-    assert [e["name"] for e in ledger.events() if e["kind"] == "rejected"] == ["culprit"]
+    assert [e.name for e in ledger.events() if e.kind == "contribution-rejected"] == ["culprit"]
 
 
 def test_texts_from_nodes_cannot_move_the_cursor_of_a_terminal(ledger):
@@ -93,9 +93,9 @@ def test_texts_from_nodes_cannot_move_the_cursor_of_a_terminal(ledger):
         return node("b")(message)
 
     run_strategy([node("a"), evaluate, node("c", train=failing)], ledger=ledger)
-    (rejection,) = ledger.record(1)["rejected"]
-    assert rejection["reason"].isprintable()
-    assert "no?[2K rows" in rejection["reason"]
+    (rejection,) = ledger.record(1).rejected
+    assert rejection.reason.isprintable()
+    assert "no?[2K rows" in rejection.reason
     metric = json.loads((ledger.round_folder(1) / "scores.json").read_text())["b"]["metric"]
     assert metric.isprintable()
     assert len(metric) == 60
@@ -105,8 +105,8 @@ def test_a_second_reply_of_one_contributor_is_rejected(ledger):
     answers = [contribution(np.full(SHAPE, v, np.float32)) for v in (2, 50)]
     fused, *_ = run_strategy([node("a", 4), node("twice", train=lambda m: answers)], ledger=ledger)
     assert fused[0, 0] in (3, 27)
-    (rejection,) = ledger.record(1)["rejected"]
-    assert (rejection["name"], rejection["reason"]) == ("twice", "it answered twice; the first answer counts")
+    (rejection,) = ledger.record(1).rejected
+    assert (rejection.name, rejection.reason) == ("twice", "it answered twice; the first answer counts")
 
 
 def test_a_reply_to_another_round_is_rejected(ledger):
@@ -121,7 +121,7 @@ def test_a_reply_to_another_round_is_rejected(ledger):
     grid.push_messages(messages)
     assert strategy.aggregate_train(2, replies)[0] is None
     strategy.configure_evaluate(2, zero_arrays(), ConfigRecord(), grid)  # saves the round
-    reasons = {rejection["reason"] for rejection in ledger.record(2)["rejected"]}
+    reasons = {rejection.reason for rejection in ledger.record(2).rejected}
     assert "its reply answers no message of this round" in reasons
 
 
@@ -130,39 +130,40 @@ def test_screening_rejects_and_records_the_reason(ledger):
     fused, *_ = run_strategy(nodes, ledger=ledger, screening="size")
     assert fused[0, 0] == 3
     record = ledger.record(1)
-    (rejection,) = record["rejected"]
-    assert rejection["name"] == "big"
-    assert "too large" in rejection["reason"]
-    assert rejection["norm"] == pytest.approx(3000 * 6**0.5)
-    facts = record["contributions"]["a"]
-    assert facts["norm"] == pytest.approx(2 * 6**0.5)
-    assert facts["cosine"] == pytest.approx(1, abs=1e-3)
-    assert facts["share"] == pytest.approx(1 / 3)
-    assert facts["reported"] == {"loss": 0.5, "num-examples": 8}
-    assert len(facts["sha256"]) == 64
+    (rejection,) = record.rejected
+    assert rejection.name == "big"
+    assert "too large" in rejection.reason
+    assert rejection.facts.norm == pytest.approx(3000 * 6**0.5)
+    facts = record.contributions["a"]
+    assert facts.norm == pytest.approx(2 * 6**0.5)
+    assert facts.cosine == pytest.approx(1, abs=1e-3)
+    assert facts.share == pytest.approx(1 / 3)
+    assert facts.reported == {"loss": 0.5, "num-examples": 8}
+    assert len(facts.sha256) == 64
 
 
 def test_a_contributor_that_is_rejected_too_often_is_excluded(ledger):
     bad = diverging_node("bad")
     slow = node("slow", train=lambda m: None)
     run_strategy([node("a"), node("b"), bad, slow], rounds=4, ledger=ledger, max_rejections=2, timeout=0.2)
-    sampled = [ledger.record(number)["sampled"] for number in (1, 2, 3, 4)]
+    sampled = [ledger.record(number).sampled for number in (1, 2, 3, 4)]
     assert ["bad" in names for names in sampled] == [True, True, False, False]
     assert all("slow" in names for names in sampled)  # a missing reply does not count as a bad one
-    assert ledger.record(3)["excluded"] == {"bad": "it was rejected 2 times"}
-    assert [e["name"] for e in ledger.events() if e["kind"] == "excluded"] == ["bad"]
+    assert ledger.record(3).excluded == {"bad": "2 contributions of it were rejected"}
+    assert [e.name for e in ledger.events() if e.kind == "contributor-excluded"] == ["bad"]
 
 
-def test_a_blocked_contributor_is_never_sampled():
-    fused, _, grid = run_strategy([node("a", 1), node("b", 3), node("x", 100)], screening="block(names=x)")
+def test_an_excluded_contributor_is_never_sampled():
+    fused, _, grid = run_strategy([node("a", 1), node("b", 3), node("x", 100)], exclude=["x"])
     assert fused[0, 0] == 2
     assert trained_nodes(grid) == {100, 101}
 
 
 def test_the_run_ends_where_too_few_contributors_are_left(ledger):
     bad = [diverging_node(n) for n in ("bad", "worse")]
-    with pytest.raises(RunError, match="only 1 contributors are there, and 2 are left out or blocked; 2 are needed"):
+    with pytest.raises(RunError, match="needs 2 contributors; available: 1, excluded: 2") as error:
         run_strategy([node("a"), *bad], rounds=50, ledger=ledger, max_rejections=3)
+    assert error.value.code == ErrorCode.TOO_FEW_CONTRIBUTORS
     assert ledger.rounds() == [0, 1, 2, 3]
 
 
@@ -170,16 +171,16 @@ def test_the_run_ends_where_too_few_contributors_are_left(ledger):
 def test_an_exclusion_is_recorded_once_however_long_the_server_waits(ledger):
     bad = [diverging_node(n) for n in ("bad", "worse")]
     settings = {"max_rejections": 1, "node_timeout": 0.3}
-    with pytest.raises(RunError, match="2 are left out"):
+    with pytest.raises(RunError, match="excluded: 2"):
         run_strategy([node("a"), *bad], rounds=9, ledger=ledger, **settings)
-    assert sorted(event["name"] for event in ledger.events() if event["kind"] == "excluded") == ["bad", "worse"]
+    assert sorted(event.name for event in ledger.events() if event.kind == "contributor-excluded") == ["bad", "worse"]
     run_strategy([node("a"), *bad], rounds=2, ledger=ledger, **settings, min_contributions=1)  # as the message advises
-    assert ledger.record(2)["fused"]
+    assert ledger.record(2).fused
 
 
 def test_a_name_cannot_forge_log_lines(ledger):
     run_strategy([node("a\n\x1b[31mround 9" + "x" * 500), node("$\\frac$"), node("")], ledger=ledger)
-    names = ledger.record(1)["sampled"]
+    names = ledger.record(1).sampled
     assert all(name.isprintable() and 0 < len(name) <= 100 for name in names)
     assert "$\\frac$" in names
     assert any(name.startswith("node-") for name in names)
@@ -192,4 +193,4 @@ def test_at_most_a_hundred_reported_numbers_are_recorded(ledger):
         return content
 
     run_strategy([node("a"), node("b", train=chatty)], ledger=ledger)
-    assert len(ledger.record(1)["contributions"]["b"]["reported"]) == 100
+    assert len(ledger.record(1).contributions["b"].reported) == 100

@@ -15,13 +15,13 @@ from coldfusion_fl.strategies import ColDFusion
 
 def test_the_ledger_records_how_the_run_ended(ledger):
     run_strategy([node("a"), node("b")], ledger=ledger)
-    assert ledger.status["state"] == "finished"
+    assert ledger.state.state == "finished"
     with pytest.raises(RunError):
         run_strategy([node("a")], rounds=3, ledger=ledger, node_timeout=0.1)
-    assert ledger.status["state"] == "failed"
-    assert "are connected" in ledger.status["reason"]
+    assert ledger.state.state == "failed"
+    assert "connected: 1" in ledger.state.reason
     run_strategy([node("a"), node("b")], rounds=3, ledger=ledger)
-    assert (ledger.status["state"], ledger.status["reason"]) == ("finished", None)
+    assert (ledger.state.state, ledger.state.reason) == ("finished", None)
 
 
 def test_metrics_that_all_contributors_report_are_returned_as_means():
@@ -55,8 +55,8 @@ def test_the_result_does_not_depend_on_the_order_of_replies():
 def test_too_few_contributions_keep_the_base(ledger):
     fused, result, _ = run_strategy([node("a", 2), node("b", train=failing_training)], ledger=ledger, rounds=2)
     assert fused.tolist() == np.zeros(SHAPE).tolist()
-    assert ledger.load_json(1, "record.json")["fused"] is False
-    assert [e["kind"] for e in ledger.events()].count("kept") == 2
+    assert ledger.record(1).fused is False
+    assert [e.kind for e in ledger.events()].count("base-kept") == 2
     assert ledger.load_base(2)["w"].tolist() == np.zeros(SHAPE).tolist()
     assert result.train_metrics_clientapp[2]["contributions"] == 1
 
@@ -92,7 +92,7 @@ def test_each_round_records_the_missing_contributors(ledger):
 
     strategy.configure_train = configure_train
     strategy.start(grid, zero_arrays(), num_rounds=3, timeout=0.5)
-    assert [ledger.record(number)["missing"] for number in (1, 2, 3)] == [[], ["b"], []]
+    assert [ledger.record(number).missing for number in (1, 2, 3)] == [[], ["b"], []]
 
 
 def test_importing_the_strategy_loads_neither_torch_nor_transformers():
@@ -134,10 +134,10 @@ def test_a_node_that_returns_takes_part_in_the_next_round_and_is_queried_again(l
 
     grid = FakeGrid({1: node("a", 1), 2: slow_to_answer})
     strategy = ColDFusion(min_available_nodes=2, min_contributions=1, evaluate_every=-1, ledger=ledger)
-    started = lambda number: any(e["kind"] == "round" and e["round"] == number for e in ledger.events())  # noqa: E731
+    started = lambda number: any(e.kind == "round-started" and e.round == number for e in ledger.events())  # noqa: E731
     monkeypatch.setattr(grid, "get_node_ids", lambda: [1] if started(1) and not started(2) else [1, 2])
     strategy.start(grid, zero_arrays(), num_rounds=3, timeout=5)
-    assert [ledger.record(number)["sampled"] for number in (1, 2, 3)] == [["a", "b"], ["a"], ["a", "b"]]
-    assert ledger.record(2)["missing"] == ["b"]
+    assert [ledger.record(number).sampled for number in (1, 2, 3)] == [["a", "b"], ["a"], ["a", "b"]]
+    assert ledger.record(2).missing == ["b"]
     queries = [m for m in grid.sent if m.metadata.message_type == "query" and m.metadata.dst_node_id == 2]
     assert len(queries) == 2

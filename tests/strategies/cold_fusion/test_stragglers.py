@@ -41,36 +41,36 @@ def run_with_a_slow_node(ledger, rounds, rounds_late=1, **settings):
 
 def test_a_late_reply_is_rejected_once_as_late(ledger):
     assert run_with_a_slow_node(ledger, 3) == 3
-    rejected = [{(one["name"], one["reason"]) for one in ledger.record(number)["rejected"]} for number in (1, 2, 3)]
+    rejected = [{(one.name, one.reason) for one in ledger.record(number).rejected} for number in (1, 2, 3)]
     silent = ("c", "it did not answer within 0.3 s")
     assert rejected == [
         {silent},
-        {silent, ("c", "it came too late: it is of round 1")},
-        {silent, ("c", "it came too late: it is of round 2")},
+        {silent, ("c", "it arrived too late: it belongs to round 1")},
+        {silent, ("c", "it arrived too late: it belongs to round 2")},
     ]
-    assert not any(one["counts"] for number in (2, 3) for one in ledger.record(number)["rejected"])
+    assert not any(one.counts for number in (2, 3) for one in ledger.record(number).rejected)
 
 
 def test_a_late_update_is_discounted_and_applied_to_the_current_base(ledger):
     last = run_with_a_slow_node(ledger, 2, staleness_discount=0.5)
     # Round 1: (1 + 1) / 2. Round 2: a and b are at 2, and c's +4 of round 1 is halved: 1 + 2.
     assert last == pytest.approx((2 + 2 + 3) / 3)
-    facts = ledger.record(2)["contributions"]["c"]
-    assert facts["staleness"] == 1
-    assert facts["norm"] == pytest.approx(2 * np.sqrt(6))
+    facts = ledger.record(2).contributions["c"]
+    assert facts.staleness == 1
+    assert facts.norm == pytest.approx(2 * np.sqrt(6))
 
 
 def test_the_discount_grows_with_each_round_of_staleness(ledger):
     last = run_with_a_slow_node(ledger, 3, rounds_late=2, staleness_discount=0.5)
     # c's +4 of round 1 comes in round 3: a quarter of it, to the base 2.
     assert last == pytest.approx((3 + 3 + 3) / 3)
-    assert ledger.record(3)["contributions"]["c"]["staleness"] == 2
+    assert ledger.record(3).contributions["c"].staleness == 2
 
 
 def test_a_late_contribution_whose_base_was_deleted_is_rejected(ledger):
     run_with_a_slow_node(ledger, 3, rounds_late=2, staleness_discount=0.5, keep_last=1)
-    reasons = {one["reason"] for one in ledger.record(3)["rejected"]}
-    assert "it came too late: it is of round 1, whose base is not kept any more" in reasons
+    reasons = {one.reason for one in ledger.record(3).rejected}
+    assert "it arrived too late: it belongs to round 1, and the base of that round is not kept any more" in reasons
 
 
 def test_the_newer_of_two_late_contributions_counts(ledger):
@@ -88,9 +88,9 @@ def test_the_newer_of_two_late_contributions_counts(ledger):
         ledger=ledger, contributors_per_round=3, min_available_nodes=3, evaluate_every=-1, staleness_discount=0.5
     )
     strategy.start(grid, zero_arrays(), num_rounds=3, timeout=0.3)
-    assert ledger.record(3)["contributions"]["c"]["staleness"] == 1
-    reasons = [one["reason"] for one in ledger.record(3)["rejected"] if one["name"] == "c"]
-    assert "it came too late: it is of round 1, and a newer one of it is here" in reasons
+    assert ledger.record(3).contributions["c"].staleness == 1
+    reasons = [one.reason for one in ledger.record(3).rejected if one.name == "c"]
+    assert "it arrived too late: it belongs to round 1, and a newer one has arrived" in reasons
 
 
 def test_a_contribution_of_this_round_replaces_a_late_one(ledger):
@@ -103,5 +103,5 @@ def test_a_contribution_of_this_round_replaces_a_late_one(ledger):
     )
     result = strategy.start(grid, zero_arrays(), num_rounds=2, timeout=0.5)
     assert result.arrays["w"].numpy()[0, 0] == pytest.approx(1 + (1 + 1 + 4) / 3)
-    (rejection,) = ledger.record(2)["rejected"]
-    assert rejection["reason"] == "it came too late: it is of round 1, and a newer one of it is here"
+    (rejection,) = ledger.record(2).rejected
+    assert rejection.reason == "it arrived too late: it belongs to round 1, and a newer one has arrived"

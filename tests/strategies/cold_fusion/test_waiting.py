@@ -19,7 +19,7 @@ def test_two_nodes_with_the_same_name_are_one_contributor():
 
 
 def test_too_few_nodes_end_the_wait_with_an_error():
-    with pytest.raises(RunError, match="only 1 contributors are connected, 2 are needed"):
+    with pytest.raises(RunError, match="needs 2 contributors; connected: 1"):
         run_strategy([node("a")], min_available_nodes=2, node_timeout=0.3)
 
 
@@ -37,17 +37,17 @@ def test_the_first_round_waits_for_the_nodes_awaited_by_name(ledger):
     strategy = ColDFusion(ledger=ledger, min_available_nodes=3, awaited_names=("a", "b", "c"), contributors_per_round=4)
     grid = GridWithALateNode(dict(enumerate([node("a"), node("b"), node("d"), node("c")], start=100)))
     strategy.start(grid, zero_arrays(), num_rounds=1, timeout=0.5)
-    assert set(ledger.record(1)["contributions"]) == {"a", "b", "c", "d"}
-    [waiting] = [event for event in ledger.events() if event["kind"] == "waiting"]
-    assert (waiting["there"], waiting["absent"]) == (3, ["c"])
+    assert set(ledger.record(1).contributions) == {"a", "b", "c", "d"}
+    [waiting] = [event for event in ledger.events() if event.kind == "waiting-for-nodes"]
+    assert (waiting.connected, waiting.missing) == (3, ["c"])
 
 
 def test_an_awaited_node_that_does_not_connect_is_recorded_as_missing(ledger):
     nodes = [node("a"), node("b"), node("u", seen=False)]
     run_strategy(nodes, ledger=ledger, min_available_nodes=3, awaited_names=("a", "b", "c", "u"), node_timeout=0.3)
-    assert ledger.record(1)["missing"] == ["c"]
-    [members] = [event for event in ledger.events() if event["kind"] == "members"]
-    assert members["absent"] == ["c"]
+    assert ledger.record(1).missing == ["c"]
+    [members] = [event for event in ledger.events() if event.kind == "nodes-connected"]
+    assert members.missing == ["c"]
 
 
 def test_a_simulation_with_too_few_nodes_fails_at_once():
@@ -88,7 +88,7 @@ def test_a_node_with_another_version_is_left_out_and_both_versions_are_named(cap
     ]
     _, _, grid = run_strategy(nodes, min_available_nodes=2)
     assert trained_nodes(grid) == {100, 101}
-    assert f"Node 102 ('old') is left out: it has {theirs}; this server has {ours}." in caplog.text
+    assert f"Node 102 ('old') is excluded: it has {theirs}; this server has {ours}." in caplog.text
 
 
 def test_a_node_cannot_join_under_the_name_of_another_key(caplog):
@@ -101,8 +101,8 @@ def test_a_node_cannot_join_under_the_name_of_another_key(caplog):
     known = {100: "a", 101: "b", 102: "c", 104: "d"}
     _, _, grid = run_strategy(nodes, min_available_nodes=3, node_names=lambda: known)
     assert trained_nodes(grid) == {100, 101, 104}
-    assert "Node 102 ('a') is left out: its key is that of 'c'" in caplog.text
-    assert "Node 103 ('stranger') is left out: its key is not that of a member" in caplog.text
+    assert "Node 102 ('a') is excluded: its key belongs to 'c'" in caplog.text
+    assert "Node 103 ('stranger') is excluded: its key does not belong to a member" in caplog.text
 
 
 def test_an_unreachable_node_is_no_contributor():
@@ -126,7 +126,7 @@ def test_a_worker_that_fails_once_is_queried_again():
 
 
 def test_a_new_node_that_never_answers_does_not_delay_the_rounds(monkeypatch):
-    monkeypatch.setattr("coldfusion_fl.strategies.membership._COURTESY", 0.2)
+    monkeypatch.setattr("coldfusion_fl.strategies.nodes.membership._NEW_NODE_WAIT", 0.2)
     began = time.monotonic()
     nodes = {1: node("a", 1), 2: node("b", 3)}
     grid = FakeGrid(nodes)
@@ -147,7 +147,7 @@ def test_the_server_waits_out_an_outage_instead_of_losing_rounds(ledger, monkeyp
     monkeypatch.setattr(grid, "get_node_ids", lambda: [] if 6 < next(looks) < 30 else there())
     ColDFusion(ledger=ledger).start(grid, zero_arrays(), num_rounds=8, timeout=5)
     assert next(looks) > 30
-    assert [ledger.record(number)["fused"] for number in range(1, 9)] == [True] * 8
+    assert [ledger.record(number).fused for number in range(1, 9)] == [True] * 8
 
 
 @pytest.mark.parametrize("reported", ["abc", 1, -3, 2.5, [1]])
