@@ -1,7 +1,7 @@
 """What the tests of the strategy share."""
 
 import pytest
-from fake_grid import FakeGrid
+from fake_grid import FakeGrid, set_task_identity
 from flwr.supercore.task_identity import TaskIdentity
 
 from coldfusion_fl.run.ledger import Ledger
@@ -9,9 +9,10 @@ from coldfusion_fl.run.ledger import Ledger
 
 @pytest.fixture(autouse=True)
 def server_identity(monkeypatch):
-    """Flower gives the process of a ServerApp these when it runs one; a message cannot be made without."""
+    """This process is a ServerApp's until the test ends."""
     for name in ("_task_id", "_run_id", "_node_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
+        monkeypatch.setattr(TaskIdentity, name, None)
+    set_task_identity()
 
 
 @pytest.fixture
@@ -23,5 +24,5 @@ def ledger(tmp_path):
 @pytest.fixture
 def as_in_a_deployment(monkeypatch):
     """The grid is not a simulation's, so nodes may come and go; it is polled often."""
-    monkeypatch.delattr(FakeGrid, "pull_interval")
+    monkeypatch.setattr(FakeGrid, "is_simulation", False)
     monkeypatch.setattr("coldfusion_fl.strategies.nodes.messaging._POLL_SECONDS", 0.01)

@@ -31,11 +31,13 @@ class SlowSendingGrid(CountingGrid):
 
 
 def train_messages(count):
-    return [Message(contribution(np.zeros(SHAPE)), dst_node_id=n, message_type="train") for n in range(count)]
+    return [
+        Message(contribution(np.zeros(SHAPE)), dst_node_id=n, message_type="train") for n in range(100, 100 + count)
+    ]
 
 
 def test_a_simulation_gets_one_message_at_a_time_where_the_order_matters():
-    grid = CountingGrid({number: node("x") for number in range(4)})
+    grid = CountingGrid({number: node("x") for number in range(100, 104)})
     assert len(list(exchange_messages(grid, train_messages(4), 1, in_order=True))) == 4
     assert grid.posted == [1, 1, 1, 1]
     assert len(list(exchange_messages(grid, train_messages(4), 1))) == 4
@@ -43,7 +45,7 @@ def test_a_simulation_gets_one_message_at_a_time_where_the_order_matters():
 
 
 def test_all_messages_are_sent_however_long_one_reply_is_processed():
-    grid = CountingGrid({number: node("x") for number in range(5)})
+    grid = CountingGrid({number: node("x") for number in range(100, 105)})
     for _ in exchange_messages(grid, train_messages(5), 0.2, in_order=True):
         time.sleep(0.15)
     assert sum(grid.posted) == 5
@@ -51,6 +53,6 @@ def test_all_messages_are_sent_however_long_one_reply_is_processed():
 
 @pytest.mark.usefixtures("as_in_a_deployment")
 def test_the_time_spent_on_sending_is_not_part_of_the_timeout():
-    grid = SlowSendingGrid({number: node("x") for number in range(3)})
+    grid = SlowSendingGrid({number: node("x") for number in range(100, 103)})
     assert len(list(exchange_messages(grid, train_messages(3), 0.2, in_order=True))) == 3
     assert grid.posted == [3]

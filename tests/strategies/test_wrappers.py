@@ -5,8 +5,8 @@ The wrappers run Flower's own loop, which calls the strategy's hooks and nothing
 
 import numpy as np
 import pytest
-from fake_grid import FakeGrid, contribution, node
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from fake_grid import SHAPE, FakeGrid, contribution, node
+from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import (
     LocalDpMod,
@@ -22,24 +22,13 @@ from flwr.serverapp.strategy import (
     DifferentialPrivacyServerSideAdaptiveClipping,
     DifferentialPrivacyServerSideFixedClipping,
 )
-from flwr.supercore.task_identity import TaskIdentity
+from strategy_runs import zero_arrays
 
 from coldfusion_fl.errors import RunFolderError
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
 
-SHAPE = (2, 3)
 VALUES = {"a": 1.0, "b": 2.0, "c": 300.0}
-
-
-@pytest.fixture(autouse=True)
-def server_identity(monkeypatch):
-    for name in ("_task_id", "_run_id", "_node_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
-
-
-def arrays():
-    return ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32))})
 
 
 def app_node(name, value, *mods):
@@ -64,8 +53,8 @@ def app_node(name, value, *mods):
 
 def test_inside_a_wrapper_nothing_is_packed():
     strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3, compression="int8")
-    grid = FakeGrid({number: node(name, 1.0) for number, name in enumerate("abc")})
-    SERVER_SIDE["fixed"](strategy, 3).start(grid, arrays(), num_rounds=1, timeout=5)
+    grid = FakeGrid({number: node(name, 1.0) for number, name in enumerate("abc", start=100)})
+    SERVER_SIDE["fixed"](strategy, 3).start(grid, zero_arrays(), num_rounds=1, timeout=5)
     assert not any("compression" in m.content["config"] for m in grid.sent if m.metadata.message_type == "train")
 
 
@@ -84,12 +73,11 @@ CLIENT_SIDE = {
 
 
 @pytest.mark.parametrize("kind", SERVER_SIDE)
-def test_clipping_at_the_server(kind, tmp_path):
-    ledger = Ledger.create(tmp_path / "run", {})
+def test_clipping_at_the_server(kind, ledger):
     strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3, ledger=ledger)
-    grid = FakeGrid({i: node(name, value) for i, (name, value) in enumerate(VALUES.items())})
+    grid = FakeGrid({i: node(name, value) for i, (name, value) in enumerate(VALUES.items(), start=100)})
     noise = 0.0 if kind == "fixed" else 1e-6
-    result = SERVER_SIDE[kind](strategy, noise).start(grid, arrays(), num_rounds=2, timeout=5)
+    result = SERVER_SIDE[kind](strategy, noise).start(grid, zero_arrays(), num_rounds=2, timeout=5)
     record = ledger.record(1)
     assert all(facts.norm <= CLIPPED * 1.001 for facts in record.contributions.values())
     assert ledger.load_base(1)["w"][0, 0] == pytest.approx(1, abs=1e-3)
@@ -99,21 +87,19 @@ def test_clipping_at_the_server(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", CLIENT_SIDE)
-def test_clipping_at_the_contributors(kind, tmp_path):
+def test_clipping_at_the_contributors(kind, ledger):
     wrap, mod = CLIENT_SIDE[kind]
-    ledger = Ledger.create(tmp_path / "run", {})
     strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3, ledger=ledger)
-    grid = FakeGrid({i: app_node(name, value, mod) for i, (name, value) in enumerate(VALUES.items())})
-    wrap(strategy, 0.0 if kind == "fixed" else 1e-6).start(grid, arrays(), num_rounds=2, timeout=5)
+    grid = FakeGrid({i: app_node(name, value, mod) for i, (name, value) in enumerate(VALUES.items(), start=100)})
+    wrap(strategy, 0.0 if kind == "fixed" else 1e-6).start(grid, zero_arrays(), num_rounds=2, timeout=5)
     assert ledger.record(1).contributions.keys() == VALUES.keys()
     assert all(facts.norm <= CLIPPED * 1.001 for facts in ledger.record(2).contributions.values())
 
 
-def test_noise_is_part_of_the_next_base(tmp_path):
-    ledger = Ledger.create(tmp_path / "run", {})
+def test_noise_is_part_of_the_next_base(ledger):
     strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3, ledger=ledger)
-    grid = FakeGrid({i: node(name, value) for i, (name, value) in enumerate(VALUES.items())})
-    SERVER_SIDE["fixed"](strategy, 1.0).start(grid, arrays(), num_rounds=1, timeout=5)
+    grid = FakeGrid({i: node(name, value) for i, (name, value) in enumerate(VALUES.items(), start=100)})
+    SERVER_SIDE["fixed"](strategy, 1.0).start(grid, zero_arrays(), num_rounds=1, timeout=5)
     base = ledger.load_base(1)["w"]
     assert len(np.unique(base)) == base.size
 
@@ -121,8 +107,8 @@ def test_noise_is_part_of_the_next_base(tmp_path):
 def test_flowers_mods_around_a_contributor():
     mods = (message_size_mod, arrays_size_mod, LocalDpMod(CLIPPED, 1.0, 1e9, 1e-5))
     strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3)
-    grid = FakeGrid({i: app_node(name, value, *mods) for i, (name, value) in enumerate(VALUES.items())})
-    result = strategy.start(grid, arrays(), num_rounds=1, timeout=5)
+    grid = FakeGrid({i: app_node(name, value, *mods) for i, (name, value) in enumerate(VALUES.items(), start=100)})
+    result = strategy.start(grid, zero_arrays(), num_rounds=1, timeout=5)
     assert result.arrays["w"].numpy() == pytest.approx(np.ones(SHAPE), abs=1e-2)
 
 
@@ -141,16 +127,15 @@ def test_a_mod_that_knows_no_query_does_not_keep_its_node_out():
             return Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=str(raised))
 
     strategy = ColDFusion(contributors_per_round=2, min_available_nodes=2)
-    grid = FakeGrid(dict.fromkeys([1, 2], as_flower_runs_it))
+    grid = FakeGrid(dict.fromkeys([100, 101], as_flower_runs_it))
     wrapped = DifferentialPrivacyClientSideFixedClipping(strategy, 0.0, CLIPPED, 2)
-    result = wrapped.start(grid, arrays(), num_rounds=1, timeout=5)
+    result = wrapped.start(grid, zero_arrays(), num_rounds=1, timeout=5)
     assert result.arrays["w"].numpy()[0, 0] == pytest.approx(1, abs=1e-3)
 
 
-def test_flowers_own_loop_does_not_go_on_with_a_run(tmp_path):
-    ledger = Ledger.create(tmp_path / "run", {})
-    nodes = {i: node(name, value) for i, (name, value) in enumerate(VALUES.items())}
-    ColDFusion(min_available_nodes=3, ledger=ledger).start(FakeGrid(nodes), arrays(), num_rounds=1, timeout=5)
+def test_flowers_own_loop_does_not_go_on_with_a_run(ledger):
+    nodes = {i: node(name, value) for i, (name, value) in enumerate(VALUES.items(), start=100)}
+    ColDFusion(min_available_nodes=3, ledger=ledger).start(FakeGrid(nodes), zero_arrays(), num_rounds=1, timeout=5)
     wrapped = SERVER_SIDE["fixed"](ColDFusion(min_available_nodes=3, ledger=Ledger.reopen(ledger.folder)), 0.0)
     with pytest.raises(RunFolderError, match="Flower's own loop cannot resume"):
-        wrapped.start(FakeGrid(nodes), arrays(), num_rounds=2, timeout=5)
+        wrapped.start(FakeGrid(nodes), zero_arrays(), num_rounds=2, timeout=5)

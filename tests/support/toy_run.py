@@ -66,7 +66,7 @@ def main():
         max_rejections=2,
         ledger=ledger,
     )
-    grid = FakeGrid({number: contributor(name) for number, name in enumerate(["a", "b", "c", "d", "bad"])})
+    grid = FakeGrid({number: contributor(name) for number, name in enumerate(["a", "b", "c", "d", "bad"], start=100)})
     arrays = to_record({key: np.zeros(shape, np.float32) for key, shape in SIZES.items()})
     with ledger.lock():
         strategy.start(grid, arrays, num_rounds=rounds, timeout=30)

@@ -75,5 +75,5 @@ def test_wrong_arguments_are_reported_by_the_constructor(settings, words):
 def test_initial_arrays_that_cannot_be_fused_are_reported(array, words):
     strategy = ColDFusion(min_available_nodes=2)
     with pytest.raises(SettingsError, match="the initial arrays cannot be fused") as caught:
-        strategy.start(FakeGrid({1: node("a"), 2: node("b")}), ArrayRecord({"w": Array(array)}))
+        strategy.start(FakeGrid({100: node("a"), 101: node("b")}), ArrayRecord({"w": Array(array)}))
     assert words in str(caught.value)

@@ -32,7 +32,7 @@ def test_scores_count_once_and_only_from_the_nodes_that_were_asked(ledger):
 
         return answer
 
-    other = Message(RecordDict({"metrics": MetricRecord({"frozen": 1e9})}), dst_node_id=1, message_type="evaluate")
+    other = Message(RecordDict({"metrics": MetricRecord({"frozen": 1e9})}), dst_node_id=100, message_type="evaluate")
     again = RecordDict({"metrics": MetricRecord({"frozen": 1e9})})
     nodes = [evaluating("a", again, head=1.0, metric=2.0, seen=3), evaluating("b", other)]
     _, result, _ = run_strategy(nodes, ledger=ledger)

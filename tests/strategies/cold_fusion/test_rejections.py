@@ -111,12 +111,10 @@ def test_a_second_reply_of_one_contributor_is_rejected(ledger):
 
 def test_a_reply_to_another_round_is_rejected(ledger):
     strategy = ColDFusion(min_available_nodes=2, ledger=ledger)
-    grid = FakeGrid({1: node("a"), 2: node("b")})
+    grid = FakeGrid({100: node("a"), 101: node("b")})
     first = list(strategy.configure_train(1, zero_arrays(), ConfigRecord(), grid))
     grid.push_messages(first)
     replies = [Message(contribution(np.ones(SHAPE, np.float32)), reply_to=message) for message in first]
-    for reply, message in zip(replies, first, strict=True):
-        reply.metadata.__dict__["_src_node_id"] = message.metadata.dst_node_id
     messages = list(strategy.configure_train(2, zero_arrays(), ConfigRecord(), grid))
     grid.push_messages(messages)
     assert strategy.aggregate_train(2, replies)[0] is None

@@ -57,7 +57,7 @@ def test_a_base_without_scores_is_evaluated_at_the_resume(unbroken, ledger):
 
 def test_a_run_resumes_only_with_a_model_of_the_same_arrays(unbroken, caplog):
     settings, nodes, ledger = unbroken
-    grid = FakeGrid(dict(enumerate(nodes)))
+    grid = FakeGrid(dict(enumerate(nodes, start=100)))
     strategy, larger = ColDFusion(ledger=ledger, **settings), ArrayRecord({"w": Array(np.ones(9, np.float32))})
     with pytest.raises(RunFolderError, match=r"another model than the one given: 'w' has the shape \(9,\)"):
         strategy.start(grid, larger, num_rounds=9)

@@ -55,7 +55,7 @@ def test_the_result_does_not_depend_on_the_order_of_replies():
 def test_too_few_contributions_keep_the_base(ledger):
     fused, result, _ = run_strategy([node("a", 2), node("b", train=failing_training)], ledger=ledger, rounds=2)
     assert fused.tolist() == np.zeros(SHAPE).tolist()
-    assert ledger.record(1).fused is False
+    assert ledger.load_json(1, "record.json")["fused"] is False
     assert [e.kind for e in ledger.events()].count("base-kept") == 2
     assert ledger.load_base(2)["w"].tolist() == np.zeros(SHAPE).tolist()
     assert result.train_metrics_clientapp[2]["contributions"] == 1
@@ -132,12 +132,12 @@ def test_a_node_that_returns_takes_part_in_the_next_round_and_is_queried_again(l
         about = next(answers, None)
         return about and RecordDict({"config": ConfigRecord(about)})
 
-    grid = FakeGrid({1: node("a", 1), 2: slow_to_answer})
+    grid = FakeGrid({100: node("a", 1), 101: slow_to_answer})
     strategy = ColDFusion(min_available_nodes=2, min_contributions=1, evaluate_every=-1, ledger=ledger)
     started = lambda number: any(e.kind == "round-started" and e.round == number for e in ledger.events())  # noqa: E731
-    monkeypatch.setattr(grid, "get_node_ids", lambda: [1] if started(1) and not started(2) else [1, 2])
+    monkeypatch.setattr(grid, "get_node_ids", lambda: [100] if started(1) and not started(2) else [100, 101])
     strategy.start(grid, zero_arrays(), num_rounds=3, timeout=5)
     assert [ledger.record(number).sampled for number in (1, 2, 3)] == [["a", "b"], ["a"], ["a", "b"]]
     assert ledger.record(2).missing == ["b"]
-    queries = [m for m in grid.sent if m.metadata.message_type == "query" and m.metadata.dst_node_id == 2]
+    queries = [m for m in grid.sent if m.metadata.message_type == "query" and m.metadata.dst_node_id == 101]
     assert len(queries) == 2

@@ -17,7 +17,7 @@ def test_arrays_that_are_not_shared_are_neither_sent_nor_fused(caplog):
         return contribution(message.content["arrays"]["w"].numpy() + np.float32(1), head=np.ones(3))
 
     strategy = ColDFusion(shared_keys="w, body.*", min_available_nodes=2)
-    nodes = {1: node("a", train=everything), 2: node("b", train=everything)}
+    nodes = {100: node("a", train=everything), 101: node("b", train=everything)}
     arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32)), "head": Array(np.zeros(5))})
     result = strategy.start(FakeGrid(nodes), arrays, num_rounds=2, timeout=5)
     assert result.arrays["w"].numpy()[0, 0] == 2

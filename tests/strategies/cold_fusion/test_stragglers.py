@@ -1,7 +1,5 @@
 """Contributions that arrive when their round is over."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from fake_grid import FakeGrid, node
@@ -11,23 +9,21 @@ from coldfusion_fl.strategies import ColDFusion
 
 
 class GridWithASlowNode(FakeGrid):
-    """Holds the training replies of one node back until a later round is under way."""
+    """Holds the training replies of one node back until a later round is under way; all others are there at once."""
 
     def __init__(self, nodes, slow, rounds_late):
         super().__init__(nodes)
         self._slow, self._rounds_late = slow, rounds_late
-        self._order = SimpleNamespace(random=lambda: 1.0)  # what is not held back is there at once
 
-    def _is_held(self, message):
-        if message.metadata.dst_node_id != self._slow or message.metadata.message_type != "train":
-            return False
-        newest = max(m.content["config"]["server-round"] for m in self.sent if m.metadata.message_type == "train")
-        return newest < message.content["config"]["server-round"] + self._rounds_late
+    def has_arrived(self, message):
+        is_slow = message.metadata.dst_node_id == self._slow and message.metadata.message_type == "train"
+        return not is_slow or self.is_late_enough(message.content["config"]["server-round"])
 
-    def pull_messages(self, message_ids):
-        return super().pull_messages(
-            [one for one in message_ids if one not in self._waiting or not self._is_held(self._waiting[one])]
-        )
+    def is_late_enough(self, server_round):
+        return self.newest_round() >= server_round + self._rounds_late
+
+    def newest_round(self):
+        return max(m.content["config"]["server-round"] for m in self.sent if m.metadata.message_type == "train")
 
 
 def run_with_a_slow_node(ledger, rounds, rounds_late=1, **settings):
@@ -73,21 +69,17 @@ def test_a_late_contribution_whose_base_was_deleted_is_rejected(ledger):
     assert "it arrived too late: it belongs to round 1, and the base of that round is not kept any more" in reasons
 
 
+def run_with_grid(grid, ledger, rounds):
+    settings = {"contributors_per_round": 3, "min_available_nodes": 3, "evaluate_every": -1, "staleness_discount": 0.5}
+    result = ColDFusion(ledger=ledger, **settings).start(grid, zero_arrays(), num_rounds=rounds, timeout=0.5)
+    return result.arrays["w"].numpy()[0, 0]
+
+
 def test_the_newer_of_two_late_contributions_counts(ledger):
-    """The slow node's answers of rounds 1 and 2 come together, in round 3, which it does not answer."""
+    """The slow node's replies of rounds 1 and 2 come together, in round 3, which it does not answer."""
     grid = GridWithASlowNode({100: node("a"), 101: node("b"), 102: node("c", 4)}, 102, 1)
-
-    def is_held(message):
-        if message.metadata.dst_node_id != 102 or message.metadata.message_type != "train":
-            return False
-        sent = [m.content["config"]["server-round"] for m in grid.sent if m.metadata.message_type == "train"]
-        return max(sent) < 3 or message.content["config"]["server-round"] == 3
-
-    grid._is_held = is_held
-    strategy = ColDFusion(
-        ledger=ledger, contributors_per_round=3, min_available_nodes=3, evaluate_every=-1, staleness_discount=0.5
-    )
-    strategy.start(grid, zero_arrays(), num_rounds=3, timeout=0.3)
+    grid.is_late_enough = lambda server_round: grid.newest_round() == 3 and server_round < 3
+    run_with_grid(grid, ledger, rounds=3)
     assert ledger.record(3).contributions["c"].staleness == 1
     reasons = [one.reason for one in ledger.record(3).rejected if one.name == "c"]
     assert "it arrived too late: it belongs to round 1, and a newer one has arrived" in reasons
@@ -96,12 +88,7 @@ def test_the_newer_of_two_late_contributions_counts(ledger):
 def test_a_contribution_of_this_round_replaces_a_late_one(ledger):
     """The slow node is quick again in round 2."""
     grid = GridWithASlowNode({100: node("a"), 101: node("b"), 102: node("c", 4)}, 102, 1)
-    held = grid._is_held
-    grid._is_held = lambda message: held(message) and message.content["config"]["server-round"] == 1
-    strategy = ColDFusion(
-        ledger=ledger, contributors_per_round=3, min_available_nodes=3, evaluate_every=-1, staleness_discount=0.5
-    )
-    result = strategy.start(grid, zero_arrays(), num_rounds=2, timeout=0.5)
-    assert result.arrays["w"].numpy()[0, 0] == pytest.approx(1 + (1 + 1 + 4) / 3)
+    grid.is_late_enough = lambda server_round: grid.newest_round() == 2
+    assert run_with_grid(grid, ledger, rounds=2) == pytest.approx(1 + (1 + 1 + 4) / 3)
     (rejection,) = ledger.record(2).rejected
     assert rejection.reason == "it arrived too late: it belongs to round 1, and a newer one has arrived"

@@ -128,12 +128,12 @@ def test_a_worker_that_fails_once_is_queried_again():
 def test_a_new_node_that_never_answers_does_not_delay_the_rounds(monkeypatch):
     monkeypatch.setattr("coldfusion_fl.strategies.nodes.membership._NEW_NODE_WAIT", 0.2)
     began = time.monotonic()
-    nodes = {1: node("a", 1), 2: node("b", 3)}
+    nodes = {100: node("a", 1), 101: node("b", 3)}
     grid = FakeGrid(nodes)
     strategy = ColDFusion(min_available_nodes=2)
     calls = iter(range(10**6))
-    monkeypatch.setattr(grid, "get_node_ids", lambda: [1, 2] if next(calls) < 1 else [1, 2, 3])
-    nodes[3] = lambda message: None
+    monkeypatch.setattr(grid, "get_node_ids", lambda: [100, 101] if next(calls) < 1 else [100, 101, 102])
+    nodes[102] = lambda message: None
     grid.nodes = nodes
     strategy.start(grid, zero_arrays(), num_rounds=5, timeout=5)
     assert time.monotonic() - began < 3
@@ -141,7 +141,7 @@ def test_a_new_node_that_never_answers_does_not_delay_the_rounds(monkeypatch):
 
 @pytest.mark.usefixtures("as_in_a_deployment")
 def test_the_server_waits_out_an_outage_instead_of_losing_rounds(ledger, monkeypatch):
-    grid = FakeGrid({1: node("a"), 2: node("b")})
+    grid = FakeGrid({100: node("a"), 101: node("b")})
     there = grid.get_node_ids
     looks = iter(range(10**6))
     monkeypatch.setattr(grid, "get_node_ids", lambda: [] if 6 < next(looks) < 30 else there())
