@@ -5,9 +5,25 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from coldfusion_fl.run.events import RoundStarted, RunStarted
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.model_card import model_card
+from coldfusion_fl.run.records import ContributionRecord, RejectionRecord, RoundRecord, RoundSettings
 from coldfusion_fl.run.report import score_table, summarize, write_report
+
+MADE = RoundSettings(
+    fusion="ties(density=0.2, scale=1)",
+    server_optimizer="plain",
+    ema=0,
+    screening=["size(factor=5, least=0.01)"],
+    exclude=[],
+    max_rejections=3,
+    seed=1,
+    contributors_per_round=2,
+    min_contributions=1,
+    compression="float32",
+    staleness_discount=0,
+)
 
 
 def scored(frozen, rows=200, seen=True, **more):
@@ -32,28 +48,16 @@ def ledger(tmp_path):
     }
     ledger = Ledger.create(tmp_path / "run", settings)
     base = {"w": np.zeros(2, np.float32)}
-    made = {
-        "fusion": "ties(density=0.2, scale=1)",
-        "server-optimizer": "plain",
-        "screening": ["size(factor=5, least=0.01)"],
-    }
-    ledger.save_round(0, base, {"round": 0, "base-sha256": "f00"})
+    ledger.save_round(base, RoundRecord(round=0, base_sha256="f00"))
     ledger.save_scores(
         0,
         {"a": scored(50.0), "b": scored(60.0, rows=40), "u": scored(30.0, seen=False, **{"few-shot": 20.0})},
     )
-    ledger.save_round(
-        1,
-        base,
-        {
-            "rejected": [{"name": "b", "reason": "it lacks a weight"}],
-            "began": 10.0,
-            "trained": 15.0,
-            "fused": True,
-            "contributions": {"a": {"reported": {"seconds": 3.0}}},
-        },
-    )
-    ledger.save_round(2, base, {"round": 2, "base-sha256": "ba5", **made})
+    rejected = [RejectionRecord(name="b", reason="it lacks a weight")]
+    fused = {"a": ContributionRecord(norm=1, share=1, reported={"seconds": 3.0})}
+    times = {"began": 10.0, "trained": 15.0}
+    ledger.save_round(base, RoundRecord(round=1, rejected=rejected, fused=True, contributions=fused, **times))
+    ledger.save_round(base, RoundRecord(round=2, base_sha256="ba5", settings=MADE))
     ledger.save_scores(
         2,
         {"a": scored(54.0), "b": scored(50.0, rows=40), "u": scored(33.0, seen=False, **{"few-shot": 26.0})},
@@ -83,20 +87,20 @@ def test_a_task_that_was_not_scored_at_first_has_no_difference(ledger):
     assert rows["b"]["frozen-difference"] is None
 
 
-def test_where_the_last_base_was_not_judged_the_last_judged_one_is_compared_and_it_is_said(ledger):
-    ledger.save_round(3, {"w": np.ones(2, np.float32)}, {**ledger.record(2), "round": 3, "base-sha256": "1a57"})
+def test_the_last_evaluated_base_is_compared_and_named(ledger):
+    ledger.save_round({"w": np.ones(2, np.float32)}, RoundRecord(round=3, base_sha256="1a57", settings=MADE))
     summary = summarize(ledger)
-    assert summary["judged"] == {"base": 0, "fused": 2, "last-round": 3}
+    assert summary["evaluated"] == {"base": 0, "fused": 2, "last-round": 3}
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(score_table(summary))
-    assert "The last base that was judged is that of round 2." in console.export_text()
-    assert "those of round 2's base, the last that was judged" in model_card(ledger)
+    assert "The last base that was evaluated is that of round 2." in console.export_text()
+    assert "those of round 2's base, the last that was evaluated" in model_card(ledger)
 
 
-def test_the_total_leaves_out_the_time_between_a_stop_and_its_resume(ledger, monkeypatch):
-    for kind, now in (("began", 100), ("round", 110), ("began", 5000), ("round", 5003)):
-        monkeypatch.setattr("time.time", lambda now=now: now)
-        ledger.event(kind, round=1)
+def test_the_total_leaves_out_the_time_between_a_stop_and_its_resume(ledger):
+    for now in (100, 5000):
+        ledger.emit(RunStarted(time=now))
+        ledger.emit(RoundStarted(round=1, sampled=["a"], time=now + (10 if now == 100 else 3)))
     assert summarize(ledger)["seconds"]["total"] == 13
 
 

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from coldfusion_fl.errors import RunFolderError
+from coldfusion_fl.run import events
 from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.run.records import ContributionRecord, RejectionRecord, RoundRecord
 from coldfusion_fl.run.status import format_ago, run_status
 
 
 @pytest.fixture
 def ledger(tmp_path):
     made = Ledger.create(tmp_path / "run", {"rounds": 3})
-    made.event("began")
+    made.emit(events.RunStarted())
     return made
 
 
@@ -21,84 +23,80 @@ def members_of(ledger):
     return {member.name: member for member in run_status(ledger).members}
 
 
-def keep_round(ledger, number, fused=(), rejected=()):
-    record = {
-        "round": number,
-        "fused": bool(fused),
-        "contributions": {name: {} for name in fused},
-        "rejected": [{"name": name, "reason": "NaN", "counts": True} for name in rejected],
-    }
-    ledger.save_round(number, {"w": np.zeros(3, np.float32)}, record)
+def save_round(ledger, number, fused=(), rejected=()):
+    contributions = {name: ContributionRecord(norm=1, share=1 / len(fused)) for name in fused}
+    rejections = [RejectionRecord(name=name, reason="NaN", counts=True) for name in rejected]
+    record = RoundRecord(round=number, fused=bool(fused), contributions=contributions, rejected=rejections)
+    ledger.save_round({"w": np.zeros(3, np.float32)}, record)
 
 
 def test_a_round_from_its_begin_to_its_end(ledger):
     with ledger.lock():
         assert run_status(Ledger(ledger.folder)).phase == "waiting for members"
-        ledger.event("members", seen=["a", "b", "c"], unseen=["u"], rounds=3)
-        keep_round(ledger, 0)
-        ledger.event("round", round=1, sampled=["a", "b"], missing=["c"])
-        ledger.event("training", round=1, name="a", step=1, steps=9, loss=1.0)
-        ledger.event("rejected", round=1, name="b", reason="it holds values that are not finite")
+        ledger.emit(events.NodesConnected(seen=["a", "b", "c"], unseen=["u"], rounds=3))
+        save_round(ledger, 0)
+        ledger.emit(events.RoundStarted(round=1, sampled=["a", "b"], missing=["c"]))
+        ledger.emit(events.TrainingStep(round=1, name="a", step=1, steps=9, loss=1.0))
+        ledger.emit(events.ContributionRejected(round=1, name="b", reason="it holds values that are not finite"))
         status = run_status(Ledger(ledger.folder))
         assert (status.state, status.round, status.rounds) == ("running", 0, 3)
         assert status.phase == "round 1: contributors train"
         members = {member.name: member for member in status.members}
-        assert [members[name].doing for name in "abcu"] == ["trains", "rejected", "missing", "idle"]
+        assert [members[name].activity for name in "abcu"] == ["training", "rejected", "missing", "idle"]
         assert members["b"].reason == "it holds values that are not finite"
         assert [member.seen for member in status.members] == [True, True, True, False]
         assert members["a"].last_heard and members["c"].last_heard is None
-        ledger.event("received", round=1, name="a")
-        ledger.event("fused", round=1, contributions=1, rejected=1)
-        keep_round(ledger, 1, fused=["a"], rejected=["b"])
-        ledger.event("evaluating", round=1, names=["a", "u"])
-        ledger.event("score", round=1, name="u", frozen=50.0)
+        ledger.emit(events.ContributionReceived(round=1, name="a"))
+        ledger.emit(events.RoundFused(round=1, contributions=1, rejected=1))
+        save_round(ledger, 1, fused=["a"], rejected=["b"])
+        ledger.emit(events.EvaluationStarted(round=1, names=["a", "u"]))
+        ledger.emit(events.ScoreReceived(round=1, name="u", scores={"frozen": 50.0}))
         status = run_status(Ledger(ledger.folder))
         members = {member.name: member for member in status.members}
-        assert [members[name].doing for name in "abcu"] == ["judges", "idle", "idle", "answered"]
+        assert [members[name].activity for name in "abcu"] == ["evaluating", "idle", "idle", "answered"]
         assert (members["a"].fused, members["a"].rejected, members["b"].rejected) == (1, 0, 1)
         assert status.bases == [0, 1]
         assert status.bytes > 0 and status.free_bytes > 0
 
 
 def test_a_training_that_failed_is_told_when_its_round_is_over_too(ledger):
-    keep_round(ledger, 0)
-    ledger.event("round", round=1, sampled=["a", "b"])
-    ledger.event("rejected", round=1, name="a", reason="its training failed: no rows", came=True)
-    ledger.event("rejected", round=1, name="b", reason="it did not answer within 9 s", came=False)
-    record = {"round": 1, "fused": False, "contributions": {}, "rejected": [{"name": "a", "counts": False}]}
-    ledger.save_round(1, {"w": np.zeros(3, np.float32)}, record)
-    ledger.event("evaluating", round=1, names=["a"])
+    save_round(ledger, 0)
+    ledger.emit(events.RoundStarted(round=1, sampled=["a", "b"]))
+    ledger.emit(events.ContributionRejected(round=1, name="a", reason="its training failed: no rows", received=True))
+    ledger.emit(events.ContributionRejected(round=1, name="b", reason="it did not answer within 9 s", received=False))
+    save_round(ledger, 1, rejected=["a"])
+    ledger.emit(events.EvaluationStarted(round=1, names=["a"]))
     members = members_of(ledger)
     assert (members["a"].rejected, members["a"].reason) == (1, "its training failed: no rows")
     assert members["a"].last_heard and members["b"].last_heard is None
-    ledger.event("round", round=2, sampled=["a"])
-    ledger.event("received", round=2, name="a")
+    ledger.emit(events.RoundStarted(round=2, sampled=["a"]))
+    ledger.emit(events.ContributionReceived(round=2, name="a"))
     assert members_of(ledger)["a"].reason == ""
 
 
 def test_a_run_without_a_process_was_lost(ledger):
-    ledger.event("round", round=1, sampled=["a"])
+    ledger.emit(events.RoundStarted(round=1, sampled=["a"]))
     status = run_status(ledger)
-    assert (status.state, status.phase, status.members[0].doing) == ("lost", "ended", "idle")
+    assert (status.state, status.phase, status.members[0].activity) == ("lost", "ended", "idle")
 
 
 def test_a_run_that_was_lost_and_went_on_says_so(ledger):
     with ledger.lock():
-        ledger.event("round", round=1, sampled=["a"])
-        ledger.event("lost", round=0, reason="no server")
+        ledger.emit(events.RoundStarted(round=1, sampled=["a"]))
+        ledger.emit(events.RunLost(round=0, reason="no server"))
         status = run_status(Ledger(ledger.folder))
-    assert (status.lost, status.phase, status.members[0].doing) == (1, "waiting for members", "idle")
+    assert (status.lost, status.phase, status.members[0].activity) == (1, "waiting for members", "idle")
 
 
 def test_a_failed_run_says_why(ledger):
-    ledger.set_status("failed", reason="the disk is full")
+    ledger.state_file.failed("the disk is full")
     status = run_status(ledger)
     assert (status.state, status.reason) == ("failed", "the disk is full")
 
 
 def test_it_is_read_by_machines_too(ledger):
-    keep_round(ledger, 0)
-    ledger.event("round", round=1, sampled=["a"])
+    save_round(ledger, 0)
+    ledger.emit(events.RoundStarted(round=1, sampled=["a"]))
     table = json.loads(json.dumps(run_status(ledger).as_json()))
     assert table["free-bytes"] > 0
     assert table["members"][0]["last-heard"] is None
