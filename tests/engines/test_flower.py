@@ -14,7 +14,7 @@ import pytest
 from coldfusion_fl.engines.deployment.member.join import free_port
 from coldfusion_fl.run.ledger import Ledger
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 

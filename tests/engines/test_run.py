@@ -17,6 +17,8 @@ from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.run.ledger import Ledger
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 
 def wait_for(ledger, kind, process, seconds=120):
     deadline = time.monotonic() + seconds

@@ -13,6 +13,8 @@ from coldfusion_fl.engines.simulation import simulate, with_run_config
 from coldfusion_fl.errors import RunError
 from coldfusion_fl.run.ledger import Ledger
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 
 def attacks(**kinds):
     """A mod that spoils the training of contributors by name; nested, so that Ray's workers get it by value."""
@@ -76,7 +78,7 @@ def honest():
     return {}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", REASONS)
 def test_one_culprit_changes_nothing_but_its_own_absence(toy_run, tmp_path, kind, honest):
     changes = {"round-timeout": "40"} if kind == "sleep" else {}

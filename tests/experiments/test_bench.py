@@ -19,6 +19,8 @@ from coldfusion_fl.experiments.bench import (
 )
 from coldfusion_fl.model.base import open_base
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 SMALL = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 
 
@@ -116,7 +118,7 @@ def test_rounds_memory_and_a_shared_device(tmp_path):
     assert all(value > 0 for value in seconds.values())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_federation_outlives_kills_and_leaves_nothing_behind(tmp_path):
     base = gpu.write_base(tmp_path / "base", **federation.TINY)
     found = federation.soak(tmp_path, base, rounds=6, kills=3)
@@ -126,7 +128,7 @@ def test_a_federation_outlives_kills_and_leaves_nothing_behind(tmp_path):
     assert min(found["peak-bytes"].values()) > 10 * 2**20
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_base_of_robertas_size_goes_through_a_federation(tmp_path):
     base = gpu.write_base(tmp_path / "base")
     found = federation.soak(tmp_path, base, rounds=1, kills=0, timeout=300)

@@ -13,6 +13,8 @@ from commands import COLDFUSION
 from coldfusion_fl.experiments.scores import ScoreFile
 from coldfusion_fl.experiments.tables import report
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 TOML = """
 title = "A toy"
 question = "Does it run?"

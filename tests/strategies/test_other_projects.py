@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # the first test waits for the environment
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]  # the first test waits for the environment
 ROOT = Path(__file__).parents[2]
 FOREIGN = Path(__file__).parent / "foreign"
 OURS = ("build", "dist", "runs", "shared", "tests", "docs", "*.egg-info", "__pycache__", ".*")

@@ -33,17 +33,9 @@ def set_task_identity():
 
 def with_message_id(reply):
     """The reply as a node sends it: with a message ID."""
-    names = [
-        "run_id",
-        "src_node_id",
-        "dst_node_id",
-        "reply_to_message_id",
-        "group_id",
-        "created_at",
-        "ttl",
-        "message_type",
-    ]
-    metadata = Metadata(message_id=str(uuid4()), **{name: getattr(reply.metadata, name) for name in names})
+    names = ("run_id", "src_node_id", "dst_node_id", "reply_to_message_id", "group_id", "created_at", "ttl")
+    same = {name: getattr(reply.metadata, name) for name in (*names, "message_type")}
+    metadata = Metadata(message_id=str(uuid4()), **same)
     metadata.delivered_at = ""
     return Message(**{"error": reply.error} if reply.has_error() else {"content": reply.content}, metadata=metadata)
 

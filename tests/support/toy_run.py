@@ -1,10 +1,9 @@
-"""A run in a process of its own that can be killed: `python toy_run.py FOLDER ROUNDS`.
+"""A run for a process of its own that can be killed.
 
-The real strategy and the real run folder, with played nodes that train by numpy alone, so that a run takes seconds.
+The real strategy and the real run folder, with nodes that train by numpy alone, so that a run takes seconds.
 What a contributor sends depends on the base, the round and its name, as it does with the real one.
 """
 
-import sys
 import time
 import zlib
 from pathlib import Path
@@ -49,9 +48,8 @@ def contributor(name):
     return answer
 
 
-def main():
+def run(folder: Path, rounds: int):
     """Begin a run, or go on with it."""
-    folder, rounds = Path(sys.argv[1]), int(sys.argv[2])
     set_task_identity()
     settings = {"toy": True}
     there = (folder / "run.json").exists()
@@ -71,7 +69,3 @@ def main():
     with ledger.lock():
         strategy.start(grid, arrays, num_rounds=rounds, timeout=30)
     ledger.state_file.finished()
-
-
-if __name__ == "__main__":
-    main()
