@@ -18,26 +18,26 @@ def again(request, tmp_path):
 
 
 def test_what_a_round_leaves_the_next_one_finds(again):
-    assert again().get("head", 1) == {}
-    again().put("head", 1, head(1))
-    again().put("lost", 1, head(5))
-    assert again().get("head", 2)["w"].tolist() == head(1)["w"].tolist()
-    assert again().get("head", 2)["scalar"] == 1
-    assert again().get("lost", 9)["scalar"] == 5
-    again().put("head", 4, head(4))
-    assert again().get("head", 5)["scalar"] == 4
+    assert again().load("head", 1) == {}
+    again().save("head", 1, head(1))
+    again().save("compression-error", 1, head(5))
+    assert again().load("head", 2)["w"].tolist() == head(1)["w"].tolist()
+    assert again().load("head", 2)["scalar"] == 1
+    assert again().load("compression-error", 9)["scalar"] == 5
+    again().save("head", 4, head(4))
+    assert again().load("head", 5)["scalar"] == 4
 
 
 def test_a_round_that_is_done_again_does_not_begin_with_what_it_left(again):
-    again().put("head", 3, head(3))
-    assert again().get("head", 3) == {}
+    again().save("head", 3, head(3))
+    assert again().load("head", 3) == {}
 
 
 def test_in_a_run_folder_the_round_before_is_still_there(tmp_path):
     kept = ClientState(Context(1, 2, {}, RecordDict(), {}), contributor_folder(tmp_path, "a"))
     for number in (1, 2, 5):
-        kept.put("head", number, head(number))
-    assert kept.get("head", 5)["scalar"] == 2
+        kept.save("head", number, head(number))
+    assert kept.load("head", 5)["scalar"] == 2
     assert len(list((tmp_path / "a").iterdir())) == 2
     assert not kept._state  # no memory of the machine that simulates
 

@@ -10,10 +10,10 @@ from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
 from coldfusion_fl.data.task import Examples, load_task
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.evaluation.scores import _Features, draw_shots, score_task
-from coldfusion_fl.model.encoder import merge, new_model, split
+from coldfusion_fl.model.encoder import build_model, merge, split
 from coldfusion_fl.training import batches as batches_module
-from coldfusion_fl.training.batches import batches, shuffled, tokenize
-from coldfusion_fl.training.finetune import EarlyStop, finetune
+from coldfusion_fl.training.batches import batches, shuffled_batches, tokenize
+from coldfusion_fl.training.finetune import EarlyStopping, finetune
 
 FINETUNING = FinetuneSettings(learning_rate=3e-3, epochs=2, examples=0, max_length=16, patience=100)
 EVALUATION = EvaluateSettings(train_examples=60, test_examples=24, shots=30, few_shot_epochs=4, few_shot_seeds=2)
@@ -36,7 +36,7 @@ def regression(tmp_path_factory):
 
 
 def trained(base, encoder, task, seed, settings=FINETUNING, head="mean", **more):
-    model = new_model(base, task.num_labels, head, seed)
+    model = build_model(base, task.num_labels, head, seed)
     merge(model, encoder)
     done = finetune(model, base.tokenizer, task, task.train, settings, seed, **more)
     return split(model), done
@@ -110,9 +110,9 @@ def test_shots_have_every_class(task):
 
 
 def run_early_stop(scores, patience, examples_between=100):
-    rule = EarlyStop(patience)
+    rule = EarlyStopping(patience)
     for number, value in enumerate(scores, start=1):
-        if rule.is_due(value, number * examples_between):
+        if rule.should_stop(value, number * examples_between):
             return number
     return None
 
@@ -154,7 +154,7 @@ def test_batches_are_padded_as_transformers_pads_them(base, side, labels):
     tokenizer.pad_token, tokenizer._pad_token_type_id = "[MASK]", 1  # in the toys both are 0, as in the mask
     texts = ["a cat", "a cat and a dog", "cat"]
     rows = tokenize(tokenizer, Examples(texts, ["a pair", "x", "y z"], np.array(labels)), 16)
-    (ours,) = shuffled(tokenizer, rows, 3, np.random.default_rng(0))
+    (ours,) = shuffled_batches(tokenizer, rows, 3, np.random.default_rng(0))
     order = [ours["labels"].tolist().index(label) for label in labels]
     theirs = DataCollatorWithPadding(tokenizer)(rows)
     assert ours.keys() == theirs.keys()
@@ -164,7 +164,7 @@ def test_batches_are_padded_as_transformers_pads_them(base, side, labels):
 
 def test_an_epoch_has_every_row_once_in_batches_of_like_length(base, task):
     rows = tokenize(base.tokenizer, task.train, 16)
-    epochs = [list(shuffled(base.tokenizer, rows, 7, np.random.default_rng(seed))) for seed in (0, 0, 1)]
+    epochs = [list(shuffled_batches(base.tokenizer, rows, 7, np.random.default_rng(seed))) for seed in (0, 0, 1)]
     for epoch in epochs:
         seen = sorted(tuple(ids[ids != base.tokenizer.pad_token_id].tolist()) for b in epoch for ids in b["input_ids"])
         assert seen == sorted(tuple(row["input_ids"]) for row in rows)
@@ -190,7 +190,7 @@ def test_long_texts_are_cut(base, task):
 
 def test_bf16_autocast_trains_and_scores(base, encoder, task, monkeypatch):
     """As on a processor or GPU that has it; the shared weights stay float32."""
-    monkeypatch.setattr(batches_module, "has_bf16", lambda: True)
+    monkeypatch.setattr(batches_module, "supports_bfloat16", lambda: True)
     after, done = trained(base, encoder, task, 1)
     assert np.isfinite(done.loss)
     assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in after.values())
@@ -202,8 +202,8 @@ def test_a_class_token_without_a_pretrained_pooler_is_read_as_it_is(base, encode
     bare = {name: array for name, array in encoder.items() if not name.startswith("pooler.")}
     class_token = replace(FINETUNING, head="class-token")
     assert score_task(base, bare, task, "frozen", class_token, EVALUATION, seed=0).value >= 0
-    model = new_model(base, task.num_labels, "class-token", 0)
+    model = build_model(base, task.num_labels, "class-token", 0)
     merge(model, bare)
     batch = base.tokenizer(["a cat"], return_tensors="pt")
-    read = _Features(model.bert, "class-token", pooler=False).eval()(**batch)["logits"]
+    read = _Features(model.bert, "class-token", has_pooler=False).eval()(**batch)["logits"]
     assert read.equal(model.bert.eval()(**batch).last_hidden_state[:, 0])
