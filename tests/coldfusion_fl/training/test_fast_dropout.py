@@ -22,7 +22,7 @@ def model(request, tmp_path_factory):
 
 
 def batch():
-    """Texts of different lengths, so that some of it is padding."""
+    """Texts of different lengths, so that the batch has padding."""
     ids = torch.tensor([[101, 1037, 4937, 1998, 1037, 102], [101, 7852, 102, 0, 0, 0]])
     return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": torch.tensor([1, 2])}
 
@@ -37,31 +37,31 @@ def test_masks_drop_at_their_rate_and_keep_the_mean(rate, dtype, seed):
     assert mask.equal(DropoutMasks(seed)(torch.empty(200, 300, dtype=dtype), rate))
 
 
-def test_a_rate_next_to_one_keeps_next_to_nothing():
+def test_a_rate_close_to_one_keeps_almost_nothing():
     mask = DropoutMasks(0)(torch.empty(1000, 1000), 1 - 1e-9)
     assert 0 < (mask > 0).sum() < 60
     assert mask.isfinite().all()
 
 
-def test_masks_of_a_seed_differ_from_draw_to_draw():
+def test_successive_masks_differ():
     masks = DropoutMasks(0)
     one, two = (masks(torch.empty(100), 0.5) for _ in range(2))
     assert not one.equal(two)
 
 
-def test_it_is_pytorchs_attention_but_for_who_draws(model, monkeypatch):
-    """The same losses and gradients where the masks drop nothing, with padding and without."""
+def test_without_dropped_elements_it_computes_pytorchs_attention(model, monkeypatch):
+    """With masks that drop nothing, losses and gradients are the same, with padding and without."""
     monkeypatch.setattr(DropoutMasks, "__call__", lambda self, like, rate: torch.ones_like(like))
     undropped = copy.deepcopy(model)
     for module in undropped.modules():
         for name in ("p", "drop_prob", "attention_dropout"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
-    for module in model.modules():  # the architecture's own kinds of dropout, which are not swapped
+    for module in model.modules():  # the architecture's own kinds of dropout, which are not replaced
         if type(module) is not nn.Dropout and isinstance(getattr(module, "drop_prob", None), float):
             module.drop_prob = 0.0
     parts = [batch(), {name: value[:1] for name, value in batch().items()}]
-    if get_encoder(model).config.model_type == "gpt2":  # without padding, PyTorch's causal attention draws
+    if get_encoder(model).config.model_type == "gpt2":  # without padding, PyTorch's own causal attention is used
         parts.pop()
     for part in parts:
         found = []
@@ -91,7 +91,7 @@ def test_causal_attention_stays_causal(tmp_path):
     assert not found[0][:, 3].equal(found[1][:, 3])
 
 
-def test_berts_attention_draws_here(tiny_base, monkeypatch):
+def test_berts_attention_uses_these_masks(tiny_base, monkeypatch):
     drawn = []
     monkeypatch.setattr(
         DropoutMasks, "__call__", lambda self, like, rate: drawn.append(like.ndim) or torch.ones_like(like)
@@ -107,7 +107,7 @@ def test_berts_attention_draws_here(tiny_base, monkeypatch):
     assert drawn.count(2) == 1
 
 
-def test_it_drops_in_training_alone_and_leaves_the_model_as_it_was(tiny_base):
+def test_it_drops_only_in_training_and_restores_the_model(tiny_base):
     base = open_base(str(tiny_base))
     model = build_model(base, 3, "mean", seed=0)
     merge(model, load_encoder(base))
@@ -126,7 +126,7 @@ def test_it_drops_in_training_alone_and_leaves_the_model_as_it_was(tiny_base):
     assert get_encoder(model).config._attn_implementation == "sdpa"
 
 
-def test_attention_itself_is_dropped(tiny_base):
+def test_the_attention_weights_are_dropped(tiny_base):
     base = open_base(str(tiny_base))
     model = build_model(base, 3, "mean", seed=0)
     merge(model, load_encoder(base))
