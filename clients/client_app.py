@@ -1,4 +1,4 @@
-"""The contributor's ClientApp: finetunes the base on its own task and returns the encoder alone."""
+"""The contributor's ClientApp: finetunes the base on its own task and returns only the encoder."""
 
 import functools
 from collections.abc import Callable
@@ -6,43 +6,46 @@ from logging import ERROR
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 from flwr.common import log
-from flwr.common.constant import ErrorCode
+from flwr.common.constant import ErrorCode as FlowerErrorCode
 
 from coldfusion_fl.aggregation.compression import encode
 from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.arrays.mismatch import find_mismatch
-from coldfusion_fl.config.settings import COMPRESSIONS, EvaluateSettings, FinetuneSettings, parse_table, unflatten
+from coldfusion_fl.config.settings import COMPRESSIONS
 from coldfusion_fl.data.task import load_task
-from coldfusion_fl.errors import ColdFusionError, MismatchError, SettingsError
+from coldfusion_fl.errors import ColdFusionError, ErrorCode, MismatchError, SettingsError
 from coldfusion_fl.evaluation.scores import score_task
 from coldfusion_fl.model.base import Base, open_base
-from coldfusion_fl.model.encoder import head_of, load_head, merge, new_model, split
+from coldfusion_fl.model.encoder import build_model, load_head, merge, split, split_head
+from coldfusion_fl.run.events import TrainingStep
 from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.training.finetune import finetune
+from coldfusion_fl.training.finetune import FinetuneResult, Progress, finetune
 from coldfusion_fl.training.fisher import fisher_diagonal
 from coldfusion_fl.training.seeds import contributor_seed
 from coldfusion_fl.versions import format_versions
 
 from .client_state import ClientState, contributor_folder
 from .contributor import Contributor, is_simulated, read_contributor
+from .messages import TrainRequest, read_evaluate_request, read_train_request, to_record
 
-# Of what the server sent, or of the training: nothing of this machine is in their messages.
-_FOR_ALL = (MismatchError, SettingsError)
+# Their messages are about what the server sent or about the training, and contain nothing of this machine.
+_PUBLIC_ERRORS = (MismatchError, SettingsError)
+# The kinds of `ClientState`.
 _HEAD = "head"
-_LOST = "lost"
+_COMPRESSION_ERROR = "compression-error"
 _Handler = Callable[[Message, Context], Message]
 
 
 def contributor_app(mods: list[Mod] | None = None, train_mods: list[Mod] | None = None) -> ClientApp:
-    """A ClientApp that answers the roll call, trains and evaluates.
+    """A ClientApp that describes its node, trains and evaluates.
 
     Args:
-        mods: Flower mods to wrap it in.
-        train_mods: mods for the training alone, such as Flower's for differential privacy, which take no other message.
+        mods: Flower mods for all messages.
+        train_mods: mods for train messages only, such as Flower's for differential privacy, which accept no others.
     """
     app = ClientApp(mods=mods)
     app.query()(describe_node)
@@ -52,159 +55,172 @@ def contributor_app(mods: list[Mod] | None = None, train_mods: list[Mod] | None 
 
 
 def hide_tracebacks(handler: _Handler) -> _Handler:
-    """Answer with what an error may tell the server, where Flower would send a traceback with this machine's paths."""
+    """Reply to an exception with a message that may leave this machine.
+
+    Flower would send the traceback, which contains paths and can contain data.
+    """
 
     @functools.wraps(handler)
-    def answer(message: Message, context: Context) -> Message:
+    def handle(message: Message, context: Context) -> Message:
         try:
             return handler(message, context)
-        except Exception as wrong:
-            reason = _public_reason(wrong)
-            return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message)
+        except Exception as error:
+            reason = _public_error_message(error)
+            return Message(Error(code=FlowerErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message)
 
-    return answer
+    return handle
 
 
-def _public_reason(wrong: Exception) -> str:
-    """What the server may know of an error: messages about rows and files hold words and paths of this machine."""
-    if isinstance(wrong, _FOR_ALL) or (is_simulated() and isinstance(wrong, ColdFusionError)):
-        return str(wrong)
-    log(ERROR, "%s: %s", type(wrong).__name__, wrong, exc_info=None if isinstance(wrong, ColdFusionError) else wrong)
-    return f"{type(wrong).__name__}: the contributor's own log says more"
+def _public_error_message(error: Exception) -> str:
+    """The message for the server. Messages about rows and files can contain data or paths, so they are only logged."""
+    if isinstance(error, _PUBLIC_ERRORS) or (is_simulated() and isinstance(error, ColdFusionError)):
+        return str(error)
+    log(ERROR, "%s: %s", type(error).__name__, error, exc_info=None if isinstance(error, ColdFusionError) else error)
+    return f"{type(error).__name__}: the details are in the contributor's own log"
 
 
 def describe_node(message: Message, context: Context) -> Message:
-    """Answer the roll call: who this is, or why it cannot take part."""
+    """Reply to a query: the contributor's name and task, or the problem that keeps it from taking part."""
     try:
-        who = read_contributor(context)
-        about = ConfigRecord(
-            {"name": who.name, "task": who.task, "seen": who.seen, "versions": format_versions()},
+        contributor = read_contributor(context)
+        config = ConfigRecord(
+            {
+                "name": contributor.name,
+                "task": contributor.task,
+                "seen": contributor.seen,
+                "versions": format_versions(),
+            }
         )
-    except ColdFusionError as wrong:
-        about = ConfigRecord({"problem": _public_reason(wrong)})
+    except ColdFusionError as error:
+        config = ConfigRecord({"problem": _public_error_message(error)})
     if is_simulated() and (nodes := context.node_config.get("num-partitions")):
-        about["simulated-nodes"] = int(nodes)
-    return Message(RecordDict({"config": about}), reply_to=message)
+        config["simulated-nodes"] = int(nodes)
+    return Message(RecordDict({"config": config}), reply_to=message)
 
 
 def train(message: Message, context: Context) -> Message:
     """Finetune the base on this contributor's task and return the encoder.
 
-    The head is fresh each time, as in the paper, or with `keep-head` the one of the last round; either way it stays
-    here, in the node's own context.
+    The head is new in each round, as in the paper. With `keep-head` it is the head of the previous round. It never
+    leaves the node.
 
     Raises:
-        SettingsError: this node only judges, or the server's settings are not known here.
-        MismatchError: the base is not of this contributor's architecture, or the training diverged.
+        SettingsError: this node only evaluates, or the server sent a setting that is not known here.
+        MismatchError: the base has another architecture than this contributor's, or the training diverged.
     """
-    who = read_contributor(context)
-    if not who.seen:
-        raise SettingsError(f"'{who.name}' does not contribute: its node says seen=false.")
-    config = unflatten(dict(_part(message, "config")))
-    settings = parse_table(FinetuneSettings, config.get("finetune", {}), "the server's settings", "finetune.")
-    server_round = int(config.get("server-round", 0))
-    seed = contributor_seed(int(config.get("seed", 0)), server_round, who.name)
-    arrays = _arrays(message)
-    task = load_task(who.task, who.catalogues, who.data_root)
-    base = _base(who.base)
-    model = new_model(base, task.num_labels, base.head(settings.head), seed)
-    merge(model, arrays)
-    kept = ClientState(context, _state_folder(who, str(config.get("run", ""))))
+    contributor = read_contributor(context)
+    if not contributor.seen:
+        raise SettingsError(f"'{contributor.name}' does not contribute: its node config has seen=false.")
+    request = read_train_request(message)
+    settings, server_round = request.finetuning, request.server_round
+    seed = contributor_seed(request.seed, server_round, contributor.name)
+    task = load_task(contributor.task, contributor.catalogues, contributor.data_root)
+    base = _open_base(contributor.base)
+    state = ClientState(context, _state_folder(contributor, request.run))
+
+    # Merge: the base's encoder with a new head or the previous one.
+    model = build_model(base, task.num_labels, base.choose_head(settings.head), seed)
+    merge(model, request.encoder)
     if settings.keep_head:
-        load_head(model, kept.get(_HEAD, server_round))
-    done = finetune(
-        model,
-        base.tokenizer,
-        task,
-        task.train.draw(settings.examples, [seed]),
-        settings,
-        seed,
-        progress=_progress_reporter(who, server_round),
-    )
-    contribution = split(model, arrays.keys())
-    if reason := find_mismatch(arrays, contribution):
-        raise MismatchError(f"the training on '{task.name}' went wrong: {reason}. Lower the learning rate.")
-    if settings.keep_head:  # only of a training that went well
-        kept.put(_HEAD, server_round, head_of(model, arrays))
-    metrics: dict[str, Any] = {
-        "server-round": server_round,
-        "loss": done.loss,
-        "dev-score": done.dev_score,
-        "num-examples": done.examples,
-        "steps": done.steps,
-        "seconds": done.seconds,
-    }
-    content = RecordDict({"metrics": MetricRecord(metrics)})
-    compression = str(config.get("compression", "float32"))
-    if compression in COMPRESSIONS[1:]:
-        encoded, lost = encode(contribution, arrays, compression, kept.get(_LOST, server_round))
-        kept.put(_LOST, server_round, lost)
-        content["arrays"], content["scales"] = _record(encoded.arrays), _record(encoded.scales)
-        content["config"] = ConfigRecord({"compression": compression})
-    else:  # also for a server that knows more ways than we do
-        content["arrays"] = _record(contribution)
-    if rows := int(config.get("fisher-examples", 0)):
-        examples = task.train.draw(rows, [seed])
-        content["fisher"] = _record(
-            fisher_diagonal(model, base.tokenizer, examples, settings.max_length, contribution, seed)
+        load_head(model, state.load(_HEAD, server_round))
+
+    rows = task.train.draw(settings.examples, [seed])
+    progress = _progress_callback(contributor, server_round)
+    result = finetune(model, base.tokenizer, task, rows, settings, seed, progress=progress)
+
+    # Split: only the encoder is sent. The head is stored only if the training did not diverge.
+    contribution = split(model, request.encoder.keys())
+    if reason := find_mismatch(request.encoder, contribution):
+        raise MismatchError(
+            f"the training on '{task.name}' diverged: {reason}. Lower the learning rate.",
+            code=ErrorCode.TRAINING_DIVERGED,
+        )
+    if settings.keep_head:
+        state.save(_HEAD, server_round, split_head(model, request.encoder))
+
+    content = RecordDict({"metrics": _training_metrics(server_round, result)})
+    _add_contribution(content, contribution, request, state)
+    if request.fisher_examples:
+        fisher_rows = task.train.draw(request.fisher_examples, [seed])
+        content["fisher"] = to_record(
+            fisher_diagonal(model, base.tokenizer, fisher_rows, settings.max_length, contribution, seed)
         )
     return Message(content, reply_to=message)
 
 
+def _training_metrics(server_round: int, result: FinetuneResult) -> MetricRecord:
+    metrics: dict[str, Any] = {
+        "server-round": server_round,
+        "loss": result.loss,
+        "dev-score": result.dev_score,
+        "num-examples": result.examples,
+        "steps": result.steps,
+        "seconds": result.seconds,
+    }
+    return MetricRecord(metrics)
+
+
+def _add_contribution(content: RecordDict, contribution: Encoder, request: TrainRequest, state: ClientState) -> None:
+    """Add the contribution to a reply, encoded as the server asks for it.
+
+    The compression error is stored, and added to the next contribution (error feedback). A newer server may ask for a
+    compression that is not known here: the contribution is then sent as float32, which every server can read.
+    """
+    if request.compression not in COMPRESSIONS[1:]:
+        content["arrays"] = to_record(contribution)
+        return
+    previous_error = state.load(_COMPRESSION_ERROR, request.server_round)
+    encoded, error = encode(contribution, request.encoder, request.compression, previous_error)
+    state.save(_COMPRESSION_ERROR, request.server_round, error)
+    content["arrays"], content["scales"] = to_record(encoded.arrays), to_record(encoded.scales)
+    content["config"] = ConfigRecord({"compression": request.compression})
+
+
 def evaluate(message: Message, context: Context) -> Message:
-    """Score the base on this contributor's own test split."""
-    who = read_contributor(context)
-    config = unflatten(dict(_part(message, "config")))
-    source = "the server's settings"
-    finetuning = parse_table(FinetuneSettings, config.get("finetune", {}), source, "finetune.")
-    settings = parse_table(EvaluateSettings, config.get("evaluate", {}), source, "evaluate.")
-    task = load_task(who.task, who.catalogues, who.data_root)
-    base, arrays = _base(who.base), _arrays(message)
-    modes = [mode for mode in str(config.get("modes", "frozen")).split(",") if mode != "few-shot" or settings.shots]
-    # The same rows, shots and heads in every round: a difference between two bases is the bases'.
-    seed = int(config.get("seed", 0))
-    scores = [score_task(base, arrays, task, mode, finetuning, settings, seed) for mode in modes]
-    about: dict[str, Any] = {"metric": task.metric, "head": scores[0].head, "seen": who.seen}
-    metrics: dict[str, Any] = {**{score.mode: score.value for score in scores}, "num-examples": scores[0].test_examples}
-    content = RecordDict({"metrics": MetricRecord(metrics), "config": ConfigRecord(about)})
-    return Message(content, reply_to=message)
+    """Score the base on this contributor's own test split.
+
+    Raises:
+        SettingsError: the server sent a setting that is not known here.
+        MismatchError: the base has another architecture than this contributor's.
+    """
+    contributor = read_contributor(context)
+    request = read_evaluate_request(message)
+    task = load_task(contributor.task, contributor.catalogues, contributor.data_root)
+    base = _open_base(contributor.base)
+    # The seed does not depend on the round: all rounds use the same rows, shots and heads, so a difference between two
+    # scores comes from the bases.
+    scores = [
+        score_task(base, request.encoder, task, mode, request.finetuning, request.settings, request.seed)
+        for mode in request.modes
+    ]
+    values: dict[str, Any] = {score.mode: score.value for score in scores}
+    metrics = MetricRecord({**values, "num-examples": scores[0].test_examples})
+    config = ConfigRecord({"metric": task.metric, "head": scores[0].head, "seen": contributor.seen})
+    return Message(RecordDict({"metrics": metrics, "config": config}), reply_to=message)
 
 
-def _state_folder(who: Contributor, run: str) -> Path | None:
-    """Where a contributor keeps what it keeps in a run; None: in its context."""
-    if who.run_folder:
-        return contributor_folder(who.run_folder / "nodes", who.name)
-    return contributor_folder(who.kept, run) if who.kept and run else None
+def _state_folder(contributor: Contributor, run: str) -> Path | None:
+    """The folder of a contributor's state in a run; None if the state is in its context."""
+    if contributor.run_folder:
+        return contributor_folder(contributor.run_folder / "nodes", contributor.name)
+    return contributor_folder(contributor.kept, run) if contributor.kept and run else None
 
 
 @functools.lru_cache(maxsize=1)
-def _base(reference: str) -> Base:
+def _open_base(reference: str) -> Base:
     return open_base(reference)
 
 
-def _record(encoder: Encoder) -> ArrayRecord:
-    return ArrayRecord({name: Array(array) for name, array in encoder.items()})
-
-
-def _arrays(message: Message) -> Encoder:
-    return {name: array.numpy() for name, array in _part(message, "arrays").items()}
-
-
-def _part(message: Message, key: str) -> Any:
-    # Its typed views (content.array_records) tie the message into a circle, so that it stays in memory for long.
-    return message.content[key]
-
-
-def _progress_reporter(who: Contributor, server_round: int) -> Callable[[int, int, float], None] | None:
-    """Tells a simulation's run folder how far the training is; a node elsewhere has no such folder."""
-    if who.run_folder is None or not who.run_folder.is_dir():
+def _progress_callback(contributor: Contributor, server_round: int) -> Progress | None:
+    """In a simulation, a callback that writes the training progress to the run folder; None on other nodes."""
+    if contributor.run_folder is None or not contributor.run_folder.is_dir():
         return None
-    ledger = Ledger(who.run_folder)
+    ledger = Ledger(contributor.run_folder)
 
-    def tell(step: int, steps: int, loss: float) -> None:
-        ledger.event("training", round=server_round, name=who.name, step=step, steps=steps, loss=loss)
+    def report(step: int, steps: int, loss: float) -> None:
+        ledger.emit(TrainingStep(round=server_round, name=contributor.name, step=step, steps=steps, loss=loss))
 
-    return tell
+    return report
 
 
 app = contributor_app()

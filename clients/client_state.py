@@ -1,4 +1,4 @@
-"""What a node keeps from round to round: its head, and what the rounding of its contributions lost."""
+"""The state that a node keeps from round to round: its head, and the compression error of its contributions."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -9,53 +9,56 @@ from safetensors.numpy import load_file, save_file
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.atomic_files import atomic_write, remove
 
-_ROUNDS = "kept-in-round"
-# A run that goes on does its last round again, and begins it with what the round before left.
-_GENERATIONS = 2
+_SAVED_ROUNDS = "saved-rounds"
+# A resumed run repeats its last round, which starts from the state of the round before. So two rounds are kept.
+_KEPT_ROUNDS = 2
 
 
 class ClientState:
-    """Arrays of some kinds, each as a round left them.
+    """Arrays by kind and round.
 
-    They lie in the node's own context, which Flower keeps in memory, or in a folder: then a killed node goes on with
-    them. In a simulation of many nodes the context would be the memory of one machine.
+    They are stored in the node's Flower context, which is in memory, or in a folder. With a folder, a node that was
+    killed continues with its state. A simulation uses a folder too, because the contexts of many nodes would fill the
+    memory of one machine.
 
     Args:
-        context: the node's.
-        folder: the node's place on the disk; None: its context.
+        context: the node's context.
+        folder: the node's folder for its state; None: the state is in the context.
     """
 
     def __init__(self, context: Context, folder: Path | None) -> None:
         self._state = context.state
         self._folder = folder
 
-    def get(self, kind: str, before: int) -> EncoderDict:
-        """What the newest round before this one left; nothing where there is none."""
+    def load(self, kind: str, before: int) -> EncoderDict:
+        """The arrays of the newest round before round `before`; empty if there are none."""
         if self._folder is None:
-            rounds = self._state.config_records.get(_ROUNDS, ConfigRecord())
+            rounds = self._state.config_records.get(_SAVED_ROUNDS, ConfigRecord())
             if kind not in self._state or int(str(rounds.get(kind, before))) >= before:
                 return {}
             return {name: array.numpy() for name, array in self._state.array_records[kind].items()}
         files = [file for number, file in self._files(kind) if number < before]
         return load_file(files[-1]) if files else {}
 
-    def put(self, kind: str, number: int, arrays: Encoder) -> None:
-        """Keep what a round leaves, in place of what earlier ones left."""
+    def save(self, kind: str, server_round: int, arrays: Encoder) -> None:
+        """Store the arrays of a round; older ones are deleted."""
         if self._folder is None:
             self._state[kind] = ArrayRecord({name: Array(array) for name, array in arrays.items()})
-            self._state[_ROUNDS] = ConfigRecord({**self._state.config_records.get(_ROUNDS, {}), kind: number})
+            rounds = self._state.config_records.get(_SAVED_ROUNDS, ConfigRecord())
+            self._state[_SAVED_ROUNDS] = ConfigRecord({**rounds, kind: server_round})
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self._folder / f"{kind}-{number:03d}.safetensors") as path:
+        with atomic_write(self._folder / f"{kind}-{server_round:03d}.safetensors") as path:
             save_file(dict(arrays), path)
-        for _, file in self._files(kind)[:-_GENERATIONS]:
+        for _, file in self._files(kind)[:-_KEPT_ROUNDS]:
             remove(file)
 
     def _files(self, kind: str) -> list[tuple[int, Path]]:
+        """The files of a kind with their rounds, the oldest first."""
         found = self._folder.glob(f"{kind}-*.safetensors") if self._folder else ()
         return sorted((int(file.stem.removeprefix(f"{kind}-")), file) for file in found)
 
 
 def contributor_folder(folder: Path, name: str) -> Path:
-    """The place of a name in a folder, whatever the name is: it comes from outside."""
+    """The sub-folder for a name. The name comes from another machine, so it is quoted and cannot be a path."""
     return folder / quote(name, safe="").replace(".", "%2E")

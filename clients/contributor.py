@@ -1,4 +1,4 @@
-"""Who a contributor is, as its own machine says."""
+"""The identity and settings of a contributor, from its own node."""
 
 import sys
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from flwr.app import Context, UserConfig
 
 from coldfusion_fl.config.settings import parse_settings, split_names, unflatten
-from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.errors import ErrorCode, SettingsError, count
 
 
 @dataclass(frozen=True)
@@ -15,13 +15,13 @@ class Contributor:
     """A contributor's own settings.
 
     Attributes:
-        name: what it is called in the run; the task's name by default.
-        task: its task.
-        catalogues: where the task stands.
-        data_root: where the task's rows lie.
+        name: its name in the run; the task's name by default.
+        task: the name of its task.
+        catalogues: the catalogues that define the task.
+        data_root: the folder of the task's rows.
         base: the model folder or Hub id that gives the architecture and tokenizer.
-        seen: whether it contributes; if not, it only judges the bases.
-        run_folder: of a simulation: where progress is told; None elsewhere.
+        seen: whether it contributes; False: it only evaluates bases.
+        run_folder: in a simulation, the folder to which progress is written; None elsewhere.
         kept: elsewhere: where it keeps what it keeps from round to round, so that it outlives its process; None: in
             Flower's context, which does not.
     """
@@ -37,27 +37,30 @@ class Contributor:
 
 
 def read_contributor(context: Context) -> Contributor:
-    """Who this node is.
+    """Read the settings of the contributor on this node.
 
-    In a deployment the node's own `--node-config` says it (`task`, and where its data and model lie); nothing of that
-    is taken from the server. In a simulation the node is the run's task of its partition: first the seen tasks.
+    In a deployment they come from the node's own `--node-config` (the task, and the paths of its data and model), and
+    never from the server. In a simulation the node is the contributor of the run's task with the number of its
+    partition; the seen tasks come first.
 
     Raises:
-        SettingsError: the node's settings lack the task or the base, or the run has no task for this partition.
+        SettingsError: the node config has no task or base, or the run has no task for this partition.
     """
     node = context.node_config
     if "task" in node:
-        return _of_node(node)
+        return _from_node_config(node)
     if not is_simulated():
         raise SettingsError(
-            "this node does not know its task. Start it with --node-config \"task='NAME' base='MODEL'\", and where "
-            "needed catalogue='FILE.toml' data-root='FOLDER'."
+            "this node does not know its task. Start it with --node-config \"task='NAME' base='MODEL'\". If needed, "
+            "add catalogue='FILE.toml' and data-root='FOLDER'.",
+            code=ErrorCode.SETTING_MISSING,
         )
     settings = parse_settings(unflatten(context.run_config), "the run-config")
     partition, names = int(node["partition-id"]), settings.contributors
     if partition >= len(names):
         raise SettingsError(
-            f"partition {partition} has no task: the run names {len(names)} tasks. Simulate {len(names)} nodes."
+            f"partition {partition} has no task: the run has {count(len(names), 'task')}. Simulate as many nodes.",
+            code=ErrorCode.SETTINGS_CONFLICT,
         )
     return Contributor(
         name=names[partition],
@@ -71,16 +74,20 @@ def read_contributor(context: Context) -> Contributor:
 
 
 def is_simulated() -> bool:
-    """Whether this is a worker of Flower's simulation; a node of a deployment may have a partition too."""
+    """Whether this process is a worker of Flower's simulation.
+
+    The partition does not tell: a node of a deployment may have one too.
+    """
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
 
 
-def _of_node(node: UserConfig) -> Contributor:
+def _from_node_config(node: UserConfig) -> Contributor:
     if "base" not in node:
         raise SettingsError(
-            "this node does not know its base: add base='MODEL' to --node-config, the folder or Hub id of the model "
-            "that the federation improves."
+            "this node does not know its base. Add base='MODEL' to --node-config: the folder or Hub id of the model "
+            "that the federation improves.",
+            code=ErrorCode.SETTING_MISSING,
         )
     task, seen = str(node["task"]), node.get("seen", True)
     if not isinstance(seen, bool):

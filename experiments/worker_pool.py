@@ -25,7 +25,7 @@ from coldfusion_fl.data.task import Examples, Task, load_task
 from coldfusion_fl.errors import RunError
 from coldfusion_fl.evaluation.scores import score_task
 from coldfusion_fl.model.base import Base, open_base
-from coldfusion_fl.model.encoder import load_encoder, merge, new_model, split
+from coldfusion_fl.model.encoder import build_model, load_encoder, merge, split
 from coldfusion_fl.process_tree import exit_with_parent
 from coldfusion_fl.training.finetune import finetune
 from coldfusion_fl.training.multitask import train_multitask
@@ -144,7 +144,7 @@ def _train_alone(job: TrainingJob) -> tuple[Encoder, int]:
     # Not the seed of the scores: they would begin with the very head, and rows, that this ended with.
     seed = contributor_seed(job.seed, 0, f"alone: {task.name}")
     rows = task.train.draw(max(1, examples // schedule.epochs), [seed])
-    model = new_model(base, task.num_labels, base.head(schedule.head), seed)
+    model = build_model(base, task.num_labels, base.choose_head(schedule.head), seed)
     merge(model, encoder)
     done = finetune(model, base.tokenizer, task, rows, schedule, seed, early_stop=False)
     return split(model, encoder.keys()), done.examples

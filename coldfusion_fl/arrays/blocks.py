@@ -1,4 +1,4 @@
-"""Work on large arrays in pieces: on all cores, and without temporaries of an array's size."""
+"""Operations on large arrays in blocks: on all cores, and without temporary arrays of the full size."""
 
 import math
 import os
@@ -10,52 +10,59 @@ import numpy as np
 
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 
-# Elements: small enough for a core's cache, large enough that threads rarely wait for the interpreter's lock.
+# Elements of a block. It fits into a core's cache, and threads rarely wait for the interpreter lock (GIL).
 BLOCK = 1 << 16
 
-# Bytes: where an array may begin, so that the processor reads whole cache lines.
-_LINE = 64
+# Bytes. Each array begins at the start of a cache line.
+_ALIGNMENT = 64
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
 def blocks(size: int, step: int = BLOCK) -> Iterator[slice]:
-    """The slices that cut so many elements into blocks."""
+    """The slices that cut `size` elements into blocks of at most `step` elements."""
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
 def on_all_cores(work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-    """The results of some work on each item, in their order. Threads do: numpy lets go of the interpreter's lock."""
+    """Apply a function to each item on all cores; the results are in the order of the items.
+
+    Threads are enough, because numpy releases the interpreter lock.
+    """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(work, items))
 
 
-def side_by_side(dtypes: Mapping[str, np.dtype], shapes: Mapping[str, tuple[int, ...]]) -> EncoderDict:
-    """Arrays by name, of any content, in one piece of memory.
+def allocate_together(dtypes: Mapping[str, np.dtype], shapes: Mapping[str, tuple[int, ...]]) -> EncoderDict:
+    """Uninitialised arrays by name that share one allocation.
 
-    A system gives one large piece in huge pages; a hundred small ones cost as much time as the sum over them.
+    The operating system serves one large allocation with huge pages. With a hundred small allocations, the page
+    faults take as much time as a sum over the arrays.
     """
     sizes = {name: math.prod(shapes[name]) * dtype.itemsize for name, dtype in dtypes.items()}
     starts, end = {}, 0
     for name, size in sizes.items():
         starts[name] = end
-        end += -(-size // _LINE) * _LINE
-    room = np.empty(end, np.uint8)
+        end += -(-size // _ALIGNMENT) * _ALIGNMENT  # rounded up, so that the next array is aligned too
+    memory = np.empty(end, np.uint8)
     return {
-        name: room[start : start + sizes[name]].view(dtypes[name]).reshape(shapes[name])
+        name: memory[start : start + sizes[name]].view(dtypes[name]).reshape(shapes[name])
         for name, start in starts.items()
     }
 
 
 def finite(array: np.ndarray) -> bool:
-    """Whether all of an array's numbers are finite: their sum tells at once, unless it overflows."""
+    """Whether all values of an array are finite.
+
+    A finite sum proves it in one fast pass. Finite values can overflow in the sum, so only then each one is checked.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
 
 def update_norm(base: Encoder, encoder: Encoder) -> float:
-    """‖θ_c − θ‖₂ over all floating-point arrays, added up in float64."""
+    """The L2 norm ‖θ_c − θ‖₂ of a contributor's update over all floating-point arrays, accumulated in float64."""
     total = 0.0
     for name, array in base.items():
         if array.dtype.kind == "f":

@@ -1,4 +1,4 @@
-"""A round's contributions on disk: however many arrive, memory holds one."""
+"""The contributions of a round on disk, so that memory holds one of them at a time."""
 
 import math
 import os
@@ -11,16 +11,17 @@ import numpy as np
 from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.atomic_files import disk_errors
 
-_Place = tuple[int, np.dtype, tuple[int, ...]]
+# Of one array in the file: its offset in bytes, its dtype and its shape.
+_Entry = tuple[int, np.dtype, tuple[int, ...]]
 
 
 class ArrayFile:
-    """Arrays by name, put aside in one nameless file.
+    """Arrays by name in one temporary file without a name.
 
-    The file is gone when the spool is closed, and when its process is killed.
+    The operating system frees the file when it is closed, and also when the process is killed.
 
     Args:
-        folder: where there is room; None: the system's folder for temporary files.
+        folder: a folder with free space; None: the system's folder for temporary files.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -30,24 +31,28 @@ class ArrayFile:
         self._end = 0
 
     def put(self, arrays: Encoder) -> "DiskArrays":
-        """Write arrays; what is returned reads each of them again when it is asked for it.
+        """Append arrays to the file.
+
+        Returns:
+            The same arrays by name; each access reads the array from the file again.
 
         Raises:
             RunFolderError: the disk is full.
         """
-        places: dict[str, _Place] = {}
+        entries: dict[str, _Entry] = {}
         with disk_errors(self._folder):
             for name in arrays:
                 array = np.ascontiguousarray(arrays[name])
-                places[name] = (self._end, array.dtype, arrays[name].shape)
+                entries[name] = (self._end, array.dtype, arrays[name].shape)
                 self._write(array.reshape(-1).view(np.uint8).data)
-        return DiskArrays(self._file.fileno(), places)
+        return DiskArrays(self._file.fileno(), entries)
 
     def close(self) -> None:
-        """Let go of the disk's space."""
+        """Free the disk space."""
         self._file.close()
 
     def _write(self, data: memoryview) -> None:
+        # One call may write less than all of the data.
         while data:
             written = os.pwrite(self._file.fileno(), data, self._end)
             self._end += written
@@ -55,32 +60,33 @@ class ArrayFile:
 
 
 class DiskArrays(Encoder):
-    """Arrays by name that lie in a file."""
+    """Arrays by name that are stored in an `ArrayFile`."""
 
-    def __init__(self, descriptor: int, places: Mapping[str, _Place]) -> None:
+    def __init__(self, descriptor: int, entries: Mapping[str, _Entry]) -> None:
         self._descriptor = descriptor
-        self._places = places
+        self._entries = entries
 
     def __getitem__(self, name: str) -> np.ndarray:
-        place, dtype, shape = self._places[name]
-        return self._read(place, math.prod(shape), dtype).reshape(shape)
+        offset, dtype, shape = self._entries[name]
+        return self._read(offset, math.prod(shape), dtype).reshape(shape)
 
     def part(self, name: str, block: slice) -> np.ndarray:
-        """Some of an array's elements, from `start` to before `stop`, as if it were flat."""
-        place, dtype, _ = self._places[name]
-        return self._read(place + block.start * dtype.itemsize, block.stop - block.start, dtype)
+        """The elements `block.start` to `block.stop` of the flattened array, shape (stop - start,)."""
+        offset, dtype, _ = self._entries[name]
+        return self._read(offset + block.start * dtype.itemsize, block.stop - block.start, dtype)
 
-    def _read(self, place: int, size: int, dtype: np.dtype) -> np.ndarray:
+    def _read(self, offset: int, size: int, dtype: np.dtype) -> np.ndarray:
         array = np.empty(size, dtype)
         data = array.view(np.uint8).data
+        # One call may read less than all of the data.
         while data:
-            read = os.preadv(self._descriptor, [data], place)
-            place += read
+            read = os.preadv(self._descriptor, [data], offset)
+            offset += read
             data = data[read:]
         return array
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._entries)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._entries)

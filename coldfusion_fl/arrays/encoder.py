@@ -1,9 +1,9 @@
-"""The one type of an encoder: numpy arrays by name."""
+"""The type of an encoder: numpy arrays by name."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
-# A mapping may read each array from disk when it is asked for it. What a function makes is a plain dict.
+# Functions take any mapping, so that an implementation can read each array from disk on access. They return a dict.
 Encoder = Mapping[str, np.ndarray]
 EncoderDict = dict[str, np.ndarray]

@@ -8,7 +8,7 @@ from coldfusion_fl.arrays.encoder import Encoder
 
 
 def encoder_hash(encoder: Encoder) -> str:
-    """The SHA-256 of an encoder: of the names, dtypes, shapes and bytes of its arrays, in sorted order of names."""
+    """The SHA-256 over the name, dtype, shape and bytes of each array, in sorted order of names; 64 hex digits."""
     digest = hashlib.sha256()
     for name in sorted(encoder):
         array = np.ascontiguousarray(encoder[name])

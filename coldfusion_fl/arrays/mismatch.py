@@ -1,23 +1,30 @@
-"""Whether arrays fit a base."""
+"""The check that arrays fit an encoder."""
 
 from coldfusion_fl.arrays.blocks import finite
 from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.errors import count
+
+_SHOWN_NAMES = 3
 
 
 def find_mismatch(base: Encoder, contribution: Encoder) -> str | None:
-    """Why a contribution cannot be fused with the base; None where it can.
+    """Why a contribution cannot be fused with the base; None if it can.
 
     Args:
-        base: the base's arrays by name: it fixes the names, shapes and dtypes.
-        contribution: the arrays that came back.
+        base: the base's arrays by name. They define the names, shapes and dtypes of each contribution.
+        contribution: the arrays to check.
 
     Returns:
-        The first reason found, as a clause that a person understands.
+        The first problem found, as a clause for a message. The checks are: an extra name, a missing name, another
+        shape, another dtype, a value that is not finite.
     """
     if extra := sorted(contribution.keys() - base.keys()):
-        return f"it has {_count(extra, 'weight')} that the base has not: {_some(extra)} (a head that should stay home?)"
+        return (
+            f"it has {count(len(extra), 'weight')} that the base does not have: {_quote(extra)} "
+            "(a head, which must not leave its contributor?)"
+        )
     if missing := sorted(base.keys() - contribution.keys()):
-        return f"it lacks {_count(missing, 'weight')} of the base: {_some(missing)}"
+        return f"it lacks {count(len(missing), 'weight')} of the base: {_quote(missing)}"
     for name, expected in base.items():
         array = contribution[name]
         if array.shape != expected.shape:
@@ -29,9 +36,6 @@ def find_mismatch(base: Encoder, contribution: Encoder) -> str | None:
     return None
 
 
-def _count(names: list[str], noun: str) -> str:
-    return f"{len(names)} {noun}{'s' if len(names) > 1 else ''}"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names[:3]) + (", ..." if len(names) > 3 else "")
+def _quote(names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:_SHOWN_NAMES])
+    return shown + (", ..." if len(names) > _SHOWN_NAMES else "")

@@ -1,22 +1,22 @@
-"""Catalogues of tasks: TOML files that say where labelled data lie and how to read them.
+"""Catalogues of tasks: TOML files that describe where labelled data is and how to read it.
 
-A catalogue holds one table `[tasks.NAME]` a task::
+A catalogue has one table `[tasks.NAME]` per task::
 
     [tasks.rte]
     hub = "nyu-mll/glue"                  # a data set of the Hugging Face Hub ...
     config = "rte"
     text = ["sentence1", "sentence2"]     # one or two columns, or templates such as "{word}: {sentence}"
     label = "label"
-    test = "validation"                   # names of splits; without validation or test, they are carved
+    test = "validation"                   # names of splits; a missing validation or test split is split off train
 
     [tasks.reviews]
     train = "reviews/train.csv"           # ... or local files (jsonl, csv, tsv, parquet, tab) ...
-    labels = { "0" = "bad", "1" = "good" }  # renames classes; rows of other classes are left out
+    labels = { "0" = "bad", "1" = "good" }  # renames classes; rows of other classes are ignored
 
     [tasks.mail]
     folder = "mail"                       # ... or a folder with train.*, validation.* and test.*
     metric = "macro-f1"
-    shards = 5                            # mail-1 to mail-5, with a fifth of the train rows each
+    shards = 5                            # mail-1 to mail-5, each with a fifth of the train rows
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from typing import Any
 from coldfusion_fl.config.settings import did_you_mean, parse_table, read_toml
 from coldfusion_fl.data.metrics import METRICS, REGRESSION_METRICS
 from coldfusion_fl.data.paths import resolve_from
-from coldfusion_fl.errors import CatalogueError, SettingsError
+from coldfusion_fl.errors import CatalogueError, ErrorCode, SettingsError
 
 SHIPPED = ("packaged", "paper36", "excerpts")
 SPLITS = ("train", "validation", "test")
@@ -36,21 +36,21 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """One task of a catalogue, as written there.
+    """One task of a catalogue, as written in the file.
 
     Attributes:
-        hub: id of a data set of the Hugging Face Hub, with its `config` and `revision`.
+        hub: the id of a data set of the Hugging Face Hub; `config` and `revision` belong to it.
         folder: a folder with the files train.*, validation.* and test.*.
-        train: the name of a split (of a Hub data set), or a path; likewise `validation` and `test`.
-        text: one or two column names, or templates with column names in braces.
-        label: the column of the label.
-        labels: the classes to keep, by the label's value, and how to name them; empty: all, as they are.
+        train: the name of a split of a Hub data set, or a path; likewise `validation` and `test`.
+        text: one or two column names, or templates with column names in braces; two make it a pair task.
+        label: the name of the label's column.
+        labels: the label values to keep, and the class name for each; empty: all values, unchanged.
         metric: a key of `metrics.METRICS`; `spearman` makes the task a regression.
-        encoding_errors: `strict`, or `replace` to read text files whose bytes are not all UTF-8.
-        requires: the distribution that a `package:` path needs.
-        shards: the train rows are split evenly, and NAME-1 to NAME-shards are tasks with a shard each; the
-            other splits are the same for all.
-        shard: which part this one has; 0: all rows.
+        encoding_errors: `strict`, or `replace` to read text files with bytes that are not UTF-8.
+        requires: the distribution that contains the package of a `package:` path.
+        shards: the number of tasks, NAME-1 to NAME-shards, among which the train rows are divided evenly. All of them
+            have the same validation and test split.
+        shard: the shard of this task, from 1; 0: all train rows. It is set by the program, not by a catalogue.
     """
 
     hub: str = ""
@@ -71,7 +71,7 @@ class TaskSpec:
 
     @property
     def is_regression(self) -> bool:
-        """Whether the label is a number to predict, not a class."""
+        """Whether the label is a number and not a class."""
         return self.metric in REGRESSION_METRICS
 
 
@@ -81,102 +81,109 @@ class Catalogue:
 
     Attributes:
         specs: the tasks.
-        homes: per task, the folder that its relative paths begin at; None where none is known.
-        sources: per task, the catalogue it stands in, for messages.
+        data_roots: per task, the folder that its relative paths are relative to; None if none is known.
+        sources: per task, the catalogue that defines it, for messages.
     """
 
     specs: Mapping[str, TaskSpec]
-    homes: Mapping[str, Path | None]
+    data_roots: Mapping[str, Path | None]
     sources: Mapping[str, str]
 
     def __getitem__(self, name: str) -> TaskSpec:
-        """The task of that name.
+        """The task with a name.
 
         Raises:
-            CatalogueError: no catalogue has it; the nearest name is given.
+            CatalogueError: no catalogue has the task; the message suggests the most similar name.
         """
         if name not in self.specs:
-            where = ", ".join(sorted(set(self.sources.values())))
-            raise CatalogueError(f"unknown task '{name}' (catalogue: {where}).{did_you_mean(name, self.specs)}")
+            sources = ", ".join(sorted(set(self.sources.values())))
+            raise CatalogueError(
+                f"unknown task '{name}' (catalogue: {sources}).{did_you_mean(name, self.specs)}",
+                code=ErrorCode.TASK_UNKNOWN,
+            )
         return self.specs[name]
 
 
-def resolve_catalogues(home: Path, references: Sequence[str]) -> tuple[str, ...]:
-    """The catalogues that a settings file names: shipped ones as they are, files from the file's own folder."""
-    return tuple(ref if ref in SHIPPED else resolve_from(home, ref) for ref in references)
+def resolve_catalogues(folder: Path, references: Sequence[str]) -> tuple[str, ...]:
+    """The catalogues of a settings file; paths among them are resolved relative to the file's folder."""
+    return tuple(ref if ref in SHIPPED else resolve_from(folder, ref) for ref in references)
 
 
 def read_catalogues(references: Sequence[str], data_root: str = "") -> Catalogue:
-    """Read several catalogues into one; a later one overrides tasks of an earlier one.
+    """Read several catalogues into one; a later catalogue overrides the tasks of an earlier one.
 
     Args:
         references: names in `SHIPPED`, or paths of TOML files.
-        data_root: where relative paths begin; empty: at the catalogue's own folder.
+        data_root: the folder that relative paths are relative to; empty: the catalogue's own folder.
 
     Raises:
-        CatalogueError: a catalogue cannot be read or a task in it is written wrongly.
+        CatalogueError: a catalogue cannot be read, or a task in it is not valid.
     """
     specs: dict[str, TaskSpec] = {}
-    homes: dict[str, Path | None] = {}
+    data_roots: dict[str, Path | None] = {}
     sources: dict[str, str] = {}
     for reference in references:
-        shipped = reference in SHIPPED
-        path = _shipped(reference) if shipped else Path(reference)
-        if not shipped and not path.exists():
+        is_shipped = reference in SHIPPED
+        path = _shipped_path(reference) if is_shipped else Path(reference)
+        if not is_shipped and not path.exists():
             raise CatalogueError(
-                f"there is no catalogue '{reference}': no such file, and the shipped ones are {', '.join(SHIPPED)}."
+                f"the catalogue '{reference}' does not exist: there is no such file, and the shipped catalogues are "
+                f"{', '.join(SHIPPED)}."
             )
-        home = Path(data_root) if data_root else None if shipped else path.resolve().parent
-        for name, spec in _tasks(path, reference).items():
-            for own_name, own in _shards(name, spec).items():
-                specs[own_name], homes[own_name], sources[own_name] = own, home, reference
-    return Catalogue(specs, homes, sources)
+        # A shipped catalogue lies inside this package, where no data is.
+        root = Path(data_root) if data_root else None if is_shipped else path.resolve().parent
+        for name, spec in _parse_catalogue(path, reference).items():
+            for shard_name, shard_spec in _expand_shards(name, spec).items():
+                specs[shard_name], data_roots[shard_name], sources[shard_name] = shard_spec, root, reference
+    return Catalogue(specs, data_roots, sources)
 
 
-def _shards(name: str, spec: TaskSpec) -> dict[str, TaskSpec]:
-    """The task, or the tasks that share its rows."""
+def _expand_shards(name: str, spec: TaskSpec) -> dict[str, TaskSpec]:
+    """The task itself, or one task per shard."""
     if spec.shards == 1:
         return {name: spec}
     return {f"{name}-{shard}": replace(spec, shard=shard) for shard in range(1, spec.shards + 1)}
 
 
-def _shipped(name: str) -> Path:
+def _shipped_path(name: str) -> Path:
     return Path(str(resources.files("coldfusion_fl.data.catalogues") / f"{name}.toml"))
 
 
-def _tasks(path: Path, reference: str) -> dict[str, TaskSpec]:
+def _parse_catalogue(path: Path, reference: str) -> dict[str, TaskSpec]:
     table = read_toml(path, CatalogueError)
     tasks = table.pop("tasks", None)
     if table:
-        raise CatalogueError(f"{reference}: unknown table '{next(iter(table))}'; tasks stand in [tasks.NAME].")
+        raise CatalogueError(f"{reference}: unknown table '{next(iter(table))}'; define tasks as [tasks.NAME].")
     if not isinstance(tasks, dict) or not tasks:
-        raise CatalogueError(f"{reference}: it has no task; write one as [tasks.NAME].")
-    return {name: _task(name, entry, reference) for name, entry in tasks.items()}
+        raise CatalogueError(f"{reference}: it has no tasks; define one as [tasks.NAME].")
+    return {name: _parse_task(name, entry, reference) for name, entry in tasks.items()}
 
 
-def _task(name: str, entry: Any, reference: str) -> TaskSpec:
+def _parse_task(name: str, entry: Any, reference: str) -> TaskSpec:
     where = f"{reference}, task '{name}'"
     if not isinstance(entry, dict):
-        raise CatalogueError(f"{where}: this must be a table, [tasks.{name}].")
+        raise CatalogueError(f"{where}: it must be a table, [tasks.{name}].")
     if isinstance(entry.get("text"), str):
         # A template may hold a comma: a text alone is one column, never a list of names.
         entry = entry | {"text": [entry["text"]]}
     try:
         spec = parse_table(TaskSpec, entry, where)
-    except SettingsError as wrong:
-        raise CatalogueError(str(wrong)) from None
+    except SettingsError as error:
+        raise CatalogueError(str(error), code=error.code) from None
     if (spec.hub and spec.folder) or not (spec.hub or spec.folder or spec.train):
         raise CatalogueError(f"{where}: give one of 'hub', 'folder' or 'train' (a file).")
     if spec.folder and any(getattr(spec, split) for split in SPLITS):
-        raise CatalogueError(f"{where}: 'folder' finds the splits by their file names; leave out train and test.")
+        raise CatalogueError(
+            f"{where}: 'folder' finds the splits by their file names; remove train, validation and test."
+        )
     if (spec.config or spec.revision) and not spec.hub:
-        raise CatalogueError(f"{where}: 'config' and 'revision' belong to a 'hub' data set.")
+        raise CatalogueError(f"{where}: 'config' and 'revision' are valid only with 'hub'.")
     if len(spec.text) not in (1, 2):
-        raise CatalogueError(f"{where}: 'text' takes one or two columns, but has {len(spec.text)}.")
+        raise CatalogueError(f"{where}: 'text' must be one or two columns, but has {len(spec.text)}.")
     if spec.metric not in METRICS:
         raise CatalogueError(f"{where}: unknown metric '{spec.metric}'.{did_you_mean(spec.metric, METRICS)}")
     if spec.shard:
-        raise CatalogueError(f"{where}: leave out 'shard'; 'shards' makes a task of each.")
+        raise CatalogueError(f"{where}: remove 'shard'; 'shards' alone creates one task per shard.")
     if spec.labels and spec.is_regression:
-        raise CatalogueError(f"{where}: a regression ('{spec.metric}') has numbers, no 'labels'.")
+        raise CatalogueError(f"{where}: 'labels' is not valid for a regression ('{spec.metric}').")
     return spec

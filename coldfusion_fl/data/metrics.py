@@ -1,11 +1,11 @@
-"""The scores of a task, by scikit-learn and scipy."""
+"""The metrics of tasks, computed by scikit-learn and scipy."""
 
 import warnings
 from collections.abc import Callable
 
 import numpy as np
 
-# scipy and scikit-learn take more than a second to load, and who asks for the name of a metric needs neither.
+# scipy and scikit-learn take more than a second to import, so they are imported only when a metric is computed.
 
 
 def _accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
@@ -32,7 +32,7 @@ def _spearman(truth: np.ndarray, predicted: np.ndarray) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantInputWarning)
         correlation = float(spearmanr(truth, predicted).statistic)
-    # A constant prediction has no ranks: it says nothing of the truth.
+    # The correlation with a constant prediction is undefined. It scores 0, as a prediction without information.
     return 0.0 if np.isnan(correlation) else correlation
 
 
@@ -46,14 +46,14 @@ REGRESSION_METRICS = ("spearman",)
 
 
 def score(metric: str, truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Score predictions, in points.
+    """Score predictions against labels, in points.
 
     Args:
         metric: a key of `METRICS`.
-        truth: shape (n,), class indices (int) or numbers (float).
-        predicted: the same shape and kind.
+        truth: the labels, shape (n,): class indices (int) or numbers (float).
+        predicted: the predictions, of the same shape and kind.
 
     Returns:
-        100 times the metric: 0 to 100, or -100 to 100 for the two correlations.
+        100 times the metric: 0 to 100, or -100 to 100 for the two correlations (`matthews` and `spearman`).
     """
     return 100 * METRICS[metric](truth, predicted)

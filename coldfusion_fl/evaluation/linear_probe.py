@@ -1,4 +1,4 @@
-"""A linear probe: what a frozen encoder's features tell of a task."""
+"""A linear probe: a linear model on the features of a frozen encoder."""
 
 import warnings
 
@@ -19,28 +19,33 @@ _FOLDS = 3
 
 
 def fit_probe(task: Task, features: np.ndarray, labels: np.ndarray) -> BaseEstimator:
-    """A linear probe on standardised features; its penalty is chosen by cross-validation on the training rows alone.
+    """Fit a linear probe on standardised features: logistic regression, or ridge for a regression task.
 
-    The best penalty differs a hundredfold between tasks of accuracy and of macro F1: a fixed one would favour some.
+    The penalty is chosen by cross-validation on the training rows. A fixed penalty would favour some tasks: the best
+    one differs by a factor of 100 between tasks scored by accuracy and by macro F1.
 
     Args:
-        task: its classes and metric.
+        task: the task, for its classes and metric.
         features: shape (n, size).
-        labels: shape (n,), as in `tasks.Examples`.
+        labels: shape (n,), as in `task.Examples`.
+
+    Returns:
+        A fitted scikit-learn estimator.
     """
+    # The search needs one row per fold: of a regression in all, of a classification in the largest class.
     if task.classes is None:
         linear, grid = Ridge(), {"linear__alpha": [1.0, 10.0, 100.0, 1000.0]}
-        folds = len(labels) >= _FOLDS
+        can_search = len(labels) >= _FOLDS
     else:
         counts = np.bincount(labels)
-        if np.count_nonzero(counts) < 2:  # one class was drawn: there is nothing to fit
+        if np.count_nonzero(counts) < 2:  # all drawn rows are of one class, which LogisticRegression rejects
             return DummyClassifier().fit(features, labels)
         linear, grid = LogisticRegression(max_iter=200), {"linear__C": [0.01, 0.1, 1.0]}
-        folds = counts.max() >= _FOLDS
+        can_search = counts.max() >= _FOLDS
     probe = Pipeline([("scale", StandardScaler()), ("linear", linear)])
-    if folds:
+    if can_search:
         probe = GridSearchCV(probe, grid, cv=_FOLDS, scoring=make_scorer(METRICS[task.metric]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer rows than folds
+        warnings.simplefilter("ignore", UserWarning)  # for classes with fewer rows than folds
         return probe.fit(features, labels)

@@ -1,7 +1,7 @@
-"""How good a base is on a task: finetuned, frozen and few-shot scores.
+"""The scores of a base on a task: finetuned, frozen (a linear probe) and few-shot.
 
-All scores are test scores in points. Each says which head it was: on a base that was pretrained with mean pooling, the
-head decides more than fusing does.
+All scores are test scores in points. Each score names its head, because on a base that was pretrained with mean
+pooling the head changes the score more than fusing does.
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from coldfusion_fl.data.metrics import score
 from coldfusion_fl.data.task import Examples, Task
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.model.base import Base
-from coldfusion_fl.model.encoder import encoder_of, mean_pool, merge, new_model
+from coldfusion_fl.model.encoder import build_model, get_encoder, mean_pool, merge
 from coldfusion_fl.training.batches import tokenize
 from coldfusion_fl.training.finetune import finetune
 from coldfusion_fl.training.predict import predict
@@ -31,9 +31,9 @@ class Score:
         mode: one of `settings.MODES`.
         metric: the task's metric.
         head: `class-token` or `mean`.
-        value: in points; the mean over seeds, where there are several.
-        train_examples: labelled rows that were learnt from.
-        test_examples: rows that were scored.
+        value: the score, in points; for few-shot, the mean over the seeds.
+        train_examples: the number of labelled rows that were trained on.
+        test_examples: the number of rows that were scored.
     """
 
     task: str
@@ -56,52 +56,57 @@ def score_task(
 ) -> Score:
     """Score an encoder on a task.
 
+    The test rows are the same in every call. The training rows, heads and training depend on the seed.
+
     Args:
-        base: for its architecture and tokenizer.
-        encoder: arrays by name, as `encoder.load_encoder` gives them.
+        base: the base, for its architecture and tokenizer.
+        encoder: arrays by name, as `encoder.load_encoder` returns them.
         task: the task.
-        mode: `finetuned` (paper: ColD), `frozen` (ColD-Frozen: a linear probe) or `few-shot`.
-        finetuning: schedule and head.
-        settings: how many rows, shots and seeds.
-        seed: of the drawn rows, heads and training.
+        mode: `finetuned` (paper: ColD), `frozen` (paper: ColD-Frozen; a linear probe) or `few-shot`.
+        finetuning: the schedule and the head.
+        settings: the numbers of rows, shots and seeds.
+        seed: the seed of the drawn rows, the heads and the training.
 
     Raises:
-        SettingsError: the mode is unknown, or a few-shot score is wanted of no shots.
+        SettingsError: the mode is unknown, or a few-shot score has 0 shots.
     """
-    head = base.head(finetuning.head)
+    head = base.choose_head(finetuning.head)
     test = task.test.draw(settings.test_examples, [0])
     match mode:
         case "frozen":
             train = task.train.draw(settings.train_examples, [seed])
-            value = _frozen(base, encoder, task, train, test, head, finetuning.max_length, seed)
+            value = _frozen_score(base, encoder, task, train, test, head, finetuning.max_length, seed)
         case "few-shot":
             if not settings.shots:
                 raise SettingsError("a few-shot score needs shots: set 'evaluate.shots' to 1 or more.")
             value, train = 0.0, task.train
             schedule = replace(finetuning, epochs=settings.few_shot_epochs)
+            # Scores of few rows vary with the rows and the head, so several draws are averaged. There is no early
+            # stopping: a development split would be more labelled rows than the shots.
             for draw in range(settings.few_shot_seeds):
                 train = draw_shots(task, settings.shots, seed + draw)
-                value += _finetuned(base, encoder, task, train, test, schedule, seed + draw, early_stop=False)
+                value += _finetuned_score(base, encoder, task, train, test, schedule, seed + draw, early_stop=False)
             value /= settings.few_shot_seeds
         case "finetuned":
             train = task.train.draw(finetuning.examples, [seed])
-            value = _finetuned(base, encoder, task, train, test, finetuning, seed, early_stop=True)
+            value = _finetuned_score(base, encoder, task, train, test, finetuning, seed, early_stop=True)
         case _:
-            raise SettingsError(f"unknown mode '{mode}'; known are {', '.join(MODES)}.")
+            raise SettingsError(f"unknown mode '{mode}'; the modes are {', '.join(MODES)}.")
     return Score(task.name, mode, task.metric, head, value, len(train), len(test))
 
 
 def draw_shots(task: Task, shots: int, seed: int) -> Examples:
-    """A few training rows: drawn by a seed, but of every class at least one, as far as the shots reach."""
+    """Draw a few training rows, with at least one row of each class if there are enough shots."""
     pool = task.train.draw(0, [seed])
     order = np.arange(len(pool))
     if task.classes is not None:
-        _, first = np.unique(pool.labels, return_index=True)
-        order = np.concatenate([np.sort(first), np.setdiff1d(order, first)])
+        # The first row of each class comes first, then all other rows in their drawn order.
+        _, first_rows = np.unique(pool.labels, return_index=True)
+        order = np.concatenate([np.sort(first_rows), np.setdiff1d(order, first_rows)])
     return pool.take(order[:shots])
 
 
-def _finetuned(
+def _finetuned_score(
     base: Base,
     encoder: Encoder,
     task: Task,
@@ -112,14 +117,14 @@ def _finetuned(
     *,
     early_stop: bool,
 ) -> float:
-    model = new_model(base, task.num_labels, base.head(schedule.head), seed)
+    model = build_model(base, task.num_labels, base.choose_head(schedule.head), seed)
     merge(model, encoder)
     finetune(model, base.tokenizer, task, train, schedule, seed, early_stop=early_stop)
     outputs = predict(model, base.tokenizer, tokenize(base.tokenizer, test, schedule.max_length))
     return task.score_outputs(outputs, test.labels)
 
 
-def _frozen(
+def _frozen_score(
     base: Base,
     encoder: Encoder,
     task: Task,
@@ -129,33 +134,39 @@ def _frozen(
     max_length: int,
     seed: int,
 ) -> float:
-    """Encode once, then fit a linear probe: the frozen encoder never changes, so no training loop is needed."""
+    """Score a linear probe on the encoder's features.
+
+    A frozen encoder gives the same features in every epoch, so each text is encoded once, without a training loop.
+    """
     from coldfusion_fl.evaluation.linear_probe import fit_probe
 
-    model = new_model(base, task.num_labels, "class-token", seed)
+    model = build_model(base, task.num_labels, "class-token", seed)
     merge(model, encoder)
-    pooler = any(name.startswith("pooler.") for name in encoder)
-    module = _Features(encoder_of(model), head, pooler)
-    known, asked = (
-        predict(module, base.tokenizer, tokenize(base.tokenizer, part, max_length)) for part in (train, test)
+    has_pooler = any(name.startswith("pooler.") for name in encoder)
+    extractor = _Features(get_encoder(model), head, has_pooler)
+    train_features, test_features = (
+        predict(extractor, base.tokenizer, tokenize(base.tokenizer, examples, max_length)) for examples in (train, test)
     )
-    return score(task.metric, test.labels, fit_probe(task, known, train.labels).predict(asked))
+    probe = fit_probe(task, train_features, train.labels)
+    return score(task.metric, test.labels, probe.predict(test_features))
 
 
 class _Features(nn.Module):
-    """What a head would read of an encoder: the mean of the hidden states, or the class token.
+    """The features that a head reads: the mean of the last hidden states, or the class token.
 
-    The class token goes through the pooler only where the base has one: a pooler drawn by chance says nothing.
+    The class token goes through the pooler only if the base has one. A randomly initialised pooler would only add
+    noise to the features.
     """
 
-    def __init__(self, encoder: nn.Module, head: str, pooler: bool) -> None:
+    def __init__(self, encoder: nn.Module, head: str, has_pooler: bool) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
-        self.pooler = pooler
+        self.has_pooler = has_pooler
 
     def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         output = self.encoder(**inputs)
+        # Shape (batch, size), under the name that `predict` reads.
         if self.head == "mean":
             return {"logits": mean_pool(output.last_hidden_state, inputs["attention_mask"])}
-        return {"logits": output.pooler_output if self.pooler else output.last_hidden_state[:, 0]}
+        return {"logits": output.pooler_output if self.has_pooler else output.last_hidden_state[:, 0]}

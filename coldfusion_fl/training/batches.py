@@ -1,4 +1,4 @@
-"""Texts as batches of tokens, and the arithmetic of the machine they run on."""
+"""Tokenised texts as padded batches, and the device and precision that they are computed with."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -12,10 +12,12 @@ from coldfusion_fl.data.task import Examples
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, examples: Examples, max_length: int) -> list[dict[str, Any]]:
-    """Rows to learn from: token ids cut at `max_length` (or at what the model takes), and the label.
+    """Tokenise examples without padding.
+
+    Texts are truncated to `max_length` tokens, or to the model's own maximum if that is less.
 
     Returns:
-        One dict a row, with lists of ints of the row's own length, and `labels`.
+        One dict per example: the tokenizer's fields as lists of ints, and the label as `labels`.
     """
     tokens = tokenizer(
         examples.texts,
@@ -32,40 +34,46 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, examples: Examples, max_length:
 def batches(
     tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], size: int
 ) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
-    """Padded batches of rows of like length, longest first, so that little is padding.
+    """Padded batches of rows of similar length, the longest rows first. Sorting keeps the padding small.
+
+    Args:
+        tokenizer: the base's, for padding.
+        rows: the rows of `tokenize`.
+        size: rows per batch; the last batch may be smaller.
 
     Yields:
         The indices of the rows in the batch, and its tensors of shape (batch, length), without labels.
     """
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]["input_ids"]))
     for start in range(0, len(order), size):
-        chosen = order[start : start + size]
-        yield chosen, _pad(tokenizer, [{k: v for k, v in rows[i].items() if k != "labels"} for i in chosen])
+        indices = order[start : start + size]
+        yield indices, _pad(tokenizer, [{k: v for k, v in rows[i].items() if k != "labels"} for i in indices])
 
 
-def shuffled(
-    tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], size: int, order: np.random.Generator
+def shuffled_batches(
+    tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], size: int, generator: np.random.Generator
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """One epoch: padded batches of rows of like length, the batches in a drawn order.
+    """The padded batches of one epoch: rows of similar length, the batches in random order.
 
     Args:
         tokenizer: the base's, for padding.
-        rows: as `tokenize` makes them.
-        size: rows a batch; one batch is smaller where they do not come out even.
-        order: draws which rows of a length go together, and the order of the batches.
+        rows: the rows of `tokenize`.
+        size: rows per batch; one batch is smaller if `size` does not divide the number of rows.
+        generator: decides which rows of equal length share a batch, and the order of the batches.
 
     Yields:
         A batch's tensors of shape (batch, length), and `labels` of shape (batch,).
     """
-    drawn = order.permutation(len(rows)).tolist()
-    drawn.sort(key=lambda i: len(rows[i]["input_ids"]))
-    starts = range(0, len(drawn), size)
-    for start in order.permutation(starts):
-        yield _pad(tokenizer, [rows[i] for i in drawn[start : start + size]])
+    order = generator.permutation(len(rows)).tolist()
+    # The sort is stable: rows of equal length stay in random order.
+    order.sort(key=lambda i: len(rows[i]["input_ids"]))
+    starts = range(0, len(order), size)
+    for start in generator.permutation(starts):
+        yield _pad(tokenizer, [rows[i] for i in order[start : start + size]])
 
 
 def _pad(tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """A batch as transformers' DataCollatorWithPadding makes it, in a fraction of the time: a GPU would wait for it."""
+    """The same batch as transformers' DataCollatorWithPadding, but in a fraction of the time, so that no GPU waits."""
     fill = {"input_ids": tokenizer.pad_token_id, "attention_mask": 0, "token_type_ids": tokenizer.pad_token_type_id}
     longest = max(len(row["input_ids"]) for row in rows)
     is_left = tokenizer.padding_side == "left"
@@ -74,30 +82,30 @@ def _pad(tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]]) -> dict
         if name not in fill:  # labels
             batch[name] = torch.tensor([row[name] for row in rows])
             continue
-        missing = [[fill[name]] * (longest - len(row[name])) for row in rows]
-        padded = [m + row[name] if is_left else row[name] + m for row, m in zip(rows, missing, strict=True)]
+        padding = [[fill[name]] * (longest - len(row[name])) for row in rows]
+        padded = [p + row[name] if is_left else row[name] + p for row, p in zip(rows, padding, strict=True)]
         batch[name] = torch.from_numpy(np.array(padded))
     return batch
 
 
-def has_bf16() -> bool:
-    """Whether bfloat16 arithmetic is native here: on the GPU that is used, else on this processor."""
+def supports_bfloat16() -> bool:
+    """Whether the device computes bfloat16 natively: the GPU if there is one, else the CPU."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    abilities = torch.cpu.get_capabilities()
-    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16") or abilities.get("bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
 
 
 def device() -> torch.device:
-    """The GPU where there is one, else the processor."""
+    """The GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def device_name() -> str:
-    """What the device is called, for reports: the GPU's name, or `CPU`."""
+    """The device's name for reports: the GPU's name, or `CPU`."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
 
 
 def autocast() -> AbstractContextManager[Any]:
-    """Bfloat16 autocast where it is native, else nothing."""
-    return torch.autocast(device().type, dtype=torch.bfloat16) if has_bf16() else nullcontext()
+    """Bfloat16 autocast if the device supports it natively, else a context that does nothing."""
+    return torch.autocast(device().type, dtype=torch.bfloat16) if supports_bfloat16() else nullcontext()

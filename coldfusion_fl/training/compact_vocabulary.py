@@ -1,9 +1,9 @@
-"""Training with those rows of the vocabulary alone that a task's texts use.
+"""Training with only those rows of the token embedding that a task's texts use.
 
-The gradient of the others is zero, and AdamW moves a weight whose gradient was always zero by its decay alone. So the
-rows that are used are trained in an embedding of their own, and the others are shrunk at the end: the same weights, up
-to rounding, without gradients, moments and updates for tens of thousands of rows (half of MiniLM, two thirds of
-XLM-R).
+The gradient of an unused row is always zero, so AdamW changes it by weight decay alone. The used rows are therefore
+trained in a smaller embedding, and the unused rows are scaled once at the end. The weights are the same up to
+rounding. Tens of thousands of rows (half of MiniLM's weights, two thirds of XLM-R's) need no gradients, moments and
+updates.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,56 +14,61 @@ import torch
 from torch import nn
 
 
-class UnusedRows:
-    """The rows that no text uses.
+class DeferredWeightDecay:
+    """The weight decay of the unused rows, accumulated over the steps and applied at the end.
 
     Attributes:
-        factor: by which they have shrunk so far.
+        factor: the product of the decay factors so far.
     """
 
     def __init__(self) -> None:
         self.factor = 1.0
 
-    def decay(self, rate: float) -> None:
-        """One step's decoupled weight decay: learning rate times weight decay."""
+    def step(self, rate: float) -> None:
+        """Accumulate one step of decoupled weight decay; `rate` is the learning rate times the weight decay."""
         self.factor *= 1.0 - rate
 
 
 @contextmanager
-def used_rows(encoder: nn.Module, rows: Sequence[dict[str, Any]], padding: int | None) -> Iterator[UnusedRows]:
-    """Within this, an encoder has an embedding of the tokens of some rows alone; it takes the same token ids as ever.
+def compact_vocabulary(
+    encoder: nn.Module, rows: Sequence[dict[str, Any]], padding: int | None
+) -> Iterator[DeferredWeightDecay]:
+    """A context in which the encoder's token embedding holds only the tokens of some rows; the token ids stay the same.
 
-    An encoder whose embedding is no plain one, is frozen, or is used elsewhere in it too, keeps its whole embedding.
+    The encoder keeps its full embedding if that is not a plain `nn.Embedding`, is frozen, or is shared with another
+    module.
 
     Args:
         encoder: a Hugging Face encoder.
-        rows: all tokenised rows that it will see, with `input_ids`.
-        padding: the id that fills up batches.
+        rows: all tokenised rows that the encoder will read, with `input_ids`.
+        padding: the id of the padding token.
 
     Yields:
-        What is told of each step's weight decay.
+        The deferred weight decay; the training loop calls its `step` at each optimizer step.
     """
-    unused = UnusedRows()
+    deferred_decay = DeferredWeightDecay()
     try:
-        whole = encoder.get_input_embeddings()  # type: ignore[operator]
-    except NotImplementedError:  # CANINE hashes characters
-        whole = None
-    if not _is_plain(whole, encoder):
-        yield unused
+        full = encoder.get_input_embeddings()  # type: ignore[operator]
+    except NotImplementedError:  # CANINE hashes characters and has no token embedding
+        full = None
+    if not _can_be_compacted(full, encoder):
+        yield deferred_decay
         return
     ids = {token for row in rows for token in row["input_ids"]} | ({padding} - {None})
-    narrow = _NarrowEmbedding(whole, torch.tensor(sorted(ids), device=whole.weight.device))
-    encoder.set_input_embeddings(narrow)  # type: ignore[operator]
+    compact = _CompactEmbedding(full, torch.tensor(sorted(ids), device=full.weight.device))
+    encoder.set_input_embeddings(compact)  # type: ignore[operator]
     try:
-        yield unused
+        yield deferred_decay
     finally:
+        # The decay scales all rows, and the trained rows then replace theirs.
         with torch.no_grad():
-            whole.weight.mul_(unused.factor)
-            whole.weight[narrow.used] = narrow.weight
-        encoder.set_input_embeddings(whole)  # type: ignore[operator]
+            full.weight.mul_(deferred_decay.factor)
+            full.weight[compact.used_ids] = compact.weight
+        encoder.set_input_embeddings(full)  # type: ignore[operator]
 
 
-def _is_plain(embedding: nn.Module | None, encoder: nn.Module) -> bool:
+def _can_be_compacted(embedding: nn.Module | None, encoder: nn.Module) -> bool:
+    # max_norm and scale_grad_by_freq change rows in ways that the deferred decay does not cover.
     if type(embedding) is not nn.Embedding or embedding.max_norm is not None or embedding.scale_grad_by_freq:
         return False
     if not embedding.weight.requires_grad:
@@ -72,19 +77,19 @@ def _is_plain(embedding: nn.Module | None, encoder: nn.Module) -> bool:
     return sum(weight is embedding.weight for weight in owners) == 1
 
 
-class _NarrowEmbedding(nn.Module):
-    """Some rows of an embedding, under their ids in the whole one."""
+class _CompactEmbedding(nn.Module):
+    """Some rows of an embedding, which are looked up by their ids in the full one."""
 
-    def __init__(self, whole: nn.Embedding, used: torch.Tensor) -> None:
+    def __init__(self, full: nn.Embedding, used_ids: torch.Tensor) -> None:
         super().__init__()
-        self.used = used
-        # An id of no row here is out of range, and fails as one does.
-        self.place = torch.full((whole.num_embeddings,), len(used), device=used.device)
-        self.place[used] = torch.arange(len(used), device=used.device)
+        self.used_ids = used_ids
+        # An unused id maps behind the last row, so that looking it up raises an IndexError.
+        self.row_of_id = torch.full((full.num_embeddings,), len(used_ids), device=used_ids.device)
+        self.row_of_id[used_ids] = torch.arange(len(used_ids), device=used_ids.device)
         self.padding_idx = None
-        if whole.padding_idx is not None and bool((used == whole.padding_idx).any()):
-            self.padding_idx = int(self.place[whole.padding_idx])
-        self.weight = nn.Parameter(whole.weight.detach()[used].clone())
+        if full.padding_idx is not None and bool((used_ids == full.padding_idx).any()):
+            self.padding_idx = int(self.row_of_id[full.padding_idx])
+        self.weight = nn.Parameter(full.weight.detach()[used_ids].clone())
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return nn.functional.embedding(self.place[ids], self.weight, self.padding_idx)
+        return nn.functional.embedding(self.row_of_id[ids], self.weight, self.padding_idx)

@@ -1,9 +1,10 @@
-"""Dropout and attention for training on a processor.
+"""Faster dropout and attention for training on a CPU.
 
-PyTorch's drawing of dropout, for attention one number a pair of tokens, takes up to a third of a step there. A mask of
-sixteen bits of numpy's SFC64 an element takes a third of that, and says a rate to 1/65536. As PyTorch's attention draws
-its own, this brings one along, which is the same but for who draws. With gradient checkpointing, which draws twice, it
-must not be used.
+On a CPU, PyTorch spends up to a third of a training step on drawing dropout, because attention needs one random number
+for each pair of tokens. Masks of 16 bits per element from numpy's SFC64 generator take a third of that time; they
+resolve the dropout rate to 1/65536. PyTorch's fused attention draws its own dropout, so this module has an attention
+function of its own, which computes the same with these masks. Do not use it with gradient checkpointing, which runs
+the forward pass twice and would draw other masks the second time.
 """
 
 from collections.abc import Iterator
@@ -18,86 +19,91 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from coldfusion_fl.model.encoder import encoder_of
+from coldfusion_fl.model.encoder import get_encoder
 
-_NAME = "coldfusion"
+_ATTENTION_NAME = "coldfusion"
 _LEVELS = 2**16
 
 
-class Masks:
-    """Draws dropout masks.
+class DropoutMasks:
+    """A generator of dropout masks.
 
     Args:
-        seed: of the draws.
+        seed: the seed of the masks.
     """
 
     def __init__(self, seed: int) -> None:
-        self._draw = np.random.Generator(np.random.SFC64(seed))
+        self._generator = np.random.Generator(np.random.SFC64(seed))
 
     @torch.compiler.disable
     def __call__(self, like: torch.Tensor, rate: float) -> torch.Tensor:
-        """A mask in the shape and dtype of a tensor: 0 at the rate, from 0 to below 1, and else 1 / (1 - rate)."""
-        dropped = min(round(rate * _LEVELS), _LEVELS - 1)
-        drawn = np.frombuffer(self._draw.bytes(2 * like.numel()), np.uint16)
-        kept = torch.from_numpy(drawn >= dropped).view(like.shape)
-        return kept.to(like.dtype) * (_LEVELS / (_LEVELS - dropped))
+        """A mask in the shape and dtype of a tensor.
+
+        Each element is 0 with probability `rate`, from 0 to below 1, and else 1 / (1 - rate).
+        """
+        threshold = min(round(rate * _LEVELS), _LEVELS - 1)
+        random_bits = np.frombuffer(self._generator.bytes(2 * like.numel()), np.uint16)
+        is_kept = torch.from_numpy(random_bits >= threshold).view(like.shape)
+        return is_kept.to(like.dtype) * (_LEVELS / (_LEVELS - threshold))
 
 
-# Of the training that goes on: transformers' registry of attentions is one for all threads.
-_MASKS: ContextVar[Masks] = ContextVar("masks")
+# The masks of the current training. The attention function is registered globally with transformers, so it cannot be
+# given the masks as an argument; a context variable keeps trainings in other threads apart.
+_MASKS: ContextVar[DropoutMasks] = ContextVar("masks")
 
 
 @contextmanager
 def fast_dropout(model: nn.Module, seed: int) -> Iterator[None]:
-    """Within this, a model on the processor trains with dropout that is drawn here; on a GPU nothing changes.
+    """A context in which a model on the CPU trains with these dropout masks; on a GPU it changes nothing.
 
     Args:
-        model: encoder and head, as `encoder.new_model` makes it.
-        seed: of the dropout.
+        model: encoder and head, as `encoder.build_model` returns them.
+        seed: the seed of the masks.
     """
     if next(model.parameters()).device.type != "cpu":
         yield
         return
-    masks, encoder = Masks(seed), encoder_of(model)
-    usual = [
+    # Plain dropout modules are replaced by ours. The attention draws inside a function, which is replaced by name.
+    masks, encoder = DropoutMasks(seed), get_encoder(model)
+    replaced = [
         (parent, name, child)
         for parent in model.modules()
         for name, child in parent.named_children()
         if type(child) is nn.Dropout and 0 < child.p < 1
     ]
-    for parent, name, child in usual:
-        setattr(parent, name, _Dropout(child.p, masks).train(child.training))
-    attention = _swap_attention(encoder)
+    for parent, name, child in replaced:
+        setattr(parent, name, _MaskDropout(child.p, masks).train(child.training))
+    previous_attention = _replace_attention(encoder)
     token = _MASKS.set(masks)
     try:
         yield
     finally:
         _MASKS.reset(token)
-        for parent, name, child in usual:
+        for parent, name, child in replaced:
             setattr(parent, name, child.train(parent.training))
-        if attention:
-            encoder.set_attn_implementation(attention)  # type: ignore[operator]
+        if previous_attention:
+            encoder.set_attn_implementation(previous_attention)  # type: ignore[operator]
 
 
-def _swap_attention(encoder: Any) -> str | None:
-    """Give an encoder our attention in place of PyTorch's; what it had, or None where it has another one."""
+def _replace_attention(encoder: Any) -> str | None:
+    """Replace PyTorch's attention by ours; returns the name of the previous one, or None if nothing was replaced."""
     if encoder.config._attn_implementation != "sdpa" or not encoder._can_set_attn_implementation():
         return None
-    encoder.set_attn_implementation(_NAME)
+    encoder.set_attn_implementation(_ATTENTION_NAME)
     return "sdpa"
 
 
-class _Dropout(nn.Module):
-    def __init__(self, p: float, masks: Masks) -> None:
+class _MaskDropout(nn.Module):
+    def __init__(self, p: float, masks: DropoutMasks) -> None:
         super().__init__()
-        self.p = p  # attention reads it
+        self.p = p  # BERT's attention reads the rate from here
         self._masks = masks
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         return hidden * self._masks(hidden, self.p) if self.training else hidden
 
 
-def _attend(
+def _attention(
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -105,20 +111,21 @@ def _attend(
     attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    **more: Any,
+    **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """softmax(query keyᵀ · scaling) value, with dropout on the softmax; the shapes are those of transformers.
 
-    Where nothing is to be drawn, or the attention is more than that, PyTorch's.
+    PyTorch's attention is used where there is no dropout, and for what this function does not compute: a causal mask
+    that is not given as a tensor, grouped heads and a position bias.
     """
-    is_causal = more.get("is_causal")
+    is_causal = kwargs.get("is_causal")
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
-    is_masked = attention_mask is not None or not is_causal
-    is_plain = is_masked and query.shape[1] == key.shape[1] and more.get("position_bias") is None
-    if not module.training or not 0 < dropout < 1 or not is_plain:
-        given = {"dropout": dropout, "scaling": scaling, **more}
-        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **given)
+    has_full_mask = attention_mask is not None or not is_causal
+    is_supported = has_full_mask and query.shape[1] == key.shape[1] and kwargs.get("position_bias") is None
+    if not module.training or not 0 < dropout < 1 or not is_supported:
+        arguments = {"dropout": dropout, "scaling": scaling, **kwargs}
+        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **arguments)
         return output, None
     weights = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     if attention_mask is not None and attention_mask.dtype == torch.bool:
@@ -130,5 +137,5 @@ def _attend(
     return (weights @ value).transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(_NAME, _attend)
-AttentionMaskInterface.register(_NAME, sdpa_mask)
+AttentionInterface.register(_ATTENTION_NAME, _attention)
+AttentionMaskInterface.register(_ATTENTION_NAME, sdpa_mask)

@@ -1,7 +1,8 @@
 """A contributor's local finetuning.
 
-A loop of our own: on a processor the Hugging Face Trainer spends a sixth of a step on itself, another on rows of the
-vocabulary that no text uses (`vocabulary`), and up to a third on drawing dropout (`fast_dropout`).
+This training loop replaces the Hugging Face Trainer. On a CPU, the Trainer spends a sixth of a step on its own code,
+another sixth on embedding rows that no text uses (see `compact_vocabulary`), and up to a third on drawing dropout
+(see `fast_dropout`).
 """
 
 import math
@@ -19,32 +20,34 @@ from transformers import PreTrainedTokenizerBase, get_linear_schedule_with_warmu
 
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.task import Examples, Task
-from coldfusion_fl.model.encoder import encoder_of
-from coldfusion_fl.training.batches import autocast, device, shuffled, tokenize
-from coldfusion_fl.training.compact_vocabulary import used_rows
+from coldfusion_fl.model.encoder import get_encoder
+from coldfusion_fl.training.batches import autocast, device, shuffled_batches, tokenize
+from coldfusion_fl.training.compact_vocabulary import compact_vocabulary
 from coldfusion_fl.training.fast_dropout import fast_dropout
 from coldfusion_fl.training.predict import predict
 
-# The paper stops when the development score gains less than this ...
-_GAIN = 0.1  # points
-# ... over so many examples. Smaller data are given `patience` epochs instead, where those are fewer.
+# The paper stops when the development score gains less than this many points ...
+_MIN_GAIN = 0.1
+# ... over this many examples. The patience of the settings, in epochs, applies if it is shorter.
 _PAPER_PATIENCE = 256_000
-_LONGEST_GRADIENT = 1.0
-_TELL_EVERY = 0.5  # seconds: no display shows more
+_MAX_GRADIENT_NORM = 1.0
+# Seconds between two progress reports; displays refresh no faster.
+_PROGRESS_INTERVAL = 0.5
 
+# Called with (step, planned steps, loss).
 Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
-class Finetuned:
-    """What a finetuning was.
+class FinetuneResult:
+    """The statistics of a finetuning.
 
     Attributes:
-        loss: mean training loss of the last tenth of the steps.
-        dev_score: the last development score, in points; NaN where there was none.
-        examples: examples seen, counting each pass.
-        steps: optimiser steps.
-        seconds: wall time of the training, tokenising included.
+        loss: the mean training loss over the last tenth of the steps.
+        dev_score: the last development score, in points; NaN if there was none.
+        examples: the number of examples seen, counted once per epoch.
+        steps: the number of optimizer steps.
+        seconds: the wall time of the training, including tokenisation.
     """
 
     loss: float
@@ -64,59 +67,64 @@ def finetune(
     *,
     early_stop: bool = True,
     progress: Progress | None = None,
-) -> Finetuned:
+) -> FinetuneResult:
     """Finetune a model with a head on examples of a task, in place.
 
-    AdamW (β = 0.9, 0.999) with linear decay, gradients clipped to a norm of 1, bfloat16 autocast where it is native,
-    batches of like length in a drawn order. With `early_stop`, the development split is scored once an epoch, and the
-    training ends when the best score gained less than 0.1 points over the patience: `settings.patience` epochs, or the
-    paper's 256K examples where those are fewer. The same seed on the same machine gives the same weights.
+    The optimizer is AdamW (β = 0.9, 0.999) with linear decay; gradients are clipped to a norm of 1. The forward pass
+    runs in bfloat16 autocast if the device supports it natively. Batches hold rows of similar length, in random order.
+    The same seed on the same machine gives the same weights.
+
+    With `early_stop`, the development split is scored once per epoch, or every 64K examples if an epoch is longer.
+    The training ends when the best score has gained less than 0.1 points over the patience: `settings.patience` epochs,
+    or the paper's 256K examples if that is less.
 
     Args:
-        model: encoder and head, as `encoder.new_model` makes it.
-        tokenizer: the base's.
-        task: for its development split and metric.
+        model: encoder and head, as `encoder.build_model` returns them.
+        tokenizer: the base's tokenizer.
+        task: the task, for its development split and metric.
         examples: the training rows.
         settings: the schedule.
-        seed: of the order of the rows and of the dropout.
-        early_stop: whether to look at the development split at all.
-        progress: called with (step, planned steps, loss) a few times a second at most.
+        seed: the seed of the row order and of the dropout.
+        early_stop: whether to score the development split and stop early.
+        progress: called at most twice per second, and at the last planned step.
     """
     started = time.monotonic()
     rows = tokenize(tokenizer, examples, settings.max_length)
     dev = task.validation.draw(settings.dev_examples, [0])
     dev_rows = tokenize(tokenizer, dev, settings.max_length) if early_stop else []
-    per_epoch = math.ceil(len(rows) / settings.batch_size)
-    planned = per_epoch * settings.epochs
-    score_every = min(per_epoch, math.ceil(_PAPER_PATIENCE / 4 / settings.batch_size))
-    stop = EarlyStop(min(_PAPER_PATIENCE, settings.patience * len(rows)))
+    steps_per_epoch = math.ceil(len(rows) / settings.batch_size)
+    planned_steps = steps_per_epoch * settings.epochs
+    score_every = min(steps_per_epoch, math.ceil(_PAPER_PATIENCE / 4 / settings.batch_size))
+    early_stopping = EarlyStopping(min(_PAPER_PATIENCE, settings.patience * len(rows)))
     losses: list[torch.Tensor] = []
-    seen, told, dev_score = 0, started, math.nan
-    place = device()
-    model.to(place)
-    words = used_rows(encoder_of(model), [*rows, *dev_rows], tokenizer.pad_token_id)
-    with seeded(seed), fast_dropout(model, seed), words as unused:
-        step_on = Stepper(model, settings, planned)
-        for batch in _epochs(tokenizer, rows, settings, seed):
-            unused.decay(step_on.learning_rate * settings.weight_decay)
-            losses.append(step_on({name: value.to(place) for name, value in batch.items()}))
-            seen, step = seen + len(batch["labels"]), len(losses)
-            if progress and (step == planned or time.monotonic() - told > _TELL_EVERY):
-                told = time.monotonic()
-                progress(step, planned, losses[-1].item())
+    examples_seen, last_report, dev_score = 0, started, math.nan
+    target = device()
+    model.to(target)
+    # The optimizer must be created inside the contexts: they replace the embedding whose weights it trains.
+    vocabulary = compact_vocabulary(get_encoder(model), [*rows, *dev_rows], tokenizer.pad_token_id)
+    with torch_seed(seed), fast_dropout(model, seed), vocabulary as deferred_decay:
+        train_step = TrainingStep(model, settings, planned_steps)
+        for batch in _batches_of_all_epochs(tokenizer, rows, settings, seed):
+            deferred_decay.step(train_step.learning_rate * settings.weight_decay)
+            # The loss stays on the device: reading its value at each step would make the CPU wait for the GPU.
+            losses.append(train_step({name: value.to(target) for name, value in batch.items()}))
+            examples_seen, step = examples_seen + len(batch["labels"]), len(losses)
+            if progress and (step == planned_steps or time.monotonic() - last_report > _PROGRESS_INTERVAL):
+                last_report = time.monotonic()
+                progress(step, planned_steps, losses[-1].item())
             if early_stop and step % score_every == 0:
                 dev_score = task.score_outputs(predict(model, tokenizer, dev_rows), dev.labels)
-                if stop.is_due(dev_score, seen):
+                if early_stopping.should_stop(dev_score, examples_seen):
                     break
-    tail = torch.stack(losses[-max(1, len(losses) // 10) :])
-    return Finetuned(float(tail.mean()), dev_score, seen, len(losses), time.monotonic() - started)
+    last_losses = torch.stack(losses[-max(1, len(losses) // 10) :])
+    return FinetuneResult(float(last_losses.mean()), dev_score, examples_seen, len(losses), time.monotonic() - started)
 
 
-class EarlyStop:
-    """The paper's rule: stop when the development score gains less than 0.1 points over so many examples.
+class EarlyStopping:
+    """The paper's rule: stop when the development score has gained less than 0.1 points over the patience.
 
     Args:
-        patience: examples.
+        patience: a number of training examples.
     """
 
     def __init__(self, patience: float) -> None:
@@ -124,64 +132,64 @@ class EarlyStop:
         self._best = -math.inf
         self._best_at = 0
 
-    def is_due(self, score: float, seen: int) -> bool:
-        """Note a development score, in points, after so many examples; whether patience is over."""
-        if score - self._best >= _GAIN:
-            self._best, self._best_at = score, seen
+    def should_stop(self, score: float, examples_seen: int) -> bool:
+        """Record a development score, in points; returns whether the patience has run out."""
+        if score - self._best >= _MIN_GAIN:
+            self._best, self._best_at = score, examples_seen
             return False
-        return seen - self._best_at >= self._patience
+        return examples_seen - self._best_at >= self._patience
 
 
-class Stepper:
-    """One step of the optimiser after the other, on batches with labels.
+class TrainingStep:
+    """One optimizer step per call, with AdamW and a linear schedule.
 
     Args:
-        model: its output has a `loss`.
-        settings: learning rate and weight decay.
-        planned: steps; the learning rate decays linearly to 0 over them.
+        model: a model whose output has a `loss`.
+        settings: the learning rate and weight decay.
+        planned_steps: the learning rate decays linearly to 0 over this many steps.
     """
 
-    def __init__(self, model: nn.Module, settings: FinetuneSettings, planned: int) -> None:
+    def __init__(self, model: nn.Module, settings: FinetuneSettings, planned_steps: int) -> None:
         self._model = model
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         groups = [
             {"params": [w for w in weights if w.ndim > 1], "weight_decay": settings.weight_decay},
-            # Biases and norms are not decayed, as everywhere.
+            # Biases and norms are not decayed, as is usual for transformers.
             {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
         ]
-        self._optimiser = AdamW(groups, lr=settings.learning_rate, fused=True)
-        self._schedule = get_linear_schedule_with_warmup(self._optimiser, 0, planned)
+        self._optimizer = AdamW(groups, lr=settings.learning_rate, fused=True)
+        self._schedule = get_linear_schedule_with_warmup(self._optimizer, 0, planned_steps)
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """The learning rate of the next step."""
         return float(self._schedule.get_last_lr()[0])
 
     def __call__(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Learn from a batch; its mean loss, shape (), float32, which nothing has waited for yet."""
+        """Train on one batch; returns its mean loss, shape (), float32, still on the device."""
         self._model.train()
         with autocast():
             loss: torch.Tensor = self._model(**batch)["loss"]
         loss.backward()
-        nn.utils.clip_grad_norm_(self._model.parameters(), _LONGEST_GRADIENT)
-        self._optimiser.step()
+        nn.utils.clip_grad_norm_(self._model.parameters(), _MAX_GRADIENT_NORM)
+        self._optimizer.step()
         self._schedule.step()
-        self._optimiser.zero_grad()
+        self._optimizer.zero_grad()
         return loss.detach().float()
 
 
-def _epochs(
+def _batches_of_all_epochs(
     tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], settings: FinetuneSettings, seed: int
 ) -> Iterator[dict[str, torch.Tensor]]:
-    order = np.random.default_rng([seed, 0])
+    generator = np.random.default_rng([seed, 0])
     for _ in range(settings.epochs):
-        yield from shuffled(tokenizer, rows, settings.batch_size, order)
+        yield from shuffled_batches(tokenizer, rows, settings.batch_size, generator)
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Torch draws by this seed, and goes on after it as if nothing had been drawn."""
-    here = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=here):
+def torch_seed(seed: int) -> Iterator[None]:
+    """A context in which PyTorch's generators start at a seed; their previous state is restored at the end."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""What a model says of texts."""
+"""The outputs of a model for tokenised texts."""
 
 from typing import Any
 
@@ -9,27 +9,28 @@ from transformers import PreTrainedTokenizerBase
 
 from coldfusion_fl.training.batches import autocast, batches, device
 
-_BATCH = 64
+_BATCH_SIZE = 64
 
 
 def predict(model: nn.Module, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]]) -> np.ndarray:
-    """A model's outputs for tokenised rows.
+    """Compute a model's outputs for tokenised rows, in evaluation mode.
 
     Args:
-        model: its output has `logits` of shape (batch, size).
-        tokenizer: the base's, for padding.
-        rows: n rows, as `batches.tokenize` makes them.
+        model: a model whose output has `logits` of shape (batch, size).
+        tokenizer: the base's tokenizer, for padding.
+        rows: n rows of `batches.tokenize`.
 
     Returns:
         Shape (n, size), float32, in the order of the rows.
     """
-    place = device()
-    model = model.to(place).eval()
-    chosen: list[int] = []
+    target = device()
+    model = model.to(target).eval()
+    order: list[int] = []
     outputs: list[torch.Tensor] = []
     with torch.inference_mode(), autocast():
-        for indices, batch in batches(tokenizer, rows, _BATCH):
-            chosen += indices
-            outputs.append(model(**{name: value.to(place) for name, value in batch.items()})["logits"].float())
+        for indices, batch in batches(tokenizer, rows, _BATCH_SIZE):
+            order += indices
+            outputs.append(model(**{name: value.to(target) for name, value in batch.items()})["logits"].float())
     result: np.ndarray = torch.cat(outputs).cpu().numpy()
-    return result[np.argsort(chosen)]
+    # The batches are sorted by length; this restores the order of the rows.
+    return result[np.argsort(order)]

@@ -1,4 +1,4 @@
-"""Seeds that depend on what is trained, not on when or where."""
+"""Seeds that depend on the run, the round and the contributor, and not on the time or the machine."""
 
 import zlib
 
@@ -6,5 +6,5 @@ import numpy as np
 
 
 def contributor_seed(seed: int, server_round: int, name: str) -> int:
-    """A contributor's seed in a round, from the run's: of its rows, its head and its training."""
+    """The seed of a contributor's rows, head and training in a round, derived from the run's seed; 31 bits."""
     return int(np.random.SeedSequence([seed, server_round, zlib.crc32(name.encode())]).generate_state(1)[0] >> 1)

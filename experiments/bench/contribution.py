@@ -19,12 +19,13 @@ from flwr.supercore.task_identity import TaskIdentity
 from torch.profiler import ProfilerActivity, profile
 
 from coldfusion_fl.clients import client_app
+from coldfusion_fl.clients.messages import to_record
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
 
 from .training import BASE
 
-SERVER_OPTIMIZERS = ("load_task", "new_model", "merge", "finetune", "split", "find_mismatch", "_arrays", "_record")
+STEPS = ("read_train_request", "load_task", "build_model", "merge", "finetune", "split", "find_mismatch", "to_record")
 CONFIG: dict[str, Any] = {"server-round": 1, "finetune.examples": 256, "finetune.epochs": 1}
 
 
@@ -34,11 +35,11 @@ def contribution(task: str) -> tuple[dict[str, float], profile]:
     for name in ("_task_id", "_run_id", "_node_id"):
         setattr(TaskIdentity, name, 1)  # who sends, which Flower sets in its own processes
     context = Context(1, 1, {"task": task, "base": BASE}, RecordDict(), {})
-    content = RecordDict({"arrays": client_app._record(load_encoder(open_base(BASE))), "config": ConfigRecord(CONFIG)})
+    content = RecordDict({"arrays": to_record(load_encoder(open_base(BASE))), "config": ConfigRecord(CONFIG)})
     message = Message(content, dst_node_id=1, message_type="train")
     client_app.train(message, context)
     seconds: dict[str, float] = {}
-    for name in SERVER_OPTIMIZERS:
+    for name in STEPS:
         setattr(client_app, name, timed(getattr(client_app, name), name, seconds))
     with profile(activities=[ProfilerActivity.CPU]) as found:
         timed(lambda: pickle.loads(pickle.dumps(message)), "pickled and read, as Ray does", seconds)()

@@ -13,7 +13,7 @@ from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.evaluation.scores import score_task
 from coldfusion_fl.model.base import open_base
-from coldfusion_fl.model.encoder import encoder_of, load_encoder
+from coldfusion_fl.model.encoder import get_encoder, load_encoder
 from coldfusion_fl.training.batches import tokenize
 from coldfusion_fl.training.predict import predict
 
@@ -45,7 +45,7 @@ def theirs(name: str, rows: int) -> float:
     base, task = open_base(BASE), load_task(name)
     work = Work(base, task, task.train.draw(rows, [0]), epochs=3)
     model, test = work.model(), task.test.draw(rows, [0])
-    encoder_of(model).requires_grad_(False)
+    get_encoder(model).requires_grad_(False)
     began = time.perf_counter()
     trainer(model, work)
     task.score_outputs(predict(model, base.tokenizer, tokenize(base.tokenizer, test, work.max_length)), test.labels)

@@ -23,7 +23,7 @@ from transformers import AutoModel, RobertaConfig
 
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.model.base import Base, open_base
-from coldfusion_fl.model.encoder import encoder_of
+from coldfusion_fl.model.encoder import get_encoder
 from coldfusion_fl.training.batches import tokenize
 
 from .rounds import alone
@@ -96,7 +96,7 @@ def compile_layers(model: nn.Module) -> None:
 
 def flops(model: nn.Module, lengths: list[int]) -> float:
     """FLOPs to train on texts of so many tokens once."""
-    encoder: Any = encoder_of(model)
+    encoder: Any = get_encoder(model)
     embeddings = {id(weight) for weight in encoder.embeddings.parameters()}
     weights = sum(weight.numel() for weight in encoder.parameters() if id(weight) not in embeddings)
     about = encoder.config

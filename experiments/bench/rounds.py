@@ -19,7 +19,7 @@ from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.model.base import Base, open_base
-from coldfusion_fl.model.encoder import load_encoder, merge, new_model
+from coldfusion_fl.model.encoder import build_model, load_encoder, merge
 from coldfusion_fl.training.finetune import finetune
 from coldfusion_fl.training.seeds import contributor_seed
 
@@ -103,7 +103,7 @@ def _finetune(asked: tuple[str, str, int]) -> None:
     base, encoder = _base(reference)
     task, settings = load_task(name), FinetuneSettings(epochs=1, examples=examples)
     seed = contributor_seed(0, 2, name)  # the rows of the run's second round
-    model = new_model(base, task.num_labels, base.head(settings.head), seed)
+    model = build_model(base, task.num_labels, base.choose_head(settings.head), seed)
     merge(model, encoder)
     finetune(model, base.tokenizer, task, task.train.draw(examples, [seed]), settings, seed)
 

@@ -20,8 +20,8 @@ from transformers.trainer_callback import PrinterCallback
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.task import Examples, Task, load_task
 from coldfusion_fl.model.base import Base, open_base
-from coldfusion_fl.model.encoder import load_encoder, merge, new_model
-from coldfusion_fl.training.batches import autocast, device, has_bf16, tokenize
+from coldfusion_fl.model.encoder import build_model, load_encoder, merge
+from coldfusion_fl.training.batches import autocast, device, supports_bfloat16, tokenize
 from coldfusion_fl.training.finetune import finetune
 
 from .table import Row
@@ -57,7 +57,7 @@ class Work:
 
     def model(self) -> nn.Module:
         """The base with a fresh head."""
-        model = new_model(self.base, self.task.num_labels, self.base.head("auto"), self.seed)
+        model = build_model(self.base, self.task.num_labels, self.base.choose_head("auto"), self.seed)
         merge(model, load_encoder(self.base))
         return model
 
@@ -95,7 +95,7 @@ def tuned(model: nn.Module, work: Work) -> None:
     trainer(
         model,
         work,
-        bf16=has_bf16(),
+        bf16=supports_bfloat16(),
         per_device_train_batch_size=work.batch_size,
         train_sampling_strategy="group_by_length",
     )

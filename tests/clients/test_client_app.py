@@ -119,16 +119,16 @@ def test_a_contribution_is_packed_as_it_is_asked_for(node, encoder, compression)
     for name, array in plain.items():
         furthest = np.abs(array - encoder[name]).max()
         assert np.abs(back[name] - array).max() <= 0.01 * furthest
-    lost = {name: array.numpy() for name, array in node.state["lost"].items()}
+    lost = {name: array.numpy() for name, array in node.state["compression-error"].items()}
     assert all(np.allclose(back[name] + lost[name], plain[name], atol=1e-6) for name in plain)
 
 
 def test_what_was_lost_goes_along_the_next_time(node, encoder):
     ask("train", node, encoder, compression="int8")
-    lost = {name: array.numpy() for name, array in node.state["lost"].items()}
+    lost = {name: array.numpy() for name, array in node.state["compression-error"].items()}
     plain = returned(ask("train", node, encoder, **{"server-round": 2}))
     after = decoded(ask("train", node, encoder, compression="int8", **{"server-round": 2}), encoder)
-    still = {name: array.numpy() for name, array in node.state["lost"].items()}
+    still = {name: array.numpy() for name, array in node.state["compression-error"].items()}
     for name, array in plain.items():
         assert np.allclose(after[name] + still[name], array + lost[name], atol=1e-6)
 
@@ -173,7 +173,7 @@ def test_it_judges_on_its_own_test_rows(node, encoder):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda e: {**e, "head": np.ones(2, np.float32)}, "the base has not: 'head'"),
+        (lambda e: {**e, "head": np.ones(2, np.float32)}, "the base does not have: 'head'"),
         (lambda e: {k: v for k, v in e.items() if "query" not in k}, "it lacks 4 weights"),
     ],
 )
@@ -197,9 +197,9 @@ def test_settings_that_it_does_not_know_are_an_error_reply(node, encoder):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"catalogue": "/secret/place/tasks.toml"}, "CatalogueError: the contributor's own log says more"),
-        ({"base": "/secret/place/model"}, "ModelError: the contributor's own log says more"),
-        ({"task": "secret"}, "CatalogueError: the contributor's own log says more"),
+        ({"catalogue": "/secret/place/tasks.toml"}, "CatalogueError: the details are in the contributor's own log"),
+        ({"base": "/secret/place/model"}, "ModelError: the details are in the contributor's own log"),
+        ({"task": "secret"}, "CatalogueError: the details are in the contributor's own log"),
     ],
 )
 def test_what_is_wrong_at_home_is_told_at_home(node, encoder, kind, change, words, caplog):
@@ -213,7 +213,7 @@ def test_a_bug_is_told_at_home_too(node, encoder, monkeypatch, caplog):
         raise RuntimeError("/secret/place/train.csv, row 7: patient Smith")
 
     monkeypatch.setattr("coldfusion_fl.clients.client_app.load_task", broken)
-    assert ask("train", node, encoder).error.reason == "RuntimeError: the contributor's own log says more"
+    assert ask("train", node, encoder).error.reason == "RuntimeError: the details are in the contributor's own log"
     assert "patient Smith" in caplog.text
 
 

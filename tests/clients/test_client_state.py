@@ -9,39 +9,39 @@ def head(value):
     return {"w": np.full((2, 3), value, np.float32), "scalar": np.array(value, np.float32)}
 
 
-@pytest.fixture(params=["its own context", "the run folder"])
-def again(request, tmp_path):
-    """Makes the keepsakes of one node, as each message does."""
+@pytest.fixture(params=["context", "folder"])
+def open_state(request, tmp_path):
+    """Opens the state of one node, as each message does."""
     context = Context(1, 2, {}, RecordDict(), {})
-    folder = None if request.param == "its own context" else contributor_folder(tmp_path, "a/b ..")
+    folder = None if request.param == "context" else contributor_folder(tmp_path, "a/b ..")
     return lambda: ClientState(context, folder)
 
 
-def test_what_a_round_leaves_the_next_one_finds(again):
-    assert again().get("head", 1) == {}
-    again().put("head", 1, head(1))
-    again().put("lost", 1, head(5))
-    assert again().get("head", 2)["w"].tolist() == head(1)["w"].tolist()
-    assert again().get("head", 2)["scalar"] == 1
-    assert again().get("lost", 9)["scalar"] == 5
-    again().put("head", 4, head(4))
-    assert again().get("head", 5)["scalar"] == 4
+def test_the_next_round_loads_what_a_round_saved(open_state):
+    assert open_state().load("head", 1) == {}
+    open_state().save("head", 1, head(1))
+    open_state().save("compression-error", 1, head(5))
+    assert open_state().load("head", 2)["w"].tolist() == head(1)["w"].tolist()
+    assert open_state().load("head", 2)["scalar"] == 1
+    assert open_state().load("compression-error", 9)["scalar"] == 5
+    open_state().save("head", 4, head(4))
+    assert open_state().load("head", 5)["scalar"] == 4
 
 
-def test_a_round_that_is_done_again_does_not_begin_with_what_it_left(again):
-    again().put("head", 3, head(3))
-    assert again().get("head", 3) == {}
+def test_a_repeated_round_does_not_load_its_own_state(open_state):
+    open_state().save("head", 3, head(3))
+    assert open_state().load("head", 3) == {}
 
 
-def test_in_a_run_folder_the_round_before_is_still_there(tmp_path):
-    kept = ClientState(Context(1, 2, {}, RecordDict(), {}), contributor_folder(tmp_path, "a"))
+def test_a_folder_keeps_two_rounds(tmp_path):
+    state = ClientState(Context(1, 2, {}, RecordDict(), {}), contributor_folder(tmp_path, "a"))
     for number in (1, 2, 5):
-        kept.put("head", number, head(number))
-    assert kept.get("head", 5)["scalar"] == 2
+        state.save("head", number, head(number))
+    assert state.load("head", 5)["scalar"] == 2
     assert len(list((tmp_path / "a").iterdir())) == 2
-    assert not kept._state  # no memory of the machine that simulates
+    assert not state._state  # nothing in the memory of the machine that simulates
 
 
-def test_a_name_is_no_path(tmp_path):
+def test_a_name_cannot_be_a_path(tmp_path):
     assert contributor_folder(tmp_path, "../x").parent == tmp_path
     assert contributor_folder(tmp_path, "a/b") != contributor_folder(tmp_path, "a_b")

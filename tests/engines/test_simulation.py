@@ -55,7 +55,7 @@ def run(toy_run, folder, *mods, **changes):
 REASONS = {
     "nan": "holds values that are not finite",
     "raise": "its training failed: out of paper",
-    "leak": "1 weight that the base has not: 'classifier.weight'",
+    "leak": "1 weight that the base does not have: 'classifier.weight'",
     "sleep": "did not answer within 40 s",
 }
 

@@ -94,7 +94,7 @@ def _labels(task: Task) -> tuple[bool, str]:
 def _model(member: Member, task: Task | None) -> Iterator[Finding]:
     from coldfusion_fl.config.settings import FinetuneSettings
     from coldfusion_fl.model.base import open_base
-    from coldfusion_fl.model.encoder import load_encoder, new_model
+    from coldfusion_fl.model.encoder import build_model, load_encoder
     from coldfusion_fl.training.finetune import finetune
 
     try:
@@ -111,7 +111,9 @@ def _model(member: Member, task: Task | None) -> Iterator[Finding]:
     rows = task.train.draw(settings.batch_size, [0])
     began = time.monotonic()
     try:
-        finetune(new_model(base, task.num_labels, base.head("auto"), 0), base.tokenizer, task, rows, settings, 0)
+        finetune(
+            build_model(base, task.num_labels, base.choose_head("auto"), 0), base.tokenizer, task, rows, settings, 0
+        )
     except (MemoryError, RuntimeError) as failure:
         yield Finding("training", False, f"one step of {settings.batch_size} texts fails: {first_line(failure)}")
         return

@@ -32,7 +32,7 @@ def test_a_fit_contribution():
     [
         (
             {"classifier.weight": np.zeros(2, np.float32)},
-            "1 weight that the base has not: 'classifier.weight' (a head",
+            "1 weight that the base does not have: 'classifier.weight' (a head",
         ),
         ({"b": None}, "lacks 1 weight of the base: 'b'"),
         ({"a": np.zeros((3, 2), np.float32)}, "'a' has the shape (3, 2), not the base's (2, 3)"),

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from coldfusion_fl.arrays.blocks import BLOCK, blocks, finite, side_by_side
+from coldfusion_fl.arrays.blocks import BLOCK, allocate_together, blocks, finite
 
 
 @given(st.sampled_from([np.float16, np.float32, np.float64]).flatmap(lambda dtype: arrays(dtype, array_shapes())))
@@ -23,15 +23,15 @@ def test_blocks_cover_everything_once(size):
     assert [i for block in blocks(size) for i in range(block.start, block.stop)] == list(range(size))
 
 
-def test_arrays_side_by_side_do_not_overlap_and_are_aligned():
+def test_arrays_in_one_allocation_do_not_overlap_and_are_aligned():
     dtypes = {"a": np.dtype(np.float32), "b": np.dtype(np.float64), "c": np.dtype(np.int8), "d": np.dtype(np.float32)}
     shapes = {"a": (3, 5), "b": (), "c": (0, 2), "d": (7,)}
-    room = side_by_side(dtypes, shapes)
-    for number, array in enumerate(room.values()):
+    arrays_by_name = allocate_together(dtypes, shapes)
+    for number, array in enumerate(arrays_by_name.values()):
         array[...] = number
-    for number, (name, array) in enumerate(room.items()):
+    for number, (name, array) in enumerate(arrays_by_name.items()):
         assert (array.dtype, array.shape) == (dtypes[name], shapes[name])
         assert (array == number).all()
         assert array.flags.aligned
         assert array.flags.c_contiguous
-    assert side_by_side({}, {}) == {}
+    assert allocate_together({}, {}) == {}

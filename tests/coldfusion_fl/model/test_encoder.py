@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from coldfusion_fl.data.task import Examples
 from coldfusion_fl.errors import MismatchError, ModelError
 from coldfusion_fl.model.base import open_base
-from coldfusion_fl.model.encoder import encoder_of, head_of, load_encoder, merge, new_model, save_model, split
+from coldfusion_fl.model.encoder import build_model, get_encoder, load_encoder, merge, save_model, split, split_head
 from coldfusion_fl.training.batches import tokenize
 
 
@@ -29,11 +29,11 @@ def logits(model, base):
 
 @pytest.mark.parametrize("head", ["class-token", "mean"])
 def test_split_and_merge_leave_the_logits_unchanged(base, head):
-    model = new_model(base, 3, head, seed=1)
+    model = build_model(base, 3, head, seed=1)
     merge(model, load_encoder(base))
     before = logits(model, base)
     other = copy.deepcopy(model)
-    for parameter in encoder_of(other).parameters():
+    for parameter in get_encoder(other).parameters():
         parameter.data.add_(1)
     assert not torch.equal(logits(other, base), before)
     merge(other, split(model))
@@ -45,16 +45,18 @@ def test_every_weight_is_either_merged_or_drawn(base, head):
     """The encoder's weights are not drawn; here what nobody sets is NaN."""
     torch.use_deterministic_algorithms(True)  # torch.empty then gives NaN
     try:
-        model = new_model(base, 3, head, seed=1)
-        assert any(value.isnan().any() for value in encoder_of(model).state_dict().values())
+        model = build_model(base, 3, head, seed=1)
+        assert any(value.isnan().any() for value in get_encoder(model).state_dict().values())
         merge(model, load_encoder(base))
-        again = new_model(base, 3, head, seed=1)
+        again = build_model(base, 3, head, seed=1)
     finally:
         torch.use_deterministic_algorithms(False)
-    drawn = head_of(model, load_encoder(base))
+    drawn = split_head(model, load_encoder(base))
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         assert value.isfinite().all(), name
-    assert all(array.tobytes() == head_of(again, load_encoder(base))[name].tobytes() for name, array in drawn.items())
+    assert all(
+        array.tobytes() == split_head(again, load_encoder(base))[name].tobytes() for name, array in drawn.items()
+    )
     spread = max(array.std() for array in drawn.values())
     assert 0.01 < spread < 0.2
 
@@ -65,21 +67,21 @@ def test_a_head_is_drawn_as_its_architecture_draws_it(base, head):
     torch.manual_seed(0)
     config = type(base.config).from_dict(base.config.to_dict() | {"num_labels": 3})
     theirs = AutoModelForSequenceClassification.from_config(config)
-    ours = new_model(base, 3, head, seed=1)
-    for name, array in head_of(ours, load_encoder(base)).items():
+    ours = build_model(base, 3, head, seed=1)
+    for name, array in split_head(ours, load_encoder(base)).items():
         if array.size > 60:
             assert array.std() == pytest.approx(theirs.state_dict()[name].numpy().std(), rel=0.25), name
 
 
 def test_contributors_with_different_classes_share_an_encoder(base):
-    two, five = new_model(base, 2, "class-token", seed=1), new_model(base, 5, "class-token", seed=2)
+    two, five = build_model(base, 2, "class-token", seed=1), build_model(base, 5, "class-token", seed=2)
     encoder = load_encoder(base)
     merge(two, encoder)
     merge(five, encoder)
     assert logits(two, base).shape[1] == 2
     assert logits(five, base).shape[1] == 5
     assert split(two, encoder).keys() == split(five, encoder).keys() == encoder.keys()
-    assert not head_of(two, encoder).keys() & {f"{two.base_model_prefix}.{name}" for name in encoder}
+    assert not split_head(two, encoder).keys() & {f"{two.base_model_prefix}.{name}" for name in encoder}
 
 
 def test_the_names_on_the_wire_are_the_encoders_floats(base):
@@ -123,10 +125,10 @@ def test_what_lies_beside_the_weights_is_carried_over(tiny_base, tmp_path):
 def test_a_fresh_head_depends_on_its_seed_alone(tiny_base):
     base = open_base(str(tiny_base))
     torch.manual_seed(5)
-    one = new_model(base, 3, "mean", seed=1).head.weight
+    one = build_model(base, 3, "mean", seed=1).head.weight
     torch.manual_seed(6)
-    assert torch.equal(one, new_model(base, 3, "mean", seed=1).head.weight)
-    assert not torch.equal(one, new_model(base, 3, "mean", seed=2).head.weight)
+    assert torch.equal(one, build_model(base, 3, "mean", seed=1).head.weight)
+    assert not torch.equal(one, build_model(base, 3, "mean", seed=2).head.weight)
 
 
 def test_a_pooler_that_the_weights_lack_is_not_shared(tiny_base, tmp_path):
@@ -141,10 +143,10 @@ def test_a_pooler_that_the_weights_lack_is_not_shared(tiny_base, tmp_path):
     encoder = load_encoder(base)
     assert encoder
     assert not any(name.startswith("pooler.") for name in encoder)
-    model = new_model(base, 2, "class-token", seed=0)
+    model = build_model(base, 2, "class-token", seed=0)
     merge(model, encoder)
     assert split(model, encoder).keys() == encoder.keys()
-    assert {name for name in head_of(model, encoder) if "pooler" in name}  # it is kept where the head is
+    assert {name for name in split_head(model, encoder) if "pooler" in name}  # it is kept where the head is
     save_model(base, encoder, tmp_path / "out")
     assert not any("pooler" in name for name in load_file(tmp_path / "out" / "model.safetensors"))
 
@@ -153,7 +155,7 @@ def test_a_pooler_that_the_weights_lack_is_not_shared(tiny_base, tmp_path):
     ("change", "words"),
     [
         (lambda e: e.pop("embeddings.word_embeddings.weight"), "lacks 1 weight"),
-        (lambda e: e.update(classifier=np.zeros(2, np.float32)), "that the base has not: 'classifier'"),
+        (lambda e: e.update(classifier=np.zeros(2, np.float32)), "that the base does not have: 'classifier'"),
         (lambda e: e.update({"embeddings.LayerNorm.bias": np.zeros(3, np.float32)}), "the shape"),
         (lambda e: e["embeddings.LayerNorm.bias"].__setitem__(0, np.inf), "not finite"),
     ],
@@ -163,7 +165,7 @@ def test_what_does_not_fit_is_not_merged(tiny_base, change, words):
     encoder = load_encoder(base)
     change(encoder)
     with pytest.raises(MismatchError, match=words):
-        merge(new_model(base, 2, "mean", seed=0), encoder)
+        merge(build_model(base, 2, "mean", seed=0), encoder)
 
 
 def test_a_folder_without_weights_is_rejected(tiny_base, tmp_path):
@@ -238,7 +240,7 @@ def test_no_text_is_longer_than_the_model_has_positions(tmp_path, architecture, 
     examples = Examples(["cat " * 600], None, np.zeros(1, np.int64))
     row = tokenize(base.tokenizer, examples, 600)[0]
     assert len(row["input_ids"]) == (said if said == 100 else 129)
-    model = new_model(base, 2, "class-token", seed=0)
+    model = build_model(base, 2, "class-token", seed=0)
     model(input_ids=torch.tensor([row["input_ids"]]), attention_mask=torch.ones(1, len(row["input_ids"])))
 
 

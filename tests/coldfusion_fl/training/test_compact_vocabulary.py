@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import AutoModel, BertConfig, CanineConfig, CanineModel, RobertaConfig
 
-from coldfusion_fl.training.compact_vocabulary import used_rows
+from coldfusion_fl.training.compact_vocabulary import compact_vocabulary
 
 WORDS, DECAY = 40, 0.05
 SMALL = {
@@ -22,7 +22,7 @@ SMALL = {
 TEXTS = [[1, 5, 9, 2], [1, 30, 2], [1, 7, 5, 7, 31, 2]]
 
 
-def encoder_of(config):
+def build_encoder(config):
     torch.manual_seed(0)
     return AutoModel.from_config(config(**SMALL)).train()
 
@@ -33,78 +33,80 @@ def batch_of(texts, padding):
     return {"input_ids": ids, "attention_mask": (ids != padding).long()}
 
 
-def train(encoder, batch, unused=None, steps=5):
-    optimiser = torch.optim.AdamW(encoder.parameters(), lr=0.01, weight_decay=DECAY)
+def train(encoder, batch, deferred_decay=None, steps=5):
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=0.01, weight_decay=DECAY)
     losses = []
     for _ in range(steps):
-        if unused is not None:
-            unused.decay(0.01 * DECAY)
+        if deferred_decay is not None:
+            deferred_decay.step(0.01 * DECAY)
         loss = (encoder(**batch).last_hidden_state[:, 0] - 1).square().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(encoder.parameters(), 0.1)
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     return losses
 
 
 @pytest.mark.parametrize("config", [BertConfig, RobertaConfig])
-def test_the_same_weights_as_with_the_whole_vocabulary(config):
-    """RoBERTa counts positions from the ids, so these must stay what they are."""
-    whole = encoder_of(config)
-    narrow = copy.deepcopy(whole)
-    batch = batch_of(TEXTS, whole.config.pad_token_id)
-    names = list(whole.state_dict())
-    losses = train(whole, batch)
-    with used_rows(narrow, [{"input_ids": text} for text in TEXTS], whole.config.pad_token_id) as unused:
-        assert narrow.get_input_embeddings().weight.shape == (8 if config is BertConfig else 7, 8)
-        assert train(narrow, batch, unused) == pytest.approx(losses, rel=1e-5)
-    assert list(narrow.state_dict()) == names
-    for name, weight in whole.state_dict().items():
-        torch.testing.assert_close(narrow.state_dict()[name], weight, rtol=1e-5, atol=1e-6)
+def test_training_gives_the_weights_of_the_full_vocabulary(config):
+    """RoBERTa computes positions from the token ids, so these must not change."""
+    full = build_encoder(config)
+    compact = copy.deepcopy(full)
+    batch = batch_of(TEXTS, full.config.pad_token_id)
+    names = list(full.state_dict())
+    losses = train(full, batch)
+    with compact_vocabulary(
+        compact, [{"input_ids": text} for text in TEXTS], full.config.pad_token_id
+    ) as deferred_decay:
+        assert compact.get_input_embeddings().weight.shape == (8 if config is BertConfig else 7, 8)
+        assert train(compact, batch, deferred_decay) == pytest.approx(losses, rel=1e-5)
+    assert list(compact.state_dict()) == names
+    for name, weight in full.state_dict().items():
+        torch.testing.assert_close(compact.state_dict()[name], weight, rtol=1e-5, atol=1e-6)
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.lists(st.integers(0, WORDS - 1), min_size=1, max_size=6), min_size=1, max_size=4))
-def test_any_text_reads_as_with_the_whole_vocabulary(texts):
-    encoder = encoder_of(BertConfig)
+def test_any_text_has_the_outputs_of_the_full_vocabulary(texts):
+    encoder = build_encoder(BertConfig)
     batch = batch_of(texts, 0)
     with torch.no_grad():
-        whole = encoder(**batch).last_hidden_state
-        with used_rows(encoder, [{"input_ids": text} for text in texts], 0):
-            torch.testing.assert_close(encoder(**batch).last_hidden_state, whole)
-        torch.testing.assert_close(encoder(**batch).last_hidden_state, whole)
+        full = encoder(**batch).last_hidden_state
+        with compact_vocabulary(encoder, [{"input_ids": text} for text in texts], 0):
+            torch.testing.assert_close(encoder(**batch).last_hidden_state, full)
+        torch.testing.assert_close(encoder(**batch).last_hidden_state, full)
 
 
-def test_a_token_that_was_not_named_fails():
-    encoder = encoder_of(BertConfig)
-    with used_rows(encoder, [{"input_ids": [1, 2]}], 0), pytest.raises(IndexError):
+def test_an_unknown_token_is_an_error():
+    encoder = build_encoder(BertConfig)
+    with compact_vocabulary(encoder, [{"input_ids": [1, 2]}], 0), pytest.raises(IndexError):
         encoder(**batch_of([[1, 3]], 0))
     encoder(**batch_of([[1, 3]], 0))
 
 
-def test_a_frozen_embedding_stays_as_it_is():
-    encoder = encoder_of(BertConfig)
+def test_a_frozen_embedding_does_not_change():
+    encoder = build_encoder(BertConfig)
     encoder.get_input_embeddings().requires_grad_(False)
     before = encoder.get_input_embeddings().weight.clone()
-    with used_rows(encoder, [{"input_ids": [1, 2]}], 0) as unused:
-        unused.decay(0.5)
+    with compact_vocabulary(encoder, [{"input_ids": [1, 2]}], 0) as deferred_decay:
+        deferred_decay.step(0.5)
     assert encoder.get_input_embeddings().weight.equal(before)
 
 
-def test_an_encoder_without_an_embedding_of_tokens_stays_as_it_is():
+def test_an_encoder_without_a_token_embedding_does_not_change():
     encoder = CanineModel(CanineConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8))
-    with used_rows(encoder, [{"input_ids": [97, 98]}], 0) as unused:
-        unused.decay(0.5)
-    assert unused.factor == 0.5
+    with compact_vocabulary(encoder, [{"input_ids": [97, 98]}], 0) as deferred_decay:
+        deferred_decay.step(0.5)
+    assert deferred_decay.factor == 0.5
 
 
-def test_an_embedding_that_is_used_twice_stays_whole():
-    encoder = encoder_of(BertConfig)
+def test_a_shared_embedding_stays_full():
+    encoder = build_encoder(BertConfig)
     encoder.output = nn.Linear(8, WORDS, bias=False)
     encoder.output.weight = encoder.get_input_embeddings().weight
-    with used_rows(encoder, [{"input_ids": [1, 2]}], 0) as unused:
-        unused.decay(0.5)
+    with compact_vocabulary(encoder, [{"input_ids": [1, 2]}], 0) as deferred_decay:
+        deferred_decay.step(0.5)
         assert encoder.get_input_embeddings().weight is encoder.output.weight
-    before = encoder_of(BertConfig).get_input_embeddings().weight
+    before = build_encoder(BertConfig).get_input_embeddings().weight
     assert encoder.output.weight.equal(before)

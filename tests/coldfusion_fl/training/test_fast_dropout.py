@@ -9,20 +9,20 @@ from tiny_models import ARCHITECTURES, make_base
 from torch import nn
 
 from coldfusion_fl.model.base import open_base
-from coldfusion_fl.model.encoder import encoder_of, load_encoder, merge, new_model
-from coldfusion_fl.training.fast_dropout import Masks, fast_dropout
+from coldfusion_fl.model.encoder import build_model, get_encoder, load_encoder, merge
+from coldfusion_fl.training.fast_dropout import DropoutMasks, fast_dropout
 
 
 @pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
 def model(request, tmp_path_factory):
     base = open_base(str(make_base(tmp_path_factory.mktemp("bases") / request.param, request.param)))
-    model = new_model(base, 3, "mean", seed=0)
+    model = build_model(base, 3, "mean", seed=0)
     merge(model, load_encoder(base))
     return model
 
 
 def batch():
-    """Texts of different lengths, so that some of it is padding."""
+    """Texts of different lengths, so that the batch has padding."""
     ids = torch.tensor([[101, 1037, 4937, 1998, 1037, 102], [101, 7852, 102, 0, 0, 0]])
     return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": torch.tensor([1, 2])}
 
@@ -30,38 +30,38 @@ def batch():
 @settings(max_examples=25, deadline=None)
 @given(st.floats(0, 0.99), st.sampled_from([torch.float32, torch.bfloat16]), st.integers(0, 2**63 - 1))
 def test_masks_drop_at_their_rate_and_keep_the_mean(rate, dtype, seed):
-    mask = Masks(seed)(torch.empty(200, 300, dtype=dtype), rate)
+    mask = DropoutMasks(seed)(torch.empty(200, 300, dtype=dtype), rate)
     assert mask.dtype == dtype
     assert (mask == 0).float().mean().item() == pytest.approx(rate, abs=0.01)
     assert set(mask.unique().tolist()) <= {0.0, torch.tensor(1 / (1 - round(rate * 65536) / 65536), dtype=dtype).item()}
-    assert mask.equal(Masks(seed)(torch.empty(200, 300, dtype=dtype), rate))
+    assert mask.equal(DropoutMasks(seed)(torch.empty(200, 300, dtype=dtype), rate))
 
 
-def test_a_rate_next_to_one_keeps_next_to_nothing():
-    mask = Masks(0)(torch.empty(1000, 1000), 1 - 1e-9)
+def test_a_rate_close_to_one_keeps_almost_nothing():
+    mask = DropoutMasks(0)(torch.empty(1000, 1000), 1 - 1e-9)
     assert 0 < (mask > 0).sum() < 60
     assert mask.isfinite().all()
 
 
-def test_masks_of_a_seed_differ_from_draw_to_draw():
-    masks = Masks(0)
+def test_successive_masks_differ():
+    masks = DropoutMasks(0)
     one, two = (masks(torch.empty(100), 0.5) for _ in range(2))
     assert not one.equal(two)
 
 
-def test_it_is_pytorchs_attention_but_for_who_draws(model, monkeypatch):
-    """The same losses and gradients where the masks drop nothing, with padding and without."""
-    monkeypatch.setattr(Masks, "__call__", lambda self, like, rate: torch.ones_like(like))
+def test_without_dropped_elements_it_computes_pytorchs_attention(model, monkeypatch):
+    """With masks that drop nothing, losses and gradients are the same, with padding and without."""
+    monkeypatch.setattr(DropoutMasks, "__call__", lambda self, like, rate: torch.ones_like(like))
     undropped = copy.deepcopy(model)
     for module in undropped.modules():
         for name in ("p", "drop_prob", "attention_dropout"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
-    for module in model.modules():  # the architecture's own kinds of dropout, which are not swapped
+    for module in model.modules():  # the architecture's own kinds of dropout, which are not replaced
         if type(module) is not nn.Dropout and isinstance(getattr(module, "drop_prob", None), float):
             module.drop_prob = 0.0
     parts = [batch(), {name: value[:1] for name, value in batch().items()}]
-    if encoder_of(model).config.model_type == "gpt2":  # without padding, PyTorch's causal attention draws
+    if get_encoder(model).config.model_type == "gpt2":  # without padding, PyTorch's own causal attention is used
         parts.pop()
     for part in parts:
         found = []
@@ -79,35 +79,37 @@ def test_it_is_pytorchs_attention_but_for_who_draws(model, monkeypatch):
 
 def test_causal_attention_stays_causal(tmp_path):
     base = open_base(str(make_base(tmp_path / "gpt2", "gpt2")))
-    model = new_model(base, 3, "mean", seed=0)
+    model = build_model(base, 3, "mean", seed=0)
     merge(model, load_encoder(base))
     found = []
     for last in (102, 103):
         torch.manual_seed(0)
         ids = torch.tensor([[101, 1037, 4937, last]])
         with torch.no_grad(), fast_dropout(model.train(), 0):
-            found.append(encoder_of(model)(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state)
+            found.append(get_encoder(model)(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state)
     assert found[0][:, :3].equal(found[1][:, :3])
     assert not found[0][:, 3].equal(found[1][:, 3])
 
 
-def test_berts_attention_draws_here(tiny_base, monkeypatch):
+def test_berts_attention_uses_these_masks(tiny_base, monkeypatch):
     drawn = []
-    monkeypatch.setattr(Masks, "__call__", lambda self, like, rate: drawn.append(like.ndim) or torch.ones_like(like))
+    monkeypatch.setattr(
+        DropoutMasks, "__call__", lambda self, like, rate: drawn.append(like.ndim) or torch.ones_like(like)
+    )
     base = open_base(str(tiny_base))
-    model = new_model(base, 3, "mean", seed=0)
+    model = build_model(base, 3, "mean", seed=0)
     merge(model, load_encoder(base))
     with fast_dropout(model.train(), 0):
         model(**batch())
-    layers = encoder_of(model).config.num_hidden_layers
+    layers = get_encoder(model).config.num_hidden_layers
     assert drawn.count(4) == layers  # of the attention's weights: batch, head, token, token
     assert drawn.count(3) == 1 + 2 * layers
     assert drawn.count(2) == 1
 
 
-def test_it_drops_in_training_alone_and_leaves_the_model_as_it_was(tiny_base):
+def test_it_drops_only_in_training_and_restores_the_model(tiny_base):
     base = open_base(str(tiny_base))
-    model = new_model(base, 3, "mean", seed=0)
+    model = build_model(base, 3, "mean", seed=0)
     merge(model, load_encoder(base))
     before = [(name, type(module)) for name, module in model.named_modules()]
     with torch.no_grad():
@@ -121,12 +123,12 @@ def test_it_drops_in_training_alone_and_leaves_the_model_as_it_was(tiny_base):
             assert model(**batch())["logits"].equal(one)
         assert model.eval()(**batch())["logits"].equal(usual)
     assert [(name, type(module)) for name, module in model.named_modules()] == before
-    assert encoder_of(model).config._attn_implementation == "sdpa"
+    assert get_encoder(model).config._attn_implementation == "sdpa"
 
 
-def test_attention_itself_is_dropped(tiny_base):
+def test_the_attention_weights_are_dropped(tiny_base):
     base = open_base(str(tiny_base))
-    model = new_model(base, 3, "mean", seed=0)
+    model = build_model(base, 3, "mean", seed=0)
     merge(model, load_encoder(base))
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) and not name.endswith("self.dropout"):

@@ -10,10 +10,10 @@ from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
 from coldfusion_fl.data.task import Examples, load_task
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.evaluation.scores import _Features, draw_shots, score_task
-from coldfusion_fl.model.encoder import merge, new_model, split
+from coldfusion_fl.model.encoder import build_model, merge, split
 from coldfusion_fl.training import batches as batches_module
-from coldfusion_fl.training.batches import batches, shuffled, tokenize
-from coldfusion_fl.training.finetune import EarlyStop, finetune
+from coldfusion_fl.training.batches import batches, shuffled_batches, tokenize
+from coldfusion_fl.training.finetune import EarlyStopping, finetune
 
 FINETUNING = FinetuneSettings(learning_rate=3e-3, epochs=2, examples=0, max_length=16, patience=100)
 EVALUATION = EvaluateSettings(train_examples=60, test_examples=24, shots=30, few_shot_epochs=4, few_shot_seeds=2)
@@ -28,39 +28,39 @@ def task(toy_data):
 def regression(tmp_path_factory):
     folder = tmp_path_factory.mktemp("regression")
     lines = [f'{{"text": "{"cat " * (i % 5 + 1)}", "label": {i % 5}}}' for i in range(200)]
-    # Equal texts would be carved away: a number makes each its own.
+    # A number makes each text different, because equal texts are reduced to one.
     lines = [line.replace('cat "', f'cat {i}"') for i, line in enumerate(lines)]
     (folder / "rows.jsonl").write_text("\n".join(lines))
     (folder / "c.toml").write_text('[tasks.r]\ntrain = "rows.jsonl"\nmetric = "spearman"')
     return load_task("r", (str(folder / "c.toml"),))
 
 
-def trained(base, encoder, task, seed, settings=FINETUNING, head="mean", **more):
-    model = new_model(base, task.num_labels, head, seed)
+def finetuned(base, encoder, task, seed, settings=FINETUNING, head="mean", **options):
+    model = build_model(base, task.num_labels, head, seed)
     merge(model, encoder)
-    done = finetune(model, base.tokenizer, task, task.train, settings, seed, **more)
-    return split(model), done
+    result = finetune(model, base.tokenizer, task, task.train, settings, seed, **options)
+    return split(model), result
 
 
 @pytest.mark.parametrize("head", ["mean", "class-token"])
 def test_the_same_seed_gives_the_same_weights(base, encoder, task, head):
-    one, _ = trained(base, encoder, task, 1, head=head)
-    again, _ = trained(base, encoder, task, 1, head=head)
-    other, _ = trained(base, encoder, task, 2, head=head)
+    one, _ = finetuned(base, encoder, task, 1, head=head)
+    again, _ = finetuned(base, encoder, task, 1, head=head)
+    other, _ = finetuned(base, encoder, task, 2, head=head)
     assert all(one[name].tobytes() == again[name].tobytes() for name in one)
     assert any(not np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_the_encoder_changes_and_the_reports_are_right(base, encoder, task):
-    told = []
-    after, done = trained(base, encoder, task, 1, progress=lambda *facts: told.append(facts))
+def test_the_encoder_changes_and_the_result_counts_the_steps(base, encoder, task):
+    reports = []
+    after, result = finetuned(base, encoder, task, 1, progress=lambda *report: reports.append(report))
     name = "encoder.layer.0.attention.self.query.weight"
     assert not np.array_equal(after[name], encoder[name])
-    assert done.steps == 2 * 4
-    assert done.examples == 120
-    assert 0 <= done.dev_score <= 100
-    assert told[-1][:2] == (8, 8)
-    assert told[-1][2] > 0
+    assert result.steps == 2 * 4
+    assert result.examples == 120
+    assert 0 <= result.dev_score <= 100
+    assert reports[-1][:2] == (8, 8)
+    assert reports[-1][2] > 0
 
 
 def test_training_learns(base, encoder, task):
@@ -82,24 +82,27 @@ def test_frozen_and_few_shot_scores(base, encoder, task):
     assert frozen == score_task(base, encoder, task, "frozen", FINETUNING, EVALUATION, seed=0)
     few = score_task(base, encoder, task, "few-shot", FINETUNING, EVALUATION, seed=0)
     assert few.train_examples == 30
-    with pytest.raises(SettingsError, match="needs shots"):
+    with pytest.raises(SettingsError) as error:
         score_task(base, encoder, task, "few-shot", FINETUNING, replace(EVALUATION, shots=0), seed=0)
+    assert "evaluate.shots" in str(error.value)
     class_token = replace(FINETUNING, head="class-token")
     assert score_task(base, encoder, task, "frozen", class_token, EVALUATION, seed=0).head == "class-token"
 
 
 @pytest.mark.parametrize("rows", [2, 3, 5])
 def test_a_frozen_score_of_few_rows(base, encoder, task, regression, rows):
-    for judged in (task, regression):
+    for scored_task in (task, regression):
         few = replace(EVALUATION, train_examples=rows)
-        score = score_task(base, encoder, judged, "frozen", FINETUNING, few, seed=0)
+        score = score_task(base, encoder, scored_task, "frozen", FINETUNING, few, seed=0)
         assert score.train_examples == rows
         assert -100 <= score.value <= 100
 
 
-def test_a_frozen_score_of_one_class_alone(base, encoder, task):
-    one = replace(task, train=task.train.take(np.flatnonzero(task.train.labels == 1)))
-    assert score_task(base, encoder, one, "frozen", FINETUNING, EVALUATION, seed=0).value == pytest.approx(100 / 3)
+def test_a_frozen_score_of_a_single_class(base, encoder, task):
+    single_class = replace(task, train=task.train.take(np.flatnonzero(task.train.labels == 1)))
+    assert score_task(base, encoder, single_class, "frozen", FINETUNING, EVALUATION, seed=0).value == pytest.approx(
+        100 / 3
+    )
 
 
 def test_shots_have_every_class(task):
@@ -110,9 +113,9 @@ def test_shots_have_every_class(task):
 
 
 def run_early_stop(scores, patience, examples_between=100):
-    rule = EarlyStop(patience)
+    early_stopping = EarlyStopping(patience)
     for number, value in enumerate(scores, start=1):
-        if rule.is_due(value, number * examples_between):
+        if early_stopping.should_stop(value, number * examples_between):
             return number
     return None
 
@@ -122,7 +125,7 @@ def run_early_stop(scores, patience, examples_between=100):
     [
         ([50, 60, 70, 80], None),
         ([50, 60, 60.05, 60.09], 4),  # less than 0.1 points over 200 examples
-        ([50, 60, 60.05, 60.2, 60.2, 60.2], 6),  # a gain in time starts the patience anew
+        ([50, 60, 60.05, 60.2, 60.2, 60.2], 6),  # a gain restarts the patience
         ([50, 40, 30], 3),
     ],
 )
@@ -132,15 +135,15 @@ def test_early_stop_is_the_papers_rule(scores, stops_at):
 
 def test_training_stops_early(base, encoder, task):
     settings = replace(FINETUNING, learning_rate=1e-9, epochs=30, patience=2.0)
-    _, done = trained(base, encoder, task, 1, settings)
-    assert done.examples == 3 * 60  # the first epoch's score, and two epochs that gained nothing
+    _, result = finetuned(base, encoder, task, 1, settings)
+    assert result.examples == 3 * 60  # the first epoch, and two epochs without a gain
 
 
-def test_batches_are_of_like_length_and_complete(base, task):
+def test_batches_are_of_similar_length_and_complete(base, task):
     rows = tokenize(base.tokenizer, task.train, 16)
     seen = []
-    for chosen, batch in batches(base.tokenizer, rows, 7):
-        seen += chosen
+    for indices, batch in batches(base.tokenizer, rows, 7):
+        seen += indices
         assert batch["input_ids"].shape == batch["attention_mask"].shape
         assert "labels" not in batch
     assert sorted(seen) == list(range(60))
@@ -151,10 +154,10 @@ def test_batches_are_of_like_length_and_complete(base, task):
 def test_batches_are_padded_as_transformers_pads_them(base, side, labels):
     tokenizer = copy.deepcopy(base.tokenizer)
     tokenizer.padding_side = side
-    tokenizer.pad_token, tokenizer._pad_token_type_id = "[MASK]", 1  # in the toys both are 0, as in the mask
+    tokenizer.pad_token, tokenizer._pad_token_type_id = "[MASK]", 1  # by default both are 0, as in the mask
     texts = ["a cat", "a cat and a dog", "cat"]
     rows = tokenize(tokenizer, Examples(texts, ["a pair", "x", "y z"], np.array(labels)), 16)
-    (ours,) = shuffled(tokenizer, rows, 3, np.random.default_rng(0))
+    (ours,) = shuffled_batches(tokenizer, rows, 3, np.random.default_rng(0))
     order = [ours["labels"].tolist().index(label) for label in labels]
     theirs = DataCollatorWithPadding(tokenizer)(rows)
     assert ours.keys() == theirs.keys()
@@ -162,9 +165,9 @@ def test_batches_are_padded_as_transformers_pads_them(base, side, labels):
         torch.testing.assert_close(ours[name][order], theirs[name], rtol=0, atol=0)  # which compares dtypes too
 
 
-def test_an_epoch_has_every_row_once_in_batches_of_like_length(base, task):
+def test_an_epoch_has_every_row_once_in_batches_of_similar_length(base, task):
     rows = tokenize(base.tokenizer, task.train, 16)
-    epochs = [list(shuffled(base.tokenizer, rows, 7, np.random.default_rng(seed))) for seed in (0, 0, 1)]
+    epochs = [list(shuffled_batches(base.tokenizer, rows, 7, np.random.default_rng(seed))) for seed in (0, 0, 1)]
     for epoch in epochs:
         seen = sorted(tuple(ids[ids != base.tokenizer.pad_token_id].tolist()) for b in epoch for ids in b["input_ids"])
         assert seen == sorted(tuple(row["input_ids"]) for row in rows)
@@ -175,35 +178,35 @@ def test_an_epoch_has_every_row_once_in_batches_of_like_length(base, task):
     assert first == again != other
 
 
-def test_a_kept_seed_leaves_torch_as_it_was(base, encoder, task):
+def test_finetuning_does_not_change_pytorchs_random_state(base, encoder, task):
     torch.manual_seed(5)
     untouched = torch.rand(3)
     torch.manual_seed(5)
-    trained(base, encoder, task, 1)
+    finetuned(base, encoder, task, 1)
     assert torch.rand(3).equal(untouched)
 
 
-def test_long_texts_are_cut(base, task):
+def test_long_texts_are_truncated(base, task):
     rows = tokenize(base.tokenizer, task.train, 8)
     assert max(len(row["input_ids"]) for row in rows) == 8
 
 
 def test_bf16_autocast_trains_and_scores(base, encoder, task, monkeypatch):
-    """As on a processor or GPU that has it; the shared weights stay float32."""
-    monkeypatch.setattr(batches_module, "has_bf16", lambda: True)
-    after, done = trained(base, encoder, task, 1)
-    assert np.isfinite(done.loss)
+    """As on a CPU or GPU that supports it; the shared weights stay float32."""
+    monkeypatch.setattr(batches_module, "supports_bfloat16", lambda: True)
+    after, result = finetuned(base, encoder, task, 1)
+    assert np.isfinite(result.loss)
     assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in after.values())
     assert score_task(base, after, task, "frozen", FINETUNING, EVALUATION, seed=0).value > task.baseline()
 
 
-def test_a_class_token_without_a_pretrained_pooler_is_read_as_it_is(base, encoder, task):
-    """Else a pooler drawn by the seed would stand between, and the score would depend on it."""
-    bare = {name: array for name, array in encoder.items() if not name.startswith("pooler.")}
+def test_a_class_token_without_a_pretrained_pooler_is_not_pooled(base, encoder, task):
+    """A randomly initialised pooler would make the score depend on its seed."""
+    without_pooler = {name: array for name, array in encoder.items() if not name.startswith("pooler.")}
     class_token = replace(FINETUNING, head="class-token")
-    assert score_task(base, bare, task, "frozen", class_token, EVALUATION, seed=0).value >= 0
-    model = new_model(base, task.num_labels, "class-token", 0)
-    merge(model, bare)
+    assert score_task(base, without_pooler, task, "frozen", class_token, EVALUATION, seed=0).value >= 0
+    model = build_model(base, task.num_labels, "class-token", 0)
+    merge(model, without_pooler)
     batch = base.tokenizer(["a cat"], return_tensors="pt")
-    read = _Features(model.bert, "class-token", pooler=False).eval()(**batch)["logits"]
-    assert read.equal(model.bert.eval()(**batch).last_hidden_state[:, 0])
+    features = _Features(model.bert, "class-token", has_pooler=False).eval()(**batch)["logits"]
+    assert features.equal(model.bert.eval()(**batch).last_hidden_state[:, 0])

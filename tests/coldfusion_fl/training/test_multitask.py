@@ -5,7 +5,7 @@ import pytest
 
 from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
 from coldfusion_fl.data.task import load_task
-from coldfusion_fl.errors import MismatchError
+from coldfusion_fl.errors import ErrorCode, MismatchError
 from coldfusion_fl.evaluation.scores import score_task
 from coldfusion_fl.training.multitask import train_multitask
 
@@ -20,13 +20,15 @@ def tasks(toy_data):
 def test_it_learns_what_its_tasks_have_in_common(base, encoder, tasks, toy_data):
     trained = train_multitask(base, encoder, tasks, TUNING, [480, 480], seed=1)
     unseen = load_task("u", (str(toy_data / "toy.toml"),))
-    few = EvaluateSettings(train_examples=12, test_examples=24)
-    before, after = (score_task(base, arrays, unseen, "frozen", TUNING, few, 0).value for arrays in (encoder, trained))
+    evaluation = EvaluateSettings(train_examples=12, test_examples=24)
+    before, after = (
+        score_task(base, arrays, unseen, "frozen", TUNING, evaluation, 0).value for arrays in (encoder, trained)
+    )
     assert after > before
 
 
 @pytest.mark.parametrize("head", ["mean", "class-token"])
-def test_it_gives_back_an_encoder_and_the_same_one_for_the_same_seed(base, encoder, tasks, head):
+def test_it_returns_the_same_encoder_for_the_same_seed(base, encoder, tasks, head):
     settings = replace(TUNING, head=head)
     one, again, other = (train_multitask(base, encoder, tasks, settings, [32, 32], seed) for seed in (1, 1, 2))
     assert {name: array.shape for name, array in one.items()} == {n: array.shape for n, array in encoder.items()}
@@ -34,12 +36,15 @@ def test_it_gives_back_an_encoder_and_the_same_one_for_the_same_seed(base, encod
     assert any(not np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_every_task_has_its_share(base, encoder, tasks):
-    told = []
-    train_multitask(base, encoder, tasks, TUNING, [40, 120], 1, lambda step, planned, _: told.append((step, planned)))
-    assert told == [(step, 20) for step in range(1, 21)]  # 160 examples in batches of 8
+def test_each_task_uses_its_number_of_examples(base, encoder, tasks):
+    reports = []
+    train_multitask(
+        base, encoder, tasks, TUNING, [40, 120], 1, lambda step, planned, _: reports.append((step, planned))
+    )
+    assert reports == [(step, 20) for step in range(1, 21)]  # 160 examples in batches of 8
 
 
-def test_a_training_that_diverges_is_named(base, encoder, tasks):
-    with pytest.raises(MismatchError, match="multitask training went wrong"):
+def test_a_diverged_training_is_an_error(base, encoder, tasks):
+    with pytest.raises(MismatchError) as error:
         train_multitask(base, encoder, tasks, replace(TUNING, learning_rate=1e30), [32, 32], 1)
+    assert error.value.code == ErrorCode.TRAINING_DIVERGED

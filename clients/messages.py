@@ -1,0 +1,104 @@
+"""The server's messages to a contributor, as types, and the arrays of the replies."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.app import Array, ArrayRecord, Message
+
+from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings, parse_table, unflatten
+
+_SOURCE = "the server's settings"
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A train message.
+
+    Attributes:
+        encoder: the round's base: arrays by name.
+        finetuning: the schedule of the finetuning.
+        seed: the run's seed.
+        server_round: the round.
+        run: the id of the run; empty if the server does not send it.
+        compression: how the contribution is to be encoded; a server may ask for a way that this client does not know.
+        fisher_examples: the number of rows for the Fisher diagonal; 0: no diagonal is needed.
+    """
+
+    encoder: Encoder
+    finetuning: FinetuneSettings
+    seed: int
+    server_round: int
+    run: str
+    compression: str
+    fisher_examples: int
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """An evaluate message.
+
+    Attributes:
+        encoder: the base to score: arrays by name.
+        finetuning: the schedule of the few-shot and finetuned scores, and the head.
+        settings: the numbers of rows, shots and seeds.
+        modes: the scores to compute.
+        seed: the run's seed.
+    """
+
+    encoder: Encoder
+    finetuning: FinetuneSettings
+    settings: EvaluateSettings
+    modes: tuple[str, ...]
+    seed: int
+
+
+def read_train_request(message: Message) -> TrainRequest:
+    """Read a train message.
+
+    Raises:
+        SettingsError: a setting is not known here, or is not valid.
+    """
+    config = unflatten(dict(_content(message, "config")))
+    return TrainRequest(
+        encoder=_encoder(message),
+        finetuning=parse_table(FinetuneSettings, config.get("finetune", {}), _SOURCE, "finetune."),
+        seed=int(config.get("seed", 0)),
+        server_round=int(config.get("server-round", 0)),
+        run=str(config.get("run", "")),
+        compression=str(config.get("compression", "float32")),
+        fisher_examples=int(config.get("fisher-examples", 0)),
+    )
+
+
+def read_evaluate_request(message: Message) -> EvaluateRequest:
+    """Read an evaluate message. A few-shot score is left out if the settings have 0 shots.
+
+    Raises:
+        SettingsError: a setting is not known here, or is not valid.
+    """
+    config = unflatten(dict(_content(message, "config")))
+    settings = parse_table(EvaluateSettings, config.get("evaluate", {}), _SOURCE, "evaluate.")
+    modes = str(config.get("modes", "frozen")).split(",")
+    return EvaluateRequest(
+        encoder=_encoder(message),
+        finetuning=parse_table(FinetuneSettings, config.get("finetune", {}), _SOURCE, "finetune."),
+        settings=settings,
+        modes=tuple(mode for mode in modes if mode != "few-shot" or settings.shots),
+        seed=int(config.get("seed", 0)),
+    )
+
+
+def to_record(encoder: Encoder) -> ArrayRecord:
+    """Arrays by name as Flower sends them."""
+    return ArrayRecord({name: Array(array) for name, array in encoder.items()})
+
+
+def _encoder(message: Message) -> Encoder:
+    return {name: array.numpy() for name, array in _content(message, "arrays").items()}
+
+
+def _content(message: Message, key: str) -> Any:
+    # The typed views, such as `content.array_records`, create a reference cycle with the message. Its arrays would then
+    # stay in memory until the garbage collector runs.
+    return message.content[key]
