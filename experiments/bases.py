@@ -17,8 +17,9 @@ from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.run.ledger import Ledger
 
 from .federation import federate
+from .jobs import TrainingJob, train
 from .plan import RECIPE, Experiment, Key, Recipe
-from .worker_pool import TrainingJob, WorkerPool, train
+from .worker_pool import WorkerPool
 
 Log = Callable[[str], None]
 

@@ -13,10 +13,11 @@ from coldfusion_fl.errors import MismatchError, RunError
 from coldfusion_fl.training.batches import device_name
 
 from .bases import Bases, Log, make_bases
+from .jobs import ScoreJob, score
 from .outcome import write_outcome
 from .plan import BASE, Experiment, Key
 from .scores import ScoreFile
-from .worker_pool import ScoreJob, WorkerPool, score
+from .worker_pool import WorkerPool
 
 _SAY_EVERY = 60.0  # seconds
 _TAKEN = "another process is at this experiment's bases. Wait for it, or end it."

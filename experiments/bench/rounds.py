@@ -65,7 +65,7 @@ def run(config: Path, examples: int, names: tuple[str, ...]) -> dict[str, float]
     """Seconds of a run: its start-up, and its second round from the sampling until the bases are fused."""
     numbers = {"contributors": len(names), "max_length": 128, "train_examples": 50, "test_examples": 50}
     began = time.time()
-    events = two_rounds(config, list(names), examples=examples, **numbers).events()
+    events = two_rounds(config, list(names), "packaged", examples=examples, **numbers).events()
     when = {(event["kind"], event.get("round")): event["time"] for event in events}
     return {"start-up": when["evaluating", 0] - began, "round": when["fused", 2] - when["round", 2]}
 

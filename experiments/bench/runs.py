@@ -40,6 +40,6 @@ def two_rounds(config: Path, names: list[str], catalogue: str = "packaged", **nu
     text = _RUN.format(base=BASE, names=", ".join(names), catalogue=catalogue, **numbers)
     config.write_text(text, encoding="utf-8")
     folder = config.with_suffix("")
-    command = [sys.executable, "-c", "from coldfusion_fl.cli.main import main; main()", "run", config, "--out", folder]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-c", "from coldfusion_fl.cli.main import main; main()"]
+    subprocess.run([*command, "run", config, "--out", folder], check=True, stdout=subprocess.DEVNULL)
     return Ledger(folder)

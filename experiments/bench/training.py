@@ -67,7 +67,7 @@ class Work:
         return self.base.tokenizer
 
 
-def trainer(model: nn.Module, work: Work, **changed: object) -> None:
+def trainer(model: nn.Module, work: Work, **changed: Any) -> None:
     """The Hugging Face Trainer as it comes, but that it prints and saves nothing."""
     with tempfile.TemporaryDirectory() as unused:
         arguments = TrainingArguments(
@@ -115,7 +115,7 @@ def loop(model: nn.Module, work: Work) -> None:
     model.train()
     for _ in range(work.epochs):
         for i in torch.randperm(len(starts)).tolist():
-            batch = collate(rows[starts[i] : starts[i] + work.batch_size]).to(place)
+            batch = {name: t.to(place) for name, t in collate(rows[starts[i] : starts[i] + work.batch_size]).items()}
             with autocast():
                 loss = model(**batch).loss
             optimiser.zero_grad()

@@ -10,6 +10,7 @@ from flwr.app import Array, ArrayRecord
 from flwr.supercore.task_identity import TaskIdentity
 
 from coldfusion_fl.cli import main as cli
+from coldfusion_fl.cli.run import run_settings
 from coldfusion_fl.config.settings import read_settings, to_table
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
@@ -182,7 +183,7 @@ def played_run(toy_run, tmp_path, monkeypatch):
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
     config = toy_run()
-    settings = cli._settings(config, tmp_path / "run", None, None)
+    settings = run_settings(config, tmp_path / "run", None, None)
     ledger = Ledger.create(tmp_path / "run", to_table(settings))
     bad = node("c", train=lambda m: contribution(np.full((2, 3), np.nan, np.float32)))
     strategy = ColDFusion(min_available_nodes=3, ledger=ledger, screening="size")

@@ -9,7 +9,7 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUn
 from flwr.superlink.grid import http_grid
 
 from coldfusion_fl.config.settings import parse_settings
-from coldfusion_fl.engines.deployment import remote
+from coldfusion_fl.engines.deployment import federation_run
 from coldfusion_fl.engines.deployment.app_bundle import build_app_bundle
 from coldfusion_fl.engines.deployment.control import RequestRejectedError, RunState
 from coldfusion_fl.engines.deployment.federation import Federation
@@ -57,9 +57,9 @@ def ledger(tmp_path):
 @pytest.fixture
 def supervise(monkeypatch, tmp_path, ledger):
     def run(server):
-        monkeypatch.setattr(remote, "control_of", server.control_of)
-        monkeypatch.setattr(remote, "_POLL", 0.0)
-        remote.supervise(Federation(tmp_path, "acme", "127.0.0.1", 1), ledger)
+        monkeypatch.setattr(federation_run, "control_of", server.control_of)
+        monkeypatch.setattr(federation_run, "_POLL_INTERVAL", 0.0)
+        federation_run.supervise(Federation(tmp_path, "acme", "127.0.0.1", 1), ledger)
 
     return run
 
@@ -109,20 +109,20 @@ def settings_of(*seen):
 
 
 def test_a_task_that_is_no_members_name_is_said_before_a_run_begins(federation):
-    with pytest.raises(SettingsError, match="names 'hospitel', which is no member of acme. Did you mean 'hospital'"):
-        remote.check_server_side(federation, settings_of("hospitel", "bank"), "run.toml")
+    with pytest.raises(SettingsError, match="'hospitel'.* not a member of acme. Did you mean 'hospital'"):
+        federation_run.check_server_side(federation, settings_of("hospitel", "bank"), "run.toml")
 
 
 def test_a_run_goes_on_without_a_member_that_left(federation, tmp_path):
     Ledger.create(tmp_path / "begun", {})
     settings = replace(settings_of("gone", "bank"), out=str(tmp_path / "begun"))
     with pytest.raises(DeploymentError, match="does not answer"):  # that alone is wrong
-        remote.check_server_side(federation, settings, "run.toml")
+        federation_run.check_server_side(federation, settings, "run.toml")
 
 
 def test_no_run_begins_where_the_server_is_away(federation):
     with pytest.raises(DeploymentError, match="does not answer.*coldfusion federation serve"):
-        remote.check_server_side(federation, settings_of("hospital", "bank"), "run.toml")
+        federation_run.check_server_side(federation, settings_of("hospital", "bank"), "run.toml")
 
 
 def test_an_end_of_ours_is_the_end(supervise, ledger):
@@ -146,7 +146,7 @@ def test_a_round_that_was_finished_counts_as_a_step_forward(supervise, ledger, m
 
 
 def test_a_server_that_stays_away_is_given_up_at_last(supervise, ledger, monkeypatch):
-    monkeypatch.setattr(remote, "_LONGEST_ABSENCE", 0.05)
+    monkeypatch.setattr(federation_run, "_MAX_ABSENCE", 0.05)
     server = Server()
     server.away = 1_000_000
     with pytest.raises(DeploymentError, match="it does not answer"):

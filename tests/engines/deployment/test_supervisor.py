@@ -26,13 +26,13 @@ time.sleep(1000)
 KEEP = """
 import sys
 from pathlib import Path
-from coldfusion_fl.engines.deployment.supervisor import Keeper
+from coldfusion_fl.engines.deployment.supervisor import Supervisor
 
 def say(line):
     with open("said", "a") as file:
         file.write(line + "\\n")
 
-Keeper(lambda: [sys.executable, "program.py", sys.argv[1]], {"MINE": "1"}, Path("log"), say).run()
+Supervisor(lambda: [sys.executable, "program.py", sys.argv[1]], {"MINE": "1"}, Path("log"), say).run()
 """
 
 
@@ -114,7 +114,9 @@ def test_a_log_that_grows_for_weeks_is_put_by(keep, tmp_path):
     chatter = "while True:\n    print('x' * 99, flush=True)\n    time.sleep(0.001)\n"
     (tmp_path / "program.py").write_text(PROGRAM.replace("time.sleep(1000)", chatter))
     text = KEEP.replace(
-        "import sys", "import sys\nfrom coldfusion_fl.engines.deployment import keeper\nkeeper._LARGE = 20_000", 1
+        "import sys",
+        "import sys\nfrom coldfusion_fl.engines.deployment import supervisor\nsupervisor._MAX_LOG_BYTES = 20_000",
+        1,
     )
     (tmp_path / "keep.py").write_text(text)
     process = subprocess.Popen([sys.executable, "keep.py", "stays"], cwd=tmp_path)
