@@ -93,5 +93,5 @@ def _of_node(node: UserConfig) -> Contributor:
         base=str(node["base"]),
         seen=seen,
         run_folder=None,
-        kept=Path(str(node["kept"])) if "kept" in node else None,
+        kept=Path(str(node["state-dir"])) if "state-dir" in node else None,
     )

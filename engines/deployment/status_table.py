@@ -1,4 +1,4 @@
-"""A run's status for a person."""
+"""A run's status as a table."""
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,7 +11,7 @@ _GIB = 1 << 30
 
 
 def print_status(status: RunStatus, console: Console) -> None:
-    """Print how a run stands."""
+    """Print a run's status."""
     reason = f" ({status.reason})" if status.reason else ""
     done = "no base yet" if status.round is None else f"{status.round} of {status.rounds} rounds are done"
     lost = f"; it was lost {status.lost} times, and went on" if status.lost else ""

@@ -277,7 +277,7 @@ def test_a_mistake_on_the_command_line(coldfusion, words, message):
 def test_a_federation_that_is_not_there_is_said(coldfusion, toy_run, tmp_path):
     code, _, err = coldfusion("run", toy_run(), "--federation", tmp_path / "acme", "--out", tmp_path / "run")
     assert code == 2
-    assert "acme is no federation" in err
+    assert "acme is not a federation" in err
     assert "Traceback" not in err
     assert not (tmp_path / "run").exists()
 
@@ -291,7 +291,7 @@ def test_a_run_goes_on_where_it_began(coldfusion, tmp_path, toy_run):
     Ledger.create(tmp_path / "remote", settings, str(tmp_path / "acme"))
     code, _, err = coldfusion("run", "--resume", tmp_path / "remote")
     assert code == 2
-    assert "acme is no federation" in err  # it is gone; nothing is simulated in its place
+    assert "acme is not a federation" in err  # it is gone; nothing is simulated in its place
 
 
 def test_it_says_its_versions(coldfusion):
