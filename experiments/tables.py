@@ -138,7 +138,9 @@ def _legend(results: Results) -> str:
         "for how many there are."
     )
     if about["scoring"]["split"] == "validation":
-        told += " Recipes are chosen by these scores, so that the best one's is too good: it is judged elsewhere."
+        told += (
+            " Recipes are chosen by these scores, so the best recipe's score is too high: it is evaluated elsewhere."
+        )
     return told
 
 

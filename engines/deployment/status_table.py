@@ -6,7 +6,7 @@ from rich.table import Table
 
 from coldfusion_fl.run.status import MemberStatus, RunStatus, format_ago
 
-_COLOURS = {"trains": "yellow", "judges": "yellow", "answered": "green", "rejected": "red", "missing": "red"}
+_COLOURS = {"trains": "yellow", "evaluates": "yellow", "answered": "green", "rejected": "red", "missing": "red"}
 _GIB = 1 << 30
 
 
@@ -36,7 +36,7 @@ def _row(member: MemberStatus) -> tuple[str, ...]:
     return (
         escape(member.name),
         presence,
-        does if member.seen or member.doing != "idle" else "judges only",
+        does if member.seen or member.doing != "idle" else "evaluates only",
         str(member.fused),
         str(member.rejected),
         format_ago(member.last_heard),

@@ -1,7 +1,7 @@
 """Does the memory of a simulation grow with its contributors? 200 against 20 of them, eight a round.
 
-Each has a task of its own with 60 rows; what is measured is the peak that `coldfusion run` reports: its processes with
-what they share counted once.
+Each contributor has a task of its own with 60 rows. Measured is the peak memory that `coldfusion run` reports: that of
+all its processes, in which shared memory counts once.
 """
 
 import json
@@ -19,7 +19,7 @@ _ROWS = 60
 
 
 def memory(counts: Sequence[int] = (20, 200)) -> tuple[list[Row], dict[str, Any]]:
-    """Run both, once."""
+    """Run both numbers of contributors once."""
     with tempfile.TemporaryDirectory() as folder:
         found = {str(count): peak(Path(folder) / str(count), count) for count in counts}
     few, many = (found[str(count)] for count in counts)
@@ -28,7 +28,7 @@ def memory(counts: Sequence[int] = (20, 200)) -> tuple[list[Row], dict[str, Any]
 
 
 def peak(folder: Path, count: int) -> int:
-    """The peak of a run of so many contributors, in bytes."""
+    """The peak memory of a run with this number of contributors, in bytes."""
     folder.mkdir()
     train = load_task("tv_speakers").train
     names = [f"task{number:03d}" for number in range(count)]

@@ -91,7 +91,7 @@ def trainer(model: nn.Module, work: Work, **changed: Any) -> None:
 
 
 def tuned(model: nn.Module, work: Work) -> None:
-    """The Trainer with all of its options that help here."""
+    """The Trainer with all its options that make it faster here."""
     trainer(
         model,
         work,
@@ -102,7 +102,7 @@ def tuned(model: nn.Module, work: Work) -> None:
 
 
 def loop(model: nn.Module, work: Work) -> None:
-    """What one would write by hand, without a thought for the vocabulary."""
+    """A plain training loop that updates the whole vocabulary."""
     torch.manual_seed(work.seed)
     place = device()
     rows = tokenize(work.tokenizer, work.examples, work.max_length)
@@ -126,7 +126,7 @@ def loop(model: nn.Module, work: Work) -> None:
 
 
 def ours(model: nn.Module, work: Work) -> None:
-    """The project's own."""
+    """This project's own finetuning."""
     settings = FinetuneSettings(
         learning_rate=work.learning_rate,
         epochs=work.epochs,
