@@ -100,5 +100,5 @@ def _from_node_config(node: UserConfig) -> Contributor:
         base=str(node["base"]),
         seen=seen,
         run_folder=None,
-        kept=Path(str(node["kept"])) if "kept" in node else None,
+        kept=Path(str(node["state-dir"])) if "state-dir" in node else None,
     )

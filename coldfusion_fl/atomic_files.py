@@ -1,4 +1,4 @@
-"""Writing what must not be lost or half-written: aside, synced, then renamed."""
+"""Writing files so that a crash neither loses nor half-writes them: to a temporary name, synced, then renamed."""
 
 import contextlib
 import errno
@@ -12,18 +12,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from coldfusion_fl.errors import RunFolderError
+from coldfusion_fl.errors import ErrorCode, RunFolderError
 
 _PARTIAL = ".partial"
-_CHUNK = 1 << 20
 _MOMENT = 0.5  # seconds
 
 
 @contextlib.contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """A path beside the target to write a file or folder at; it is synced and takes the target's name when it is whole.
+    """Write a file or a folder at a temporary path; it is synced and renamed to the target when the block ends.
 
-    Whatever ends the writing before, the target is as it was.
+    If the block raises an exception or the process is killed, the target stays as it was.
+
+    Args:
+        target: the path of the finished file or folder. A folder with this name is replaced.
+
+    Yields:
+        The temporary path, in the target's folder.
     """
     temporary = target.with_name(f".{target.name}.{os.getpid()}{_PARTIAL}")
     remove(temporary)
@@ -41,14 +46,18 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def exclusive_lock(folder: Path, taken: str) -> Iterator[None]:
-    """Be the only one at a folder; the lock goes with the process, however it ends.
+    """Hold a folder's lock. The system releases it when the process ends, also after SIGKILL.
+
+    Args:
+        folder: the folder to lock.
+        taken: the error message if another process holds the lock.
 
     Raises:
-        RunFolderError: another one is, as `taken` says.
+        RunFolderError: another process holds the lock.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        # Who only looks whether somebody is here is here for a moment itself.
+        # A process that only tests the lock (`Ledger.is_locked`) holds it for a moment: do not fail because of it.
         deadline = time.monotonic() + _MOMENT
         while True:
             try:
@@ -56,7 +65,7 @@ def exclusive_lock(folder: Path, taken: str) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise RunFolderError(f"{folder}: {taken}") from None
+                    raise RunFolderError(f"{folder}: {taken}", code=ErrorCode.RUN_LOCKED) from None
                 time.sleep(_MOMENT / 20)
         yield
     finally:
@@ -64,24 +73,24 @@ def exclusive_lock(folder: Path, taken: str) -> Iterator[None]:
 
 
 def is_partial(path: Path) -> bool:
-    """Whether a writer that was killed left this half-written."""
+    """Whether this is the temporary file of a writer that was killed."""
     return path.name.startswith(".") and path.name.endswith(_PARTIAL)
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what writers that were killed left half-written in a folder."""
+    """Remove the temporary files in a folder that were left by killed writers."""
     for path in filter(is_partial, folder.iterdir()):
         remove(path)
 
 
 def write_json(target: Path, facts: Mapping[str, Any]) -> None:
-    """Write a JSON file durably."""
+    """Write a JSON file atomically."""
     with atomic_write(target) as path:
         path.write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or a folder, if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -90,28 +99,29 @@ def remove(path: Path) -> None:
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what a disk can do to a run into a message.
+    """Turn an `OSError` in the block into an error that says what to do.
+
+    Args:
+        folder: the folder that the block writes to.
 
     Raises:
-        RunFolderError: the disk is full, or does not take what was to be written in the block.
+        RunFolderError: the disk is full, or a file cannot be written.
     """
     try:
         yield
     except OSError as failure:
-        full = failure.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "the disk is full. Free some space" if full else f"it cannot be written: {failure}. Mend that"
+        is_full = failure.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full. Free some space" if is_full else f"writing failed: {failure}. Fix this"
         raise RunFolderError(
-            f"{folder}: {reason}. What was written before is intact; a run that is resumed goes on after its last "
-            "whole round."
+            f"{folder}: {reason}. What was written before is intact: a resumed run continues after its last complete "
+            "round.",
+            code=ErrorCode.DISK_FULL if is_full else ErrorCode.DISK_ERROR,
         ) from None
 
 

@@ -1,22 +1,115 @@
-"""Processes that do not outlive the one that started them."""
+"""Processes and what they start: measure a process tree, end it, and end with the process that started this one."""
 
+import contextlib
 import os
+import signal
+import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
+from typing import NoReturn
+
+import psutil
+
+_POLL = 1.0  # seconds
 
 
-def exit_with_parent(parent: int, end: Callable[[], None]) -> None:
-    """Watch, in a thread, for the end of the process that started this one, even by kill -9.
+class ProcessTree:
+    """A process and all its descendants, also those whose parent has ended.
 
     Args:
-        parent: its id.
-        end: ends this process.
+        process: the root, started by this process with `start_new_session=True`.
+    """
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._root = process
+        self._descendants: dict[int, psutil.Process] = {}
+
+    def refresh(self) -> None:
+        """Note the present descendants: once a parent among them has ended, its children can no longer be found."""
+        with contextlib.suppress(psutil.Error):
+            for process in psutil.Process(self._root.pid).children(recursive=True):
+                self._descendants[process.pid] = process
+
+    def memory(self) -> int:
+        """The memory of all processes in bytes; shared memory counts once where the system reports it (Linux: PSS)."""
+        self.refresh()
+        processes = list(self._descendants.values())
+        with contextlib.suppress(psutil.Error):
+            processes.append(psutil.Process(self._root.pid))
+        total = 0
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                info = process.memory_full_info()
+                total += getattr(info, "pss", info.uss)
+        return total
+
+    def end(self, grace: float, *, root_first: bool = False) -> None:
+        """Send SIGTERM, and SIGKILL to the processes that are left after the grace period.
+
+        Args:
+            grace: seconds to wait after each signal.
+            root_first: send SIGTERM to the root alone, which ends its own children in order; if not, to all processes.
+        """
+        self.refresh()
+        if self._root.poll() is None:
+            self._root.terminate()
+        if not root_first:
+            self._signal_session(signal.SIGTERM)
+            _terminate(self._descendants.values())
+        self._wait(grace, root_alone=root_first)
+        # The root may have started more processes while it ended. Those of its session include orphans that no parent
+        # leads to.
+        self.refresh()
+        self._signal_session(signal.SIGKILL)
+        _kill(self._descendants.values())
+        if self._root.poll() is None:
+            self._root.kill()
+        self._wait(grace)
+
+    def _signal_session(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._root.pid, number)
+
+    def _wait(self, seconds: float, *, root_alone: bool = False) -> None:
+        deadline = time.monotonic() + seconds
+        # The root is waited for by `subprocess`, which must be the one to collect its exit code.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._root.wait(seconds)
+        if not root_alone:
+            psutil.wait_procs(self._descendants.values(), timeout=max(0.0, deadline - time.monotonic()))
+
+
+def kill_own_tree() -> NoReturn:
+    """End this process and all its descendants at once, with exit code 1."""
+    _kill(psutil.Process().children(recursive=True))
+    os._exit(1)
+
+
+def exit_with_parent(parent: int) -> None:
+    """Watch, in a thread, whether the process that started this one is alive; end this process tree when it is not.
+
+    This works also where the parent is killed by SIGKILL and cannot end its children.
+
+    Args:
+        parent: the process ID of the parent.
     """
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(1)
-        end()
+            time.sleep(_POLL)
+        kill_own_tree()
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _terminate(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()

@@ -1,4 +1,4 @@
-"""How a recipe's bases are made: by a federation, in one place, or each task alone."""
+"""Makes the bases of a recipe: by a federation, by multitask training, or by training on each task alone."""
 
 import json
 from collections.abc import Callable
@@ -17,8 +17,9 @@ from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.run.ledger import Ledger
 
 from .federation import federate
+from .jobs import TrainingJob, train
 from .plan import RECIPE, Experiment, Key, Recipe
-from .worker_pool import TrainingJob, WorkerPool, train
+from .worker_pool import WorkerPool
 
 Log = Callable[[str], None]
 
@@ -28,8 +29,8 @@ class Bases:
     """The bases of a recipe and a seed.
 
     Attributes:
-        file: where the encoder lies that a score is of; None: the base's own.
-        took: seconds, examples (counting each pass) and rejected contributions.
+        file: returns the file of the encoder that a score needs; None: the encoder of the base model.
+        took: the seconds, the examples over all epochs, and the number of rejected contributions.
     """
 
     file: Callable[[Key], Path | None]
@@ -39,19 +40,19 @@ class Bases:
 def make_bases(
     experiment: Experiment, recipe: Recipe, seed: int, work: Path, worker_pool: WorkerPool, log: Log
 ) -> Bases:
-    """Make a recipe's bases, as far as they are not there.
+    """Make the bases of a recipe that do not exist yet.
 
     Args:
-        experiment: the recipe's.
-        recipe: how.
-        seed: of everything that is drawn.
-        work: where bases are kept, of all recipes and seeds.
-        worker_pool: who does it, but for federations, which have Ray's workers.
-        log: told what happens, a line each time.
+        experiment: the experiment of the recipe.
+        recipe: the recipe.
+        seed: the seed of the repetition.
+        work: the folder for the bases of all recipes and seeds.
+        worker_pool: trains; federations use Ray's processes instead.
+        log: called with each line about the progress.
 
     Raises:
-        RunFolderError: what is there was made in another way.
-        ColdFusionError: what went wrong.
+        RunFolderError: the bases in the folder were made by another recipe.
+        ColdFusionError: a training or a federation failed.
     """
     settings, place = experiment.settings(recipe, seed), work / recipe.name / f"seed-{seed}"
     with disk_errors(place.parent):
@@ -63,16 +64,16 @@ def make_bases(
 
 
 def _claim(place: Path, recipe: dict[str, Any], settings: Settings) -> None:
-    """Note beside a folder how the bases in it are made; those that are there must have been made so."""
-    told = {key: value for key, value in recipe.items() if key not in ("about", "average")}
+    """Record beside a folder by which recipe its bases are made; existing bases must be of the same recipe."""
+    described = {key: value for key, value in recipe.items() if key not in ("about", "average")}
     tasks = {"seen": list(settings.tasks.seen), "unseen": list(settings.tasks.unseen)}
-    now = json.loads(json.dumps({**told, "tasks": tasks, "seed": settings.seed}))
+    now = json.loads(json.dumps({**described, "tasks": tasks, "seed": settings.seed}))
     file = place.with_name(f"{place.name}.json")
     if file.exists():
         if found := differences(json.loads(file.read_text(encoding="utf-8")), now, defaults=RECIPE):
             raise RunFolderError(
-                f"{place} holds bases that were made in another way. Choose another folder by --work, or remove it and "
-                f"{file.name}:\n  " + "\n  ".join(found)
+                f"{place} holds bases of another recipe. Choose another folder with --work, or remove the folder and "
+                f"{file.name}. Differences:\n  " + "\n  ".join(found)
             )
         return
     write_json(file, now)
@@ -80,21 +81,22 @@ def _claim(place: Path, recipe: dict[str, Any], settings: Settings) -> None:
 
 def _federation(recipe: Recipe, settings: Settings, place: Path, log: Log) -> Bases:
     ledger = federate(settings, place, recipe.attacks, log)
-    records = [ledger.record(number) for number in ledger.rounds()]
-    reported = [sent["reported"] for record in records for sent in record.get("contributions", {}).values()]
+    records = ledger.records()
+    reported = [sent.reported for record in records for sent in record.contributions.values()]
     took = {
-        "seconds": round(sum(record["ended"] - record["began"] for record in records if "began" in record)),
+        "seconds": round(sum(record.ended - record.began for record in records if record.began)),
         "examples": int(sum(facts.get("num-examples", 0) for facts in reported)),
-        "rejected": sum(len(record.get("rejected", [])) for record in records),
+        "rejected": sum(len(record.rejected) for record in records),
     }
-    ledger.keep_arrays(recipe.rounds)  # gigabytes, else
+    ledger.keep_arrays(recipe.rounds)  # the arrays of all rounds would need gigabytes
 
     def file(key: Key) -> Path:
         folder = ledger.round_folder(key.round)
         if not (folder / "base.safetensors").exists():
             raise RunFolderError(
-                f"The arrays in {folder} were not kept, as round {key.round} was not to be scored. Take it out of the "
-                f"rounds to score, or remove {place} and {place.name}.json, so that the federation runs again."
+                f"the arrays of round {key.round} are not in {folder}: when the federation ran, this round was not to "
+                f"be scored. Remove it from the rounds to score, or run the federation again: remove {place} and "
+                f"{place.name}.json."
             )
         return _blended(ledger, key.round, settings) if recipe.average else folder / "base.safetensors"
 

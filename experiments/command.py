@@ -23,21 +23,27 @@ def experiment(
     ] = None,
     work: Annotated[
         Path | None,
-        typer.Option("--work", help="The folder for runs and bases, gigabytes. Default: runs/experiments/NAME."),
+        typer.Option(
+            "--work", help="The folder for runs and bases; it needs gigabytes. Default: runs/experiments/NAME."
+        ),
     ] = None,
-    data_root: Annotated[str, typer.Option("--data-root", help="Where the catalogue's relative paths begin.")] = "",
-    base: Annotated[str, typer.Option("--base", help="Another base than CONFIG's.")] = "",
-    seeds: Annotated[str, typer.Option("--seeds", help="Only these of CONFIG's seeds, with commas.")] = "",
-    only: Annotated[str, typer.Option("--only", help="Only these of CONFIG's recipes, with commas.")] = "",
+    data_root: Annotated[
+        str, typer.Option("--data-root", help="The folder that relative paths in the catalogue start from.")
+    ] = "",
+    base: Annotated[str, typer.Option("--base", help="Use this base instead of CONFIG's.")] = "",
+    seeds: Annotated[str, typer.Option("--seeds", help="Only these of CONFIG's seeds, separated by commas.")] = "",
+    only: Annotated[str, typer.Option("--only", help="Only these of CONFIG's recipes, separated by commas.")] = "",
     gpus: Annotated[
-        float, typer.Option("--gpus", help="The share of a GPU of each training and scoring; 0.25: four at once.")
+        float, typer.Option("--gpus", help="The share of a GPU for each process; 0.25: four processes at once.")
     ] = 0.0,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what there is to do, and do nothing.")] = False,
-    report: Annotated[bool, typer.Option("--report", help="Report the scores that are there.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what is left to do, and exit.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write the report from the scores so far, and exit.")
+    ] = False,
 ) -> None:
-    """Run an experiment: make each recipe's bases, score them, and report.
+    """Run an experiment: make each recipe's bases, score them, and write a report.
 
-    What is done is never done again: after a stop, the same command goes on. Every score is kept as it comes.
+    Each score is saved at once. After an interruption, the same command continues, and repeats nothing.
     """
     with console.status("Reading the experiment"):
         from .reading import read_experiment
@@ -51,7 +57,7 @@ def experiment(
             changes["run"]["base"] = str(Path(base).resolve()) if Path(base).is_dir() else base
         made = read_experiment(config, changes)
         made = made.only(_numbers(seeds), split_names(only))
-    _do(
+    _execute(
         made,
         out or config.parent / "results" / made.name,
         work or Path("runs") / "experiments" / made.name,
@@ -60,7 +66,7 @@ def experiment(
     )
 
 
-def _do(made: Any, out: Path, work: Path, plan: bool, report: bool) -> None:
+def _execute(made: Any, out: Path, work: Path, plan: bool, report: bool) -> None:
     from .outcome import write_outcome
     from .reading import check
     from .runner import Runner
@@ -69,7 +75,7 @@ def _do(made: Any, out: Path, work: Path, plan: bool, report: bool) -> None:
     if report:
         scores = ScoreFile(out / "scores.json")
         if not scores.facts:
-            raise SettingsError(f"{scores.path}: there are no scores yet to report.")
+            raise SettingsError(f"{scores.path}: there are no scores to report yet.")
         write_outcome(scores)
         console.print(f"Written to {out}", markup=False)
         return
@@ -80,14 +86,14 @@ def _do(made: Any, out: Path, work: Path, plan: bool, report: bool) -> None:
         return
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(out, "another process is at this experiment. Wait for it, or end it."):
+    with exclusive_lock(out, "another process runs this experiment. Wait for it, or end it."):
         scores = ScoreFile(out / "scores.json")
         runner = Runner(made, scores, work, _log)
         if _show(runner):
             with console.status("Checking the tasks and the base"):
                 check(made)
             _run(runner)
-        scores.write()  # comparisons and groups may be new where no score is
+        scores.write()  # comparisons and groups of tasks may be new, even if there is no new score
         write_outcome(scores)
     console.print(f"The report is {out / 'report.md'}", markup=False)
 
@@ -97,7 +103,7 @@ def _log(line: str) -> None:
 
 
 def _show(runner: Any, whole: bool = False) -> int:
-    """Say how much there is to do, whole: recipe by recipe; how many scores are left."""
+    """Print how many scores are left, and if `whole` also of which recipes; returns the number."""
     left, size = len(runner.left()), runner.size()
     _log(f"{runner.title}\n{size - left} of {size} scores are there, {left} are left.")
     for line in runner.plan() if whole else ():
@@ -106,11 +112,11 @@ def _show(runner: Any, whole: bool = False) -> int:
 
 
 def _run(runner: Any) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is as good as Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM stops an experiment like Ctrl-C
     try:
         runner.run()
     except KeyboardInterrupt:
-        console.print("Stopped. What was scored is kept; the same command goes on.")
+        console.print("Stopped. All scores so far are saved. To continue, use the same command.")
         raise typer.Exit(130) from None
 
 
@@ -118,4 +124,4 @@ def _numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(word) for word in split_names(text))
     except ValueError:
-        raise SettingsError(f"--seeds must be whole numbers with commas between them, but is '{text}'.") from None
+        raise SettingsError(f"--seeds must be whole numbers separated by commas, but is '{text}'.") from None

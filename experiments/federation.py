@@ -1,5 +1,6 @@
 """A federation of an experiment: a whole run of ColD Fusion on Flower, or the rest of one."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,48 +9,51 @@ from coldfusion_fl.cli.display import Display
 from coldfusion_fl.cli.run_process import RunProcess
 from coldfusion_fl.config.settings import Settings, to_table
 from coldfusion_fl.errors import RunError
+from coldfusion_fl.run.events import BaseKept, ContributionRejected, ContributorExcluded, RoundStarted
 from coldfusion_fl.run.ledger import Ledger
 
-from .attacks import parse_attacks, with_shuffled_labels, write_attacks
+from .attacks.attack import parse_attacks
+from .attacks.labels import with_shuffled_labels
+
+_LOGGED = (RoundStarted, ContributionRejected, BaseKept, ContributorExcluded)
 
 
 def federate(settings: Settings, folder: Path, attacks: Mapping[str, str], log: Callable[[str], None]) -> Ledger:
-    """Run a federation to its end; one that is there goes on after its last whole round.
+    """Run a federation to its end; an interrupted one is resumed after its last complete round.
 
     Args:
-        settings: the run's.
+        settings: the run's settings.
         folder: the run folder.
-        attacks: contributors by what they do, as text.
-        log: told what happens, a line each time.
+        attacks: attacks as text, by contributor.
+        log: called with each line about the progress.
 
     Returns:
         The run folder, opened.
 
     Raises:
-        ColdFusionError: what is wrong with the settings, or ended the run before its end.
+        ColdFusionError: a setting is wrong, or the run failed.
     """
     folder = folder.resolve()
-    if Ledger(folder).status.get("state") == "finished":
+    if Ledger(folder).state.state == "finished":
         return Ledger(folder)
     parsed = parse_attacks(attacks)
     rows = folder.with_name(f"{folder.name}-rows")
     catalogue = with_shuffled_labels(settings.tasks, parsed, rows, settings.seed)
     settings = replace(settings, out=str(folder), tasks=replace(settings.tasks, catalogue=catalogue))
     table, display = to_table(settings), Display(settings.rounds)
-    with RunProcess(table, str(folder)) as run:
-        run.wait_for_checks()
+    engine, args = ("attacked-simulation", [json.dumps(dict(attacks))]) if attacks else ("simulation", [])
+    with RunProcess(table, str(folder), engine, args) as process:
+        process.wait_for_checks()
         ledger = (Ledger.resume if (folder / "run.json").exists() else Ledger.create)(folder, table)
-        if attacks:
-            write_attacks(folder, attacks)
-        run.begin(ledger)
-        for event in run.events():
-            if event and (line := display.take(event)) and event["kind"] in ("round", "rejected", "kept", "excluded"):
+        process.start(ledger)
+        for event in process.events():
+            if event and (line := display.handle(event)) and isinstance(event, _LOGGED):
                 log(line)
-        code = run.exit_code
-    if code or ledger.status.get("state") != "finished":
-        reason = ledger.status.get("reason") or f"its process ended with code {code}"
+        code = process.exit_code
+    if code or ledger.state.state != "finished":
+        reason = ledger.state.reason or f"its process ended with code {code}"
         raise RunError(
-            f"a federation failed: {reason}\nIts log is {folder / 'log.txt'}\nStart the experiment again to go on "
-            "after its last whole round."
+            f"a federation failed: {reason}\nIts log is {folder / 'log.txt'}\nStart the experiment again to resume it "
+            "after its last complete round."
         )
     return ledger

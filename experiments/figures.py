@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from .statistics import estimate
 from .tables import Results, by_task, counted
 
-_COLOURS = plt.get_cmap("tab10").colors
+_COLOURS = [plt.get_cmap("tab10")(number) for number in range(10)]
 _HEIGHT = 0.32
 
 

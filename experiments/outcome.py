@@ -1,6 +1,8 @@
 """What an experiment leaves for its readers: a report and figures, made of the scores alone."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
 
 from coldfusion_fl.atomic_files import atomic_write, disk_errors
 
@@ -19,12 +21,12 @@ def write_outcome(scores: ScoreFile) -> None:
     results, out = Results(scores), scores.path.parent
     if len(results.recipes) < 2:
         return  # nothing but the base is scored
-    figures = {"gains.png": lambda path: draw_last(results, path)}
+    figures: dict[str, Callable[[Path], None]] = {"gains.png": partial(draw_last, results)}
     if any(len(scores.rounds(name)) > 1 for name in results.recipes):
-        figures["rounds.png"] = lambda path: draw_rounds(results, path)
+        figures["rounds.png"] = partial(draw_rounds, results)
     for name in _shown(scores):
         if name in results.recipes:
-            figures[f"sets-{name}.png"] = lambda path, name=name: draw_tasks(results, name, path)
+            figures[f"sets-{name}.png"] = partial(draw_tasks, results, name)
     with disk_errors(out):
         for name, draw in figures.items():
             with atomic_write(out / name) as path:

@@ -50,9 +50,9 @@ from coldfusion_fl.config.settings import (
 )
 from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.run.preflight import check_contents, check_words
+from coldfusion_fl.run.preflight import check_contents, check_settings
 
-from .attacks import parse_attacks
+from .attacks.attack import parse_attacks
 from .plan import BASE, KINDS, Comparison, Experiment, Recipe, Scoring
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -124,7 +124,7 @@ def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Exp
         for seed in head.seeds:
             _check_folds(experiment, recipe, seed, str(path))
             settings = experiment.settings(recipe, seed)
-            check_words(settings, f"{path}, recipe '{recipe.name}'")
+            check_settings(settings, f"{path}, recipe '{recipe.name}'")
             _check_recipe(recipe, settings, str(path))
     _check_whole(experiment, str(path))
     return experiment

@@ -1,4 +1,4 @@
-"""Does an experiment: makes each recipe's bases, scores them, and never does again what is done."""
+"""Runs an experiment: makes each recipe's bases and scores them, and repeats nothing that is done."""
 
 import itertools
 import os
@@ -13,26 +13,27 @@ from coldfusion_fl.errors import MismatchError, RunError
 from coldfusion_fl.training.batches import device_name
 
 from .bases import Bases, Log, make_bases
+from .jobs import ScoreJob, score
 from .outcome import write_outcome
 from .plan import BASE, Experiment, Key
 from .scores import ScoreFile
-from .worker_pool import ScoreJob, WorkerPool, score
+from .worker_pool import WorkerPool
 
-_SAY_EVERY = 60.0  # seconds
-_TAKEN = "another process is at this experiment's bases. Wait for it, or end it."
+_LOG_INTERVAL = 60.0  # seconds
+_LOCKED = "another process makes this experiment's bases. Wait for it, or end it."
 
 
 class Runner:
-    """An experiment under way.
+    """Runs an experiment, or the rest of it.
 
     Args:
-        experiment: what to do.
-        scores: where the scores are kept; those that are there are not made again.
-        work: the folder for bases. What is in it is used; it can be removed when the scores are whole.
-        log: told what happens, a line each time.
+        experiment: the experiment.
+        scores: the file of the scores; scores in it are not made again.
+        work: the folder for bases; bases in it are used. It can be removed when the experiment is complete.
+        log: called with each line about the progress.
 
     Raises:
-        RunFolderError: the scores that are there are of another experiment.
+        RunFolderError: the scores in the file are those of another experiment.
     """
 
     def __init__(self, experiment: Experiment, scores: ScoreFile, work: Path, log: Log) -> None:
@@ -45,19 +46,19 @@ class Runner:
 
     @property
     def title(self) -> str:
-        """The experiment's."""
+        """The title of the experiment."""
         return self._experiment.title
 
     def size(self) -> int:
-        """How many scores there are to make, those that are there among them."""
+        """The number of scores of the whole experiment."""
         return sum(1 for _ in self._experiment.all_keys())
 
     def left(self) -> list[Key]:
-        """The scores that are not there yet."""
+        """The keys of the scores that are left."""
         return [key for key in self._experiment.all_keys() if key not in self._scores]
 
     def plan(self) -> Iterator[str]:
-        """What is left to do, a line for each recipe and seed."""
+        """Describe what is left to do, in a line for each recipe and seed."""
         groups: dict[tuple[int, str], list[int]] = {}
         for key in self.left():
             groups.setdefault((key.seed, key.recipe), []).append(key.round)
@@ -69,17 +70,17 @@ class Runner:
             yield f"seed {seed}, {name}{kind}: {len(numbers)} scores{after}"
 
     def run(self) -> None:
-        """Do what is left to do: first the last bases of each recipe, seed by seed, then those of earlier rounds.
+        """Do what is left: score first the last bases of all recipes, seed by seed, then those of earlier rounds.
 
-        So there is a whole repetition early, and how recipes compare is known before how they came there.
+        In this order, the recipes can be compared early, before the scores of earlier rounds show their courses.
 
         Raises:
-            RunError: some recipes failed; all that could be done is done, and kept.
+            RunError: some recipes failed; everything else is done and saved.
         """
         share = self._experiment.base_settings(self._experiment.seeds[0]).simulation
         failed: list[str] = []
         self._work.mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(self._work, _TAKEN), WorkerPool(_at_once(share), share.cpus) as worker_pool:
+        with exclusive_lock(self._work, _LOCKED), WorkerPool(_at_once(share), share.cpus) as worker_pool:
             repetitions = [
                 (seed, name) for seed in self._experiment.repeated for name in (BASE, *self._experiment.chosen)
             ]
@@ -88,15 +89,18 @@ class Runner:
                 if (seed, name) in broken:
                     continue
                 try:
-                    self._do(name, seed, worker_pool, last_alone)
-                except (MismatchError, RunError) as wrong:  # it would fail again: the others need not wait for it
+                    self._run_recipe(name, seed, worker_pool, last_alone)
+                except (
+                    MismatchError,
+                    RunError,
+                ) as wrong:  # do not try this recipe and seed again, but go on with the others
                     broken.add((seed, name))
                     failed.append(f"{name}, seed {seed}: {wrong}")
                     self._log(f"FAILED: {failed[-1]}")
         if failed:
             raise RunError("some recipes failed:\n  " + "\n  ".join(failed))
 
-    def _do(self, name: str, seed: int, worker_pool: WorkerPool, last_alone: bool) -> None:
+    def _run_recipe(self, name: str, seed: int, worker_pool: WorkerPool, last_alone: bool) -> None:
         recipe = self._experiment.recipes.get(name)
         settings = self._experiment.settings(recipe, seed) if recipe else self._experiment.base_settings(seed)
         self._scores.note_roles(name, seed, {"seen": settings.tasks.seen, "unseen": settings.tasks.unseen})
@@ -115,17 +119,17 @@ class Runner:
             ScoreJob(settings.base, bases.file(key), key.task, settings.tasks, key.mode, scoring, seed): key
             for key in missing
         }
-        began = told = time.monotonic()
+        began = logged = time.monotonic()
         for done, (job, (value, about)) in enumerate(worker_pool.do(score, list(jobs)), start=1):
             self._scores.add(jobs[job], value, about)
             now = time.monotonic()
-            if now - told > _SAY_EVERY or done == len(jobs):
-                told, left = now, (now - began) / done * (len(jobs) - done)
+            if now - logged > _LOG_INTERVAL or done == len(jobs):
+                logged, left = now, (now - began) / done * (len(jobs) - done)
                 self._log(f"seed {seed}, {name}: {done} of {len(jobs)} scores, about {format_duration(left)} left")
         write_outcome(self._scores)
 
 
 def _at_once(share: SimulationSettings) -> int:
-    """As many processes as contributors would train at once."""
+    """The number of processes: as many as contributors that would train at once."""
     by_cores = (os.cpu_count() or 1) // share.cpus
     return max(1, min(by_cores, int(1 / share.gpus)) if share.gpus else by_cores)

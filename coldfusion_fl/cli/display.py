@@ -1,7 +1,8 @@
-"""What a person sees while a run goes on: live in a terminal, else a line for what matters."""
+"""The progress of a run: a live display in a terminal, or one line for each important event."""
 
+import functools
 import time
-from typing import Any
+from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
@@ -9,114 +10,156 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from coldfusion_fl.errors import count
+from coldfusion_fl.run import events
+from coldfusion_fl.run.events import Event
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A row of the table: what a node does, and its numbers."""
+
+    state: str = "waiting"
+    steps: str = ""
+    loss: float | None = None
+    frozen: float | None = None
+
 
 class Display:
-    """Follows the events of a run.
+    """Keeps the state of a run, from its events, and renders it with Rich.
 
     Args:
-        rounds: how many the run has.
+        rounds: the number of rounds of the run.
     """
 
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
         self._began = time.time()
         self._round = 0
-        self._phase = "starting Flower and Ray"
+        self._phase = "starting"
         self._phase_began = self._began
         self._trainings: list[float] = []
         self._evaluations: list[float] = []
-        self._nodes: dict[str, dict[str, Any]] = {}
+        self._nodes: dict[str, _Node] = {}
         self._history: list[str] = []
 
-    def take(self, event: dict[str, Any]) -> str | None:
-        """Note an event; the line to print where there is no live display, if it is worth one."""
-        handler = getattr(self, f"_on_{event['kind'].replace('-', '_')}", None)
-        line: str | None = handler(event) if handler else None
+    def handle(self, event: Event) -> str | None:
+        """Update the state by an event.
+
+        Returns:
+            The line to print where there is no live display; None: the event is not important enough.
+        """
+        line: str | None = self._update(event)
         if line:
             self._history = [*self._history, line][-6:]
         return line
 
-    def _on_waiting(self, event: dict[str, Any]) -> str:
-        self._begin(f"waiting for {', '.join(event['absent'])}", event)
-        return f"{self._phase}; {event['there']} nodes are there"
+    @functools.singledispatchmethod
+    def _update(self, event: Event) -> str | None:
+        """One function for each kind of event below; other kinds are not shown."""
+        return None
 
-    def _on_away(self, event: dict[str, Any]) -> str:
-        return f"{event['reason']} It is asked again, for an hour at most."
+    @_update.register
+    def _(self, event: events.WaitingForNodes) -> str:
+        self._begin(f"waiting for {', '.join(event.missing)}", event)
+        return f"{self._phase}; {count(event.connected, 'node')} connected"
 
-    def _on_back(self, _: dict[str, Any]) -> str:
+    @_update.register
+    def _(self, event: events.ServerUnreachable) -> str:
+        return f"{event.reason} The request is repeated for up to an hour."
+
+    @_update.register
+    def _(self, event: events.ServerReachable) -> str:
         return "The server answers again."
 
-    def _on_members(self, event: dict[str, Any]) -> str:
-        judges = f", {len(event['unseen'])} unseen tasks judge" if event["unseen"] else ""
-        absent = f"; not there: {', '.join(event['absent'])}" if event.get("absent") else ""
-        return f"{len(event['seen'])} contributors are there{judges}{absent}"
+    @_update.register
+    def _(self, event: events.NodesConnected) -> str:
+        unseen = f" and {count(len(event.unseen), 'unseen task')} for evaluation only" if event.unseen else ""
+        missing = f"; not connected: {', '.join(event.missing)}" if event.missing else ""
+        return f"{count(len(event.seen), 'contributor')} connected{unseen}{missing}"
 
-    def _on_round(self, event: dict[str, Any]) -> str:
-        self._round = event["round"]
+    @_update.register
+    def _(self, event: events.RoundStarted) -> str:
+        self._round = event.round
         self._begin(f"round {self._round} of {self.rounds}: contributors train", event)
-        self._nodes = {name: {"state": "waiting"} for name in event["sampled"]}
-        missing = f"; not there: {', '.join(event['missing'])}" if event.get("missing") else ""
-        left = self._left_note(event["time"])
-        return f"round {self._round}/{self.rounds}: {', '.join(event['sampled'])} train{missing}{left}"
+        self._nodes = {name: _Node() for name in event.sampled}
+        missing = f"; not connected: {', '.join(event.missing)}" if event.missing else ""
+        left = self._left_note(event.time)
+        return f"round {self._round}/{self.rounds}: training on {', '.join(event.sampled)}{missing}{left}"
 
-    def _on_training(self, event: dict[str, Any]) -> None:
-        if event["round"] == self._round and event["name"] in self._nodes:
-            self._nodes[event["name"]] = {**event, "state": "training"}
+    @_update.register
+    def _(self, event: events.TrainingStep) -> None:
+        if event.round == self._round and event.name in self._nodes:
+            self._nodes[event.name] = _Node("training", f"{event.step}/{event.steps}", event.loss)
 
-    def _on_received(self, event: dict[str, Any]) -> str:
-        self._nodes[event["name"]] = {**event, "state": "done"}
-        loss = f", loss {event['loss']:.3f}" if isinstance(event.get("loss"), float) else ""
-        return f"  {event['name']}: done{loss}"
+    @_update.register
+    def _(self, event: events.ContributionReceived) -> str:
+        node = self._nodes[event.name] = _Node("done", loss=event.metrics.get("loss"))
+        loss = "" if node.loss is None else f", loss {node.loss:.3f}"
+        return f"  {event.name}: done{loss}"
 
-    def _on_rejected(self, event: dict[str, Any]) -> str:
-        self._nodes[event["name"]] = {**event, "state": "rejected"}
-        return f"  {event['name']}: REJECTED, {event['reason']}"
+    @_update.register
+    def _(self, event: events.ContributionRejected) -> str:
+        self._nodes[event.name] = _Node("rejected")
+        return f"  {event.name}: REJECTED, {event.reason}"
 
-    def _on_fused(self, event: dict[str, Any]) -> str:
-        self._trainings.append(event["time"] - self._phase_began)
-        spent = event.get("privacy")
-        budget = f"; privacy spent: ε = {spent['epsilon']:g} at δ = {spent['delta']:g}" if spent else ""
-        return f"  fused {event['contributions']} contributions{budget}"
+    @_update.register
+    def _(self, event: events.RoundFused) -> str:
+        self._trainings.append(event.time - self._phase_began)
+        spent = event.privacy
+        loss = f"; privacy loss: ε = {spent.epsilon:g} at δ = {spent.delta:g}" if spent else ""
+        return f"  fused {count(event.contributions, 'contribution')}{loss}"
 
-    def _on_kept(self, event: dict[str, Any]) -> str:
-        self._trainings.append(event["time"] - self._phase_began)
-        return f"  the base is KEPT: {event['reason']}"
+    @_update.register
+    def _(self, event: events.BaseKept) -> str:
+        self._trainings.append(event.time - self._phase_began)
+        return f"  the base is KEPT: {event.reason}"
 
-    def _on_lost(self, event: dict[str, Any]) -> str:
-        self._begin("the run was lost, and goes on", event)
-        return f"The run was LOST after round {event['round']}: {event['reason']}. It goes on."
+    @_update.register
+    def _(self, event: events.RunLost) -> str:
+        self._begin("the run was lost; starting it again", event)
+        return f"The run was LOST after round {event.round}: {event.reason}. It is started again."
 
-    def _on_excluded(self, event: dict[str, Any]) -> str:
-        return f"  {event['name']} is LEFT OUT from now on: {event['reason']}"
+    @_update.register
+    def _(self, event: events.ContributorExcluded) -> str:
+        return f"  {event.name} is EXCLUDED from the next rounds: {event.reason}"
 
-    def _on_evaluating(self, event: dict[str, Any]) -> None:
-        self._begin(f"base {event['round']}: {len(event['names'])} nodes judge it", event)
-        self._nodes = {name: {"state": "waiting"} for name in event["names"]}
+    @_update.register
+    def _(self, event: events.EvaluationStarted) -> None:
+        self._begin(f"evaluating base {event.round} on {count(len(event.names), 'node')}", event)
+        self._nodes = {name: _Node() for name in event.names}
 
-    def _on_score(self, event: dict[str, Any]) -> None:
-        self._nodes[event["name"]] = {**event, "state": "done"}
+    @_update.register
+    def _(self, event: events.ScoreReceived) -> None:
+        self._nodes[event.name] = _Node("done", frozen=event.scores.get("frozen"))
 
-    def _on_unscored(self, event: dict[str, Any]) -> str:
-        self._nodes[event["name"]] = {**event, "state": "rejected"}
-        return f"  {event['name']}: could not evaluate, {event['reason']}"
+    @_update.register
+    def _(self, event: events.ScoreFailed) -> str:
+        self._nodes[event.name] = _Node("rejected")
+        return f"  {event.name}: could not evaluate, {event.reason}"
 
-    def _on_evaluated(self, event: dict[str, Any]) -> str:
-        self._evaluations.append(event["time"] - self._phase_began)
-        scores = [node["frozen"] for node in self._nodes.values() if "frozen" in node]
+    @_update.register
+    def _(self, event: events.EvaluationFinished) -> str:
+        self._evaluations.append(event.time - self._phase_began)
+        scores = [node.frozen for node in self._nodes.values() if node.frozen is not None]
         mean = f"mean frozen score {sum(scores) / len(scores):.1f}" if scores else "no scores"
-        return f"  base {event['round']}: {mean} over {len(scores)} tasks"
+        return f"  base {event.round}: {mean} over {count(len(scores), 'task')}"
 
-    def _begin(self, phase: str, event: dict[str, Any]) -> None:
-        self._phase, self._phase_began = phase, event["time"]
+    def _begin(self, phase: str, event: Event) -> None:
+        self._phase, self._phase_began = phase, event.time
 
     def seconds_left(self, now: float) -> float | None:
-        """An estimate from the phases so far; None before there was one training round."""
+        """Estimate the remaining seconds from the phases so far; None before the first round has ended.
+
+        Args:
+            now: the time, in seconds since the epoch.
+        """
         if not self._trainings:
             return None
         done = len(self._trainings)
         left = (self.rounds - done) * sum(self._trainings) / done
         if self._evaluations:
-            # The first evaluation has the few-shot scores in it, as the last will have; those between have not.
+            # The first and the last evaluation include few-shot scores, and so take longer than those between.
             left += max(0, self.rounds - 1 - done) * sum(self._evaluations[1:]) / done + self._evaluations[0]
         return max(0.0, left - (now - self._phase_began))
 
@@ -146,16 +189,14 @@ class Display:
             table.add_column(column, justify="left" if column in ("contributor", "") else "right")
         colours = {"training": "yellow", "done": "green", "rejected": "red", "waiting": "dim"}
         for name, node in self._nodes.items():
-            step = f"{node['step']}/{node['steps']}" if node["state"] == "training" else ""
-            loss = f"{node['loss']:.3f}" if isinstance(node.get("loss"), float) else ""
-            frozen = f"{node['frozen']:.1f}" if "frozen" in node else ""
-            state = node["state"]
-            table.add_row(escape(name), f"[{colours[state]}]{state}", step, loss, frozen)
+            loss = "" if node.loss is None else f"{node.loss:.3f}"
+            frozen = "" if node.frozen is None else f"{node.frozen:.1f}"
+            table.add_row(escape(name), f"[{colours[node.state]}]{node.state}", node.steps, loss, frozen)
         return table
 
 
 def format_duration(seconds: float) -> str:
-    """A duration as a person says it."""
+    """Format a duration, such as `1 h 5 min` or `12 s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -164,6 +205,6 @@ def format_duration(seconds: float) -> str:
 
 
 def plain_console() -> Console:
-    """A console for the terminal, which keeps long lines whole where the output is no terminal."""
+    """A console that does not highlight; where the output is not a terminal, it does not wrap lines of up to 160."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=160)

@@ -1,185 +1,164 @@
-"""A run in a process of its own: start it, follow it, end it with all that it started."""
+"""Start a run in a process of its own, follow its events, and end it with all processes that it started."""
 
 import contextlib
 import fcntl
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import psutil
-
 from coldfusion_fl import errors
-from coldfusion_fl.errors import RunError
+from coldfusion_fl.cli.engine import load_engine
+from coldfusion_fl.errors import ErrorCode, RunError
+from coldfusion_fl.process_tree import ProcessTree
+from coldfusion_fl.run.events import Event, RunFailed, RunFinished, RunStarted
 from coldfusion_fl.run.ledger import Ledger
 
-# The programs are named, not imported: the core knows nothing of Flower.
-_SIMULATION = "coldfusion_fl.engines.simulation"
-_FEDERATION = "coldfusion_fl.engines.deployment.federation_run"
 _GRACE = 3.0
-_POLL = 0.25
-_MEMORY_EVERY = 5.0
+_POLL_INTERVAL = 0.25
+_MEMORY_INTERVAL = 5.0
+# Of every run process, whichever engine runs in it.
+_ENVIRONMENT = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+    # Large allocations in huge pages: runs took 10 % less time, and no more memory.
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
 
 
 class RunProcess:
-    """A run in a process of its own: as a context, it ends with it.
+    """A run in a process of its own. As a context manager, it ends the process when the block ends.
 
-    The process checks the settings while it gets ready, and begins when it is told of its run folder.
+    The process starts to load libraries and to check the settings at once. `start` then begins the run.
 
     Args:
-        table: the run's settings, as `settings.to_table` gives them.
-        source: where they stand, for messages.
-        federation: the folder of the federation that is to run it; None: a simulation on this machine.
+        table: the run's settings as nested tables, from `settings.to_table`.
+        source: the file they were read from, for messages.
+        engine: the entry point of the engine that executes the run.
+        args: the engine's arguments.
+
+    Attributes:
+        peak_memory: the highest memory of the process and its descendants so far, in bytes.
+
+    Raises:
+        SettingsError: there is no such engine.
     """
 
-    def __init__(self, table: dict[str, Any], source: str, federation: Path | None = None) -> None:
+    def __init__(
+        self, table: dict[str, Any], source: str, engine: str = "simulation", args: Sequence[str] = ()
+    ) -> None:
+        loaded = load_engine(engine, args)
         self.peak_memory = 0
-        self._descendants: dict[int, psutil.Process] = {}
-        # What the process prints before it knows its run folder.
+        self._may_linger = loaded.may_linger
+        self._ledger: Ledger | None = None
+        # The output of the process until it knows its run folder.
         self._early_log = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
         fcntl.fcntl(self._early_log, fcntl.F_SETFL, fcntl.fcntl(self._early_log, fcntl.F_GETFL) | os.O_APPEND)
-        self._ledger: Ledger | None = None
-        answers, answer = os.pipe()
-        module, words = (_SIMULATION, []) if federation is None else (_FEDERATION, [str(federation)])
-        # Flower's simulation waits for every contributor, also for one that the rounds have long given up.
-        self._lingers = federation is None
-        quiet = {
-            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "FLWR_TELEMETRY_ENABLED": "0",
-            "TOKENIZERS_PARALLELISM": "false",
-            "PYTHONUNBUFFERED": "1",
-            # Large pieces of memory in huge pages: a run took a tenth less time, and no more memory.
-            "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-        }
+        read_end, write_end = os.pipe()
+        worker = [sys.executable, "-P", "-m", "coldfusion_fl.cli.worker"]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, str(os.getpid()), str(answer), *words],
+            [*worker, engine, str(os.getpid()), str(write_end), *args],
             stdin=subprocess.PIPE,
-            pass_fds=[answer],
+            pass_fds=[write_end],
             stdout=self._early_log,
             stderr=subprocess.STDOUT,
-            env={**quiet, **os.environ},
-            # Ctrl-C is for us: we say where the run stopped, and end the process and Ray in order.
+            env={**_ENVIRONMENT, **loaded.environment, **os.environ},
+            # Ctrl-C must reach this process alone, which then ends the run process and its children in order.
             start_new_session=True,
         )
-        os.close(answer)
-        self._answers = os.fdopen(answers)
-        self._tell({"settings": table, "source": source})
+        self._tree = ProcessTree(self._process)
+        os.close(write_end)
+        self._check_result = os.fdopen(read_end)
+        self._send({"settings": table, "source": source})
 
     def __enter__(self) -> "RunProcess":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        if self._ledger and (said := self._said_early()):
-            # It ended before it took its log over.
+        if self._ledger and (output := self._early_output()):
+            # The process ended before it redirected its output to the run folder.
             with contextlib.suppress(OSError), (self._ledger.folder / "log.txt").open("ab") as log:
-                log.write(said)
+                log.write(output)
         self._early_log.close()
-        self._answers.close()
+        self._check_result.close()
         with contextlib.suppress(OSError):
             if self._process.stdin:
                 self._process.stdin.close()
 
     def wait_for_checks(self) -> None:
-        """Wait until the tasks and the base are read.
+        """Wait until the engine has checked the settings, the tasks and the base.
 
         Raises:
-            ColdFusionError: what is wrong with them, as `checks.check_contents` says it.
-            RunError: the process ended.
+            ColdFusionError: the error that the checks found.
+            RunError: the process ended during the checks.
         """
-        if line := self._answers.readline():
-            if wrong := json.loads(line):
-                raise getattr(errors, wrong["class"])(wrong["message"])
+        if line := self._check_result.readline():
+            if found := json.loads(line):
+                raise getattr(errors, found["class"])(found["message"], code=ErrorCode(found["code"]))
             return
         self.stop()
-        said = self._said_early().decode(errors="replace").strip()
-        raise RunError(f"the run's process ended with code {self.exit_code} before it began. It said:\n{said}")
+        output = self._early_output().decode(errors="replace").strip()
+        raise RunError(
+            f"the run's process ended with code {self.exit_code} before the run began. Its output:\n{output}"
+        )
 
-    def begin(self, ledger: Ledger) -> None:
-        """Let it begin.
+    def start(self, ledger: Ledger) -> None:
+        """Begin the run.
 
         Args:
-            ledger: the run's folder, which `Ledger.create` or `Ledger.resume` has made ready.
+            ledger: the run folder, from `Ledger.create` or `Ledger.resume`.
         """
         self._ledger = ledger
-        _, self._place = ledger.events_from(0)  # what a run that goes on has told before is not told again
-        ledger.event("began")
-        self._tell(str(ledger.folder))
+        _, self._position = ledger.events_from(0)  # a resumed run's earlier events are not shown again
+        ledger.emit(RunStarted())
+        self._send(str(ledger.folder))
 
-    def _said_early(self) -> bytes:
-        descriptor = self._early_log.fileno()
-        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    def events(self) -> Iterator[Event | None]:
+        """The run's events as they occur, until the process ends.
 
-    def _tell(self, what: object) -> None:
-        pipe = self._process.stdin
-        with contextlib.suppress(BrokenPipeError):  # it has ended; `exit_code` says how
-            if pipe:
-                pipe.write(json.dumps(what).encode() + b"\n")
-                pipe.flush()
-
-    def events(self) -> Iterator[dict[str, Any] | None]:
-        """The run's events as they come, and None when there is none just now, until it ends.
-
-        A simulation that said it is finished or has failed gets a moment to end its process, no more.
+        Yields:
+            An event, or None when there is no further one at the moment.
         """
-        assert self._ledger  # it has begun
-        place, measured, deadline = self._place, 0.0, math.inf
+        assert self._ledger, "start() begins the run"
+        position, measured, deadline = self._position, 0.0, math.inf
         while True:
+            # Whether it has ended is asked before the events are read, so that the last ones are not missed.
             ended = self._process.poll() is not None or time.monotonic() > deadline
-            events, place = self._ledger.events_from(place)
+            events, position = self._ledger.events_from(position)
             yield from events
-            if self._lingers and any(event["kind"] in ("finished", "failed") for event in events):
+            # A simulation ends only after all its contributors, also those that the run gave up. Do not wait for them.
+            if self._may_linger and any(isinstance(event, RunFinished | RunFailed) for event in events):
                 deadline = time.monotonic() + _GRACE
             if ended:
                 return
             yield None
-            if time.monotonic() - measured > _MEMORY_EVERY:
+            if time.monotonic() - measured > _MEMORY_INTERVAL:
                 measured = time.monotonic()
-                self.peak_memory = max(self.peak_memory, self._state())
-            time.sleep(_POLL)
+                self.peak_memory = max(self.peak_memory, self._tree.memory())
+            time.sleep(_POLL_INTERVAL)
 
     @property
     def exit_code(self) -> int | None:
-        """Of the process; None while it runs."""
+        """The exit code of the process; None while it runs."""
         return self._process.poll()
 
     def stop(self) -> None:
         """End the process and everything that it started, within seconds."""
-        self._remember_descendants()
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_GRACE)
-        self._remember_descendants()
-        left = [process for process in self._descendants.values() if process.is_running()]
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(left, timeout=_GRACE)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_GRACE)
+        # The engine may have work at a server to stop, so it gets the signal first, and its children none.
+        self._tree.end(_GRACE, root_first=True)
 
-    def _remember_descendants(self) -> None:
-        """Remember the descendants: when a parent among them dies, its children can no longer be found."""
-        with contextlib.suppress(psutil.Error):
-            parent = psutil.Process(self._process.pid)
-            for process in [parent, *parent.children(recursive=True)]:
-                self._descendants[process.pid] = process
+    def _early_output(self) -> bytes:
+        descriptor = self._early_log.fileno()
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
 
-    def _state(self) -> int:
-        """Bytes of the process and its descendants; what they share is counted once, where the system can tell."""
-        self._remember_descendants()
-        total = 0
-        for process in list(self._descendants.values()):
-            with contextlib.suppress(psutil.Error):
-                info = process.memory_full_info()
-                total += getattr(info, "pss", info.uss)
-        return total
+    def _send(self, message: object) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the process has ended; `exit_code` tells how
+            if self._process.stdin:
+                self._process.stdin.write(json.dumps(message).encode() + b"\n")
+                self._process.stdin.flush()

@@ -1,95 +1,99 @@
-"""The other end of `launch`: a process that checks a run's settings, and runs it when it is told of its folder.
+"""The run process: checks a run's settings and executes the run. `RunProcess` starts it and is its other end.
 
-It is started as `python -m MODULE PARENT PIPE ...`, told the settings and then a run folder on its standard input, and
-says on the pipe what is wrong with them. What it prints goes to the folder's log.
+It is started as `python -m coldfusion_fl.cli.worker ENGINE PARENT PIPE [ARGUMENT ...]`: the engine's name, the process
+ID of its parent, the file descriptor of a pipe for the result of the checks, and the engine's arguments. On standard
+input it receives two lines of JSON: first the settings, then the run folder. Its output goes to the folder's log.
 """
 
-import contextlib
 import json
 import logging
 import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from coldfusion_fl.config.settings import Settings, parse_settings
+from coldfusion_fl import errors
+from coldfusion_fl.cli.engine import Engine, load_engine
+from coldfusion_fl.config.settings import parse_settings
 from coldfusion_fl.errors import ColdFusionError
-from coldfusion_fl.process_tree import exit_with_parent
+from coldfusion_fl.process_tree import exit_with_parent, kill_own_tree
 from coldfusion_fl.run.ledger import Ledger
 
-_log = logging.getLogger("flwr")
+_log = logging.getLogger("coldfusion_fl")
+_INTERRUPTED = 130
 
 
-def run_worker(
-    what: str,
-    check: Callable[[Settings, str], None],
-    prepare: Callable[[dict[str, Any]], ColdFusionError | None],
-    run: Callable[[Settings, Ledger], None],
-) -> None:
-    """Do what the process that started this one says.
+def main() -> None:
+    """Be the run process."""
+    name, parent, pipe = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    exit_with_parent(parent)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s : %(message)s"))
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    _log.propagate = False  # a library may have a handler at the root, which would print each line again
+    try:
+        run_worker(load_engine(name, sys.argv[4:]), pipe)
+    except KeyboardInterrupt:  # the parent reports that the run was stopped
+        _log.info("Stopped.")
+        sys.exit(_INTERRUPTED)
+
+
+def run_worker(engine: Engine, pipe: int) -> None:
+    """Check the settings from standard input; once the run folder is known, execute the run.
 
     Args:
-        what: what runs, for messages.
-        check: finds what is wrong with settings that stand in the source that it is told of.
-        prepare: gets ready meanwhile for settings as nested tables; why it cannot, which counts once there is a run.
-        run: runs it.
+        engine: executes the run.
+        pipe: the file descriptor for the result of the checks.
     """
-    parent, answer = map(int, sys.argv[1:3])
-    exit_with_parent(parent, kill_process_tree)
-    asked = json.loads(sys.stdin.readline())
-    checking = threading.Thread(target=_check, args=(check, asked, answer), daemon=True)
-    checking.start()
-    failure = prepare(asked["settings"])
-    checking.join()
-    if not (named := sys.stdin.readline()):
-        return  # the settings were not what they should be
-    ledger = Ledger(Path(json.loads(named)))
-    _redirect(ledger.folder / "log.txt")
+    engine.set_up_process()
+    request = json.loads(sys.stdin.readline())
+    # The checks load torch and read all rows, and the engine starts its services: side by side, a run starts seconds
+    # earlier.
+    checks = threading.Thread(target=_check, args=(engine, request, pipe), daemon=True)
+    checks.start()
+    failure = engine.prepare(request["settings"])
+    checks.join()
+    if not (folder := sys.stdin.readline()):
+        return  # the checks failed, so there is no run folder
+    ledger = Ledger(Path(json.loads(folder)))
+    _redirect_output(ledger.folder / "log.txt")
     try:
         if failure:
             raise failure
-        run(parse_settings(ledger.settings, str(ledger.folder)), ledger)
-    except ColdFusionError as wrong:
-        _log.error("%s", wrong)
-        ledger.set_status("failed", reason=str(wrong))
-        sys.exit(wrong.exit_code)
-    except Exception as crash:
-        # What crashes may leave threads behind that nothing ends.
-        _log.exception("%s crashed", what)
-        ledger.set_status("failed", reason=f"{what} crashed: {crash}")
-        kill_process_tree()
-
-
-def kill_process_tree() -> None:
-    """End this process and all that it started, at once."""
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    os._exit(1)
-
-
-def _check(check: Callable[[Settings, str], None], asked: dict[str, Any], answer: int) -> None:
-    """Say on a pipe what is wrong with the settings, or that nothing is."""
-    wrong = None
-    try:
-        check(parse_settings(asked["settings"], asked["source"]), asked["source"])
+        engine.run(parse_settings(ledger.settings, str(ledger.folder)), ledger)
     except ColdFusionError as error:
-        wrong = {"class": type(error).__name__, "message": str(error)}
-    except BaseException:  # a bug, or no memory: whoever waits for the answer must not wait for ever
+        _log.error("%s", error)
+        ledger.state_file.failed(str(error))
+        sys.exit(error.exit_code)
+    except Exception as error:
+        _log.exception("%s crashed", engine.title)
+        ledger.state_file.failed(f"{engine.title} crashed: {error}")
+        # A crash may leave threads and child processes behind that would keep this process alive.
+        kill_own_tree()
+
+
+def _check(engine: Engine, request: dict[str, Any], pipe: int) -> None:
+    """Write the result of the checks to the pipe: the error, or null."""
+    result = None
+    try:
+        engine.check(parse_settings(request["settings"], request["source"]), request["source"])
+    except ColdFusionError as error:
+        # The parent knows the classes of `errors` alone, not the subclasses of an engine.
+        name = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+        result = {"class": name, "message": str(error), "code": error.code}
+    except BaseException:  # a bug, or no memory left: without an answer, the parent would wait forever
         traceback.print_exc()
         sys.stderr.flush()
-        kill_process_tree()
-    with os.fdopen(answer, "w") as pipe:
-        pipe.write(json.dumps(wrong) + "\n")
+        kill_own_tree()
+    with os.fdopen(pipe, "w") as stream:
+        stream.write(json.dumps(result) + "\n")
 
 
-def _redirect(file: Path) -> None:
-    """Print into a file from here on; what was printed before, into a temporary one, goes there first."""
+def _redirect_output(file: Path) -> None:
+    """Redirect the output to a file, and move the output so far, which is in a temporary file, there."""
     with file.open("ab", buffering=0) as log_file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -98,3 +102,7 @@ def _redirect(file: Path) -> None:
         os.truncate(early, 0)
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log_file.fileno(), stream.fileno())
+
+
+if __name__ == "__main__":
+    main()

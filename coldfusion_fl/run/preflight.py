@@ -1,23 +1,23 @@
-"""What can be wrong with a run's settings, found before anything is written."""
+"""Checks of a run's settings, before anything is written."""
 
 import os
 
 from coldfusion_fl.aggregation.pipeline import check_server_settings
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.data.catalogue import read_catalogues
-from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.errors import ErrorCode, SettingsError
 
 
-def check_words(settings: Settings, source: str) -> None:
-    """Find what settings say that cannot be; reads no rows and no weights.
+def check_settings(settings: Settings, source: str) -> None:
+    """Check what takes no time: everything but the rows and the weights.
 
     Args:
-        settings: the run's.
-        source: where they stand, for messages.
+        settings: the run's settings.
+        source: the file they were read from, for messages.
 
     Raises:
-        SettingsError: there are not so many cores, or the server's settings contradict each other.
-        CatalogueError: a catalogue cannot be read, or has no such task.
+        SettingsError: this machine has too few cores, or settings of [server] are wrong.
+        CatalogueError: a catalogue cannot be read, or a task is unknown.
     """
     cores = os.cpu_count() or 1
     if settings.simulation.cpus > cores:
@@ -25,33 +25,37 @@ def check_words(settings: Settings, source: str) -> None:
             f"{source}: 'simulation.cpus' is {settings.simulation.cpus}, but this machine has {cores} cores. Lower it."
         )
     catalogue = read_catalogues(settings.tasks.catalogue, settings.tasks.data_root)
-    check_server_words(settings, source)
+    check_server_table(settings, source)
     for name in _tasks(settings):
         catalogue[name]
 
 
-def check_server_words(settings: Settings, source: str) -> None:
-    """Find what [server] says that cannot be: that much alone is the affair of a federation's server.
+def check_server_table(settings: Settings, source: str) -> None:
+    """Check the settings of [server]; in a federation, the server needs nothing else of the settings.
+
+    Args:
+        settings: the run's settings.
+        source: the file they were read from, for messages.
 
     Raises:
-        SettingsError: an operator, step or rule is unknown, or two settings contradict each other.
+        SettingsError: an operator, server optimizer or screening rule is unknown, or settings contradict each other.
     """
     try:
         check_server_settings(settings)
-    except SettingsError as wrong:
-        raise SettingsError(f"{source}, [server]: {wrong}") from None
+    except SettingsError as error:
+        raise SettingsError(f"{source}, [server]: {error}", code=error.code) from None
 
 
 def check_contents(settings: Settings, source: str) -> None:
-    """Find what is wrong with the rows and the base, which are all read.
+    """Read the rows of all tasks and the base, to find what is wrong with them. This takes seconds.
 
     Args:
-        settings: the run's.
-        source: where they stand, for messages.
+        settings: the run's settings.
+        source: the file they were read from, for messages.
 
     Raises:
-        SettingsError: a GPU is wanted where there is none.
-        DataError: the rows of a task cannot be read or make no task.
+        SettingsError: the settings ask for a GPU, and there is none.
+        DataError: the rows of a task cannot be read, or do not make a task.
         ModelError: the base cannot be loaded.
     """
     import torch
@@ -62,7 +66,9 @@ def check_contents(settings: Settings, source: str) -> None:
 
     share = settings.simulation
     if share.gpus and not share.address and not torch.cuda.is_available():
-        raise SettingsError(f"{source}: 'simulation.gpus' is {share.gpus}, but torch sees no GPU here.")
+        raise SettingsError(
+            f"{source}: 'simulation.gpus' is {share.gpus}, but torch sees no GPU here.", code=ErrorCode.GPU_MISSING
+        )
     for name in _tasks(settings):
         load_task(name, settings.tasks.catalogue, settings.tasks.data_root)
     load_encoder(open_base(settings.base))

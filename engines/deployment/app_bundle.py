@@ -1,4 +1,4 @@
-"""The app that a federation's server sends to its members: three small files that point at what is installed there."""
+"""The app bundle of a run: small files that import the apps from the package that is installed on each member."""
 
 from pathlib import Path
 
@@ -15,14 +15,14 @@ _CODE = {
 
 
 def build_app_bundle(run_folder: Path, members: Path) -> bytes:
-    """The bundle of a run.
+    """Build the app bundle of a run.
 
     Args:
-        run_folder: on the server's machine, made ready; it holds the settings.
-        members: the file that says which node is whose, on the server's machine.
+        run_folder: the run folder with the settings, on the server's machine.
+        members: the file with the node ID of each member, on the server's machine.
 
     Returns:
-        The bundle, as Flower takes it.
+        A Flower app bundle (FAB).
     """
     project = {
         "project": {

@@ -1,6 +1,6 @@
-"""A small private certificate authority, the server's certificate, and the keys that members are known by.
+"""A small private certificate authority, the server's certificate, and the keys of members.
 
-For tests and small federations: whoever has a certificate authority of their own brings the server's certificate.
+The authority is for tests and small federations. An organisation with an authority of its own can use that instead.
 """
 
 import datetime
@@ -14,27 +14,27 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from coldfusion_fl.errors import DeploymentError, first_line
+from coldfusion_fl.errors import DeploymentError, ErrorCode, first_line
 
-# Flower knows its nodes by keys of this curve.
+# Flower identifies its nodes by keys on this curve.
 _CURVE = ec.SECP384R1
 _AUTHORITY_DAYS = 3650
-_SERVER_DAYS = 825  # more is rejected by some TLS libraries
-_CLOCKS_DIFFER = datetime.timedelta(hours=1)
-# The server's own processes reach it here, whatever the world calls it.
+_SERVER_DAYS = 825  # some TLS libraries reject longer validity
+_CLOCK_SKEW = datetime.timedelta(hours=1)
+# The server's own processes connect to these, whatever its public name is.
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
-class Issued:
-    """A certificate with its private key, both as PEM."""
+class CertificatePair:
+    """A certificate and its private key, both PEM."""
 
     certificate: bytes
     key: bytes
 
 
-def new_authority(name: str) -> Issued:
-    """A certificate authority for one federation, valid for ten years."""
+def new_authority(name: str) -> CertificatePair:
+    """Create a certificate authority for one federation, valid for ten years."""
     key = ec.generate_private_key(_CURVE())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} (a private federation's authority)")])
     usage = x509.KeyUsage(
@@ -54,11 +54,16 @@ def new_authority(name: str) -> Issued:
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
-    return Issued(_pem(builder.sign(key, hashes.SHA384())), _private_pem(key))
+    return CertificatePair(_pem(builder.sign(key, hashes.SHA384())), _private_pem(key))
 
 
-def new_server(authority: Issued, host: str) -> Issued:
-    """A server's certificate for a host's name or IP address and for this machine's own names, valid for 825 days."""
+def new_server(authority: CertificatePair, host: str) -> CertificatePair:
+    """Create a server's certificate for a host and for the loopback names, valid for 825 days.
+
+    Args:
+        authority: signs the certificate.
+        host: the server's public name or IP address.
+    """
     issuer = x509.load_pem_x509_certificate(authority.certificate)
     issuer_key = serialization.load_pem_private_key(authority.key, None)
     assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
@@ -79,11 +84,11 @@ def new_server(authority: Issued, host: str) -> Issued:
             critical=False,
         )
     )
-    return Issued(_pem(builder.sign(issuer_key, hashes.SHA384())), _private_pem(key))
+    return CertificatePair(_pem(builder.sign(issuer_key, hashes.SHA384())), _private_pem(key))
 
 
 def new_member_key() -> tuple[bytes, bytes]:
-    """A member's key pair as Flower wants it: private and public key in OpenSSH's form."""
+    """Create a member's key pair: private and public key in OpenSSH format, as Flower reads them."""
     key = ec.generate_private_key(_CURVE())
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
@@ -93,71 +98,85 @@ def new_member_key() -> tuple[bytes, bytes]:
 
 
 def read_public_key(file: Path) -> ec.EllipticCurvePublicKey:
-    """A member's public key.
+    """Read a member's public key.
 
     Raises:
-        DeploymentError: the file cannot be read or holds no such key.
+        DeploymentError: the file cannot be read, or is not a public key on an elliptic curve.
     """
     try:
         content = file.read_bytes()
-    except OSError as wrong:
-        raise DeploymentError(f"{file}: this is no public key: {first_line(wrong)}") from None
+    except OSError as error:
+        raise DeploymentError(
+            f"{file}: this is not a public key: {first_line(error)}", code=ErrorCode.KEY_INVALID
+        ) from None
     return parse_public_key(content, file)
 
 
 def parse_public_key(content: bytes, file: Path) -> ec.EllipticCurvePublicKey:
-    """A member's public key, by what its file holds.
+    """Parse a member's public key.
+
+    Args:
+        content: of the file, in OpenSSH format.
+        file: for messages.
 
     Raises:
-        DeploymentError: that is no such key.
+        DeploymentError: the content is not a public key on an elliptic curve.
     """
     try:
         key = serialization.load_ssh_public_key(content)
-    except (ValueError, UnsupportedAlgorithm) as wrong:
-        raise DeploymentError(f"{file}: this is no public key: {first_line(wrong)}") from None
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise DeploymentError(
+            f"{file}: this is not a public key: {first_line(error)}", code=ErrorCode.KEY_INVALID
+        ) from None
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise DeploymentError(
-            f"{file}: this key is not on an elliptic curve. Flower needs one: ssh-keygen -t ecdsa -b 384"
+            f"{file}: this key is not on an elliptic curve, but Flower needs such a key: ssh-keygen -t ecdsa -b 384",
+            code=ErrorCode.KEY_INVALID,
         )
     return key
 
 
 def read_private_key(file: Path) -> ec.EllipticCurvePrivateKey:
-    """A member's private key.
+    """Read a member's private key.
 
     Raises:
-        DeploymentError: the file cannot be read, is locked by a passphrase, or holds no such key.
+        DeploymentError: the file cannot be read, has a passphrase, or is not a private key on an elliptic curve.
     """
     try:
         key = serialization.load_ssh_private_key(file.read_bytes(), None)
-    except (OSError, ValueError, UnsupportedAlgorithm, TypeError) as wrong:  # TypeError: it has a passphrase
-        raise DeploymentError(f"{file}: this private key cannot be read: {first_line(wrong)}") from None
+    except (OSError, ValueError, UnsupportedAlgorithm, TypeError) as error:  # TypeError: it has a passphrase
+        raise DeploymentError(
+            f"{file}: this private key cannot be read: {first_line(error)}", code=ErrorCode.KEY_INVALID
+        ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise DeploymentError(
-            f"{file}: this key is not on an elliptic curve. Flower needs one: ssh-keygen -t ecdsa -b 384"
+            f"{file}: this key is not on an elliptic curve, but Flower needs such a key: ssh-keygen -t ecdsa -b 384",
+            code=ErrorCode.KEY_INVALID,
         )
     return key
 
 
-def names_of(certificate: Path) -> tuple[str, ...]:
-    """The hosts that a server's certificate is for.
+def certificate_hosts(certificate: Path) -> tuple[str, ...]:
+    """The host names and IP addresses that a server's certificate is valid for.
 
     Raises:
-        DeploymentError: the file cannot be read, or is no certificate.
+        DeploymentError: the file cannot be read, or is not a certificate.
     """
     try:
         found = x509.load_pem_x509_certificate(certificate.read_bytes())
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (OSError, ValueError) as wrong:
-        raise DeploymentError(f"{certificate}: this is no certificate: {first_line(wrong)}") from None
+    except (OSError, ValueError) as error:
+        raise DeploymentError(
+            f"{certificate}: this is not a certificate: {first_line(error)}", code=ErrorCode.CERTIFICATE_INVALID
+        ) from None
     except x509.ExtensionNotFound:
         return ()
     addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
     return (*names.get_values_for_type(x509.DNSName), *addresses)
 
 
-def is_for(names: tuple[str, ...], host: str) -> bool:
-    """Whether a certificate of these names is for a host; `*.acme.org` is for `fl.acme.org`."""
+def covers(names: tuple[str, ...], host: str) -> bool:
+    """Whether a certificate with these names is valid for a host; `*.acme.org` is valid for `fl.acme.org`."""
     parent = host.partition(".")[2]
     return host in names or bool(parent and f"*.{parent}" in names)
 
@@ -172,7 +191,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCKS_DIFFER)
+        .not_valid_before(now - _CLOCK_SKEW)
         .not_valid_after(now + datetime.timedelta(days=days))
     )
 

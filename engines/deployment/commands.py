@@ -1,4 +1,4 @@
-"""`coldfusion federation` and `coldfusion member`: a federation over a network."""
+"""`coldfusion federation`, `coldfusion member` and `coldfusion status`: a federation over a network."""
 
 import json
 import time
@@ -9,16 +9,16 @@ import typer
 
 from coldfusion_fl.cli.display import plain_console
 from coldfusion_fl.config.settings import split_names
-from coldfusion_fl.errors import DeploymentError
+from coldfusion_fl.errors import DeploymentError, ErrorCode
 
 federation = typer.Typer(
-    help="A federation over a network: set it up, run its server, admit members.", no_args_is_help=True
+    help="A federation over a network: create it, run its server, add and remove members.", no_args_is_help=True
 )
-member = typer.Typer(help="A member of a federation: try everything, and join.", no_args_is_help=True)
+member = typer.Typer(help="A member of a federation: check everything, and join.", no_args_is_help=True)
 _console = plain_console()
 
 _Folder = Annotated[Path, typer.Argument(help="The federation's folder, on the server's machine.")]
-_MemberFolder = Annotated[Path, typer.Argument(help="The member's folder, with its member.toml.")]
+_MemberFolder = Annotated[Path, typer.Argument(help="The member's folder, with member.toml in it.")]
 
 
 def _log(line: str) -> None:
@@ -27,35 +27,38 @@ def _log(line: str) -> None:
 
 @federation.command("init")
 def init(
-    folder: Annotated[Path, typer.Argument(help="The folder to make; its name is the federation's.")],
-    address: Annotated[str, typer.Option(help="Where members find the server: HOST:PORT.")],
-    members: Annotated[str, typer.Option(help="Names of members, with commas between; more can be added later.")] = "",
+    folder: Annotated[Path, typer.Argument(help="The folder to create; its name becomes the federation's name.")],
+    address: Annotated[str, typer.Option(help="The address by which members reach the server: HOST:PORT.")],
+    members: Annotated[str, typer.Option(help="Names of members, separated by commas; more can be added later.")] = "",
     certificate: Annotated[Path | None, typer.Option(help="The server's own certificate, PEM.")] = None,
     certificate_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
     authority: Annotated[
         Path | None, typer.Option(help="The certificate of the authority that signed it, PEM.")
     ] = None,
 ) -> None:
-    """Make what a federation needs: certificates, a key pair for each member, start scripts.
+    """Create a federation: certificates, a key pair for each member, start scripts.
 
-    Without certificates of your own a private authority is made, good for tests and small federations. Each folder in
-    FOLDER/members goes to its member, by a way that nobody else can read along: a private key is in it.
+    Without certificates of your own, a private authority is created, for tests and small federations. Give each folder
+    in FOLDER/members to its member over an encrypted channel, because it contains a private key.
     """
     from coldfusion_fl.engines.deployment.federation import Federation, check_name, split_address
     from coldfusion_fl.engines.deployment.setup import OwnCertificates, new_federation
 
     host, port = split_address(address)
-    made = Federation(folder.resolve(), check_name(folder.resolve().name), host, port)
+    created = Federation(folder.resolve(), check_name(folder.resolve().name), host, port)
     own = None
     if certificate and certificate_key and authority:
         own = OwnCertificates(certificate, certificate_key, authority)
     elif certificate or certificate_key or authority:
-        raise DeploymentError("own certificates are three files: --certificate, --certificate-key and --authority.")
+        raise DeploymentError(
+            "certificates of your own need three options: --certificate, --certificate-key and --authority.",
+            code=ErrorCode.CERTIFICATE_INVALID,
+        )
     names = split_names(members)
-    new_federation(made, names, own)
-    _console.print(f"The federation {made.name} is in {folder}.", markup=False)
+    new_federation(created, names, own)
+    _console.print(f"The federation {created.name} is in {folder}.", markup=False)
     for name in names:
-        _console.print(f"  to {name}: {folder / 'members' / name}", markup=False)
+        _console.print(f"  for {name}: {folder / 'members' / name}", markup=False)
     _console.print(f"Start its server: coldfusion federation serve {folder}", markup=False)
 
 
@@ -65,48 +68,52 @@ def add(
     name: Annotated[str, typer.Argument(help="The new member's name.")],
     public_key: Annotated[
         Path | None,
-        typer.Option(help="Its public key, where it made a key pair itself: ssh-keygen -t ecdsa -b 384 -f member.key"),
+        typer.Option(
+            help="Its public key, if the member created a key pair itself: ssh-keygen -t ecdsa -b 384 -f member.key"
+        ),
     ] = None,
 ) -> None:
-    """Admit a member; a running server lets it in within seconds."""
+    """Add a member; a running server admits it within seconds."""
     from coldfusion_fl.engines.deployment.federation import open_federation
     from coldfusion_fl.engines.deployment.setup import add_member
 
     opened = open_federation(folder)
-    made = add_member(opened, name, public_key)
+    member_folder = add_member(opened, name, public_key)
     _console.print(
-        f"{name} is a member of {opened.name}. " + (f"Hand it {made}." if made else f"It joins at {opened.address}."),
+        f"{name} is a member of {opened.name}. "
+        + (f"Give it the folder {member_folder}." if member_folder else f"It joins at {opened.address}."),
         markup=False,
     )
 
 
 @federation.command("remove")
 def remove(folder: _Folder, name: Annotated[str, typer.Argument(help="The member's name.")]) -> None:
-    """Let a member in no more; a running server shuts it out within seconds."""
+    """Remove a member; a running server disconnects it within seconds."""
     from coldfusion_fl.engines.deployment.federation import open_federation
     from coldfusion_fl.engines.deployment.setup import remove_member
 
     opened = open_federation(folder)
     remove_member(opened, name)
-    _console.print(f"{name} is no member of {opened.name} any more.", markup=False)
+    _console.print(f"{name} is not a member of {opened.name} any more.", markup=False)
 
 
 @federation.command("renew")
 def renew(folder: _Folder) -> None:
-    """Make the server a new certificate before its old one expires; it is taken when the server starts again."""
+    """Create a new certificate for the server before the old one expires; the server uses it after its next start."""
     from coldfusion_fl.engines.deployment.federation import open_federation
     from coldfusion_fl.engines.deployment.setup import renew_certificate
 
     opened = open_federation(folder)
     renew_certificate(opened)
-    _console.print(f"{opened.name} has a new certificate. Start its server again.", markup=False)
+    _console.print(f"{opened.name} has a new certificate. Restart its server.", markup=False)
 
 
 @federation.command("serve")
 def serve_command(folder: _Folder) -> None:
-    """Run the server until Ctrl-C: members are let in by their keys, nobody else is.
+    """Run the server until Ctrl-C. Only members are admitted, by their keys.
 
-    Starts again what ends. Runs are started beside it: coldfusion run CONFIG --federation FOLDER.
+    If Flower's server ends, it is started again. Start runs in another terminal: coldfusion run CONFIG --federation
+    FOLDER.
     """
     from coldfusion_fl.engines.deployment.federation import open_federation
     from coldfusion_fl.engines.deployment.superlink.serve import serve
@@ -116,20 +123,20 @@ def serve_command(folder: _Folder) -> None:
 
 @member.command("check")
 def check(folder: _MemberFolder = Path()) -> None:
-    """Try everything before joining: data, labels, base, memory, server, certificate, key, versions."""
+    """Check everything before joining: data, labels, base, memory, server, certificate, key, versions."""
     from coldfusion_fl.engines.deployment.member.check import check_member
 
     failed = 0
     for finding in check_member(folder):
-        failed += not finding.is_well
-        _console.print(f"{'ok' if finding.is_well else 'NO':>4}  {finding.what}: {finding.told}", markup=False)
+        failed += not finding.passed
+        _console.print(f"{'ok' if finding.passed else 'NO':>4}  {finding.check}: {finding.details}", markup=False)
     if failed:
         raise typer.Exit(2)
 
 
 @member.command("start")
 def start(folder: _MemberFolder = Path()) -> None:
-    """Join, and take part until Ctrl-C. Starts again what ends."""
+    """Join, and take part until Ctrl-C. If Flower's SuperNode ends, it is started again."""
     from coldfusion_fl.engines.deployment.member.join import join
     from coldfusion_fl.engines.deployment.member.settings import read_member
 
@@ -140,11 +147,11 @@ def status(
     folder: Annotated[Path, typer.Argument(help="A run folder.")],
     federation: Annotated[
         Path | None,
-        typer.Option("--federation", help="The folder of the federation that runs it: says who is connected now."),
+        typer.Option("--federation", help="The folder of the run's federation: adds which members are online."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Show how a run stands: its round, who is in it and what each does, who was rejected, what is on the disk."""
+    """Show a run's status: its round, what each member does, which were rejected, and the disk space used."""
     from coldfusion_fl.engines.deployment.online_status import add_online_status
     from coldfusion_fl.run.ledger import Ledger
     from coldfusion_fl.run.status import run_status

@@ -1,6 +1,6 @@
-"""The server's Control interface: who is admitted, who is there, and which runs there are.
+"""The server's Control interface: registers nodes, lists them, and starts and stops runs.
 
-Flower's own command line (`flwr supernode`, `flwr run`) speaks with it too, but does not tell keys and names.
+Flower's own command line (`flwr supernode`, `flwr run`) uses it too, but does not show keys and names.
 """
 
 import contextlib
@@ -23,17 +23,19 @@ from flwr.supercore.error import FlowerError
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 
-from coldfusion_fl.engines.deployment.certificates import is_for, names_of
+from coldfusion_fl.engines.deployment.certificates import certificate_hosts, covers
 from coldfusion_fl.engines.deployment.federation import Federation, join_address
-from coldfusion_fl.errors import DeploymentError, first_line
+from coldfusion_fl.errors import DeploymentError, ErrorCode, first_line
 
 _LOCAL, _LOCAL_6 = "127.0.0.1", "::1"
-# What a server answers that is not up yet, or has too much to do.
-_UNWELL = 500
+# A server that is starting or overloaded answers with a status code from here on: the request can be repeated.
+_SERVER_ERRORS = 500
 
 
 class RequestRejectedError(DeploymentError):
-    """The server has heard, and rejects."""
+    """The server rejects a request: repeating it would not help."""
+
+    usual_code = ErrorCode.SERVER_REJECTED
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,11 @@ class Node:
     """A SuperNode that the server knows.
 
     Attributes:
-        node_id: Flower's id of it; it stays as long as its key is registered.
-        name: the member's.
-        public_key: PEM, as Flower keeps it.
-        online: whether it was heard of lately.
-        since: when it last came or went, as ISO 8601; empty where it was never there.
+        node_id: Flower's ID of the node; it stays the same as long as the node's key is registered.
+        name: the member's name.
+        public_key: PEM, as Flower stores it.
+        online: whether the node has sent a heartbeat lately.
+        since: the time at which it last connected or disconnected, ISO 8601; empty if it never connected.
     """
 
     node_id: int
@@ -57,7 +59,7 @@ class Node:
 
 @dataclass(frozen=True)
 class RunState:
-    """What the server says of a run: `status` and, where it ended, how and why."""
+    """The state of a run: `status`; and where the run has ended, its result `ended` with `details`."""
 
     status: str
     ended: str
@@ -67,12 +69,12 @@ class RunState:
 class Control:
     """A connection to the Control interface of a federation's server, on the server's own machine.
 
-    Each request raises RequestRejectedError where the server rejects it, and DeploymentError where it gives no answer.
+    Each request raises RequestRejectedError if the server rejects it, and DeploymentError if there is no answer.
 
     Args:
-        client: Flower's client of it.
-        server: what it is called in messages.
-        folder: the federation's, for messages.
+        client: Flower's client.
+        server: the server's name in messages.
+        folder: the federation's folder, for messages.
     """
 
     def __init__(self, client: ControlHttpClient, server: str, folder: str) -> None:
@@ -81,8 +83,8 @@ class Control:
         self._folder = folder
 
     def nodes(self) -> list[Node]:
-        """All nodes that are registered."""
-        with self._asked():
+        """List all registered nodes."""
+        with self._request_errors():
             found = self._client.ListNodes(ListNodesRequest()).nodes_info
         return [
             Node(
@@ -97,36 +99,36 @@ class Control:
         ]
 
     def register(self, name: str, public_key: bytes) -> int:
-        """Admit a node by its public key (PEM); returns its id."""
-        with self._asked():
+        """Register a node by its public key (PEM); returns its ID."""
+        with self._request_errors():
             return int(self._client.RegisterNode(RegisterNodeRequest(public_key=public_key, name=name)).node_id)
 
     def unregister(self, node_id: int) -> None:
-        """Shut a node out."""
-        with self._asked():
+        """Unregister a node. Its key cannot be registered again."""
+        with self._request_errors():
             self._client.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
 
     def start(self, app: bytes, series: int | None) -> tuple[int, int]:
         """Start a run.
 
         Args:
-            app: the app, as a Flower bundle.
-            series: the series that the run goes on with: nodes keep what they keep for the whole series.
+            app: the app, as a Flower app bundle.
+            series: the ID of the series that the run continues; nodes keep their state for a whole series.
 
         Returns:
-            The run's id and that of its series.
+            The IDs of the run and of its series.
         """
         request = StartRunRequest(
             fab=fab_to_proto(Fab(hashlib.sha256(app).hexdigest(), app, {})),
             series_id=series,
         )
-        with self._asked():
+        with self._request_errors():
             answer = self._client.StartRun(request)
         return int(answer.run_id), int(answer.series_id)
 
     def run(self, run_id: int) -> RunState | None:
-        """How a run is; None where the server does not know it."""
-        with self._asked():
+        """The state of a run; None: the server does not know the run."""
+        with self._request_errors():
             found = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict
         if run_id not in found:
             return None
@@ -134,36 +136,39 @@ class Control:
         return RunState(status.status, status.sub_status, status.details)
 
     def stop(self, run_id: int) -> None:
-        """End a run."""
-        with self._asked():
+        """Stop a run."""
+        with self._request_errors():
             self._client.StopRun(StopRunRequest(run_id=run_id))
 
     @contextlib.contextmanager
-    def _asked(self) -> Iterator[None]:
-        """Around each request, so that whoever makes it meets what became of it."""
+    def _request_errors(self) -> Iterator[None]:
+        """Turn errors of httpx into errors with a reason."""
         try:
             yield
         except httpx.HTTPStatusError as rejected:
-            told = FlowerError.from_json(rejected.response.text)
-            reason = told.message if told else f"HTTP {rejected.response.status_code}"
-            kind = RequestRejectedError if rejected.response.status_code < _UNWELL else DeploymentError
-            raise kind(f"{self._server} rejects: {reason}") from None
+            answer = FlowerError.from_json(rejected.response.text)
+            reason = answer.message if answer else f"HTTP {rejected.response.status_code}"
+            message = f"{self._server} rejects the request: {reason}"
+            if rejected.response.status_code < _SERVER_ERRORS:
+                raise RequestRejectedError(message) from None
+            raise DeploymentError(message, code=ErrorCode.SERVER_UNREACHABLE) from None
         except httpx.HTTPError as failure:
             raise DeploymentError(
                 f"{self._server} does not answer: {first_line(failure)}. Is it running on this machine? Start it: "
-                f"coldfusion federation serve {self._folder}"
+                f"coldfusion federation serve {self._folder}",
+                code=ErrorCode.SERVER_UNREACHABLE,
             ) from None
 
 
 def local_host(federation: Federation) -> str:
-    """Where the server's own machine reaches it: loopback, where the certificate is for that too."""
-    local = _LOCAL_6 if ":" in federation.host else _LOCAL  # a server of the one does not listen at the other
-    return local if is_for(names_of(federation.server / "server.crt"), local) else federation.host
+    """The host by which the server's own machine connects to it: loopback if the certificate is valid for it."""
+    local = _LOCAL_6 if ":" in federation.host else _LOCAL  # an IPv6 server does not listen on IPv4
+    return local if covers(certificate_hosts(federation.server / "server.crt"), local) else federation.host
 
 
 @contextlib.contextmanager
 def control_of(federation: Federation) -> Iterator[Control]:
-    """A connection to a federation's server."""
+    """Connect to the Control interface of a federation's server."""
     address = join_address(local_host(federation), federation.port)
     client = ControlHttpClient.from_server_address(
         address,

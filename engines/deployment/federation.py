@@ -1,14 +1,14 @@
-"""The folder of a federation: who it is, its server's certificate, the public keys of its members.
+"""The folder of a federation: its settings, the server's certificate, and the public keys of its members.
 
 ::
 
     acme/
       federation.toml          name and address
-      authority/               ca.crt, ca.key: signs the server's certificate; not there with certificates of one's own
+      authority/               ca.crt, ca.key: signs the server's certificate; missing with certificates of your own
       server/                  ca.crt, server.crt, server.key, start.sh
-        members/NAME.pub       whose public key lies here is a member
-        flower/                what Flower keeps: its settings, its database, its log
-      members/NAME/            to be handed to the member: member.toml, member.key, ca.crt, start.sh
+        members/NAME.pub       the public key of each member
+        flower/                Flower's own settings, database and log
+      members/NAME/            to give to the member: member.toml, member.key, ca.crt, start.sh
 """
 
 import re
@@ -27,10 +27,10 @@ class Federation:
     """A federation on the disk of the machine that runs its server.
 
     Attributes:
-        folder: where it is.
-        name: what it is called.
-        host: of its server, as members know it: a name or an IP address.
-        port: of its server.
+        folder: the federation's folder.
+        name: the federation's name.
+        host: the name or IP address by which members reach the server.
+        port: the server's port.
     """
 
     folder: Path
@@ -45,22 +45,22 @@ class Federation:
 
     @property
     def server(self) -> Path:
-        """What the server needs."""
+        """The folder of the server's files."""
         return self.folder / "server"
 
     @property
     def authority(self) -> Path:
-        """The server's certificate authority: what members trust."""
+        """The certificate of the authority that signed the server's certificate."""
         return self.server / "ca.crt"
 
     @property
     def flower_home(self) -> Path:
-        """What Flower keeps for this federation."""
+        """The folder of Flower's own files."""
         return self.server / "flower"
 
     @property
     def members_file(self) -> Path:
-        """Which node is which member's, as the server knows by their keys: JSON, written by the running server."""
+        """The node ID of each member: JSON, written by the running server."""
         return self.server / "members.json"
 
     @property
@@ -69,34 +69,34 @@ class Federation:
         return {file.stem: file for file in sorted((self.server / "members").glob("*.pub"))}
 
     def public_key(self, member: str) -> Path:
-        """Where a member's public key is, or is to be."""
+        """The file of a member's public key, which need not exist yet."""
         return self.server / "members" / f"{member}.pub"
 
     def to_toml(self) -> str:
-        """The federation's settings."""
+        """The federation's settings as TOML."""
         return f'# A federation of coldfusion-fl.\nname = "{self.name}"\naddress = "{self.address}"\n'
 
 
 def open_federation(folder: Path) -> Federation:
-    """A federation that `coldfusion federation init` made.
+    """Open a federation that `coldfusion federation init` created.
 
     Raises:
-        DeploymentError: there is none, or its settings are not what they must be.
+        DeploymentError: the folder is not a federation, or its settings are wrong.
     """
     file = folder / _FILE
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DeploymentError(
-            f"{folder} is no federation: it has no {_FILE}. Make one: coldfusion federation init {folder} --address "
-            "HOST:PORT --members NAME,NAME"
+            f"{folder} is not a federation: it has no {_FILE}. Create one: coldfusion federation init {folder} "
+            "--address HOST:PORT --members NAME,NAME"
         ) from None
-    except (OSError, ValueError) as wrong:
-        raise DeploymentError(f"{file}: it cannot be read: {wrong}") from None
+    except (OSError, ValueError) as error:
+        raise DeploymentError(f"{file} cannot be read: {error}") from None
     name, address = table.get("name"), table.get("address")
     if not isinstance(name, str) or not isinstance(address, str):
         raise DeploymentError(
-            f'{file}: it must say a name and an address, such as name = "acme" and address = "fl.acme.org:9443".'
+            f'{file} must have a name and an address, such as name = "acme" and address = "fl.acme.org:9443".'
         )
     host, port = split_address(address)
     return Federation(folder.resolve(), check_name(name), host, port)
@@ -108,29 +108,32 @@ def write_federation(federation: Federation, folder: Path) -> None:
 
 
 def check_name(name: str) -> str:
-    """A federation's or member's name, which is a file's name too.
+    """Check the name of a federation or a member, which is also a file name.
+
+    Returns:
+        The name.
 
     Raises:
-        DeploymentError: it cannot be one.
+        DeploymentError: the name has other characters than allowed, or is too long.
     """
     if not _NAME.fullmatch(name):
         raise DeploymentError(
-            f"'{name}' cannot be a name here: take letters, digits, '-', '_' and '.', at most 63, and a letter or "
-            "digit first."
+            f"'{name}' is not a valid name. Use at most 63 letters, digits, '-', '_' and '.', and begin with a letter "
+            "or digit."
         )
     return name
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """The host and port of `HOST:PORT`; an IPv6 address stands in brackets.
+    """Split `HOST:PORT`; an IPv6 address is written in brackets.
 
     Raises:
-        DeploymentError: it is no address.
+        DeploymentError: the text is not an address.
     """
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or "/" in host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise DeploymentError(f"'{address}' is no address: write HOST:PORT, such as fl.acme.org:9443.")
+        raise DeploymentError(f"'{address}' is not an address. Write HOST:PORT, such as fl.acme.org:9443.")
     return host, int(port)
 
 

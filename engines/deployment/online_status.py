@@ -1,4 +1,4 @@
-"""Who is connected to a federation's server now."""
+"""Which members are connected to a federation's server now."""
 
 import datetime
 from pathlib import Path
@@ -9,14 +9,14 @@ from coldfusion_fl.run.status import MemberStatus, RunStatus
 
 
 def add_online_status(status: RunStatus, folder: Path) -> None:
-    """Add to a run's status whether each member is online, and those that took no part yet.
+    """Add to a run's status whether each member is online, and the members that have not taken part yet.
 
     Args:
-        status: the run's; it is changed.
-        folder: the federation's.
+        status: the run's status; it is changed.
+        folder: the federation's folder.
 
     Raises:
-        DeploymentError: there is no such federation, or its server does not answer.
+        DeploymentError: the folder is not a federation, or the server does not answer.
     """
     with control_of(open_federation(folder)) as control:
         nodes = control.nodes()
@@ -28,5 +28,5 @@ def add_online_status(status: RunStatus, folder: Path) -> None:
             status.members.append(member)
         member.online = node.online
         if not node.online and node.since:
-            gone = datetime.datetime.fromisoformat(node.since).timestamp()
-            member.last_heard = max(gone, member.last_heard or 0.0)
+            disconnected = datetime.datetime.fromisoformat(node.since).timestamp()
+            member.last_heard = max(disconnected, member.last_heard or 0.0)

@@ -1,4 +1,4 @@
-"""The ServerApp of a federation: the same run as everywhere, with members known by their keys."""
+"""The ServerApp of a federation: the usual run, with the names of members known from their keys."""
 
 import functools
 import json
@@ -18,19 +18,24 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the run folder that Flower's run-config names."""
+    """Execute the run in the folder that Flower's run-config names."""
     ledger = Ledger.reopen(Path(str(context.run_config["run-folder"])))
     members = Path(str(context.run_config["members"]))
 
-    def names() -> Mapping[int, str]:  # read each time: members come and go
+    def names() -> Mapping[int, str]:
+        # The file is read each time, because members join and leave during a run.
         found = json.loads(members.read_text(encoding="utf-8"))
         return {int(node_id): name for name, node_id in found.items()}
 
     settings = parse_settings(ledger.settings, str(ledger.folder))
-    wait_for_arrays_at_most(settings.round_timeout)
+    limit_array_wait(settings.round_timeout)
     serve(grid, settings, ledger, names)
 
 
-def wait_for_arrays_at_most(seconds: float) -> None:
-    """Give up a reply that was announced when its arrays are not here in time: Flower would wait for two hours."""
+def limit_array_wait(seconds: float) -> None:
+    """Limit how long the server waits for the arrays of an announced reply; by default, Flower waits for two hours.
+
+    Args:
+        seconds: the limit; then the reply is given up.
+    """
     http_grid.pull_objects = functools.partial(http_grid.pull_objects, max_time=seconds)

@@ -1,4 +1,4 @@
-"""Writes the folder of a new federation, and what each member needs."""
+"""Creates the folder of a federation with certificates, keys and start scripts; adds and removes members."""
 
 import shutil
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from coldfusion_fl.atomic_files import atomic_write
 from coldfusion_fl.engines.deployment.certificates import (
-    Issued,
-    is_for,
-    names_of,
+    CertificatePair,
+    certificate_hosts,
+    covers,
     new_authority,
     new_member_key,
     new_server,
@@ -19,27 +19,27 @@ from coldfusion_fl.engines.deployment.certificates import (
 )
 from coldfusion_fl.engines.deployment.federation import Federation, check_name, write_federation
 from coldfusion_fl.engines.deployment.member.settings import MEMBER_FILE, member_toml
-from coldfusion_fl.errors import DeploymentError
+from coldfusion_fl.errors import DeploymentError, ErrorCode
 
-_SECRET = 0o600
+_OWNER_ONLY = 0o600
 _SERVER_SCRIPT = """#!/bin/sh
-# The federation's server; members join at {address}. Ends with Ctrl-C or a polite kill.
+# Runs the federation's server; members join at {address}. Stop it with Ctrl-C or SIGTERM.
 exec coldfusion federation serve "$(cd "$(dirname "$0")/.." && pwd)" "$@"
 """
 _MEMBER_SCRIPT = """#!/bin/sh
-# Tries everything, and joins the federation. Ends with Ctrl-C or a polite kill.
+# Checks everything, and joins the federation. Stop it with Ctrl-C or SIGTERM.
 cd "$(dirname "$0")" && coldfusion member check . && exec coldfusion member start . "$@"
 """
 
 
 @dataclass(frozen=True)
 class OwnCertificates:
-    """Certificates that an organisation brings: PEM files.
+    """Certificates that an organisation has already: PEM files.
 
     Attributes:
-        certificate: the server's.
+        certificate: the server's certificate.
         key: its private key.
-        authority: the certificate of the authority that signed it, which members are to trust.
+        authority: the certificate of the authority that signed it; members trust this authority.
     """
 
     certificate: Path
@@ -48,25 +48,26 @@ class OwnCertificates:
 
 
 def new_federation(federation: Federation, members: Sequence[str], own: OwnCertificates | None = None) -> None:
-    """Write the folder of a new federation, whole or not at all.
+    """Create the folder of a new federation; after an error, there is no folder.
 
     Args:
-        federation: what it will be.
-        members: names of those that get a key pair and a folder to be handed to them.
-        own: the server's certificates; without, a private authority is made that signs one.
+        federation: the federation to create.
+        members: the names of members; each gets a key pair and a folder.
+        own: the server's certificates; None: create a private authority, which signs one.
 
     Raises:
-        DeploymentError: there is something in the folder, a name cannot be one, or a certificate is not for this host.
+        DeploymentError: the folder is not empty, a name is invalid, or the certificate is not valid for the host.
     """
     if federation.folder.exists() and (not federation.folder.is_dir() or any(federation.folder.iterdir())):
-        raise DeploymentError(f"{federation.folder} is there already. Name a folder that is not, or is empty.")
+        raise DeploymentError(f"{federation.folder} exists already. Choose a new or empty folder.")
     if twice := sorted({name for name in members if list(members).count(name) > 1}):
-        raise DeploymentError(f"{', '.join(twice)}: each member is to be named once.")
+        raise DeploymentError(f"members are named twice: {', '.join(twice)}.")
     for name in members:
         check_name(name)
-    if own and not is_for(names_of(own.certificate), federation.host):
+    if own and not covers(certificate_hosts(own.certificate), federation.host):
         raise DeploymentError(
-            f"{own.certificate} is not for '{federation.host}', where members will look for the server."
+            f"{own.certificate} is not valid for '{federation.host}', by which members will reach the server.",
+            code=ErrorCode.CERTIFICATE_INVALID,
         )
     federation.folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(federation.folder) as folder:
@@ -75,88 +76,100 @@ def new_federation(federation: Federation, members: Sequence[str], own: OwnCerti
         (folder / "server" / "members").mkdir(parents=True)
         (folder / "server" / "flower").mkdir()
         _write_certificates(folder, federation, own)
-        _script(folder / "server" / "start.sh", _SERVER_SCRIPT.format(address=federation.address))
+        _write_script(folder / "server" / "start.sh", _SERVER_SCRIPT.format(address=federation.address))
         for name in members:
             _write_member(folder, federation, name)
 
 
 def add_member(federation: Federation, name: str, public_key: Path | None) -> Path | None:
-    """Admit one more member; a running server lets it in within seconds.
+    """Add a member; a running server admits it within seconds.
 
     Args:
-        federation: which.
-        name: the member's.
-        public_key: one that the member made; without, a key pair is made here.
+        federation: the federation.
+        name: the member's name.
+        public_key: a public key that the member created; None: create a key pair here.
 
     Returns:
-        The folder to hand to the member; None where it has its own key.
+        The folder to give to the member; None if the member has its own key.
 
     Raises:
-        DeploymentError: there is such a member, there is something in its folder, the key is none, or another member
-            has it.
+        DeploymentError: the name is taken, the member's folder exists, the file is not a public key, or another member
+            has the same key.
     """
     check_name(name)
     if name in federation.public_keys:
-        raise DeploymentError(f"'{name}' is a member of {federation.name} already. Remove it first, to change its key.")
+        raise DeploymentError(
+            f"'{name}' is a member of {federation.name} already. To change its key, remove the member first.",
+            code=ErrorCode.MEMBER_INVALID,
+        )
     if public_key is None:
         folder = federation.folder / "members" / name
         if folder.exists():
             raise DeploymentError(
-                f"{folder} is there already; it may hold a member's data. Move it away first, or admit the member by a "
-                f"public key of its own: --public-key FILE."
+                f"{folder} exists already, and may hold a member's data. Move it away first, or add the member with a "
+                "public key of its own: --public-key FILE.",
+                code=ErrorCode.MEMBER_INVALID,
             )
         _write_member(federation.folder, federation, name)
         return folder
     key = read_public_key(public_key).public_numbers()
-    if holder := next((other for other, file in federation.public_keys.items() if _holds(file, key)), None):
-        raise DeploymentError(f"{public_key} is the key of '{holder}'. Each member needs a key of its own.")
+    if holder := next((other for other, file in federation.public_keys.items() if _has_key(file, key)), None):
+        raise DeploymentError(
+            f"{public_key} is the key of '{holder}'. Each member needs a key of its own.", code=ErrorCode.KEY_INVALID
+        )
     with atomic_write(federation.public_key(name)) as file:
         shutil.copyfile(public_key, file)
     return None
 
 
-def _holds(file: Path, key: ec.EllipticCurvePublicNumbers) -> bool:
+def _has_key(file: Path, key: ec.EllipticCurvePublicNumbers) -> bool:
     try:
         return read_public_key(file).public_numbers() == key
-    except DeploymentError:  # what is no key is nobody's
+    except DeploymentError:  # a file that is not a key cannot be the same key
         return False
 
 
 def remove_member(federation: Federation, name: str) -> None:
-    """Let a member in no more; a running server shuts it out within seconds.
+    """Remove a member; a running server disconnects it within seconds.
+
+    Args:
+        federation: the federation.
+        name: the member's name.
 
     Raises:
         DeploymentError: there is no such member.
     """
     if name not in federation.public_keys:
         raise DeploymentError(
-            f"'{name}' is no member of {federation.name}. Members: {', '.join(federation.public_keys) or 'none'}."
+            f"'{name}' is not a member of {federation.name}. Members: {', '.join(federation.public_keys) or 'none'}.",
+            code=ErrorCode.MEMBER_UNKNOWN,
         )
     federation.public_key(name).unlink()
 
 
 def renew_certificate(federation: Federation) -> None:
-    """Make the server a new certificate by the federation's own authority; members go on trusting it.
+    """Create a new server certificate, signed by the federation's own authority, so that members trust it as before.
 
     Raises:
-        DeploymentError: the federation has no authority of its own, or its files cannot be read.
+        DeploymentError: the federation has no authority of its own, or the authority's files cannot be read.
     """
     folder = federation.folder / "authority"
     try:
-        authority = Issued((folder / "ca.crt").read_bytes(), (folder / "ca.key").read_bytes())
+        authority = CertificatePair((folder / "ca.crt").read_bytes(), (folder / "ca.key").read_bytes())
     except FileNotFoundError:
         raise DeploymentError(
-            f"{folder} holds no authority. Lay the new certificate and its key as server.crt and server.key into "
-            f"{federation.server}."
+            f"{folder} holds no authority. Copy the new certificate and its key to server.crt and server.key in "
+            f"{federation.server}.",
+            code=ErrorCode.CERTIFICATE_INVALID,
         ) from None
-    except OSError as wrong:
-        raise DeploymentError(f"{folder}: it cannot be read: {wrong}") from None
+    except OSError as error:
+        raise DeploymentError(f"{folder} cannot be read: {error}", code=ErrorCode.CERTIFICATE_INVALID) from None
     issued = new_server(authority, federation.host)
     with (
         atomic_write(federation.server / "server.key") as key,
         atomic_write(federation.server / "server.crt") as certificate,
     ):
-        _secret(key, issued.key)
+        _write_secret(key, issued.key)
         certificate.write_bytes(issued.certificate)
 
 
@@ -166,15 +179,17 @@ def _write_certificates(folder: Path, federation: Federation, own: OwnCertificat
         try:
             for source, name in ((own.certificate, "server.crt"), (own.authority, "ca.crt")):
                 shutil.copyfile(source, server / name)
-            _secret(server / "server.key", own.key.read_bytes())
-        except OSError as wrong:
-            raise DeploymentError(f"a certificate cannot be read: {wrong}") from None
+            _write_secret(server / "server.key", own.key.read_bytes())
+        except OSError as error:
+            raise DeploymentError(
+                f"a certificate cannot be read: {error}", code=ErrorCode.CERTIFICATE_INVALID
+            ) from None
         return
     authority = new_authority(federation.name)
     issued = new_server(authority, federation.host)
     (folder / "authority").mkdir(mode=0o700)
-    _keep(folder / "authority", "ca", authority)
-    _keep(server, "server", issued)
+    _write_pair(folder / "authority", "ca", authority)
+    _write_pair(server, "server", issued)
     (server / "ca.crt").write_bytes(authority.certificate)
 
 
@@ -184,25 +199,25 @@ def _write_member(folder: Path, federation: Federation, name: str) -> None:
     private, public = new_member_key()
     with atomic_write(target) as member:
         member.mkdir(mode=0o700)
-        _secret(member / "member.key", private)
+        _write_secret(member / "member.key", private)
         shutil.copyfile(folder / "server" / "ca.crt", member / "ca.crt")
         (member / MEMBER_FILE).write_text(member_toml(name, federation.name, federation.address), encoding="utf-8")
-        _script(member / "start.sh", _MEMBER_SCRIPT)
+        _write_script(member / "start.sh", _MEMBER_SCRIPT)
     with atomic_write(folder / "server" / "members" / f"{name}.pub") as file:
         file.write_bytes(public)
 
 
-def _keep(folder: Path, stem: str, issued: Issued) -> None:
+def _write_pair(folder: Path, stem: str, issued: CertificatePair) -> None:
     (folder / f"{stem}.crt").write_bytes(issued.certificate)
-    _secret(folder / f"{stem}.key", issued.key)
+    _write_secret(folder / f"{stem}.key", issued.key)
 
 
-def _secret(file: Path, content: bytes) -> None:
-    """Write what its owner alone may read; there is no moment in which others could."""
-    file.touch(mode=_SECRET, exist_ok=False)
+def _write_secret(file: Path, content: bytes) -> None:
+    """Write a file that only its owner can read. It is created with this mode, so others cannot read it in between."""
+    file.touch(mode=_OWNER_ONLY, exist_ok=False)
     file.write_bytes(content)
 
 
-def _script(file: Path, text: str) -> None:
+def _write_script(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")
     file.chmod(0o755)

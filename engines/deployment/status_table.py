@@ -1,4 +1,4 @@
-"""A run's status for a person."""
+"""A run's status as a table."""
 
 from rich.console import Console
 from rich.markup import escape
@@ -6,12 +6,12 @@ from rich.table import Table
 
 from coldfusion_fl.run.status import MemberStatus, RunStatus, format_ago
 
-_COLOURS = {"trains": "yellow", "judges": "yellow", "answered": "green", "rejected": "red", "missing": "red"}
+_COLOURS = {"trains": "yellow", "evaluates": "yellow", "answered": "green", "rejected": "red", "missing": "red"}
 _GIB = 1 << 30
 
 
 def print_status(status: RunStatus, console: Console) -> None:
-    """Print how a run stands."""
+    """Print a run's status."""
     reason = f" ({status.reason})" if status.reason else ""
     done = "no base yet" if status.round is None else f"{status.round} of {status.rounds} rounds are done"
     lost = f"; it was lost {status.lost} times, and went on" if status.lost else ""
@@ -31,12 +31,12 @@ def print_status(status: RunStatus, console: Console) -> None:
 
 def _row(member: MemberStatus) -> tuple[str, ...]:
     presence = {True: "[green]online", False: "[red]offline", None: ""}[member.online]
-    colour = _COLOURS.get(member.doing)
-    does = f"[{colour}]{member.doing}" if colour else member.doing
+    colour = _COLOURS.get(member.activity)
+    does = f"[{colour}]{member.activity}" if colour else member.activity
     return (
         escape(member.name),
         presence,
-        does if member.seen or member.doing != "idle" else "judges only",
+        does if member.seen or member.activity != "idle" else "evaluates only",
         str(member.fused),
         str(member.rejected),
         format_ago(member.last_heard),

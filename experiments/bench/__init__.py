@@ -1,1 +1,1 @@
-"""What the project costs in time and memory, measured: `python -m coldfusion_fl.experiments.bench`."""
+"""Benchmarks of time and memory: `python -m coldfusion_fl.experiments.bench`."""

@@ -1,4 +1,4 @@
-"""The project's yardstick, about 15 minutes on two cores: `python -m coldfusion_fl.experiments.bench RESULT.json`."""
+"""The standard benchmarks, about 15 minutes on two cores: `python -m coldfusion_fl.experiments.bench RESULT.json`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,17 +24,19 @@ PARTS: dict[str, Callable[[], tuple[list[Row], Any]]] = {
 
 def main(
     result: Annotated[Path, typer.Argument(help="The JSON file to write. The table is printed too.")],
-    part: Annotated[list[str] | None, typer.Option(help=f"Only this of {', '.join(PARTS)}; may be repeated.")] = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help=f"Only this part: {', '.join(PARTS)}; may be repeated.")
+    ] = None,
 ) -> None:
-    """Time two ways of doing the same work in turn, print a table, and write it with all that it was made of."""
+    """Time pairs of ways to do the same work, print a table, and write it with all measurements."""
     if unknown := set(part or ()) - PARTS.keys():
-        raise typer.BadParameter(f"there is no part '{min(unknown)}'; there are {', '.join(PARTS)}.")
+        raise typer.BadParameter(f"no part '{min(unknown)}'. The parts are {', '.join(PARTS)}.")
     rows: list[Row] = []
     details = {}
     for name in part or PARTS:
         found, details[name] = PARTS[name]()
         rows += found
-        print_table(found)  # each part as it comes, for they take minutes
+        print_table(found)  # each part takes minutes, so its rows are printed at once
         write(rows, details, result)
     print_table(rows)
 

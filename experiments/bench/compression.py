@@ -10,7 +10,9 @@ in FOLDER already goes on.
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from coldfusion_fl.config.settings import COMPRESSIONS, Settings, read_settings
 from coldfusion_fl.experiments.federation import federate
 from coldfusion_fl.run.report import summarize
 
-from .fusing import TURNS, new_encoder, seconds
+from .operators.fusing import TURNS, new_encoder, seconds
 from .table import Row
 
 
@@ -38,10 +40,10 @@ def packing() -> dict[str, dict[str, float]]:
         for name, array in encoder.items():
             np.copyto(room[name], array)
 
-    ways = {"copy": copy}
+    ways: dict[str, Callable[[], object]] = {"copy": copy}
     for compression in COMPRESSIONS[1:]:
-        ways[f"encode {compression}"] = lambda compression=compression: encode(encoder, base, compression)
-        ways[f"decode {compression}"] = lambda compression=compression: decode(encoded[compression], base)
+        ways[f"encode {compression}"] = partial(encode, encoder, base, compression)
+        ways[f"decode {compression}"] = partial(decode, encoded[compression], base)
     found = seconds(ways, TURNS)
     whole = size(encoded["float32"])
     return {
@@ -78,7 +80,7 @@ def size(encoded: EncodedContribution) -> int:
     return sum(array.nbytes for array in [*encoded.arrays.values(), *encoded.scales.values()])
 
 
-def scores(settings: Settings, folder: Path) -> dict[str, float | None]:
+def scores(settings: Settings, folder: Path) -> dict[str, float]:
     """The fused base's frozen score by task, of a whole run or the rest of one."""
     ledger = federate(settings, folder, {}, print)
     return {row["task"]: row["frozen-fused"] for row in summarize(ledger)["tasks"]}
@@ -87,13 +89,13 @@ def scores(settings: Settings, folder: Path) -> dict[str, float | None]:
 def main() -> None:
     """Measure, print, and write where a path is given."""
     folder = Path(sys.argv[1]).resolve()
-    found = packing()
+    found: dict[str, dict[str, Any]] = {compression: {**row} for compression, row in packing().items()}
     with resources.as_file(resources.files("coldfusion_fl.experiments.bench") / "compression.toml") as file:
         settings = read_settings(file)
     for compression, row in found.items():
-        told = scores(replace(settings, server=replace(settings.server, compression=compression)), folder / compression)
-        row["scores"] = told
-        row["mean-score"] = sum(told.values()) / len(told)
+        made = scores(replace(settings, server=replace(settings.server, compression=compression)), folder / compression)
+        row["scores"] = made
+        row["mean-score"] = sum(made.values()) / len(made)
         row["points-over-float32"] = row["mean-score"] - found["float32"]["mean-score"]
         print(
             f"{compression:9} {row['bytes-of-float32']:.3f} of the bytes, encode {row['encode-times-a-copy']:.1f}, "

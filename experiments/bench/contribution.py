@@ -2,9 +2,9 @@
 
     python -m coldfusion_fl.experiments.bench.contribution [TASK]
 
-A contributor's ClientApp is given a train message, as a simulation's worker is, on one core: 256 examples of at most
-128 tokens. The second of two contributions counts, when everything is loaded. Printed are the seconds of its steps,
-and the operations that the processor spent most on, by torch.profiler.
+A contributor's ClientApp gets a train message on one core, as in a simulation: 256 examples of at most 128 tokens. The
+second of two contributions is measured, when everything is loaded. Printed are the seconds of its steps and the most
+expensive operations, from torch.profiler.
 """
 
 import pickle
@@ -33,7 +33,7 @@ def contribution(task: str) -> tuple[dict[str, float], profile]:
     """The seconds of each step, and the profile."""
     torch.set_num_threads(1)
     for name in ("_task_id", "_run_id", "_node_id"):
-        setattr(TaskIdentity, name, 1)  # who sends, which Flower sets in its own processes
+        setattr(TaskIdentity, name, 1)  # the sender's IDs, which Flower sets in its own processes
     context = Context(1, 1, {"task": task, "base": BASE}, RecordDict(), {})
     content = RecordDict({"arrays": to_record(load_encoder(open_base(BASE))), "config": ConfigRecord(CONFIG)})
     message = Message(content, dst_node_id=1, message_type="train")
@@ -49,7 +49,7 @@ def contribution(task: str) -> tuple[dict[str, float], profile]:
 
 
 def timed(step: Callable[..., Any], name: str, seconds: dict[str, float]) -> Callable[..., Any]:
-    """The same step, whose seconds are noted."""
+    """Wrap a function to add its seconds to a table."""
 
     def run(*args: Any, **more: Any) -> Any:
         began = time.perf_counter()

@@ -3,8 +3,8 @@
     python -m coldfusion_fl.experiments.bench.federation RESULT.json --rounds 50 --kills 20
     python -m coldfusion_fl.experiments.bench.federation RESULT.json --rounds 3 --large
 
-One SuperLink and three members, TLS and keys. Member `a` lives through; the others are killed at random moments. Memory
-is what a process has to itself (USS), in bytes.
+One SuperLink and three members, with TLS and keys. Member `a` is never killed; the others are killed at random moments.
+Memory is the unique set size (USS) of a process, in bytes.
 """
 
 import contextlib
@@ -27,20 +27,21 @@ import typer
 
 from coldfusion_fl.config.settings import read_toml
 from coldfusion_fl.engines.deployment.member.join import free_port
+from coldfusion_fl.run.events import BaseKept, RoundFused
 from coldfusion_fl.run.ledger import Ledger
 
 from .gpu import write_base
 
 TASKS = {"a": "movie_sentiment", "b": "tv_speakers", "c": "plot_or_review"}
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-# By words of their command. Some processes wait for each other; each kind is counted whole.
+# Kinds of processes, recognised by a part of their command line.
 KINDS = {
     "superlink": "deployment.superlink",
     "server app": "flwr-serverapp",
-    "member's supernode": "deployment.supernode",
+    "member's supernode": "member.supernode",
     "member's training": "flwr-clientapp",
 }
-# From here on memory ought to stay: everything has been loaded, and a few messages have been kept.
+# From this round on memory should not grow: everything is loaded, and the first messages are stored.
 WARM = 10
 _LOOK_EVERY = 0.5
 _LONGEST = 3 * 3600.0
@@ -93,7 +94,7 @@ class Federation:
         return process
 
     def family(self) -> list[psutil.Process]:
-        """All processes that belong to it now."""
+        """All present processes of the federation."""
         found = []
         for process in self._processes.values():
             with contextlib.suppress(psutil.Error):
@@ -101,7 +102,7 @@ class Federation:
         return found
 
     def member(self, name: str) -> psutil.Process | None:
-        """A member's SuperNode."""
+        """The SuperNode process of a member."""
         with contextlib.suppress(psutil.Error):
             for one in psutil.Process(self._processes[name].pid).children(recursive=True):
                 if KINDS["member's supernode"] in " ".join(one.cmdline()):
@@ -109,7 +110,7 @@ class Federation:
         return None
 
     def memory(self) -> dict[str, dict[int, int]]:
-        """Bytes by kind and process."""
+        """The memory in bytes, by kind and process ID."""
         found: dict[str, dict[int, int]] = {kind: {} for kind in KINDS}
         for one in self.family():
             with contextlib.suppress(psutil.Error):
@@ -125,7 +126,7 @@ def _words(*words: object) -> list[str]:
 
 
 def settings_of(base: str, rounds: int, timeout: float) -> dict[str, Any]:
-    """A run of many short rounds."""
+    """The settings of a run of many short rounds."""
     return {
         "base": base,
         "rounds": rounds,
@@ -140,18 +141,18 @@ def settings_of(base: str, rounds: int, timeout: float) -> dict[str, Any]:
 
 
 def soak(folder: Path, base: str, rounds: int, kills: int, timeout: float = 45.0, seed: int = 0) -> dict[str, Any]:
-    """Run so many rounds while members are killed so often, and measure.
+    """Run rounds while members are killed, and measure the memory.
 
-    A round waits `timeout` seconds for who was killed.
+    A round waits `timeout` seconds for members that were killed.
 
     Returns:
-        `rounds` and how many fused; `kills` that hit a SuperNode; `bytes` by kind, one a round (the largest process of
-        the kind; of members' SuperNodes that of `a`); `peak-bytes` by kind; `growth` of kinds whose process lived
-        through: the median of the last five rounds over that of the five after the tenth; `left-behind`: processes that
-        outlived the end.
+        `rounds`, and how many `fused`; `kills` of a SuperNode; `bytes` by kind, one number for each round (that of the
+        largest process of the kind; of SuperNodes, that of member `a`); `peak-bytes` by kind; `growth` of kinds whose
+        process is never restarted: the median of the last five rounds over that of the five after the tenth;
+        `left-behind`: the number of processes that did not end.
     """
-    dice = random.Random(seed)
-    doomed = sorted(dice.choices(range(2, rounds + 1), k=kills))
+    draw = random.Random(seed)
+    kill_rounds = sorted(draw.choices(range(2, rounds + 1), k=kills))
     began = time.monotonic()
     killed: list[str] = []
     series: dict[str, list[int]] = {kind: [] for kind in KINDS}
@@ -169,18 +170,18 @@ def soak(folder: Path, base: str, rounds: int, kills: int, timeout: float = 45.0
                 }
                 for kind, found in sizes.items():
                     series[kind].append(max(found.values(), default=0))
-                for _ in range(doomed.count(number + 1)):
-                    victim = dice.choice("bc")
-                    threading.Timer(dice.uniform(0, 5), _kill, (federation, victim, killed)).start()
+                for _ in range(kill_rounds.count(number + 1)):
+                    victim = draw.choice("bc")
+                    threading.Timer(draw.uniform(0, 5), _kill, (federation, victim, killed)).start()
         code = run.wait()
         family = federation.family()
-    records = [ledger.record(number) for number in ledger.rounds()[1:]]
+    records = ledger.records()[1:]
     steady = [kind for kind in KINDS if kind != "member's training"]
     return {
         "rounds": len(records),
-        "fused": sum(record["fused"] for record in records),
-        "rejected": sum(len(record["rejected"]) for record in records),
-        "missing": sum(len(record["missing"]) for record in records),
+        "fused": sum(record.fused for record in records),
+        "rejected": sum(len(record.rejected) for record in records),
+        "missing": sum(len(record.missing) for record in records),
         "kills": len(killed),
         "exit-code": code,
         "minutes": (time.monotonic() - began) / 60,
@@ -192,10 +193,10 @@ def soak(folder: Path, base: str, rounds: int, kills: int, timeout: float = 45.0
 
 
 def _rounds(ledger: Ledger, run: "subprocess.Popen[bytes]") -> Iterator[int]:
-    """The rounds as they end, until the run does."""
+    """Yield the rounds as they end, until the run ends."""
     told, deadline = 0, time.monotonic() + _LONGEST
     while run.poll() is None and time.monotonic() < deadline:
-        ended = [event["round"] for event in ledger.events() if event["kind"] in ("fused", "kept")]
+        ended = [event.round for event in ledger.events() if isinstance(event, RoundFused | BaseKept)]
         yield from ended[told:]
         told = len(ended)
         time.sleep(_LOOK_EVERY)
@@ -203,7 +204,7 @@ def _rounds(ledger: Ledger, run: "subprocess.Popen[bytes]") -> Iterator[int]:
 
 @contextlib.contextmanager
 def _watching(federation: Federation, peaks: dict[str, int]) -> Iterator[None]:
-    """Note the largest process of each kind meanwhile."""
+    """Record the largest process of each kind while the block runs."""
     over = threading.Event()
 
     def watch() -> None:
@@ -229,7 +230,7 @@ def _kill(federation: Federation, name: str, killed: list[str]) -> None:
 
 
 def _growth(sizes: list[int]) -> float | None:
-    """How many times as large at the end as after the tenth round; None where there are too few rounds."""
+    """The memory at the end divided by that after the tenth round; None if there are too few rounds."""
     if len(sizes) < WARM + 10:
         return None
     return statistics.median(sizes[-5:]) / statistics.median(sizes[WARM : WARM + 5])
@@ -237,11 +238,11 @@ def _growth(sizes: list[int]) -> float | None:
 
 def main(
     result: Annotated[Path, typer.Argument(help="The JSON file to write.")],
-    rounds: Annotated[int, typer.Option(help="Rounds of two of three members.")] = 50,
-    kills: Annotated[int, typer.Option(help="So often a member is killed.")] = 0,
-    large: Annotated[bool, typer.Option(help="A base of RoBERTa-base's size in place of a tiny one.")] = False,
+    rounds: Annotated[int, typer.Option(help="Number of rounds, each with two of the three members.")] = 50,
+    kills: Annotated[int, typer.Option(help="How often a member is killed.")] = 0,
+    large: Annotated[bool, typer.Option(help="Use a base of RoBERTa-base's size instead of a tiny one.")] = False,
 ) -> None:
-    """Run a federation, measure its processes, and write what was found."""
+    """Run a federation, measure its processes, and write the results."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         base = write_base(folder / "base", **({} if large else TINY))

@@ -42,7 +42,7 @@ PEAKS = {
 }
 
 
-def write_base(folder: Path, **config: float) -> str:
+def write_base(folder: Path, **config: Any) -> str:
     """A base of RoBERTa's architecture and base size with random weights, and MiniLM's tokenizer."""
     shutil.copytree(open_base(BASE).folder, folder, ignore=lambda _, names: {n for n in names if n == "1_Pooling"})
     torch.manual_seed(0)

@@ -1,7 +1,7 @@
 """Does the memory of a simulation grow with its contributors? 200 against 20 of them, eight a round.
 
-Each has a task of its own with 60 rows; what is measured is the peak that `coldfusion run` reports: its processes with
-what they share counted once.
+Each contributor has a task of its own with 60 rows. Measured is the peak memory that `coldfusion run` reports: that of
+all its processes, in which shared memory counts once.
 """
 
 import json
@@ -19,7 +19,7 @@ _ROWS = 60
 
 
 def memory(counts: Sequence[int] = (20, 200)) -> tuple[list[Row], dict[str, Any]]:
-    """Run both, once."""
+    """Run both numbers of contributors once."""
     with tempfile.TemporaryDirectory() as folder:
         found = {str(count): peak(Path(folder) / str(count), count) for count in counts}
     few, many = (found[str(count)] for count in counts)
@@ -28,7 +28,7 @@ def memory(counts: Sequence[int] = (20, 200)) -> tuple[list[Row], dict[str, Any]
 
 
 def peak(folder: Path, count: int) -> int:
-    """The peak of a run of so many contributors, in bytes."""
+    """The peak memory of a run with this number of contributors, in bytes."""
     folder.mkdir()
     train = load_task("tv_speakers").train
     names = [f"task{number:03d}" for number in range(count)]
@@ -39,5 +39,4 @@ def peak(folder: Path, count: int) -> int:
     tables = [f'[tasks.{name}]\ntrain = "{name}.jsonl"\n' for name in names]
     (folder / "tasks.toml").write_text("\n".join(tables), encoding="utf-8")
     numbers = {"contributors": 8, "examples": 32, "max_length": 32, "train_examples": 20, "test_examples": 10}
-    bytes_: int = two_rounds(folder / "run.toml", names, "tasks.toml", **numbers).status["peak_memory_bytes"]
-    return bytes_
+    return two_rounds(folder / "run.toml", names, "tasks.toml", **numbers).state.peak_memory_bytes or 0

@@ -20,6 +20,7 @@ from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import build_model, load_encoder, merge
+from coldfusion_fl.run.events import EvaluationStarted, RoundFused, RoundStarted
 from coldfusion_fl.training.finetune import finetune
 from coldfusion_fl.training.seeds import contributor_seed
 
@@ -65,9 +66,11 @@ def run(config: Path, examples: int, names: tuple[str, ...]) -> dict[str, float]
     """Seconds of a run: its start-up, and its second round from the sampling until the bases are fused."""
     numbers = {"contributors": len(names), "max_length": 128, "train_examples": 50, "test_examples": 50}
     began = time.time()
-    events = two_rounds(config, list(names), examples=examples, **numbers).events()
-    when = {(event["kind"], event.get("round")): event["time"] for event in events}
-    return {"start-up": when["evaluating", 0] - began, "round": when["fused", 2] - when["round", 2]}
+    events = two_rounds(config, list(names), "packaged", examples=examples, **numbers).events()
+    (evaluated,) = (e.time for e in events if isinstance(e, EvaluationStarted) and e.round == 0)
+    (started,) = (e.time for e in events if isinstance(e, RoundStarted) and e.round == 2)
+    (fused,) = (e.time for e in events if isinstance(e, RoundFused) and e.round == 2)
+    return {"start-up": evaluated - began, "round": fused - started}
 
 
 def alone(reference: str, examples: int, names: tuple[str, ...], processes: int) -> float:

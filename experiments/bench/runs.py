@@ -1,4 +1,4 @@
-"""Whole runs by `coldfusion run`, in a process of their own, for what is measured around the training."""
+"""Whole runs by `coldfusion run` in a process of their own, for benchmarks of more than the training."""
 
 import subprocess
 import sys
@@ -33,13 +33,13 @@ def two_rounds(config: Path, names: list[str], catalogue: str = "packaged", **nu
     Args:
         config: the TOML file to write; the run folder lies beside it.
         names: the tasks, all seen.
-        catalogue: where they stand.
+        catalogue: the catalogue that defines the tasks.
         **numbers: `contributors` a round, `examples` and `max_length` of a training, `train_examples` and
             `test_examples` of a score.
     """
     text = _RUN.format(base=BASE, names=", ".join(names), catalogue=catalogue, **numbers)
     config.write_text(text, encoding="utf-8")
     folder = config.with_suffix("")
-    command = [sys.executable, "-c", "from coldfusion_fl.cli.main import main; main()", "run", config, "--out", folder]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-c", "from coldfusion_fl.cli.main import main; main()"]
+    subprocess.run([*command, "run", config, "--out", folder], check=True, stdout=subprocess.DEVNULL)
     return Ledger(folder)

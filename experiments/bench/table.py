@@ -1,4 +1,4 @@
-"""Two ways of doing the same work, timed in turn, and how many times faster one is."""
+"""The table of the benchmarks: ratios of two ways to do the same work, measured in turns."""
 
 import json
 import os
@@ -20,11 +20,11 @@ class Row:
     """A line of the table.
 
     Attributes:
-        what: the work, and the way that is ours.
+        what: the work, done in this project's way.
         against: the other way.
-        figures: ratios, one a turn; or seconds.
-        goal: what the median ought to be, with its sign: ">= 2.5" or "<= 1.08"; empty: none.
-        unit: what the figures are: "times faster", "times the bytes", "s".
+        figures: one ratio, or number of seconds, for each turn.
+        goal: the goal for the median, such as ">= 2.5" or "<= 1.08"; empty: no goal.
+        unit: the unit of the figures, such as "times faster" or "s".
     """
 
     what: str
@@ -35,12 +35,12 @@ class Row:
 
     @property
     def median(self) -> float:
-        """Of the figures."""
+        """The median of the figures."""
         return statistics.median(self.figures)
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the median meets the goal; None where there is none."""
+        """Whether the median meets the goal; None if there is no goal."""
         if not self.goal:
             return None
         sign, number = self.goal.split()
@@ -48,7 +48,7 @@ class Row:
 
 
 def print_table(rows: list[Row]) -> None:
-    """The rows, for people."""
+    """Print the rows."""
     table = Table(title="Medians of several turns, and their spread", title_justify="left")
     for heading in ("what", "against", "median", "spread", "goal", ""):
         table.add_column(heading)
@@ -60,7 +60,7 @@ def print_table(rows: list[Row]) -> None:
 
 
 def write(rows: list[Row], details: Mapping[str, Any], file: Path) -> None:
-    """The rows and what they were made of, as JSON."""
+    """Write the rows and the measurements behind them as JSON."""
     found = {
         "rows": [asdict(row) | {"median": row.median, "met": row.is_met} for row in rows],
         "details": details,

@@ -67,7 +67,7 @@ class Work:
         return self.base.tokenizer
 
 
-def trainer(model: nn.Module, work: Work, **changed: object) -> None:
+def trainer(model: nn.Module, work: Work, **changed: Any) -> None:
     """The Hugging Face Trainer as it comes, but that it prints and saves nothing."""
     with tempfile.TemporaryDirectory() as unused:
         arguments = TrainingArguments(
@@ -91,7 +91,7 @@ def trainer(model: nn.Module, work: Work, **changed: object) -> None:
 
 
 def tuned(model: nn.Module, work: Work) -> None:
-    """The Trainer with all of its options that help here."""
+    """The Trainer with all its options that make it faster here."""
     trainer(
         model,
         work,
@@ -102,7 +102,7 @@ def tuned(model: nn.Module, work: Work) -> None:
 
 
 def loop(model: nn.Module, work: Work) -> None:
-    """What one would write by hand, without a thought for the vocabulary."""
+    """A plain training loop that updates the whole vocabulary."""
     torch.manual_seed(work.seed)
     place = device()
     rows = tokenize(work.tokenizer, work.examples, work.max_length)
@@ -115,7 +115,7 @@ def loop(model: nn.Module, work: Work) -> None:
     model.train()
     for _ in range(work.epochs):
         for i in torch.randperm(len(starts)).tolist():
-            batch = collate(rows[starts[i] : starts[i] + work.batch_size]).to(place)
+            batch = {name: t.to(place) for name, t in collate(rows[starts[i] : starts[i] + work.batch_size]).items()}
             with autocast():
                 loss = model(**batch).loss
             optimiser.zero_grad()
@@ -126,7 +126,7 @@ def loop(model: nn.Module, work: Work) -> None:
 
 
 def ours(model: nn.Module, work: Work) -> None:
-    """The project's own."""
+    """This project's own finetuning."""
     settings = FinetuneSettings(
         learning_rate=work.learning_rate,
         epochs=work.epochs,

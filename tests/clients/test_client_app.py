@@ -88,7 +88,7 @@ def test_a_kept_head_stays_in_the_nodes_own_context(node, encoder):
 def test_a_node_that_was_killed_goes_on_with_its_head_of_the_same_run(node, encoder, tmp_path):
     """It has a place on its disk; Flower's context is that of a new process each time."""
     settings = {"finetune.keep-head": True}
-    told = {**node.node_config, "kept": str(tmp_path / "kept")}
+    told = {**node.node_config, "state-dir": str(tmp_path / "kept")}
 
     def trained(server_round, run):
         config = {**settings, "server-round": server_round, "run": run}

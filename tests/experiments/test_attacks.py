@@ -4,7 +4,8 @@ import pytest
 from coldfusion_fl.config.settings import TaskSettings
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.experiments.attacks import parse_attacks, with_shuffled_labels
+from coldfusion_fl.experiments.attacks.attack import parse_attacks
+from coldfusion_fl.experiments.attacks.labels import with_shuffled_labels
 
 UPDATE = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float32([-1, 2])}
 

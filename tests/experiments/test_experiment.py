@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 import time
 
 import psutil
@@ -10,6 +11,7 @@ import pytest
 import torch
 from commands import COLDFUSION
 
+from coldfusion_fl.cli.main import main
 from coldfusion_fl.experiments.scores import ScoreFile
 from coldfusion_fl.experiments.tables import report
 
@@ -74,6 +76,34 @@ def run(folder, *words):
     )
 
 
+@pytest.fixture
+def experiment(done, monkeypatch, capsys):
+    """Calls `coldfusion experiment` in this process, in the folder of the done one; returns exit code and output."""
+
+    def call(*words):
+        handler = signal.getsignal(signal.SIGTERM)
+        monkeypatch.chdir(done["folder"])
+        monkeypatch.setattr(sys, "argv", ["coldfusion", "experiment", "toy.toml", "--work", "work", *words])
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out + captured.err
+
+    return call
+
+
+@pytest.fixture
+def edit(done):
+    """Changes the experiment's file for one test."""
+    file = done["folder"] / "toy.toml"
+    text = file.read_text()
+    yield lambda change: file.write_text(change(text))
+    file.write_text(text)
+
+
 @pytest.fixture(scope="module")
 def done(tiny_base, toy_data, tmp_path_factory):
     """An experiment that was interrupted when its first scores were there, and went on to its end."""
@@ -103,14 +133,14 @@ def done(tiny_base, toy_data, tmp_path_factory):
     }  # fmt: skip
 
 
-def test_it_stops_within_seconds_and_says_how_to_go_on(done):
+def test_it_stops_within_seconds_and_tells_how_to_continue(done):
     code, output, alive = done["stopped"]
     assert code == 130
-    assert "the same command goes on" in output
+    assert "the same command" in output
     assert not alive
 
 
-def test_what_was_done_is_not_done_again(done):
+def test_finished_work_is_not_repeated(done):
     kept, scores = done["kept"]["scores"], done["scores"].facts["scores"]
     assert kept["base"] == scores["base"]
     for number, modes in kept["paper"]["1"].items():
@@ -131,13 +161,13 @@ def test_every_score_is_there(done):
     assert scores.facts["tasks"]["u"] == {"metric": "accuracy", "head": "mean", "test-rows": 24}
 
 
-def test_the_attacker_was_one(done):
+def test_the_attacker_was_rejected(done):
     making = done["scores"].facts["making"]
     assert making["attacked"]["1"]["rejected"] == 2  # the flipped one, in both rounds
     assert making["paper"]["1"] == {**making["paper"]["1"], "rejected": 0, "examples": 2 * 2 * 32}
 
 
-def test_the_report_is_made_of_the_scores_alone(done):
+def test_the_report_depends_on_the_scores_only(done, experiment):
     out = done["folder"] / "results" / "toy"
     written = (out / "report.md").read_text()
     assert report(ScoreFile(out / "scores.json")) in written
@@ -145,30 +175,27 @@ def test_the_report_is_made_of_the_scores_alone(done):
         assert picture in written
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
     (out / "report.md").unlink()
-    again = run(done["folder"], "--report")
-    assert again.communicate(timeout=60)[0].endswith("results/toy\n")
+    code, output = experiment("--report")
+    assert code == 0
+    assert output.endswith("results/toy\n")
     assert (out / "report.md").read_text() == written
 
 
-def test_a_whole_experiment_does_nothing(done):
-    again = run(done["folder"])
-    output = again.communicate(timeout=60)[0]
+def test_a_complete_experiment_has_nothing_to_do(experiment):
+    _, output = experiment()
     assert "0 are left" in output
     assert "seed 1" not in output
 
 
-def test_what_the_file_newly_says_of_the_scores_stands_beside_them_too(done):
-    file, out = done["folder"] / "toy.toml", done["folder"] / "results" / "toy"
-    text, written = file.read_text(), (out / "report.md").read_text()
-    file.write_text(text + '[[comparisons]]\nof = "multitask"\nto = "paper"\n')
-    try:
-        again = run(done["folder"])
-        assert again.wait(60) == 0
-        assert "multitask over paper" in (out / "report.md").read_text()
-        assert report(ScoreFile(out / "scores.json")) in (out / "report.md").read_text()
-    finally:
-        file.write_text(text)
-        assert run(done["folder"]).wait(60) == 0
+def test_new_comparisons_are_reported_without_new_scores(done, experiment, edit):
+    out = done["folder"] / "results" / "toy"
+    written = (out / "report.md").read_text()
+    edit(lambda text: text + '[[comparisons]]\nof = "multitask"\nto = "paper"\n')
+    assert experiment()[0] == 0
+    assert "multitask over paper" in (out / "report.md").read_text()
+    assert report(ScoreFile(out / "scores.json")) in (out / "report.md").read_text()
+    edit(lambda text: text)
+    assert experiment()[0] == 0
     assert (out / "report.md").read_text() == written
 
 
@@ -177,49 +204,33 @@ def test_only_the_arrays_of_scored_rounds_are_kept(done):
     assert sorted(file.parent.name for file in rounds.glob("*/base.safetensors")) == ["001", "002"]
 
 
-def test_another_recipe_of_the_same_name_is_rejected(done):
-    file = done["folder"] / "toy.toml"
-    text = file.read_text()
-    file.write_text(text.replace("examples = 32", "examples = 16"))
-    try:
-        other = run(done["folder"], "--plan")
-        output = other.communicate(timeout=60)[0]
-    finally:
-        file.write_text(text)
-    assert other.returncode == 2
+def test_a_changed_recipe_does_not_continue_old_scores(experiment, edit):
+    edit(lambda text: text.replace("examples = 32", "examples = 16"))
+    code, output = experiment("--plan")
+    assert code == 2
     assert "settings.finetune.examples: 32 there, 16 here" in output
 
 
-def test_bases_of_another_recipe_are_not_scored_as_its_own(done):
-    file = done["folder"] / "toy.toml"
-    text = file.read_text()
-    file.write_text(text.replace("examples = 32", "examples = 16"))
-    try:
-        other = run(done["folder"], "--out", "elsewhere", "--only", "paper")
-        output = other.communicate(timeout=200)[0]
-    finally:
-        file.write_text(text)
-    assert other.returncode == 2, output
-    assert "bases that were made in another way" in output
+def test_bases_of_a_changed_recipe_are_not_scored(experiment, edit):
+    edit(lambda text: text.replace("examples = 32", "examples = 16"))
+    code, output = experiment("--out", "elsewhere", "--only", "paper")
+    assert code == 2, output
     assert "settings.finetune.examples: 32 there, 16 here" in output
 
 
-def test_a_round_that_was_not_kept_is_named(done):
-    rounds = done["folder"] / "work" / "paper" / "seed-1" / "rounds"
-    atomic_write = (rounds / "001" / "base.safetensors").rename(done["folder"] / "aside")
+def test_a_round_whose_arrays_were_removed_is_named(done, experiment):
+    base = done["folder"] / "work" / "paper" / "seed-1" / "rounds" / "001" / "base.safetensors"
+    moved = base.rename(done["folder"] / "moved")
     try:
-        other = run(done["folder"], "--out", "further", "--only", "paper")
-        output = other.communicate(timeout=200)[0]
+        code, output = experiment("--out", "further", "--only", "paper")
     finally:
-        atomic_write.rename(rounds / "001" / "base.safetensors")
-    assert other.returncode == 2, output
-    assert "were not kept, as round 1 was not to be scored" in output
+        moved.rename(base)
+    assert code == 2, output
+    assert "round 1 " in output
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to share")
-def test_a_share_of_a_gpu_is_wanted_where_there_is_none(tiny_base, toy_data, tmp_path):
-    (tmp_path / "toy.toml").write_text(TOML.format(base=tiny_base, catalogue=toy_data / "toy.toml"))
-    process = run(tmp_path, "--gpus", "0.25")
-    output, _ = process.communicate(timeout=100)
-    assert process.returncode == 2
+def test_a_share_of_a_gpu_needs_a_gpu(experiment):
+    code, output = experiment("--gpus", "0.25", "--out", "third", "--work", "third-work")
+    assert code == 2
     assert "'simulation.gpus' is 0.25, but torch sees no GPU here" in " ".join(output.split())

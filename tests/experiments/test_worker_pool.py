@@ -11,9 +11,11 @@ import pytest
 
 from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings, TaskSettings
 from coldfusion_fl.data.task import load_task
-from coldfusion_fl.errors import DataError, RunError
+from coldfusion_fl.errors import DataError, ErrorCode, RunError
+from coldfusion_fl.experiments import jobs
+from coldfusion_fl.experiments.jobs import ScoreJob, TrainingJob, score, train
 from coldfusion_fl.experiments.plan import Scoring
-from coldfusion_fl.experiments.worker_pool import ScoreJob, TrainingJob, WorkerPool, _shared_out, score, train
+from coldfusion_fl.experiments.worker_pool import WorkerPool
 
 TUNING = FinetuneSettings(learning_rate=3e-3, epochs=1, examples=40, batch_size=8, max_length=16)
 
@@ -45,10 +47,8 @@ def test_together_every_task_sees_what_it_would(job):
 
 def test_a_training_and_a_score_of_one_seed_draw_different_rows(job, monkeypatch):
     """A base that was trained on the very rows that its score learns from would be too good."""
-    from coldfusion_fl.experiments import work
-
     drawn = []
-    monkeypatch.setattr(work, "finetune", lambda model, tokenizer, task, rows, *_, **__: drawn.append(rows) or _stop())
+    monkeypatch.setattr(jobs, "finetune", lambda model, tokenizer, task, rows, *_, **__: drawn.append(rows) or _stop())
     with pytest.raises(KeyboardInterrupt):
         train(job)
     scored = load_task("a", job.tasks.catalogue).train.draw(len(drawn[0]), [job.seed])
@@ -61,7 +61,7 @@ def _stop():
 
 def test_choosing_looks_at_no_test_row_and_stops_by_none_that_it_scores(toy_data):
     task = load_task("a", (str(toy_data / "toy.toml"),))
-    scored, left = _shared_out(task)
+    scored, left = jobs._split_validation(task)
     assert (len(scored), len(left)) == (12, 6)
     assert sorted(scored.texts + left.texts) == sorted(task.validation.texts)
 
@@ -82,17 +82,18 @@ def test_an_error_of_a_worker_is_ours(job):
 
 def test_after_a_worker_died_the_next_pieces_have_others():
     with WorkerPool(1, 1) as worker_pool:
-        with pytest.raises(RunError, match="was there too little memory"):
+        with pytest.raises(RunError) as error:
             list(worker_pool.do(os._exit, [3]))
+        assert error.value.code == ErrorCode.WORKERS_FAILED
         assert list(worker_pool.do(abs, [-1])) == [(-1, 1)]
 
 
 _PARENT = """
 import time
-from coldfusion_fl.experiments.worker_pool import Crew
+from coldfusion_fl.experiments.worker_pool import WorkerPool
 if __name__ == "__main__":
-    with Crew(2, 1) as crew:
-        for _, done in crew.do(abs, [-1, -2]):
+    with WorkerPool(2, 1) as pool:
+        for _, done in pool.do(abs, [-1, -2]):
             print(done, flush=True)
         time.sleep(60)
 """

@@ -1,4 +1,4 @@
-"""Tries everything that a member needs, before it joins."""
+"""Checks everything that a member needs, before it joins."""
 
 import resource
 import socket
@@ -27,49 +27,52 @@ from coldfusion_fl.versions import VERSIONS_HEADER, format_versions
 
 _TIMEOUT = 10.0
 _GIB = 1 << 30
-# Beside what this process takes with a training step: the SuperNode's copies of the base and of the contribution.
+# The SuperNode holds copies of the base and of the contribution, beside the memory of the training.
 _COPIES = 4
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one of the checks found.
+    """The result of one check.
 
     Attributes:
-        what: what was tried.
-        is_well: whether it is as it must be.
-        told: what was found; where it is not well, what to do.
+        check: the name of the check.
+        passed: whether it passed.
+        details: the facts; if it did not pass, also what to do.
     """
 
-    what: str
-    is_well: bool
-    told: str
+    check: str
+    passed: bool
+    details: str
 
 
 def check_member(folder: Path) -> Iterator[Finding]:
-    """Try all that a member needs, one after the other.
+    """Run all checks.
+
+    Args:
+        folder: the member's folder.
 
     Yields:
-        What was found. What makes the rest senseless ends it.
+        The result of each check. Checks that depend on a failed one are left out.
     """
     try:
         member = read_member(folder)
-    except ColdFusionError as wrong:
-        yield Finding("settings", False, str(wrong))
+    except ColdFusionError as error:
+        yield Finding("settings", False, str(error))
         return
     yield Finding("settings", True, f"{member.name}, task '{member.task}', server {member.server}")
     task: Task | None = None
     try:
         task = load_task(member.task, member.catalogue, member.data_root)
-        yield Finding("data", True, _rows(task))
-        yield Finding("labels", *_labels(task))
-    except ColdFusionError as wrong:
-        yield Finding("data", False, str(wrong))
-    yield from _model(member, task)
-    yield from _server(member)
+        yield Finding("data", True, _count_rows(task))
+        yield _check_labels(task)
+    except ColdFusionError as error:
+        yield Finding("data", False, str(error))
+    yield from _check_model(member, task)
+    yield from _check_server(member)
 
 
-def _rows(task: Task) -> str:
+def _count_rows(task: Task) -> str:
     counts = (
         f"{len(rows):,} {name}"
         for name, rows in (("training", task.train), ("development", task.validation), ("test", task.test))
@@ -77,21 +80,24 @@ def _rows(task: Task) -> str:
     return f"{', '.join(counts)} rows"
 
 
-def _labels(task: Task) -> tuple[bool, str]:
+def _check_labels(task: Task) -> Finding:
     if not task.classes:
-        return True, "numbers"
+        return Finding("labels", True, "numbers")
     counts = Counter(int(label) for label in task.train.labels)
     missing = [name for number, name in enumerate(task.classes) if not counts[number]]
     if missing:
-        return False, f"no training row is labelled {', '.join(missing)}: leave the class out, or add rows."
+        return Finding(
+            "labels", False, f"no training row is labelled {', '.join(missing)}: remove the class, or add rows."
+        )
     rarest = min(counts, key=counts.__getitem__)
-    return (
+    return Finding(
+        "labels",
         True,
         f"{len(task.classes)} classes; the rarest, '{task.classes[rarest]}', has {counts[rarest]:,} training rows",
     )
 
 
-def _model(member: Member, task: Task | None) -> Iterator[Finding]:
+def _check_model(member: Member, task: Task | None) -> Iterator[Finding]:
     from coldfusion_fl.config.settings import FinetuneSettings
     from coldfusion_fl.model.base import open_base
     from coldfusion_fl.model.encoder import build_model, load_encoder
@@ -100,11 +106,11 @@ def _model(member: Member, task: Task | None) -> Iterator[Finding]:
     try:
         base = open_base(member.base)
         encoder = load_encoder(base)
-    except ColdFusionError as wrong:
-        yield Finding("base", False, str(wrong))
+    except ColdFusionError as error:
+        yield Finding("base", False, str(error))
         return
     size = sum(array.nbytes for array in encoder.values())
-    yield Finding("base", True, f"{member.base}, {size / 1e6:,.0f} MB of encoder")
+    yield Finding("base", True, f"{member.base}, an encoder of {size / 1e6:,.0f} MB")
     if task is None:
         return
     settings = FinetuneSettings(epochs=1, dev_examples=0)
@@ -114,27 +120,28 @@ def _model(member: Member, task: Task | None) -> Iterator[Finding]:
         finetune(
             build_model(base, task.num_labels, base.choose_head("auto"), 0), base.tokenizer, task, rows, settings, 0
         )
-    except (MemoryError, RuntimeError) as failure:
-        yield Finding("training", False, f"one step of {settings.batch_size} texts fails: {first_line(failure)}")
+    except (MemoryError, RuntimeError) as error:
+        yield Finding("training", False, f"a training step of {settings.batch_size} texts fails: {first_line(error)}")
         return
     needed = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + _COPIES * size
     free = psutil.virtual_memory().available + psutil.Process().memory_info().rss
-    told = (
-        f"one step of {settings.batch_size} texts of at most {settings.max_length} tokens took "
-        f"{time.monotonic() - began:.1f} s; about {needed / _GIB:.1f} GiB are needed, {free / _GIB:.1f} are free"
+    details = (
+        f"a step of {settings.batch_size} texts of at most {settings.max_length} tokens took "
+        f"{time.monotonic() - began:.1f} s. Training needs about {needed / _GIB:.1f} GiB of memory, and "
+        f"{free / _GIB:.1f} GiB are free"
     )
-    yield Finding(
-        "training", needed < free, told if needed < free else f"{told}. Free some, or join from a larger machine."
-    )
+    if needed >= free:
+        details += ". Free some memory, or join from a larger machine."
+    yield Finding("training", needed < free, details)
 
 
-def _server(member: Member) -> Iterator[Finding]:
+def _check_server(member: Member) -> Iterator[Finding]:
     host, port = split_address(member.server)
     trusted = member.authority or "this machine"
     try:
         context = ssl.create_default_context(cafile=member.authority or None)
-    except (OSError, ssl.SSLError) as wrong:
-        yield Finding("certificate", False, f"{trusted} is no authority's certificate: {first_line(wrong)}")
+    except (OSError, ssl.SSLError) as error:
+        yield Finding("certificate", False, f"{trusted} is not the certificate of an authority: {first_line(error)}")
         return
     try:
         with (
@@ -142,39 +149,43 @@ def _server(member: Member) -> Iterator[Finding]:
             context.wrap_socket(plain, server_hostname=host),
         ):
             pass
-    except ssl.SSLCertVerificationError as wrong:
-        told = (
-            f"{member.server}'s certificate is not accepted: {wrong.verify_message}. Is {trusted} what vouches for it?"
+    except ssl.SSLCertVerificationError as error:
+        details = (
+            f"the certificate of {member.server} is not accepted: {error.verify_message}. Was it signed by the "
+            f"authority of {trusted}?"
         )
-        yield Finding("certificate", False, told)
+        yield Finding("certificate", False, details)
         return
-    except ssl.SSLError as wrong:
-        yield Finding("server", False, f"{member.server} does not speak TLS: {first_line(wrong)}")
+    except ssl.SSLError as error:
+        yield Finding("server", False, f"{member.server} does not speak TLS: {first_line(error)}")
         return
-    except OSError as failure:
-        told = (
-            f"{member.server} cannot be reached: {first_line(failure)}. Is the server running, and does a firewall "
-            "stand between?"
+    except OSError as error:
+        details = (
+            f"{member.server} cannot be reached: {first_line(error)}. Is the server running, and does a firewall block "
+            "the connection?"
         )
-        yield Finding("server", False, told)
+        yield Finding("server", False, details)
         return
-    yield Finding("server", True, f"{member.server} answers, with a certificate that {trusted} vouches for")
-    yield from _key(member)
+    yield Finding("server", True, f"{member.server} answers with a certificate that {trusted} confirms")
+    yield from _check_key(member)
 
 
-def _key(member: Member) -> Iterator[Finding]:
-    """Whether the server knows this member's key, and speaks our versions.
+def _check_key(member: Member) -> Iterator[Finding]:
+    """Check that the server knows this member's key and has the same versions.
 
-    The question has an interval that no node may have: the server looks the key up before it rejects that, and nothing
-    changes there; an own node that runs meanwhile is not disturbed.
+    The request asks for a heartbeat interval of zero, which is not allowed. The server looks up the key before it
+    rejects the interval, so the response tells whether the key is known, and nothing changes at the server: a SuperNode
+    of this member that is running is not disturbed.
     """
     try:
         key = read_private_key(Path(member.key))
-    except DeploymentError as wrong:
-        yield Finding("key", False, str(wrong))
+    except DeploymentError as error:
+        yield Finding("key", False, str(error))
         return
     if Path(member.key).stat().st_mode & stat.S_IROTH:
-        yield Finding("key file", False, f"everyone on this machine can read {member.key}: chmod 600 {member.key}")
+        yield Finding(
+            "key file", False, f"other users of this machine can read {member.key}. Run: chmod 600 {member.key}"
+        )
     public = key.public_key()
     client = FleetHttpClient.from_server_address(
         member.server,
@@ -187,36 +198,35 @@ def _key(member: Member) -> Iterator[Finding]:
         client.ActivateNode(ActivateNodeRequest(public_key=public_key_to_bytes(public), heartbeat_interval=0.0))
     except httpx.HTTPStatusError as rejected:
         answer = rejected.response
-    except httpx.HTTPError as failure:
-        yield Finding("key", False, f"the server gave no answer: {first_line(failure)}")
+    except httpx.HTTPError as error:
+        yield Finding("key", False, f"the server did not answer: {first_line(error)}")
         return
     finally:
         client.close()
-    told = FlowerError.from_json(answer.text) if answer is not None else None
-    code = told.code if told else None
+    flower_error = FlowerError.from_json(answer.text) if answer is not None else None
+    code = flower_error.code if flower_error else None
     if answer is None or code == ApiErrorCode.FLEET_INVALID_HEARTBEAT_INTERVAL:
         yield Finding("key", True, f"the server knows {member.key}")
     elif code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
         yield Finding(
             "key",
             False,
-            f"the server does not know {member.key}. Give its public key to whoever runs the server: "
+            f"the server does not know {member.key}. Give its public key to the person who runs the server, for: "
             "coldfusion federation add FOLDER NAME --public-key FILE",
         )
     elif answer.status_code == httpx.codes.UNAUTHORIZED:
         yield Finding("key", False, "the server does not accept the signature. Is this machine's clock right?")
     else:
-        yield Finding(
-            "key", False, f"the server answers {answer.status_code}: {told.message if told else answer.text[:200]}"
-        )
+        message = flower_error.message if flower_error else answer.text[:200]
+        yield Finding("key", False, f"the server answers {answer.status_code}: {message}")
     if answer is not None:
-        yield _versions(answer.headers.get(VERSIONS_HEADER))
+        yield _check_versions(answer.headers.get(VERSIONS_HEADER))
 
 
-def _versions(theirs: str | None) -> Finding:
+def _check_versions(theirs: str | None) -> Finding:
     ours = format_versions()
     if theirs is None:
-        return Finding("versions", True, f"here {ours}; the server does not say its own")
+        return Finding("versions", True, f"here {ours}; the server does not send its versions")
     if theirs != ours:
-        return Finding("versions", False, f"here {ours}; the server has {theirs}. Install what the server has.")
+        return Finding("versions", False, f"here {ours}; the server has {theirs}. Install the server's versions.")
     return Finding("versions", True, ours)

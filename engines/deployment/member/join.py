@@ -1,4 +1,4 @@
-"""Joins a federation: a member's SuperNode, kept running."""
+"""Joins a federation: runs a member's SuperNode."""
 
 import multiprocessing
 import socket
@@ -12,53 +12,59 @@ import tomli_w
 from coldfusion_fl.atomic_files import atomic_write, exclusive_lock
 from coldfusion_fl.engines.deployment.member.settings import Member
 from coldfusion_fl.engines.deployment.supervisor import Supervisor, program
-from coldfusion_fl.errors import DeploymentError
+from coldfusion_fl.errors import DeploymentError, ErrorCode
 
 _FLOWER = "flower"
 
 
 def join(member: Member, folder: Path, log: Callable[[str], None]) -> None:
-    """Take part in a federation until told to stop.
+    """Take part in a federation until this process is stopped.
 
     Args:
-        member: its settings.
-        folder: its folder, where Flower's files go.
-        log: told what happens, a line each time.
+        member: the member's settings.
+        folder: the member's folder; Flower's files go there too.
+        log: called with each line about the progress.
 
     Raises:
-        ColdFusionError: its rows cannot be read, or make no task; or another process has joined for it.
+        ColdFusionError: the rows cannot be read or do not make a task, or another process has joined for this member.
     """
     home = folder.resolve() / _FLOWER
     home.mkdir(exist_ok=True)
     log_file = home / "supernode.log"
-    with exclusive_lock(home, "this member has joined already. End that one, or wait for it."):
-        _ensure_task(member)
+    with exclusive_lock(home, "another process has joined for this member already. End it, or wait for it."):
+        _check_task(member)
         log(
-            f"{member.name} joins at {member.server}. Flower's own log is {log_file}\nIf it does not get in, "
-            f"`coldfusion member check {folder}` says why."
+            f"{member.name} joins at {member.server}. Flower's own log is {log_file}\nIf the server does not admit it, "
+            f"find out why: coldfusion member check {folder}"
         )
         Supervisor(lambda: supernode_command(member, home), {"FLWR_HOME": str(home)}, log_file, log).run()
 
 
-def _ensure_task(member: Member) -> None:
-    """Read the rows once, in a process of its own: here they would stay in memory for weeks."""
+def _check_task(member: Member) -> None:
+    """Read the rows once, in a process of its own, so that this process does not keep them in memory for weeks."""
     try:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            pool.submit(_read, member).result()
+            pool.submit(_read_task, member).result()
     except BrokenProcessPool:
         raise DeploymentError(
-            f"reading the rows of '{member.task}' was ended from outside. Is there enough memory?"
+            f"the process that read the rows of '{member.task}' was killed, perhaps for lack of memory.",
+            code=ErrorCode.WORKERS_FAILED,
         ) from None
 
 
-def _read(member: Member) -> None:
+def _read_task(member: Member) -> None:
     from coldfusion_fl.data.task import load_task  # pandas too: only that process needs it
 
     load_task(member.task, member.catalogue, member.data_root)
 
 
 def supernode_command(member: Member, home: Path) -> list[str]:
-    """The words that start Flower's SuperNode for a member; writes what they refer to into a folder."""
+    """The command that starts Flower's SuperNode for a member.
+
+    Args:
+        member: the member's settings.
+        home: the folder for Flower's files; the node's configuration is written there.
+    """
     node = home / "node.toml"
     with atomic_write(node) as path:
         path.write_text(tomli_w.dumps(_node_config(member, home)), encoding="utf-8")
@@ -69,7 +75,7 @@ def supernode_command(member: Member, home: Path) -> list[str]:
         *trust,
         *("--auth-supernode-private-key", member.key),
         *("--node-config", str(node)),
-        # Its own processes meet it here; several members on one machine need several ports.
+        # The SuperNode's own processes connect to this port. Members on the same machine need different ones.
         *("--port", str(free_port())),
     ]
 
@@ -82,12 +88,12 @@ def _node_config(member: Member, home: Path) -> dict[str, str | bool]:
         "catalogue": ", ".join(name.replace(",", "\\,") for name in member.catalogue),
         "data-root": member.data_root,
         "seen": member.seen,
-        "kept": str(home / "kept"),
+        "state-dir": str(home / "state"),
     }
 
 
 def free_port() -> int:
-    """A port of loopback that nothing listens at just now."""
+    """A port on loopback that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

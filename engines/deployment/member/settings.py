@@ -1,4 +1,4 @@
-"""A member of a federation: its own settings, and the SuperNode that joins for it."""
+"""The settings of a member of a federation, in its `member.toml`."""
 
 import tomllib
 from dataclasses import dataclass, replace
@@ -8,36 +8,38 @@ from coldfusion_fl.config.settings import Names, parse_table, setting
 from coldfusion_fl.data.catalogue import resolve_catalogues
 from coldfusion_fl.data.paths import expand_user, resolve_from
 from coldfusion_fl.engines.deployment.federation import check_name, split_address
-from coldfusion_fl.errors import DeploymentError, SettingsError
+from coldfusion_fl.errors import DeploymentError, ErrorCode, SettingsError
 
 MEMBER_FILE = "member.toml"
 _TOML = """\
-# A member of the federation '{federation}'. Paths begin at this file's folder. When all is filled in:
-#   coldfusion member check .       tries everything
-#   coldfusion member start .       joins
+# A member of the federation '{federation}'. Relative paths start from this file's folder.
+# Fill in `task` and `base`, then:
+#   coldfusion member check .       checks everything
+#   coldfusion member start .       joins the federation
 name = "{name}"
 server = "{server}"
-task = ""                # the task that this member contributes, as a catalogue calls it
-catalogue = "tasks.toml" # where the task stands: TOML files of your own, or shipped catalogues
+task = ""                # the name of this member's task in the catalogue
+catalogue = "tasks.toml" # TOML files of your own, or shipped catalogues
 base = ""                # the federation's base: a Hub id, or a folder in Hugging Face format
-seen = true              # false: judges the bases, and contributes nothing
+seen = true              # false: this member only evaluates the bases, and contributes nothing
 """
 
 
 @dataclass(frozen=True)
 class Member:
-    """What a member's settings say; nothing of it is taken from the server.
+    """A member's settings. The server cannot change any of them.
 
     Attributes:
-        name: what it is called in the federation; the server knows it by its key.
+        name: the member's name in the federation; the server identifies the member by its key.
         server: the server's address, `HOST:PORT`.
-        task: its task.
-        base: the model folder or Hub id that gives the architecture and tokenizer.
-        catalogue: where the task stands.
-        data_root: where the relative paths of the catalogue begin; empty: beside the catalogue.
-        seen: whether it contributes; if not, it only judges the bases.
-        key: its private key.
-        authority: the certificate of the authority that it trusts to vouch for the server; empty: this machine's own.
+        task: the name of the task.
+        base: the model folder or Hub id that gives the architecture and the tokenizer.
+        catalogue: the catalogues that define the task.
+        data_root: the folder that relative paths in the catalogue start from; empty: the catalogue's.
+        seen: whether the member contributes; if not, it only evaluates the bases.
+        key: the file of the private key.
+        authority: the certificate of the authority that signed the server's certificate; empty: the authorities that
+            this machine trusts.
     """
 
     name: str
@@ -52,35 +54,37 @@ class Member:
 
 
 def member_toml(name: str, federation: str, server: str) -> str:
-    """The settings of a new member, to be filled in by it."""
+    """The settings file of a new member, which the member must complete."""
     return _TOML.format(name=name, federation=federation, server=server)
 
 
 def read_member(folder: Path) -> Member:
-    """A member's settings, with absolute paths.
+    """Read a member's settings, with absolute paths.
 
     Args:
-        folder: the member's, with `member.toml` in it.
+        folder: the member's folder, with `member.toml` in it.
 
     Raises:
-        DeploymentError: the file cannot be read, or a setting is unknown, missing or not filled in.
+        DeploymentError: the file cannot be read, or a setting is unknown, missing or empty.
     """
     file = folder / MEMBER_FILE
     try:
         member = parse_table(Member, tomllib.loads(file.read_text(encoding="utf-8")), str(file))
     except FileNotFoundError:
         raise DeploymentError(
-            f"{folder} has no {MEMBER_FILE}. The federation's server makes one: coldfusion federation init, or add."
+            f"{folder} has no {MEMBER_FILE}. Whoever runs the federation's server creates it: coldfusion federation "
+            "init, or coldfusion federation add.",
+            code=ErrorCode.MEMBER_INVALID,
         ) from None
-    except (OSError, ValueError) as wrong:
-        raise DeploymentError(f"{file}: it cannot be read: {wrong}") from None
-    except SettingsError as wrong:
-        raise DeploymentError(str(wrong)) from None
+    except (OSError, ValueError) as error:
+        raise DeploymentError(f"{file} cannot be read: {error}", code=ErrorCode.MEMBER_INVALID) from None
+    except SettingsError as error:
+        raise DeploymentError(str(error), code=error.code) from None
     check_name(member.name)
     split_address(member.server)
     for key in ("task", "base"):
         if not getattr(member, key):
-            raise DeploymentError(f"{file}: '{key}' is not filled in.")
+            raise DeploymentError(f"{file}: the setting '{key}' is empty. Fill it in.", code=ErrorCode.SETTING_MISSING)
     home = folder.resolve()
     return replace(
         member,

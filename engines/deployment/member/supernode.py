@@ -1,8 +1,8 @@
-"""Flower's SuperNode, that ends when it has failed.
+"""Flower's SuperNode, whose process ends when the SuperNode fails.
 
-`python -m coldfusion_fl.engines.deployment.member.supernode` takes the words of `flower-supernode`. Where a connection
-breaks in the midst of a TLS handshake, Flower's gives up, but waits for a thread that never ends: it could not be
-started again.
+`python -m coldfusion_fl.engines.deployment.member.supernode` takes the arguments of `flower-supernode`. When a
+connection breaks during a TLS handshake, Flower's SuperNode fails but then waits for a thread that never ends, so the
+supervisor would not start it again.
 """
 
 import os
@@ -13,12 +13,12 @@ from flwr.supernode.cli import flower_supernode
 
 
 def main() -> None:
-    """Run the SuperNode; however it comes to its end, the process ends with it."""
+    """Run the SuperNode, and end the process with it in every case."""
     code: object = 0
     try:
         flower_supernode()
-    except SystemExit as left:
-        code = left.code
+    except SystemExit as exit_:
+        code = exit_.code
     except BaseException:
         traceback.print_exc()
         code = 1

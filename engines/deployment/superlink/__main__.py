@@ -16,12 +16,12 @@ from coldfusion_fl.engines.deployment.superlink.tls_logging import log_failed_ha
 
 
 def main() -> None:
-    """Run the SuperLink with the gate as its outermost middleware."""
+    """Run the SuperLink with our access control as its outermost middleware."""
     others = extensions.get_middleware()
-    # Flower's own hook for what stands around its server; it has no other way in.
+    # Flower has no public hook for middleware; this is the function by which it loads its own extensions.
     extensions.get_middleware = lambda: (Middleware(AccessControl), Middleware(SenderCheck), *others)
-    # Of uvloop's connections nothing can be learnt before their handshake is done; and the gate must see who calls, not
-    # who a header says is calling.
+    # uvloop does not report failed handshakes, so asyncio is used. Proxy headers are ignored, because the access
+    # control must see the real address of the client and not one that the client claims.
     uvicorn.run = functools.partial(uvicorn.run, loop="asyncio", proxy_headers=False)
     log_failed_handshakes()
     flower_superlink()

@@ -1,8 +1,9 @@
-"""What the world may ask of the server.
+"""Limits what other machines may request from the server.
 
-Flower 1.42 serves three interfaces on one port. Members need the Fleet interface, and prove who they are there by
-their keys. The other two ask nobody who he is: with the Control interface anybody could start a run, which is code, or
-admit a node; the Runtime interface is for the server's own processes. Both are for this machine alone.
+Flower 1.42 serves three interfaces on one port. Members need the Fleet interface, which authenticates them by their
+keys. The other two interfaces have no authentication. By the Control interface anybody could start a run, which is
+code, or register a node. The Runtime interface is for the server's own processes. So both are open to this machine
+only.
 """
 
 import ipaddress
@@ -17,21 +18,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from coldfusion_fl.sanitize import sanitize
 from coldfusion_fl.versions import VERSIONS_HEADER, format_versions
 
-_FOR_ALL = "/v1/fleet/"
-# Flower sends arrays in pieces of 5 MB. It reads a request whole before it asks whose it is, so that a stranger's
-# could fill the memory.
-_LARGEST = 64 * 2**20
-# A reply comes after its arrays, which it only names: 70 bytes for each piece of them.
+_FLEET = "/v1/fleet/"
+# Flower sends arrays in chunks of 5 MB. It reads a whole request into memory before it authenticates the sender, so a
+# large request of a stranger could fill the memory.
+_MAX_REQUEST = 64 * 2**20
+# A reply is sent after its arrays and only names them, with 70 bytes for each chunk.
 REPLIES = "/v1/fleet/push-messages"
-_LARGEST_REPLY = 2**20
-_LONGEST_PATH = 200
+_MAX_REPLY = 2**20
+_MAX_PATH = 200
 
 
 class AccessControl:
-    """ASGI middleware: others than this machine reach the Fleet interface alone; every answer says our versions.
+    """ASGI middleware: other machines reach the Fleet interface only; a header of every response has our versions.
 
     Args:
-        app: what stands behind the gate.
+        app: the next ASGI application.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -39,35 +40,36 @@ class AccessControl:
         self._header = (VERSIONS_HEADER.encode(), format_versions().encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request pass, or answer that there is nothing here."""
+        """Pass a request on, or respond with an error."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
 
-        async def sign(message: Message) -> None:
+        async def send_with_versions(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), self._header]}
             await send(message)
 
         path = str(scope["path"])
-        if scope["type"] == "http" and (path.startswith(_FOR_ALL) or is_local(scope)):
-            limit = _LARGEST_REPLY if path == REPLIES else _LARGEST
+        if scope["type"] == "http" and (path.startswith(_FLEET) or is_local(scope)):
+            limit = _MAX_REPLY if path == REPLIES else _MAX_REQUEST
             if is_too_large(scope, limit):
-                log(logging.WARNING, "%s sent more than %d MiB at once: rejected", caller(scope), limit // 2**20)
-                await JSONResponse({"detail": "Content Too Large"}, status_code=413)(scope, receive, sign)
+                log(logging.WARNING, "%s sent a request of more than %d MiB: rejected", caller(scope), limit // 2**20)
+                await JSONResponse({"detail": "Content Too Large"}, status_code=413)(scope, receive, send_with_versions)
                 return
-            await self._app(scope, receive, sign)
+            await self._app(scope, receive, send_with_versions)
             return
-        asked = sanitize(path)[:_LONGEST_PATH]  # it may not forge lines of the log
-        log(logging.WARNING, "%s asked for %s, which is for this machine alone: rejected", caller(scope), asked)
+        # Sanitized, because a path with line breaks could forge lines of the log.
+        requested = sanitize(path)[:_MAX_PATH]
+        log(logging.WARNING, "%s requested %s, which is open to this machine only: rejected", caller(scope), requested)
         if scope["type"] == "http":
-            await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, sign)
+            await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, send_with_versions)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
 
 def is_too_large(scope: Scope, limit: int) -> bool:
-    """Whether a request has more bytes than may be, or does not say how many."""
+    """Whether a request has more bytes than the limit, or does not declare its length."""
     headers = Headers(scope=scope)
     if "transfer-encoding" in headers:
         return True
@@ -76,7 +78,7 @@ def is_too_large(scope: Scope, limit: int) -> bool:
 
 
 def is_local(scope: Scope) -> bool:
-    """Whether a request comes from this machine: over loopback, or from the address that it arrived at."""
+    """Whether a request comes from this machine: over loopback, or from the address that it is sent to."""
     client, server = scope.get("client"), scope.get("server")
     if not client:
         return False
@@ -90,4 +92,4 @@ def is_local(scope: Scope) -> bool:
 def caller(scope: Scope) -> Any:
     """The address that a request comes from."""
     client = scope.get("client")
-    return client[0] if client else "somebody"
+    return client[0] if client else "an unknown address"

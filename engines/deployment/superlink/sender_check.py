@@ -1,7 +1,7 @@
-"""Members answer in their own names alone.
+"""Members can only reply for themselves.
 
-Flower 1.42 checks that a request is signed by the node that it says it is of. It does not check that the replies in it
-are that node's: who knew the id of another member's message could answer it in that one's place.
+Flower 1.42 checks that a request is signed by the node that it names as its sender. It does not check that the replies
+in the request are from the same node: a member that knows the ID of a message to another member could reply to it.
 """
 
 import logging
@@ -15,45 +15,45 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coldfusion_fl.engines.deployment.superlink.access_control import REPLIES, caller
 
-# Flower's nodes send one; to look at each of a million would stop the server for that long.
-_MOST = 100
+# Flower's nodes send one reply in a request. Checking a million would block the server.
+_MAX_REPLIES = 100
 
 
 class SenderCheck:
-    """ASGI middleware: rejects replies whose sender is not the node that the request is of.
+    """ASGI middleware: rejects replies whose sender is not the sender of the request.
 
     Args:
-        app: what stands behind it, and checks the signature.
+        app: the next ASGI application, which checks the signature.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request pass, or answer that it may not."""
+        """Pass a request on, or respond with an error."""
         if scope["type"] != "http" or scope["path"] != REPLIES:
             await self._app(scope, receive, send)
             return
         body = await Request(scope, receive).body()
-        if wrong := _problem(body):
-            log(logging.WARNING, "%s sent %s: rejected", caller(scope), wrong)
-            await JSONResponse({"detail": f"rejected: {wrong}"}, status_code=403)(scope, receive, send)
+        if problem := _find_problem(body):
+            log(logging.WARNING, "%s sent %s: rejected", caller(scope), problem)
+            await JSONResponse({"detail": f"rejected: {problem}"}, status_code=403)(scope, receive, send)
             return
 
-        async def again() -> Message:
+        async def receive_again() -> Message:
             return {"type": "http.request", "body": body, "more_body": False}
 
-        await self._app(scope, again, send)
+        await self._app(scope, receive_again, send)
 
 
-def _problem(body: bytes) -> str:
-    """What is wrong with a request that brings replies; empty: nothing."""
+def _find_problem(body: bytes) -> str:
+    """The problem of a request with replies; empty: there is none."""
     try:
         request = PushMessagesRequest.FromString(body)
     except DecodeError:
         return "replies that cannot be read"
     node, replies = request.node.node_id, request.messages_list
-    if len(replies) > _MOST:
+    if len(replies) > _MAX_REPLIES:
         return f"{len(replies)} replies at once"
     others = {reply.metadata.src_node_id for reply in replies} - {node}
     return f"a reply of node {min(others)} as node {node}" if others else ""

@@ -1,83 +1,135 @@
+"""The run process and its other end, with engines of the test's own, which a package registers by entry points."""
+
+import sys
 import textwrap
+import time
 
 import psutil
 import pytest
 
-from coldfusion_fl.cli import run_process as launch
+from coldfusion_fl.cli.engine import load_engine
 from coldfusion_fl.cli.run_process import RunProcess
-from coldfusion_fl.errors import DataError, RunError
+from coldfusion_fl.errors import DataError, ErrorCode, RunError, SettingsError
 from coldfusion_fl.run.ledger import Ledger
+
+SETTINGS = {"base": "x", "contributors-per-round": 2, "tasks": {"seen": ["a", "b"]}}
 
 
 @pytest.fixture
-def child(tmp_path, monkeypatch):
-    """Puts a program in the simulation's place."""
+def start(tmp_path, monkeypatch):
+    """Installs a package with an engine, whose methods are given as code, and starts a run process with it."""
 
-    def write(code):
-        (tmp_path / "stand_in.py").write_text("import json, os, sys, time\n" + textwrap.dedent(code))
-        monkeypatch.setattr(launch, "_SIMULATION", "stand_in")
+    def start(methods, *args):
+        code = "import os, sys, time\nfrom coldfusion_fl.cli.engine import Engine\nfrom coldfusion_fl.errors import *\n"
+        code += "class Mine(Engine):\n    title = 'My engine'\n    environment = {'MINE': '1'}\n"
+        code += "    def check(self, settings, source): pass\n    def run(self, settings, ledger): pass\n"
+        (tmp_path / "my_engine.py").write_text(code + textwrap.indent(textwrap.dedent(methods), "    "))
+        about = tmp_path / "my_engine-1.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: my-engine\nVersion: 1\n")
+        (about / "entry_points.txt").write_text("[coldfusion_fl.engines]\nmine = my_engine:Mine\n")
+        monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        return RunProcess({"rounds": 3}, "my.toml")
+        monkeypatch.delitem(sys.modules, "my_engine", raising=False)
+        return RunProcess(SETTINGS, "my.toml", "mine", args)
 
-    return write
+    return start
 
 
 @pytest.fixture
 def ledger(tmp_path):
-    return Ledger.create(tmp_path / "run", {})
+    return Ledger.create(tmp_path / "run", SETTINGS)
 
 
-def test_what_the_checks_find_is_raised_here(child):
-    code = """
-    asked = json.loads(sys.stdin.readline())
-    assert asked == {"settings": {"rounds": 3}, "source": "my.toml"}
-    os.write(int(sys.argv[2]), json.dumps({"class": "DataError", "message": "no rows"}).encode() + b"\\n")
-    sys.stdin.readline()
+def test_an_engine_that_is_not_installed_is_an_error_that_names_the_installed_ones():
+    with pytest.raises(SettingsError) as error:
+        load_engine("simulatoin")
+    assert error.value.code == ErrorCode.SETTING_UNKNOWN
+    for name in ("simulatoin", "attacked-simulation", "deployment", "simulation"):
+        assert name in str(error.value)
+
+
+def test_an_error_of_the_checks_is_raised_in_the_parent_with_its_code(start):
+    check = """
+    def check(self, settings, source):
+        assert (settings.contributors_per_round, source) == (2, "my.toml")
+        class MyError(DataError):
+            "A class that the parent does not know."
+        raise MyError("no rows", code=ErrorCode.SPLIT_EMPTY)
     """
-    with child(code) as run, pytest.raises(DataError, match="no rows"):
+    with start(check) as run, pytest.raises(DataError, match="no rows") as error:
         run.wait_for_checks()
+    assert error.value.code == ErrorCode.SPLIT_EMPTY
     assert run.exit_code is not None
 
 
-def test_a_process_that_dies_in_its_checks_says_what_it_said(child):
-    with child("print('some traceback'); sys.exit(7)") as run, pytest.raises(RunError, match="code 7.*\\n.*traceback"):
+@pytest.mark.parametrize(
+    ("method", "code"),
+    [
+        ("def set_up_process(self):\n    print('some traceback')\n    sys.exit(7)", 7),
+        # A bug in the thread of the checks must not leave both sides waiting for each other.
+        ("def check(self, settings, source):\n    raise MemoryError('some traceback')", 1),
+    ],
+)
+def test_the_output_of_a_process_that_ends_before_the_run_is_in_the_error(start, method, code):
+    with start(method) as run, pytest.raises(RunError, match=rf"code {code}(?s:.*)some traceback"):
         run.wait_for_checks()
 
 
-def test_what_is_said_before_the_log_is_taken_over_is_in_the_log(child, ledger):
-    code = """
-    print("early", flush=True)
-    os.write(int(sys.argv[2]), b"null\\n")
-    sys.stdin.readline(), sys.stdin.readline()
-    print("raylet died", flush=True)
-    sys.exit(3)
+def test_a_run_gets_its_ledger_arguments_and_environment_and_its_output_goes_to_the_log(start, ledger):
+    methods = """
+    def __init__(self, name):
+        self.name = name
+    def set_up_process(self):
+        print("early output")
+    def run(self, settings, ledger):
+        print(self.name, os.environ["MINE"])
+        ledger.emit(RoundStarted(round=1, sampled=["a"]))
+        raise RunError("no contributor is left")
     """
-    with child(code) as run:
+    with start(methods, "argument") as run:
         run.wait_for_checks()
-        run.begin(ledger)
-        assert [event["kind"] for event in run.events() if event] == ["began"]
-        assert run.exit_code == 3
-    assert (ledger.folder / "log.txt").read_text() == "early\nraylet died\n"
+        run.start(ledger)
+        assert [event.kind for event in run.events() if event] == ["run-started", "round-started"]
+        assert run.exit_code == 1
+    assert (ledger.folder / "log.txt").read_text() == "early output\nargument 1\nERROR : no contributor is left\n"
+    assert ledger.state.reason == "no contributor is left"
 
 
-def test_nothing_is_left_behind(child):
+def test_a_crash_of_the_engine_is_a_failed_run(start, ledger):
+    methods = "def run(self, settings, ledger):\n    os.close(0)\n    raise ValueError('a bug')"
+    with start(methods) as run:
+        run.wait_for_checks()
+        run.start(ledger)
+        list(run.events())
+    assert ledger.state.reason == "My engine crashed: a bug"
+    assert "Traceback" in (ledger.folder / "log.txt").read_text()
+
+
+def test_the_reason_why_services_do_not_start_is_that_of_the_run(start, ledger):
+    with start("def prepare(self, settings):\n    return RunError('no cluster')") as run:
+        run.wait_for_checks()
+        run.start(ledger)
+        list(run.events())
+    assert ledger.state.reason == "no cluster"
+
+
+def test_output_before_the_log_is_redirected_is_not_lost(start, ledger):
+    with start("def set_up_process(self):\n    print('early output')\n    time.sleep(60)") as run:
+        deadline = time.monotonic() + 30
+        while not run._early_output():
+            assert time.monotonic() < deadline
+        run.start(ledger)
+    assert (ledger.folder / "log.txt").read_text() == "early output\n"
+
+
+def test_stopping_ends_the_process_and_its_children_and_closes_all_files(start):
     before = psutil.Process().num_fds()
-    with child("time.sleep(60)") as run:
-        process = run._process
-    assert process.poll() is not None
+    with start("def set_up_process(self):\n    import subprocess\n    subprocess.run(['sleep', '60'])") as run:
+        root = psutil.Process(run._process.pid)
+        deadline = time.monotonic() + 30
+        while not (children := root.children()):
+            assert time.monotonic() < deadline
+    assert run.exit_code is not None
+    assert not any(child.is_running() for child in children)
     assert psutil.Process().num_fds() == before
-
-
-@pytest.mark.slow
-def test_a_bug_in_the_checks_does_not_leave_both_sides_waiting(tmp_path, monkeypatch):
-    (tmp_path / "sitecustomize.py").write_text(
-        "import coldfusion_fl.run.preflight\n"
-        "def broken(*_): raise MemoryError('no memory is left')\n"
-        "coldfusion_fl.run.preflight.check_contents = broken\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with (
-        RunProcess({"base": "x", "contributors-per-round": 2, "tasks": {"seen": ["a", "b"]}}, "my.toml") as run,
-        pytest.raises(RunError, match="no memory is left"),
-    ):
-        run.wait_for_checks()

@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
 from coldfusion_fl.engines.deployment.certificates import (
-    is_for,
-    names_of,
+    certificate_hosts,
+    covers,
     new_authority,
     new_member_key,
     new_server,
@@ -56,17 +56,17 @@ def test_another_host_or_another_authority_is_not_accepted(tmp_path, authority):
         shake_hands(tmp_path, issued, new_authority("acme"), "fl.acme.org")
 
 
-def test_a_certificate_says_whom_it_is_for(tmp_path, authority):
+def test_the_hosts_of_a_certificate(tmp_path, authority):
     (tmp_path / "server.crt").write_bytes(new_server(authority, "fl.acme.org").certificate)
-    names = names_of(tmp_path / "server.crt")
+    names = certificate_hosts(tmp_path / "server.crt")
     assert set(names) == {"fl.acme.org", "localhost", "127.0.0.1", "::1"}
-    assert is_for(names, "127.0.0.1")
-    assert not is_for(names, "acme.org")
-    assert is_for(("*.acme.org",), "fl.acme.org")
-    assert not is_for(("*.acme.org",), "acme.org")
+    assert covers(names, "127.0.0.1")
+    assert not covers(names, "acme.org")
+    assert covers(("*.acme.org",), "fl.acme.org")
+    assert not covers(("*.acme.org",), "acme.org")
     (tmp_path / "server.crt").write_text("no certificate")
-    with pytest.raises(DeploymentError, match="this is no certificate"):
-        names_of(tmp_path / "server.crt")
+    with pytest.raises(DeploymentError, match="not a certificate"):
+        certificate_hosts(tmp_path / "server.crt")
 
 
 def test_a_members_keys_are_a_pair_that_flower_reads(tmp_path):

@@ -27,7 +27,7 @@ def status(code):
 
 def test_a_rejection_is_told_where_it_is_met():
     control = Control(Client(status(409)), "the server of acme at 127.0.0.1:1", "/acme")
-    with pytest.raises(RequestRejectedError, match="the server of acme at 127.0.0.1:1 rejects: HTTP 409"):
+    with pytest.raises(RequestRejectedError, match="the server of acme at 127.0.0.1:1 rejects the request: HTTP 409"):
         control.register("bob", b"key")
 
 

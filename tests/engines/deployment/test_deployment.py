@@ -57,7 +57,7 @@ def test_the_federation_makes_the_bases_that_the_simulation_makes(acme, config, 
     folder = acme.home / "simulated"
     simulated = acme.coldfusion("run", config, "--out", folder)
     assert simulated.returncode == 0, simulated.stderr
-    assert done.status["state"] == "finished"
+    assert done.state.state == "finished"
     assert done.rounds() == Ledger(folder).rounds() == [0, 1, 2]
     for number in done.rounds():
         here, there = done.load_base(number), Ledger(folder).load_base(number)
@@ -126,10 +126,10 @@ def test_a_server_at_an_ipv6_address(tmp_path):
     try:
         made.serve()
         assert made.online() == set()
-        assert "'a' is let in" in made.said("server")
+        assert "'a' is admitted" in made.said("server")
         again = made.coldfusion("federation", "serve", made.folder)
         assert again.returncode == 2
-        assert "is being served already" in again.stderr
+        assert "runs this federation's server already" in again.stderr
     finally:
         assert not made.end()
 
@@ -153,7 +153,7 @@ def test_a_member_that_is_removed_is_shut_out_and_one_that_is_added_let_in(acme,
     key = acme.home / "guest.pub"
     shutil.copy(open_federation(acme.folder).public_key("guest"), key)
     assert acme.coldfusion("federation", "remove", acme.folder, "guest").returncode == 0
-    wait_for(lambda: "'guest' is no member any more" in acme.said("server"))
+    wait_for(lambda: "'guest' is not a member any more" in acme.said("server"))
     assert "guest" not in acme.online()
     assert "guest" not in json.loads(open_federation(acme.folder).members_file.read_text())
     checked = acme.coldfusion("member", "check", acme.folder / "members" / "guest")

@@ -84,7 +84,7 @@ class Followed:
 
         def there():
             return any(
-                event.kind == kind and all(event.get(key) == value for key, value in facts.items())
+                event.kind == kind and all(getattr(event, key) == value for key, value in facts.items())
                 for event in self.ledger.events()
             )
 
@@ -123,7 +123,7 @@ def unbroken(tmp_path_factory, toy_data, tiny_base):
 
 def test_a_member_that_is_killed_is_missed_and_comes_back(acme, toy_data, tiny_base):
     run = Followed(acme, "killed", toy_data, tiny_base, **SHORT_OF_PATIENCE)
-    run.happens("round", round=1)
+    run.happens("round-started", round=1)
     time.sleep(1)
     acme.process("c", "deployment.supernode").kill()
     run.ends()
@@ -137,24 +137,24 @@ def test_a_member_that_is_paused_is_late_and_nothing_is_fused_twice(acme, toy_da
     # A node's last heartbeat is up to 23 s old and counts for 60: within 30 s nobody is gone instead of late.
     patience = {"round-timeout": "30", "finetune.epochs": "5"}
     run = Followed(acme, "paused", toy_data, tiny_base, **SHORT_OF_PATIENCE | patience)
-    run.happens("round", round=1)
+    run.happens("round-started", round=1)
     acme.poll_interval("c", signal.SIGSTOP)
-    run.happens("fused", round=1)
+    run.happens("round-fused", round=1)
     acme.poll_interval("c", signal.SIGCONT)
     run.ends()
     assert run.fused(1) == {"a", "b"}
     assert "did not answer within 30 s" in run.rejected(1)["c"]
     later = [run.rejected(number).get("c", "") for number in (2, 3)]
-    assert sum("it came too late: it is of round 1" in reason for reason in later) == 1
+    assert sum("it arrived too late: it belongs to round 1" in reason for reason in later) == 1
     assert "c" in run.fused(5)
 
 
 def test_the_network_to_a_member_is_cut_and_comes_back(acme, toy_data, tiny_base):
     run = Followed(acme, "cut", toy_data, tiny_base, **SHORT_OF_PATIENCE)
-    run.happens("round", round=1)
+    run.happens("round-started", round=1)
     time.sleep(1)
     acme.connection.cut()
-    run.happens("fused", round=1)
+    run.happens("round-fused", round=1)
     acme.connection.mend()
     run.ends()
     assert run.fused(1) == {"a", "b"}
@@ -165,7 +165,7 @@ def test_the_network_to_a_member_is_cut_and_comes_back(acme, toy_data, tiny_base
 @pytest.mark.parametrize("victim", ["deployment.superlink", "flwr-serverapp"])
 def test_what_runs_the_server_is_killed_and_the_run_goes_on(acme, toy_data, tiny_base, unbroken, victim):
     run = Followed(acme, victim, toy_data, tiny_base)
-    run.happens("round", round=2)
+    run.happens("round-started", round=2)
     acme.process("server", victim).kill()
     run.ends()
     assert any(event.kind == "run-lost" for event in run.ledger.events())

@@ -1,4 +1,4 @@
-"""How a run in a federation is watched and started again; the server's Control interface is played."""
+"""Supervising a run in a federation, with a fake of the server's Control interface."""
 
 import contextlib
 import time
@@ -9,19 +9,19 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUn
 from flwr.superlink.grid import http_grid
 
 from coldfusion_fl.config.settings import parse_settings
-from coldfusion_fl.engines.deployment import remote
+from coldfusion_fl.engines.deployment import federation_run
 from coldfusion_fl.engines.deployment.app_bundle import build_app_bundle
 from coldfusion_fl.engines.deployment.control import RequestRejectedError, RunState
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.member.join import free_port
-from coldfusion_fl.engines.deployment.server_app import wait_for_arrays_at_most
+from coldfusion_fl.engines.deployment.server_app import limit_array_wait
 from coldfusion_fl.engines.deployment.setup import new_federation
-from coldfusion_fl.errors import DeploymentError, RunError, SettingsError
+from coldfusion_fl.errors import DeploymentError, ErrorCode, RunError, SettingsError
 from coldfusion_fl.run.ledger import Ledger
 
 
-class Server:
-    """Plays a server: each run that is started meets the next of some fates."""
+class FakeServer:
+    """A Control interface: each run that is started ends as the next of `fates` tells."""
 
     def __init__(self, *fates):
         self.fates = list(fates)
@@ -57,9 +57,9 @@ def ledger(tmp_path):
 @pytest.fixture
 def supervise(monkeypatch, tmp_path, ledger):
     def run(server):
-        monkeypatch.setattr(remote, "control_of", server.control_of)
-        monkeypatch.setattr(remote, "_POLL", 0.0)
-        remote.supervise(Federation(tmp_path, "acme", "127.0.0.1", 1), ledger)
+        monkeypatch.setattr(federation_run, "control_of", server.control_of)
+        monkeypatch.setattr(federation_run, "_POLL_INTERVAL", 0.0)
+        federation_run.supervise(Federation(tmp_path, "acme", "127.0.0.1", 1), ledger)
 
     return run
 
@@ -68,16 +68,16 @@ def lost():
     return RunState("finished", "failed", "the SuperLink was restarted")
 
 
-def fate(ledger, state, **facts):
+def fate(ledger, state, *facts, **more):
     def end():
-        ledger.set_status(state, **facts)
+        getattr(ledger.state_file, state)(*facts, **more)
         return RunState("finished", "completed", "")
 
     return end
 
 
-def test_a_run_that_is_lost_is_started_again_in_its_series(supervise, ledger):
-    server = Server(lost, lambda: None, fate(ledger, "finished"))
+def test_a_lost_run_is_started_again_in_its_series(supervise, ledger):
+    server = FakeServer(lost, lambda: None, fate(ledger, "finished"))
     server.away = 3
     supervise(server)
     assert server.series == [None, 77, 77]
@@ -87,13 +87,13 @@ def test_a_run_that_is_lost_is_started_again_in_its_series(supervise, ledger):
     ]
 
 
-def test_that_the_server_is_away_and_back_is_told(supervise, ledger):
-    server = Server(fate(ledger, "finished"))
+def test_a_server_that_does_not_answer_for_a_while_causes_two_events(supervise, ledger):
+    server = FakeServer(fate(ledger, "finished"))
     server.away = 3
     supervise(server)
-    told = [event for event in ledger.events() if event.kind in ("away", "back")]
-    assert [event.kind for event in told] == ["away", "back"]
-    assert told[0]["reason"] == "it does not answer"
+    told = [event for event in ledger.events() if event.kind in ("server-unreachable", "server-reachable")]
+    assert [event.kind for event in told] == ["server-unreachable", "server-reachable"]
+    assert told[0].reason == "it does not answer"
 
 
 @pytest.fixture
@@ -108,73 +108,75 @@ def settings_of(*seen):
     return parse_settings(table, "run.toml")
 
 
-def test_a_task_that_is_no_members_name_is_said_before_a_run_begins(federation):
-    with pytest.raises(SettingsError, match="names 'hospitel', which is no member of acme. Did you mean 'hospital'"):
-        remote.check_server_side(federation, settings_of("hospitel", "bank"), "run.toml")
+def test_a_task_must_be_the_name_of_a_member(federation):
+    with pytest.raises(SettingsError, match="'hospitel'.*acme.*Did you mean 'hospital'") as error:
+        federation_run.check_server_side(federation, settings_of("hospitel", "bank"), "run.toml")
+    assert error.value.code == ErrorCode.MEMBER_UNKNOWN
 
 
-def test_a_run_goes_on_without_a_member_that_left(federation, tmp_path):
+def test_a_run_is_resumed_without_a_member_that_left(federation, tmp_path):
     Ledger.create(tmp_path / "begun", {})
     settings = replace(settings_of("gone", "bank"), out=str(tmp_path / "begun"))
-    with pytest.raises(DeploymentError, match="does not answer"):  # that alone is wrong
-        remote.check_server_side(federation, settings, "run.toml")
+    with pytest.raises(DeploymentError) as error:
+        federation_run.check_server_side(federation, settings, "run.toml")
+    assert error.value.code == ErrorCode.SERVER_UNREACHABLE  # which is the only problem
 
 
-def test_no_run_begins_where_the_server_is_away(federation):
-    with pytest.raises(DeploymentError, match="does not answer.*coldfusion federation serve"):
-        remote.check_server_side(federation, settings_of("hospital", "bank"), "run.toml")
+def test_no_run_starts_while_the_server_does_not_answer(federation):
+    with pytest.raises(DeploymentError, match="coldfusion federation serve"):
+        federation_run.check_server_side(federation, settings_of("hospital", "bank"), "run.toml")
 
 
-def test_an_end_of_ours_is_the_end(supervise, ledger):
-    server = Server(fate(ledger, "failed", reason="only 1 contributors are there", final=True))
-    with pytest.raises(RunError, match="only 1 contributors are there"):
+def test_a_run_that_failed_by_itself_is_not_started_again(supervise, ledger):
+    server = FakeServer(fate(ledger, "failed", reason="only 1 contributor is connected", final=True))
+    with pytest.raises(RunError, match="only 1 contributor is connected"):
         supervise(server)
     assert server.series == [None]
 
 
-def test_a_run_that_is_lost_again_and_again_is_given_up(supervise, ledger):
-    server = Server(*[lost] * 9)
+def test_a_run_that_is_lost_repeatedly_fails(supervise, ledger):
+    server = FakeServer(*[lost] * 9)
     with pytest.raises(RunError, match="lost 5 times after round -1"):
         supervise(server)
     assert len(server.series) == 5
 
 
-def test_a_round_that_was_finished_counts_as_a_step_forward(supervise, ledger, monkeypatch):
+def test_losses_are_counted_anew_after_a_finished_round(supervise, ledger, monkeypatch):
     finished = iter([[0], [0], [0, 1], [0, 1], [0, 1, 2], [0, 1, 2], [0, 1, 2, 3]])
     monkeypatch.setattr(Ledger, "rounds", lambda self: next(finished))
-    supervise(Server(*[lost] * 7, fate(ledger, "finished")))
+    supervise(FakeServer(*[lost] * 7, fate(ledger, "finished")))
 
 
-def test_a_server_that_stays_away_is_given_up_at_last(supervise, ledger, monkeypatch):
-    monkeypatch.setattr(remote, "_LONGEST_ABSENCE", 0.05)
-    server = Server()
+def test_a_server_that_never_answers_fails_the_run(supervise, ledger, monkeypatch):
+    monkeypatch.setattr(federation_run, "_MAX_ABSENCE", 0.05)
+    server = FakeServer()
     server.away = 1_000_000
     with pytest.raises(DeploymentError, match="it does not answer"):
         supervise(server)
 
 
-def test_a_server_that_rejects_is_not_asked_for_an_hour(supervise):
+def test_a_rejected_request_is_not_repeated(supervise):
     def reject():
         asked.append(1)
         raise RequestRejectedError("the server rejects: no such run")
 
     asked = []
     with pytest.raises(RequestRejectedError, match="no such run"):
-        supervise(Server(reject))
+        supervise(FakeServer(reject))
     assert len(asked) == 1
 
 
-def test_a_run_that_a_person_ends_is_ended_at_the_server_too(supervise):
+def test_an_interrupted_run_is_stopped_at_the_server(supervise):
     def interrupt():
         raise KeyboardInterrupt
 
-    server = Server(interrupt)
+    server = FakeServer(interrupt)
     with pytest.raises(KeyboardInterrupt):
         supervise(server)
     assert server.stopped == [1]
 
 
-def test_the_bundle_holds_no_code_but_pointers_to_what_is_installed(tmp_path):
+def test_the_bundle_has_no_code_but_imports_of_the_installed_apps(tmp_path):
     import io
     import zipfile
 
@@ -185,9 +187,9 @@ def test_the_bundle_holds_no_code_but_pointers_to_what_is_installed(tmp_path):
     assert build_app_bundle(tmp_path / "run", tmp_path / "m") == build_app_bundle(tmp_path / "run", tmp_path / "m")
 
 
-def test_arrays_that_were_announced_and_do_not_come_are_given_up(monkeypatch):
+def test_announced_arrays_that_do_not_arrive_are_given_up(monkeypatch):
     monkeypatch.setattr(http_grid, "pull_objects", http_grid.pull_objects)  # as it was, afterwards
-    wait_for_arrays_at_most(0.1)
+    limit_array_wait(0.1)
 
     def pull(object_id):
         raise ObjectUnavailableError(object_id)

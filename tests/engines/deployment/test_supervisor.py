@@ -1,4 +1,4 @@
-"""A program that is kept running, in real processes."""
+"""The supervisor of a program, in real processes."""
 
 import signal
 import subprocess
@@ -23,27 +23,27 @@ with open("child", "w") as file:
     file.write(str(child.pid))
 time.sleep(1000)
 """
-KEEP = """
+SUPERVISE = """
 import sys
 from pathlib import Path
-from coldfusion_fl.engines.deployment.supervisor import Keeper
+from coldfusion_fl.engines.deployment.supervisor import Supervisor
 
-def say(line):
-    with open("said", "a") as file:
+def log(line):
+    with open("lines", "a") as file:
         file.write(line + "\\n")
 
-Keeper(lambda: [sys.executable, "program.py", sys.argv[1]], {"MINE": "1"}, Path("log"), say).run()
+Supervisor(lambda: [sys.executable, "program.py", sys.argv[1]], {"MINE": "1"}, Path("log"), log).run()
 """
 
 
 @pytest.fixture
-def keep(tmp_path):
-    """Starts a keeper of a program that `ends` or `stays`; ends it."""
+def supervise(tmp_path):
+    """Starts a supervisor of a program that `ends` or `stays`; kills it at the end."""
     (tmp_path / "program.py").write_text(PROGRAM)
     started = []
 
     def start(how):
-        process = subprocess.Popen([sys.executable, "-c", KEEP, how], cwd=tmp_path)
+        process = subprocess.Popen([sys.executable, "-c", SUPERVISE, how], cwd=tmp_path)
         started.append(process)
         return process
 
@@ -64,44 +64,46 @@ def lines_of(file):
     return file.read_text().splitlines() if file.exists() else []
 
 
-def test_what_ends_is_started_again_and_its_last_words_are_told(keep, tmp_path):
-    keep("ends")
+def test_a_program_that_ends_is_started_again_and_its_last_lines_are_logged(supervise, tmp_path):
+    supervise("ends")
     wait_for(lambda: len(lines_of(tmp_path / "starts")) == 2)
-    said = lines_of(tmp_path / "said")
+    said = lines_of(tmp_path / "lines")
     assert "ended with code 3, and is started again in 2 s" in said[0]
     assert said[1].strip() == "INFO: going to end"
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_it_ends_with_its_keeper_and_so_does_what_it_started(keep, tmp_path, how):
-    process = keep("stays")
+def test_the_program_and_its_children_end_with_the_supervisor(supervise, tmp_path, how):
+    process = supervise("stays")
     wait_for(lambda: lines_of(tmp_path / "child"))
     pids = [int(lines_of(tmp_path / name)[0]) for name in ("starts", "child")]
     assert all(psutil.pid_exists(pid) for pid in pids)
     process.send_signal(how)
     assert process.wait(30) == 0
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
-    assert lines_of(tmp_path / "said") == ["Stopped."]
+    assert lines_of(tmp_path / "lines") == ["Stopped."]
 
 
-def test_who_cannot_wait_for_the_end_does_not_prevent_it(keep, tmp_path):
+def test_a_second_signal_does_not_interrupt_the_shutdown(supervise, tmp_path):
     (tmp_path / "program.py").write_text("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + PROGRAM)
-    process = keep("stays")
+    process = supervise("stays")
     wait_for(lambda: lines_of(tmp_path / "child"))
     pid = int(lines_of(tmp_path / "starts")[0])
     process.send_signal(signal.SIGINT)
-    time.sleep(1)  # it is being ended politely, and takes no notice
+    time.sleep(1)  # the supervisor waits after SIGTERM, which the program ignores
     assert psutil.pid_exists(pid)
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0
     assert not psutil.pid_exists(pid)
 
 
-def test_the_command_is_asked_for_before_each_start(keep, tmp_path):
+def test_the_command_is_computed_before_each_start(supervise, tmp_path):
     """A port that was free may be taken when the program starts again."""
-    text = KEEP.replace('[sys.executable, "program.py", sys.argv[1]]', '[sys.executable, "program.py", next(ways)]')
-    (tmp_path / "keep.py").write_text("ways = iter(['ends', 'stays'])\n" + text)
-    process = subprocess.Popen([sys.executable, "keep.py"], cwd=tmp_path)
+    text = SUPERVISE.replace(
+        '[sys.executable, "program.py", sys.argv[1]]', '[sys.executable, "program.py", next(ways)]'
+    )
+    (tmp_path / "supervise.py").write_text("ways = iter(['ends', 'stays'])\n" + text)
+    process = subprocess.Popen([sys.executable, "supervise.py"], cwd=tmp_path)
     try:
         wait_for(lambda: lines_of(tmp_path / "child"))
         assert len(lines_of(tmp_path / "starts")) == 2
@@ -110,14 +112,16 @@ def test_the_command_is_asked_for_before_each_start(keep, tmp_path):
         assert process.wait(30) == 0
 
 
-def test_a_log_that_grows_for_weeks_is_put_by(keep, tmp_path):
+def test_a_large_log_is_rotated(supervise, tmp_path):
     chatter = "while True:\n    print('x' * 99, flush=True)\n    time.sleep(0.001)\n"
     (tmp_path / "program.py").write_text(PROGRAM.replace("time.sleep(1000)", chatter))
-    text = KEEP.replace(
-        "import sys", "import sys\nfrom coldfusion_fl.engines.deployment import keeper\nkeeper._LARGE = 20_000", 1
+    text = SUPERVISE.replace(
+        "import sys",
+        "import sys\nfrom coldfusion_fl.engines.deployment import supervisor\nsupervisor._MAX_LOG_BYTES = 20_000",
+        1,
     )
-    (tmp_path / "keep.py").write_text(text)
-    process = subprocess.Popen([sys.executable, "keep.py", "stays"], cwd=tmp_path)
+    (tmp_path / "supervise.py").write_text(text)
+    process = subprocess.Popen([sys.executable, "supervise.py", "stays"], cwd=tmp_path)
     try:
         wait_for(lambda: (tmp_path / "log.1").exists() and (tmp_path / "log.1").stat().st_size > 20_000)
         old = (tmp_path / "log.1").read_bytes()
@@ -129,17 +133,17 @@ def test_a_log_that_grows_for_weeks_is_put_by(keep, tmp_path):
         assert process.wait(30) == 0
 
 
-def test_the_last_lines_of_a_log_are_its_last_that_say_something(tmp_path):
+def test_last_lines_skip_empty_lines(tmp_path):
     (tmp_path / "log").write_text("x" * 10_000 + "\n" + "\n".join(f"line {number}\n" for number in range(9)))
     assert last_lines(tmp_path / "log") == [f"line {number}" for number in range(4, 9)]
 
 
-def test_the_last_words_are_those_of_the_last_start_and_tell_why(tmp_path):
+def test_last_lines_are_of_the_last_start_and_not_of_info_level(tmp_path):
     log_file = tmp_path / "log"
     log_file.write_text("ERROR: of the start before\n")
-    place = log_file.stat().st_size
+    position = log_file.stat().st_size
     with log_file.open("a") as file:
         file.write("INFO: ready\n\x1b[91mERROR\x1b[0m: Exit Code: 305\nno such key\nINFO: Shutting down\n")
-    assert last_lines(log_file, place) == ["ERROR: Exit Code: 305", "no such key"]
-    log_file.write_text("INFO: put by since\n")
-    assert last_lines(log_file, place) == ["INFO: put by since"]
+    assert last_lines(log_file, position) == ["ERROR: Exit Code: 305", "no such key"]
+    log_file.write_text("INFO: rotated since\n")
+    assert last_lines(log_file, position) == ["INFO: rotated since"]

@@ -85,7 +85,7 @@ def test_who_has_another_version_is_left_out_and_both_are_named(acme, done):
     [reason] = {event.reason for event in done.events() if event.kind == "contributor-excluded"}
     assert reason.startswith("it has coldfusion-fl 0.0.1")
     assert f"this server has {format_versions()}" in reason
-    assert "old is LEFT OUT from now on" in (acme.home / "told").read_text()
+    assert "old is EXCLUDED" in (acme.home / "told").read_text()
     assert not any("old" in done.record(number).contributions for number in done.rounds()[1:])
     checked = acme.coldfusion("member", "check", acme.folder / "members" / "old", more=hooked("old"))
     assert checked.returncode == 2

@@ -42,7 +42,7 @@ BAD_REPLIES = {
     "an error": (failing_training, "its training failed: ValueError: out of paper"),
     "a leaked head": (
         lambda m: contribution(np.ones(SHAPE, np.float32), head=np.ones(2)),
-        "the base has not: 'head'",
+        "the base does not have: 'head'",
     ),
     "another shape": (lambda m: contribution(np.ones((3, 2), np.float32)), "has the shape (3, 2)"),
     "another type": (lambda m: contribution(np.ones(SHAPE)), "has the type float64"),

@@ -1,4 +1,4 @@
-"""What a member's check finds, short of a whole federation: test_deployment has that."""
+"""The checks of a member that need no running federation; test_deployment has the others."""
 
 import contextlib
 import socket
@@ -35,7 +35,7 @@ def listening(context=None):
 
 @pytest.fixture
 def found(tmp_path, toy_data, tiny_base):
-    """Makes a federation with a member, and returns what its check finds, by what was tried."""
+    """Creates a federation with a member, and returns the result of each check by its name."""
 
     def check(port=1, task="a", change=lambda federation, member: None):
         federation = Federation(tmp_path / "acme", "acme", "127.0.0.1", port)
@@ -45,26 +45,26 @@ def found(tmp_path, toy_data, tiny_base):
         text = text.replace('task = ""', f'task = "{task}"').replace("tasks.toml", str(toy_data / "toy.toml"))
         (member / "member.toml").write_text(text.replace('base = ""', f'base = "{tiny_base}"'))
         change(federation, member)
-        return {finding.what: finding for finding in check_member(member)}
+        return {finding.check: finding for finding in check_member(member)}
 
     return check
 
 
-def test_all_that_is_here_is_well_and_the_server_is_not_there(found):
+def test_local_checks_pass_and_the_server_cannot_be_reached(found):
     findings = found()
     assert list(findings) == ["settings", "data", "labels", "base", "training", "server"]
-    assert [what for what, finding in findings.items() if not finding.is_well] == ["server"]
-    assert "60 training, 18 development, 24 test rows" in findings["data"].told
-    assert "GiB are needed" in findings["training"].told
-    assert "127.0.0.1:1 cannot be reached" in findings["server"].told
+    assert [name for name, finding in findings.items() if not finding.passed] == ["server"]
+    assert "60 training, 18 development, 24 test rows" in findings["data"].details
+    assert "GiB of memory" in findings["training"].details
+    assert "127.0.0.1:1 cannot be reached" in findings["server"].details
 
 
 def test_one_thing_that_is_wrong_does_not_hide_the_others(found):
     findings = found(task="zz")
-    assert not findings["data"].is_well
-    assert "zz" in findings["data"].told
-    assert findings["base"].is_well
-    assert not findings["server"].is_well
+    assert not findings["data"].passed
+    assert "zz" in findings["data"].details
+    assert findings["base"].passed
+    assert not findings["server"].passed
 
 
 def test_a_class_without_a_training_row_is_named(found, tmp_path, toy_data):
@@ -80,9 +80,9 @@ def test_a_class_without_a_training_row_is_named(found, tmp_path, toy_data):
         file.write_text(file.read_text().replace(str(toy_data / "toy.toml"), str(tmp_path / "own.toml")))
 
     told = found(change=change)
-    wrong = next(finding for finding in told.values() if not finding.is_well)
-    assert wrong.what in ("data", "labels")
-    assert "food" in wrong.told
+    wrong = next(finding for finding in told.values() if not finding.passed)
+    assert wrong.check in ("data", "labels")
+    assert "food" in wrong.details
 
 
 def context_of(folder):
@@ -95,15 +95,15 @@ def test_a_server_that_another_authority_vouches_for_is_not_trusted(found, tmp_p
     new_federation(Federation(tmp_path / "other", "other", "127.0.0.1", 1), [])
     with listening(context_of(tmp_path / "other" / "server")) as port:
         finding = found(port)["certificate"]
-    assert not finding.is_well
-    assert "certificate is not accepted" in finding.told
+    assert not finding.passed
+    assert "is not accepted" in finding.details
 
 
 def test_a_server_that_speaks_no_tls_is_named(found):
     with listening() as port:
         finding = found(port)["server"]
-    assert not finding.is_well
-    assert "does not speak TLS" in finding.told
+    assert not finding.passed
+    assert "does not speak TLS" in finding.details
 
 
 def test_a_missing_certificate_is_named(found):
@@ -111,7 +111,7 @@ def test_a_missing_certificate_is_named(found):
         (member / "ca.crt").unlink()
 
     finding = found(change=change)["certificate"]
-    assert "ca.crt" in finding.told and not finding.is_well
+    assert "ca.crt" in finding.details and not finding.passed
 
 
 def test_an_authority_that_is_none_is_named(found):
@@ -119,7 +119,7 @@ def test_an_authority_that_is_none_is_named(found):
         (member / "ca.crt").write_text("nothing")
 
     finding = found(change=change)["certificate"]
-    assert "ca.crt" in finding.told and not finding.is_well
+    assert "ca.crt" in finding.details and not finding.passed
 
 
 def test_a_key_that_cannot_be_read_is_named(found, tmp_path):
@@ -131,9 +131,9 @@ def test_a_key_that_cannot_be_read_is_named(found, tmp_path):
 
     with listening(context_of(tmp_path / "other" / "server")) as port:
         findings = found(port, change=change)
-    assert findings["server"].is_well
-    assert not findings["key"].is_well
-    assert "member.key" in findings["key"].told
+    assert findings["server"].passed
+    assert not findings["key"].passed
+    assert "member.key" in findings["key"].details
 
 
 def test_a_key_that_everyone_can_read_is_named(found, tmp_path):
@@ -145,5 +145,5 @@ def test_a_key_that_everyone_can_read_is_named(found, tmp_path):
 
     with listening(context_of(tmp_path / "other" / "server")) as port:
         findings = found(port, change=change)
-    assert not findings["key file"].is_well
-    assert "chmod 600" in findings["key file"].told
+    assert not findings["key file"].passed
+    assert "chmod 600" in findings["key file"].details

@@ -43,7 +43,7 @@ def test_others_than_this_machine_find_nothing_else(path, client):
 
 def test_a_rejection_is_logged_with_the_address(caplog):
     ask(CONTROL, "203.0.113.7")
-    assert "203.0.113.7 asked for /v1/control/start-run" in caplog.text
+    assert "203.0.113.7 requested /v1/control/start-run" in caplog.text
 
 
 @pytest.mark.parametrize("path", [CONTROL, RUNTIME, "/docs"])
@@ -57,7 +57,7 @@ def test_this_machine_reaches_all_over_loopback_or_its_own_address(path, client,
 def test_a_request_that_could_fill_the_memory_is_rejected_before_it_is_read(caplog):
     said = {"content-length": str(64 * 2**20 + 1)}
     assert browser("203.0.113.7").post(FLEET, content=b"x", headers=said).status_code == 413
-    assert "203.0.113.7 sent more than 64 MiB" in caplog.text
+    assert "203.0.113.7 sent a request of more than 64 MiB" in caplog.text
     assert browser("203.0.113.7").post(FLEET, content=b"x", headers={"transfer-encoding": "chunked"}).status_code == 413
     assert browser("203.0.113.7").post(FLEET, content=b"x" * 2**20).text == "served"
 
@@ -66,7 +66,7 @@ def test_a_reply_only_names_its_arrays_and_may_not_be_large(caplog):
     said = {"content-length": str(2**20 + 1)}
     assert browser("203.0.113.7").post(REPLIES, content=b"x", headers=said).status_code == 413
     assert browser("203.0.113.7").post(FLEET, content=b"x", headers=said).status_code == 200
-    assert "203.0.113.7 sent more than 1 MiB" in caplog.text
+    assert "203.0.113.7 sent a request of more than 1 MiB" in caplog.text
 
 
 def test_who_is_rejected_cannot_write_lines_into_the_log(caplog):

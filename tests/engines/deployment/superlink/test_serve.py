@@ -1,4 +1,4 @@
-"""Who is admitted, with a server that is played."""
+"""Admitting and removing members, with a fake of the server's Control interface."""
 
 import contextlib
 import json
@@ -6,16 +6,16 @@ import socket
 
 import pytest
 
-from coldfusion_fl.atomic_files import alone
-from coldfusion_fl.engines.deployment import serve
+from coldfusion_fl.atomic_files import exclusive_lock
 from coldfusion_fl.engines.deployment.control import Node, RequestRejectedError, local_host
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.setup import add_member, new_federation, remove_member
-from coldfusion_fl.errors import DeploymentError, RunFolderError
+from coldfusion_fl.engines.deployment.superlink import serve
+from coldfusion_fl.errors import DeploymentError, ErrorCode, RunFolderError
 
 
-class PlayedControl:
-    """Registers as Flower does: a key that was ever registered is not taken again."""
+class FakeControl:
+    """Registers nodes as Flower does: a key that was registered once is never accepted again."""
 
     def __init__(self):
         self.there, self.keys = {}, set()
@@ -37,76 +37,78 @@ class PlayedControl:
 
 @pytest.fixture
 def acme(tmp_path, monkeypatch):
-    """A federation of alice and bob, its admission, and what that says."""
+    """A federation of alice and bob, its admission, the fake, and the lines that are logged."""
     federation = Federation(tmp_path / "acme", "acme", "127.0.0.1", 9443)
     new_federation(federation, ["alice", "bob"])
-    control, said = PlayedControl(), []
+    control, lines = FakeControl(), []
     monkeypatch.setattr(serve, "control_of", lambda federation: contextlib.nullcontext(control))
-    monkeypatch.setattr(serve, "_LOOK_EVERY", 0.0)
-    monkeypatch.setattr(serve, "_ASK_EVERY", 0.0)
-    return federation, serve.Admission(federation, said.append), control, said
+    monkeypatch.setattr(serve, "_KEYS_INTERVAL", 0.0)
+    monkeypatch.setattr(serve, "_NODES_INTERVAL", 0.0)
+    return federation, serve.Admission(federation, lines.append), control, lines
 
 
 def members(federation):
     return set(json.loads(federation.members_file.read_text()))
 
 
-def test_one_key_that_is_rejected_keeps_nobody_else_out(acme):
-    federation, admission, _, said = acme
+def test_a_rejected_key_does_not_keep_other_members_out(acme):
+    federation, admission, _, lines = acme
     federation.public_key("alias").write_bytes(federation.public_key("alice").read_bytes())
     add_member(federation, "zoe", None)
     for _ in range(3):
-        admission.look()
+        admission.update()
     assert members(federation) == {"alias", "bob", "zoe"}  # the first by name has the key
-    assert sum("'alice' cannot be let in: Public key already in use." in line for line in said) == 1
+    assert sum("'alice' cannot be admitted: Public key already in use." in line for line in lines) == 1
 
 
-def test_who_comes_back_needs_a_new_key_and_is_told(acme):
-    federation, admission, control, said = acme
+def test_a_member_that_returns_needs_a_new_key(acme):
+    federation, admission, control, lines = acme
     key = federation.public_key("bob").read_bytes()
-    admission.look()
+    admission.update()
     remove_member(federation, "bob")
-    admission.look()
+    admission.update()
     assert {node.name for node in control.nodes()} == {"alice"}
     federation.public_key("bob").write_bytes(key)
-    admission.look()
-    assert "A key that was shut out is not taken again" in said[-1]
+    admission.update()
+    assert "A key that was removed cannot be used again" in lines[-1]
     assert members(federation) == {"alice"}
 
 
-def test_a_key_file_that_is_spoilt_shuts_nobody_out(acme):
-    federation, admission, control, said = acme
-    admission.look()
+def test_an_unreadable_key_file_unregisters_no_member(acme):
+    federation, admission, control, lines = acme
+    admission.update()
     key = federation.public_key("bob").read_bytes()
     federation.public_key("bob").write_bytes(key[:30])
-    admission.look()
-    assert any("'bob' cannot be let in" in line for line in said)
+    admission.update()
+    assert any("'bob' cannot be admitted" in line for line in lines)
     assert {node.name for node in control.nodes()} == {"alice", "bob"}
     federation.public_key("bob").write_bytes(key)
-    admission.look()
+    admission.update()
     assert members(federation) == {"alice", "bob"}
 
 
-def test_a_key_is_one_members(acme, tmp_path):
+def test_two_members_cannot_have_the_same_key(acme, tmp_path):
     federation, *_ = acme
     with pytest.raises(DeploymentError, match="is the key of 'alice'"):
         add_member(federation, "alias", federation.public_key("alice"))
     assert "alias" not in federation.public_keys
 
 
-def test_a_federation_is_served_once(acme):
+def test_only_one_process_runs_a_federations_server(acme):
     federation, *_ = acme
-    with alone(federation.flower_home, "by another"), pytest.raises(RunFolderError, match="being served already"):
+    with exclusive_lock(federation.flower_home, "taken"), pytest.raises(RunFolderError) as error:
         serve.serve(federation, print)
+    assert error.value.code == ErrorCode.RUN_LOCKED
 
 
-def test_a_port_that_another_program_has_is_said(tmp_path):
+def test_a_port_in_use_is_an_error(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         federation = Federation(tmp_path / "acme", "acme", "127.0.0.1", port)
         new_federation(federation, ["alice"])
-        with pytest.raises(DeploymentError, match=f"nothing can listen at port {port}"):
+        with pytest.raises(DeploymentError, match=str(port)) as error:
             serve.serve(federation, print)
+    assert error.value.code == ErrorCode.PORT_IN_USE
 
 
 def test_where_the_server_listens_its_own_machine_asks(tmp_path):

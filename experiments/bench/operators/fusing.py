@@ -1,6 +1,6 @@
 """How fast and in how much memory the server fuses: ratios between ways, measured in one run.
 
-    python experiments/bench/fusing.py [RESULT.json]
+    python experiments/bench/operators/fusing.py [RESULT.json]
 
 Speed: eight encoders of MiniLM's shapes (90 MB), in memory. The ways take turns; the fastest of several turns counts.
 One way is copying all their bytes once (numpy, into arrays that are there): what has to be read at least.
@@ -16,11 +16,15 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -49,7 +53,7 @@ MEMORY = [("mean", 8), ("mean", 32), ("mean", 128), ("ties", 8), ("ties", 32)]
 def new_encoder(seed: int) -> EncoderDict:
     """Random arrays of MiniLM's shapes, 22.7M float32."""
     draw = np.random.default_rng(seed)
-    shapes = {"embeddings": (30522, 384), "positions": (512, 384)}
+    shapes: dict[str, tuple[int, ...]] = {"embeddings": (30522, 384), "positions": (512, 384)}
     for layer in range(6):
         shapes |= {
             f"{layer}.{name}.{i}": shape
@@ -60,7 +64,7 @@ def new_encoder(seed: int) -> EncoderDict:
     return {name: draw.standard_normal(shape, np.float32) for name, shape in shapes.items()}
 
 
-def seconds(ways: dict, turns: int) -> dict[str, float]:
+def seconds(ways: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:
     """The fastest of several turns of each way; they take turns, so that a slow moment hits all."""
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(turns):
@@ -71,7 +75,7 @@ def seconds(ways: dict, turns: int) -> dict[str, float]:
     return best
 
 
-def speed() -> dict:
+def speed() -> dict[str, dict[str, float]]:
     """Eight encoders in memory, fused in every way."""
     base = new_encoder(0)
     draw = np.random.default_rng(1)
@@ -96,16 +100,19 @@ def speed() -> dict:
                 np.copyto(place[name], array)
 
     def ours(fusion: str) -> EncoderDict:
-        operator, _, _ = parse_pipeline(fusion, "plain", "")
+        operator = parse_pipeline(fusion, "plain", "").fusion
         parts = [
-            Contribution(str(i), to_numpy(reply["arrays"]), metrics={"num-examples": 10})
+            Contribution(str(i), to_numpy(reply.array_records["arrays"]), metrics={"num-examples": 10})
             for i, reply in enumerate(replies)
         ]
         return fuse(operator, base, parts)
 
-    ways = {"copy": copy, "Flower: messages to message": lambda: aggregate_arrayrecords(replies, "num-examples")}
+    ways: dict[str, Callable[[], object]] = {
+        "copy": copy,
+        "Flower: messages to message": lambda: aggregate_arrayrecords(replies, "num-examples"),
+    }
     ways["mean: messages to message"] = lambda: to_record(ours("mean"))
-    ways |= {name: lambda name=name: ours(name) for name in SPEED}
+    ways |= {name: partial(ours, name) for name in SPEED}
     found = seconds(ways, TURNS)
     return {
         name: {
@@ -118,7 +125,7 @@ def speed() -> dict:
 
 
 class Nodes:
-    """A grid whose nodes answer the roll call and nothing else."""
+    """A grid whose nodes send their names and nothing else."""
 
     pull_interval = 0.0
 
@@ -155,20 +162,20 @@ def highest() -> int:
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
-def peak(fusion: str, count: int) -> dict:
+def peak(fusion: str, count: int) -> dict[str, float]:
     """One round in this process: so many replies that are made one at a time, as they would arrive."""
     for name in ("_task_id", "_run_id", "_node_id"):
         setattr(TaskIdentity, name, 1)
     base = new_encoder(0)
     size = sum(array.nbytes for array in base.values())
     strategy = ColDFusion(contributors_per_round=count, min_available_nodes=count, fusion=fusion)
-    grid = Nodes(count)
+    grid = cast(Grid, Nodes(count))  # it has only the methods that the strategy calls
     messages = list(strategy.configure_train(1, to_record(base), ConfigRecord(), grid))
     grid.push_messages(messages)
 
-    def replies():
+    def replies() -> Iterator[Message]:
         for number, message in enumerate(messages):
-            sent = message.content["arrays"]
+            sent = message.content.array_records["arrays"]
             record = ArrayRecord(
                 {name: to_array(array.numpy() * np.float32(1 + 1e-4 * number)) for name, array in sent.items()}
             )
@@ -188,7 +195,7 @@ def peak(fusion: str, count: int) -> dict:
     }
 
 
-def memory() -> list[dict]:
+def memory() -> list[dict[str, Any]]:
     """The peak of each fusion and number of contributions, each in a process of its own."""
     found = []
     for fusion, count in MEMORY:
@@ -203,18 +210,19 @@ def main() -> None:
     if sys.argv[1:2] == ["--peak"]:
         print(json.dumps(peak(sys.argv[2], int(sys.argv[3]))))
         return
+    fastest, peaks = speed(), memory()
     found = {
-        "speed": speed(),
-        "memory": memory(),
+        "speed": fastest,
+        "memory": peaks,
         "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
         "versions": {name: metadata.version(name) for name in ("numpy", "flwr")},
     }
-    for name, row in found["speed"].items():
+    for name, row in fastest.items():
         print(
             f"{name:30} {row['seconds']:7.3f} s  {row['times-the-copy']:6.2f} × the copy  "
             f"{row['times-faster-than-flower']:6.2f} × as fast as Flower"
         )
-    for row in found["memory"]:
+    for row in peaks:
         print(
             f"{row['fusion']:6} of {row['contributions']:4} contributions: a peak of "
             f"{row['peak-above-base-in-encoders']:.2f} encoders above the base, {row['seconds']:.1f} s"

@@ -4,7 +4,7 @@ mergekit's pins do not fit ours, so it gets an environment of its own, and this 
 alone) on its path::
 
     python -m venv mergekit && mergekit/bin/pip install torch==2.13.0 mergekit==0.1.5
-    PYTHONPATH=. mergekit/bin/python experiments/bench/against_mergekit.py MODEL.safetensors > RESULT.json
+    PYTHONPATH=. mergekit/bin/python experiments/bench/operators/against_mergekit.py MODEL.safetensors > RESULT.json
 
 The contributions are MODEL's own tensors with noise of a tenth of each tensor's spread. Printed per operator: the
 largest difference of any element, in units of the largest magnitude of its tensor. Two things are set aside: mergekit's
@@ -14,7 +14,9 @@ magnitude at which TIES trims, which of them to keep is anyone's choice, so thes
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from mergekit.merge_methods.base import TensorGroup
 from safetensors.numpy import load_file
 
 from coldfusion_fl.fusion import Contribution, Karcher, Mean, Slerp, TaskArithmetic, Ties, WeightedMean
+from coldfusion_fl.fusion.contribution import Operator
 from coldfusion_fl.fusion.sparse import trim_threshold
 
 COUNT = 4
@@ -30,7 +33,7 @@ WEIGHTS = {"c0": 1.0, "c1": 2.0, "c2": 0.5, "c3": 1.5}
 GIVEN = list(WEIGHTS.values())
 
 # Our operator, mergekit's method, its parameters, and whether the base is one of its inputs.
-PEERS = [
+PEERS: list[tuple[Operator, str, dict[str, Any], bool]] = [
     (Mean(), "linear", {"weight": 1.0}, False),
     (WeightedMean(weights=WEIGHTS), "linear", {"weight": GIVEN}, False),
     (TaskArithmetic(scale=0.3), "task_arithmetic", {"weight": 1.0, "lambda": 0.3}, True),
@@ -40,16 +43,18 @@ PEERS = [
 ]
 
 
-def merged(method, parameters, arrays, base):
+def merged(
+    method: str, parameters: Mapping[str, Any], arrays: Sequence[np.ndarray], base: np.ndarray | None
+) -> np.ndarray:
     """One tensor, merged by mergekit; the base comes first where it is an input."""
-    tensors = [torch.from_numpy(array) for array in ([] if base is None else [base]) + arrays]
+    tensors = [torch.from_numpy(array) for array in [*([] if base is None else [base]), *arrays]]
     # mergekit's SLERP goes from its base to the other input.
     base_index = 0 if base is not None or method == "slerp" else None
     group = TensorGroup.from_tensors(tensors, base_index=base_index)
     return registry.get(method)([group], parameters=parameters)[0].numpy()
 
 
-def edges(arrays, base, density):
+def edges(arrays: Sequence[np.ndarray], base: np.ndarray, density: float) -> np.ndarray:
     """The places where some update has the very magnitude at which it is trimmed, and others of it have it too."""
     found = np.zeros(base.shape, bool)
     for array in arrays:
@@ -60,7 +65,7 @@ def edges(arrays, base, density):
     return found
 
 
-def main():
+def main() -> None:
     """Compare, and print what was found as JSON."""
     base = {name: array for name, array in load_file(sys.argv[1]).items() if array.dtype == np.float32}
     rng = np.random.default_rng(0)

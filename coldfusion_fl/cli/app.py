@@ -1,0 +1,59 @@
+"""The Typer app that all commands belong to, and the options that several of them have."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from coldfusion_fl.cli.display import plain_console
+from coldfusion_fl.data.catalogue import SHIPPED
+from coldfusion_fl.versions import format_versions
+
+app = typer.Typer(
+    name="coldfusion",
+    help="ColD Fusion on Flower: many parties improve one pretrained language model together without sharing data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = plain_console()
+
+Catalogues = Annotated[
+    str,
+    typer.Option(
+        "--catalogue",
+        help=f"Shipped catalogues ({', '.join(SHIPPED)}) or TOML files, separated by commas.",
+    ),
+]
+DataRoot = Annotated[
+    str,
+    typer.Option(
+        "--data-root", help="The folder that relative paths in the catalogue start from. Default: the catalogue's."
+    ),
+]
+
+
+def print_error(message: str) -> None:
+    """Print an error message to stderr."""
+    print(f"coldfusion: {message}", file=sys.stderr)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.print(format_versions(), markup=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Show the versions that must be equal on the server and on all members.",
+        ),
+    ] = False,
+) -> None:
+    pass

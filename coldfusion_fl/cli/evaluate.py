@@ -1,0 +1,92 @@
+"""`coldfusion evaluate`: the scores of a model."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from coldfusion_fl.cli.app import Catalogues, DataRoot, app, console
+from coldfusion_fl.config.settings import (
+    MODES,
+    EvaluateSettings,
+    FinetuneSettings,
+    parse_table,
+    read_settings,
+    split_names,
+    to_table,
+)
+from coldfusion_fl.data.catalogue import read_catalogues
+from coldfusion_fl.errors import ErrorCode, SettingsError
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model folder, a Hub id, or package:PATH in an installed package.")],
+    tasks: Annotated[str, typer.Option("--tasks", help="Names of tasks, separated by commas.")],
+    mode: Annotated[str, typer.Option("--mode", help="finetuned, frozen (a linear probe) or few-shot.")] = "frozen",
+    catalogue: Catalogues = "packaged",
+    data_root: DataRoot = "",
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Use the tables [finetune] and [evaluate] of this run's settings."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            help="Random seed of the sampled rows, the heads and the training. Default: that of --config, or 0.",
+            min=0,
+        ),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option("--head", help="What the head reads: class-token, mean, or auto (the model's own choice)."),
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the scores to this file.")] = None,
+) -> None:
+    """Score a model on tasks. Scores are points on the test split."""
+    # All options are checked before torch is loaded, which takes seconds.
+    names, catalogues = split_names(tasks), split_names(catalogue)
+    if not names:
+        raise SettingsError(
+            "--tasks names no task. `coldfusion tasks` lists the tasks that there are.", code=ErrorCode.SETTING_MISSING
+        )
+    known = read_catalogues(catalogues, data_root)
+    for name in names:
+        known[name]
+    settings = read_settings(config) if config else None
+    seed = seed if seed is not None else settings.seed if settings else 0
+    finetuning = settings.finetune if settings else FinetuneSettings()
+    if head:
+        finetuning = parse_table(FinetuneSettings, to_table(finetuning) | {"head": head}, "--head")
+    evaluating = settings.evaluate if settings else EvaluateSettings()
+    if json_file and not json_file.resolve().parent.is_dir():
+        raise SettingsError(f"--json {json_file}: the folder {json_file.resolve().parent} does not exist.")
+    if mode not in MODES:
+        raise SettingsError(f"--mode must be one of {', '.join(MODES)}, but is '{mode}'.")
+    with console.status("Loading torch and the model"):
+        from coldfusion_fl.data.task import load_task
+        from coldfusion_fl.evaluation.scores import score_task
+        from coldfusion_fl.model.base import open_base
+        from coldfusion_fl.model.encoder import load_encoder
+
+        base = open_base(model)
+        encoder = load_encoder(base)
+    scores = []
+    table = Table(title=f"{mode} test scores of {model}, in points", title_justify="left")
+    for column in ("task", "metric", "head", "training rows", "test rows", "score"):
+        table.add_column(column, justify="left" if column in ("task", "metric", "head") else "right")
+    with console.status("") as status:
+        for number, name in enumerate(names, start=1):
+            status.update(f"{mode} score of {name} ({number} of {len(names)})")
+            task = load_task(name, catalogues, data_root)
+            s = score_task(base, encoder, task, mode, finetuning, evaluating, seed)
+            scores.append(s)
+            table.add_row(s.task, s.metric, s.head, str(s.train_examples), str(s.test_examples), f"{s.value:.1f}")
+    console.print(table)
+    if json_file:
+        json_file.write_text(json.dumps([dataclasses.asdict(s) for s in scores], indent=1), encoding="utf-8")
+        console.print(f"Scores written to {json_file}", markup=False)

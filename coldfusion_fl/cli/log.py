@@ -1,0 +1,30 @@
+"""`coldfusion log`: the lineage of a run."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coldfusion_fl.cli.app import app, console
+from coldfusion_fl.errors import count
+from coldfusion_fl.run.ledger import Ledger
+
+
+@app.command(name="log")
+def show_log(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the records of all rounds as JSON.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Check every file against its hash.")] = False,
+) -> None:
+    """Show a run's lineage: in each round, the fused contributions with their norms, and the rejected ones."""
+    from coldfusion_fl.run.lineage import lineage, print_lineage
+
+    ledger = Ledger(folder)
+    records = lineage(ledger, check=check)
+    if as_json:
+        print(json.dumps(records, indent=1))
+        return
+    print_lineage(ledger, records, console)
+    if check:
+        console.print(f"\nAll files of {count(len(records), 'round')} match their hashes.")

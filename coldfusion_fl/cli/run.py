@@ -1,0 +1,240 @@
+"""`coldfusion run`: a run of ColD Fusion, new or resumed."""
+
+import dataclasses
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.live import Live
+
+from coldfusion_fl.cli.app import app, console
+from coldfusion_fl.cli.display import Display, format_duration
+from coldfusion_fl.cli.run_process import RunProcess
+from coldfusion_fl.config.settings import Settings, parse_settings, read_settings, to_table
+from coldfusion_fl.data.catalogue import resolve_catalogues
+from coldfusion_fl.data.paths import resolve_from
+from coldfusion_fl.errors import ErrorCode, RunError, SettingsError
+from coldfusion_fl.run.ledger import Ledger, ensure_free
+from coldfusion_fl.run.preflight import check_server_table, check_settings
+
+_INTERRUPTED = 130
+
+
+@app.command()
+def run(
+    config: Annotated[
+        Path | None,
+        typer.Argument(
+            help="The run's settings, a TOML file such as experiments/demo.toml. Not needed with --resume.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The run folder. Default: the setting 'out', else a new folder in runs/."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", help="Resume the run in this folder after its last complete round."),
+    ] = None,
+    keep_last: Annotated[
+        int | None,
+        typer.Option("--keep-last", min=0, help="Keep the arrays of this many rounds, to save disk space; 0: of all."),
+    ] = None,
+    federation: Annotated[
+        Path | None,
+        typer.Option(
+            "--federation",
+            help="Run with the members of the federation in this folder, whose server runs on this machine. A resumed "
+            "run stays in its federation.",
+        ),
+    ] = None,
+) -> None:
+    """Run ColD Fusion: with simulated contributors on this machine, or in a federation.
+
+    Relative paths in CONFIG start from its own folder. The run folder gets the log, each round's base, a report and the
+    fused model.
+    """
+    if not config and not resume:
+        raise SettingsError(
+            "CONFIG is missing: name a TOML file such as experiments/demo.toml, or resume a run with --resume.",
+            code=ErrorCode.SETTING_MISSING,
+        )
+    if out and resume:
+        raise SettingsError(
+            "--out and --resume cannot be combined: a resumed run stays in its folder.",
+            code=ErrorCode.SETTINGS_CONFLICT,
+        )
+    settings = run_settings(config, out, resume, keep_last)
+    folder, source = Path(settings.out), config or Path(settings.out) / "run.json"
+    if resume:
+        federation = _federation_of(Ledger(folder), federation)
+    else:
+        ensure_free(folder)
+    # First the checks that take no time, here; then, in the run process, those that read all rows and the base.
+    (check_server_table if federation else check_settings)(settings, str(source))
+    engine, args = ("deployment", [str(federation.resolve())]) if federation else ("simulation", [])
+    with RunProcess(to_table(settings), str(source), engine, args) as process:
+        with console.status("Checking the tasks and the base"):
+            process.wait_for_checks()
+        # Nothing is written before all checks have passed.
+        if ledger := _open_ledger(settings, config, federation, is_new=not resume):
+            process.start(ledger)
+            _follow(process, ledger, Display(settings.rounds))
+
+
+def run_settings(config: Path | None, out: Path | None, resume: Path | None, keep_last: int | None) -> Settings:
+    """The settings of a run with its folder and absolute paths.
+
+    Args:
+        config: the settings file; None: the settings of the run to resume.
+        out: the folder of a new run.
+        resume: the folder of the run to resume.
+        keep_last: replaces the setting `server.keep-last`.
+
+    Raises:
+        ColdFusionError: the settings, or the folder to resume, cannot be read.
+    """
+    if config:
+        settings = resolve_paths(read_settings(config), config)
+        folder = (resume or out or _new_folder(settings, config)).resolve()
+    else:
+        folder = Path(resume or "").resolve()
+        settings = parse_settings(Ledger(folder).settings, str(folder / "run.json"))
+    server = settings.server if keep_last is None else dataclasses.replace(settings.server, keep_last=keep_last)
+    return dataclasses.replace(settings, out=str(folder), server=server, resume=False)
+
+
+def resolve_paths(settings: Settings, config: Path) -> Settings:
+    """The same settings with absolute paths; relative ones start from the folder of the settings file."""
+    home = config.resolve().parent
+    tasks = settings.tasks
+    catalogue, data_root = resolve_catalogues(home, tasks.catalogue), resolve_from(home, tasks.data_root)
+    base = str(home / settings.base) if (home / settings.base).is_dir() else settings.base
+    out = resolve_from(home, settings.out)
+    tasks = dataclasses.replace(tasks, catalogue=catalogue, data_root=data_root)
+    return dataclasses.replace(settings, tasks=tasks, base=base, out=out)
+
+
+def _new_folder(settings: Settings, config: Path) -> Path:
+    if settings.out:
+        return Path(settings.out)
+    first = Path("runs") / config.stem
+    others = (first.with_name(f"{first.name}-{number}") for number in range(2, 10_000))
+    return next(folder for folder in (first, *others) if not folder.exists())
+
+
+def _federation_of(ledger: Ledger, federation: Path | None) -> Path | None:
+    """The federation of a run to resume: the one given, whose folder may have been moved, or that of its start."""
+    recorded = ledger.federation
+    if recorded == "" and federation:
+        raise SettingsError(
+            f"{ledger.folder} holds a simulation, which cannot be resumed in a federation. Leave --federation out, or "
+            "start a new run.",
+            code=ErrorCode.SETTINGS_CONFLICT,
+        )
+    return federation or (Path(recorded) if recorded else None)
+
+
+def _open_ledger(settings: Settings, config: Path | None, federation: Path | None, is_new: bool) -> Ledger | None:
+    """Create or reopen the run folder; None, after a message, where all rounds are already done."""
+    folder = Path(settings.out)
+    if is_new:
+        return Ledger.create(folder, to_table(settings), str(federation.resolve()) if federation else "")
+    ledger = Ledger.resume(folder, to_table(settings))
+    done = max(ledger.rounds(), default=-1)
+    if settings.rounds > done or not (folder / "model").exists():
+        return ledger
+    ledger.state_file.finished()
+    console.print(
+        f"Nothing to do: {folder} holds all its {done} rounds. To add more, set 'rounds' to a higher number in the "
+        f"settings file, and resume the run: coldfusion run {config or 'CONFIG'} --resume {folder}",
+        markup=False,
+    )
+    return None
+
+
+def _follow(process: RunProcess, ledger: Ledger, display: Display) -> None:
+    """Show a run until it ends, and then its result; ends this process where the run is interrupted."""
+    # SIGTERM stops a run like Ctrl-C. A shell may have started this process with SIGINT ignored; it must work too.
+    _handle_signals(signal.default_int_handler)
+    try:
+        _show_events(process, display)
+    except KeyboardInterrupt:
+        _handle_signals(signal.SIG_IGN)  # a second Ctrl-C must not interrupt the writing of the state
+        _stop(process, ledger)
+    code = process.exit_code
+    process.stop()
+    if code or ledger.state.state != "finished":
+        reason = ledger.state.reason or f"its process ended with code {code}"
+        ledger.state_file.failed(reason)
+        raise RunError(
+            f"the run failed: {reason}\nThe log is {ledger.folder / 'log.txt'}\nTo resume it after its last complete "
+            f"round: coldfusion run --resume {ledger.folder}"
+        )
+    ledger.state_file.finished(peak_memory_bytes=process.peak_memory)
+    _show_result(ledger)
+
+
+def _handle_signals(handler: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
+def _show_events(process: RunProcess, display: Display) -> None:
+    """Show a run's events: live in a terminal, else one line for each important event."""
+    if console.is_terminal:
+        with Live(display, console=console, refresh_per_second=4, transient=True):
+            for event in process.events():
+                if event:
+                    display.handle(event)
+        return
+    for event in process.events():
+        if event and (line := display.handle(event)):
+            console.print(line, markup=False)
+
+
+def _stop(process: RunProcess, ledger: Ledger) -> NoReturn:
+    process.stop()
+    ledger.state_file.stopped("it was interrupted")
+    last = ledger.state.last_round
+    where = "before the first base was written" if last is None else f"after round {last}"
+    console.print(
+        f"Stopped {where}. All complete rounds are in {ledger.folder}\nTo resume: coldfusion run --resume "
+        f"{ledger.folder}",
+        markup=False,
+    )
+    sys.exit(_INTERRUPTED)
+
+
+def _show_result(ledger: Ledger) -> None:
+    from coldfusion_fl.run.report import score_table, summarize
+
+    summary = summarize(ledger)
+    console.print(score_table(summary))
+    for rejection in summary["rejected"]:
+        console.print(
+            f"Rejected in round {rejection['round']}: {rejection['name']}, {rejection['reason']}", markup=False
+        )
+    seconds, memory = summary["seconds"], ledger.state.peak_memory_bytes or 0
+    console.print(
+        f"\nThe run took {format_duration(seconds['total'])}: {format_duration(seconds['rounds'])} of training and "
+        f"{format_duration(seconds['evaluations'])} of evaluation. Peak memory: {memory / 2**30:.1f} GiB.",
+        markup=False,
+    )
+    here = Path.cwd()
+    folder = ledger.folder.relative_to(here) if ledger.folder.is_relative_to(here) else ledger.folder
+    console.print(
+        f"""
+The fused model   {folder}/model
+The scores        {folder}/report.csv, report.json, scores.png
+Each round        {folder}/rounds
+The log           {folder}/log.txt
+
+Evaluate the model on a task of your own:
+  coldfusion evaluate {folder}/model --tasks bbc_news --mode few-shot
+Load it in Python:
+  AutoModel.from_pretrained("{folder}/model")""",
+        markup=False,
+    )

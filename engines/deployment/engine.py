@@ -1,0 +1,48 @@
+"""The engine `deployment`: a run in a federation over a network.
+
+Only this module is loaded by the command line; Flower is loaded in the run process.
+"""
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from coldfusion_fl.cli.engine import Engine
+from coldfusion_fl.config.settings import Settings
+from coldfusion_fl.run.ledger import Ledger
+
+
+class DeploymentEngine(Engine):
+    """Has a federation's server run the ServerApp, and the federation's members train.
+
+    Args:
+        folder: the federation's folder, on this machine.
+    """
+
+    title = "The run"
+    environment: ClassVar[Mapping[str, str]] = {"FLWR_TELEMETRY_ENABLED": "0"}
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+
+    def set_up_process(self) -> None:
+        """See `Engine`."""
+        import coldfusion_fl.engines.deployment.federation_run  # noqa: F401
+
+        # SIGTERM must stop the run at the server too, as Ctrl-C does.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def check(self, settings: Settings, source: str) -> None:
+        """See `Engine`."""
+        from coldfusion_fl.engines.deployment.federation import open_federation
+        from coldfusion_fl.engines.deployment.federation_run import check_server_side
+
+        check_server_side(open_federation(self._folder), settings, source)
+
+    def run(self, settings: Settings, ledger: Ledger) -> None:
+        """See `Engine`."""
+        from coldfusion_fl.engines.deployment.federation import open_federation
+        from coldfusion_fl.engines.deployment.federation_run import supervise
+
+        supervise(open_federation(self._folder), ledger)

@@ -1,0 +1,1 @@
+"""Contributors that attack a run: the attacks, and the engine that simulates them."""

@@ -1,0 +1,103 @@
+"""`coldfusion log`, and resuming, with the folder of a finished run."""
+
+import json
+
+import numpy as np
+import pytest
+from fake_grid import FakeGrid, contribution, node
+from flwr.app import Array, ArrayRecord
+from flwr.supercore.task_identity import TaskIdentity
+
+from coldfusion_fl.cli.run import run_settings
+from coldfusion_fl.config.settings import to_table
+from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.strategies import ColDFusion
+
+
+@pytest.fixture
+def finished_run(toy_run, tmp_path, monkeypatch):
+    """The folder of a run and its settings: two rounds of a fake grid, with one attacker, and scores."""
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    config = toy_run()
+    settings = run_settings(config, tmp_path / "run", None, None)
+    ledger = Ledger.create(tmp_path / "run", to_table(settings))
+    bad = node("c", train=lambda m: contribution(np.full((2, 3), np.nan, np.float32)))
+    strategy = ColDFusion(min_available_nodes=3, ledger=ledger, screening="size")
+    grid = FakeGrid(dict(enumerate([node("a", 1), node("b", 2), bad])))
+    strategy.start(grid, ArrayRecord({"w": Array(np.zeros((2, 3), np.float32))}), num_rounds=2, timeout=5)
+    return ledger.folder, config
+
+
+def test_the_log_shows_the_lineage(coldfusion, finished_run):
+    folder, _ = finished_run
+    code, out, err = coldfusion("log", folder, "--check")
+    assert code == 0, err
+    for part in ("round 0", "the first", "round 2", "mean, plain", "fused", "rejected", "not finite", "0.500"):
+        assert part in out
+    assert "All files of 3 rounds match their hashes." in out
+    _, out, _ = coldfusion("log", folder, "--json")
+    records = json.loads(out)
+    assert [record["round"] for record in records] == [0, 1, 2]
+    assert records[2]["contributions"].keys() == {"a", "b"}
+    assert records[2]["mean-frozen-score"] == 3.0
+
+
+def test_a_damaged_file_is_named(coldfusion, finished_run):
+    folder, config = finished_run
+    file = folder / "rounds" / "002" / "base.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    for words in (("log", folder, "--check"), ("run", config, "--resume", folder)):
+        code, _, err = coldfusion(*words)
+        assert code == 2
+        assert f"{file}: this file is damaged" in err
+        assert "to go on from round 1" in err
+
+
+def test_all_damaged_files_are_named(coldfusion, finished_run):
+    folder, _ = finished_run
+    files = [folder / "rounds" / "000" / "base.safetensors", folder / "rounds" / "002" / "scores.json"]
+    for file in files:
+        file.write_bytes(b"{}")
+    code, _, err = coldfusion("log", folder, "--check")
+    assert code == 2
+    assert all(f"{file}: this file is damaged" in err for file in files)
+
+
+def test_the_log_shows_whether_a_process_runs_the_run(coldfusion, finished_run):
+    folder, _ = finished_run
+    Ledger(folder).state_file.running()  # and then it was killed
+    assert "not running any more, 3 bases" in coldfusion("log", folder)[1]
+    with Ledger(folder).lock():
+        assert "run: running, 3 bases" in coldfusion("log", folder)[1]
+
+
+def test_a_changed_record_is_detected(coldfusion, finished_run):
+    folder, _ = finished_run
+    file = folder / "rounds" / "001" / "record.json"
+    file.write_text(file.read_text().replace('"a"', '"z"'))
+    code, _, err = coldfusion("log", folder, "--check")
+    assert code == 2
+    assert "001/record.json: this file is damaged" in err
+
+
+def test_resuming_with_other_settings_names_the_differences(coldfusion, finished_run, toy_run):
+    folder, _ = finished_run
+    other = toy_run(seed="4", rounds="9", **{"server.fusion": '"median"', "tasks.seen": '"a, b, c"'})
+    code, _, err = coldfusion("run", other, "--resume", folder)
+    assert code == 2
+    assert "holds a run of other settings" in err
+    assert "seed: 3 there, 4 here" in err
+    assert "server.fusion: 'mean' there, 'median' here" in err
+    assert "tasks.seen: 'a, b, c, d' there, 'a, b, c' here" in err
+    assert "rounds" not in err.replace("rounds/", "")
+
+
+def test_a_run_of_another_process_cannot_be_resumed(coldfusion, finished_run):
+    folder, config = finished_run
+    with Ledger(folder).lock():
+        code, _, err = coldfusion("run", config, "--resume", folder)
+    assert code == 2
+    assert "another process is at this run" in err
