@@ -1,21 +1,30 @@
-"""The versions that must be equal on the server and on all contributors."""
+"""The versions of this software and its dependencies: those that are recorded, and those that must be equal."""
 
+import contextlib
+import functools
+import platform
 from collections.abc import Mapping
 from importlib import metadata
 
+# Server and contributors must have the same versions of these.
+_MUST_MATCH = ("coldfusion-fl", "flwr")
+_RECORDED = (*_MUST_MATCH, "ray", "torch", "transformers", "numpy", "scikit-learn")
 # The server sends its versions with each response, so that a member can compare them before it joins.
 VERSIONS_HEADER = "x-coldfusion-versions"
-_PACKAGES = ("coldfusion-fl", "flwr")
 
 
 def own_versions() -> dict[str, str]:
-    """The installed versions by package; a package that is not installed is left out."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # an app bundle may contain the package's source
-            continue
+    """The versions that must be equal on both sides, by distribution."""
+    return {name: version for name, version in installed_versions().items() if name in _MUST_MATCH}
+
+
+@functools.cache
+def installed_versions() -> dict[str, str]:
+    """The versions that a run records, by distribution; one that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for name in _RECORDED:
+        with contextlib.suppress(metadata.PackageNotFoundError):  # an app bundle may contain this package's source
+            found[name] = metadata.version(name)
     return found
 
 

@@ -2,7 +2,7 @@
 
 A package registers an engine in its pyproject.toml::
 
-    [project.entry-points."coldfusion_fl.engines"]
+    [project.entry-points."coldfusion.engines"]
     simulation = "coldfusion_fl.engines.simulation_engine:SimulationEngine"
 """
 
@@ -15,7 +15,7 @@ from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import ColdFusionError, ErrorCode, SettingsError
 from coldfusion_fl.run.ledger import Ledger
 
-_GROUP = "coldfusion_fl.engines"
+_GROUP = "coldfusion.engines"
 
 
 class Engine(ABC):

@@ -21,7 +21,7 @@ def main() -> None:
 
 
 # Packages beside the core, such as the engines and the experiments, register their commands as entry points.
-for _entry in metadata.entry_points(group="coldfusion_fl.commands"):
+for _entry in metadata.entry_points(group="coldfusion.commands"):
     _command = _entry.load()
     if isinstance(_command, typer.Typer):
         app.add_typer(_command, name=_entry.name)

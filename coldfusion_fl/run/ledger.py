@@ -14,12 +14,9 @@ A file that must not be half-written is written under another name, synced and r
 """
 
 import contextlib
-import functools
 import json
-import platform
 import uuid
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +36,8 @@ from coldfusion_fl.run.progress import ProgressLog
 from coldfusion_fl.run.records import RoundRecord
 from coldfusion_fl.run.round_store import RoundStore
 from coldfusion_fl.run.state import RunState, StateFile, timestamp
+from coldfusion_fl.versions import installed_versions
 
-_VERSIONS = ("coldfusion-fl", "flwr", "ray", "torch", "transformers", "numpy", "scikit-learn")
 _RUN = "run.json"
 
 
@@ -84,7 +81,7 @@ class Ledger(RoundStore):
                 "settings": settings,
                 "federation": federation,
                 "began": timestamp(),
-                "versions": versions(),
+                "versions": installed_versions(),
                 "id": uuid.uuid4().hex,
             }
             write_json(folder / _RUN, facts)
@@ -123,7 +120,7 @@ class Ledger(RoundStore):
         ledger = cls.reopen(folder)
         ensure_same(ledger.settings, settings, folder)
         facts = ledger._facts
-        resumed = [*facts.get("resumed", []), {"time": timestamp(), "versions": versions()}]
+        resumed = [*facts.get("resumed", []), {"time": timestamp(), "versions": installed_versions()}]
         with disk_errors(folder):
             write_json(folder / _RUN, {**facts, "settings": settings, "resumed": resumed})
         ledger.state_file.running()
@@ -248,7 +245,7 @@ class Ledger(RoundStore):
             RunFolderError: the disk is full or cannot be written; the rounds before are intact.
         """
         previous = self.record_hash(record.round - 1) if record.round else ""
-        record = record.model_copy(update={"previous_record_sha256": previous, "versions": versions()})
+        record = record.model_copy(update={"previous_record_sha256": previous, "versions": installed_versions()})
         self.write_round(base, record, optimizer_state, average)
         self.state_file.round_saved(record.round)
 
@@ -295,13 +292,3 @@ def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
             f"the settings of a run folder must be texts, numbers, lists and tables: {wrong}."
         ) from None
     return table
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """The versions of this software and its dependencies, by distribution name."""
-    found = {"python": platform.python_version()}
-    for name in _VERSIONS:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found

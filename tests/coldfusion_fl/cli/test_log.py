@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from fake_grid import FakeGrid, contribution, node
+from fake_grid import FakeGrid, contribution, node, set_task_identity
 from flwr.app import Array, ArrayRecord
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -18,13 +18,14 @@ from coldfusion_fl.strategies import ColDFusion
 def finished_run(toy_run, tmp_path, monkeypatch):
     """The folder of a run and its settings: two rounds of a fake grid, with one attacker, and scores."""
     for name in ("_task_id", "_run_id", "_node_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
+        monkeypatch.setattr(TaskIdentity, name, None)
+    set_task_identity()
     config = toy_run()
     settings = run_settings(config, tmp_path / "run", None, None)
     ledger = Ledger.create(tmp_path / "run", to_table(settings))
     bad = node("c", train=lambda m: contribution(np.full((2, 3), np.nan, np.float32)))
     strategy = ColDFusion(min_available_nodes=3, ledger=ledger, screening="size")
-    grid = FakeGrid(dict(enumerate([node("a", 1), node("b", 2), bad])))
+    grid = FakeGrid(dict(enumerate([node("a", 1), node("b", 2), bad], start=100)))
     strategy.start(grid, ArrayRecord({"w": Array(np.zeros((2, 3), np.float32))}), num_rounds=2, timeout=5)
     return ledger.folder, config
 

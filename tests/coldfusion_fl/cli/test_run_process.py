@@ -20,14 +20,14 @@ def start(tmp_path, monkeypatch):
     """Installs a package with an engine, whose methods are given as code, and starts a run process with it."""
 
     def start(methods, *args):
-        code = "import os, sys, time\nfrom coldfusion_fl.cli.engine import Engine\nfrom coldfusion_fl.errors import *\n"
+        code = "import os, sys, time\nfrom coldfusion_fl.cli.engine import Engine\nfrom coldfusion_fl.errors import *\nfrom coldfusion_fl.run.events import RoundStarted\n"
         code += "class Mine(Engine):\n    title = 'My engine'\n    environment = {'MINE': '1'}\n"
         code += "    def check(self, settings, source): pass\n    def run(self, settings, ledger): pass\n"
         (tmp_path / "my_engine.py").write_text(code + textwrap.indent(textwrap.dedent(methods), "    "))
         about = tmp_path / "my_engine-1.dist-info"
         about.mkdir()
         (about / "METADATA").write_text("Metadata-Version: 2.1\nName: my-engine\nVersion: 1\n")
-        (about / "entry_points.txt").write_text("[coldfusion_fl.engines]\nmine = my_engine:Mine\n")
+        (about / "entry_points.txt").write_text("[coldfusion.engines]\nmine = my_engine:Mine\n")
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         monkeypatch.delitem(sys.modules, "my_engine", raising=False)
