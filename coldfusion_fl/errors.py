@@ -1,4 +1,4 @@
-"""The exceptions that users of this package see.
+"""The exceptions of this package.
 
 ::
 
@@ -12,11 +12,11 @@
     ├── CompressionError   a contribution that cannot be decoded
     ├── RunFolderError     the folder of a run
     ├── DeploymentError    a federation over a network: its folder, a member or the server
-    └── RunError           a run that started and failed
+    └── RunError           a run that started and then failed
 
-Each message says what was wrong, where, and what to do. Each error has a `code`, which stays the same when the wording
-changes. The command line prints the message without a traceback and exits with `exit_code`: 2 where the user's input
-was at fault, 1 where a run failed.
+Each message says what is wrong, where, and what to do. Each error has a `code`, which does not change with the wording.
+The command line prints the message without a traceback, and exits with `exit_code`: 2 for wrong input, 1 for a run that
+failed.
 """
 
 from enum import StrEnum
@@ -24,7 +24,7 @@ from typing import ClassVar
 
 
 class ErrorCode(StrEnum):
-    """The kinds of faults, for tests, logs and documentation."""
+    """The reasons of errors, for tests, logs and documentation."""
 
     # Settings and components.
     SETTING_UNKNOWN = "setting-unknown"
@@ -85,8 +85,8 @@ class ColdFusionError(Exception):
     """Base of all exceptions of this package.
 
     Args:
-        message: what was wrong, where, and what to do.
-        code: the kind of fault; None: the usual one of the class.
+        message: what is wrong, where, and what to do.
+        code: the reason; None: the usual code of the class.
     """
 
     exit_code: ClassVar[int] = 2
@@ -110,7 +110,7 @@ class CatalogueError(ColdFusionError):
 
 
 class DataError(ColdFusionError):
-    """The rows of a task cannot be read or do not make a task."""
+    """The rows of a task cannot be read, or are not a valid task."""
 
     usual_code = ErrorCode.DATA_UNREADABLE
 
@@ -122,7 +122,7 @@ class ModelError(ColdFusionError):
 
 
 class MismatchError(ColdFusionError):
-    """Arrays do not fit an encoder: an extra or missing name, another shape or dtype, a value that is not finite."""
+    """Arrays do not fit an encoder: an extra or missing name, another shape or dtype, or a value that is not finite."""
 
     usual_code = ErrorCode.ARRAYS_MISMATCH
 
@@ -134,7 +134,7 @@ class FusionError(ColdFusionError):
 
 
 class CompressionError(ColdFusionError):
-    """A contribution cannot be decoded; the message is a clause."""
+    """A contribution cannot be decoded. The message is a clause, which the server completes with the sender's name."""
 
     usual_code = ErrorCode.COMPRESSION_INVALID
 

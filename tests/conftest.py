@@ -1,4 +1,4 @@
-"""Shared fixtures; the parts they are made of are in toys.py."""
+"""Fixtures for all tests; the builders of models and data are in support/tiny_models.py."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory) -> Path:
-    """A tiny BERT that says it was pretrained with mean pooling."""
+    """A tiny BERT whose folder says that it was pretrained with mean pooling."""
     folder = make_base(tmp_path_factory.mktemp("base") / "tiny-bert")
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
@@ -45,7 +45,7 @@ def tiny_base(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def toy_data(tmp_path_factory) -> Path:
-    """A catalogue `toy.toml` of five small tasks with its rows: a to d, and the unseen u."""
+    """A folder with the catalogue `toy.toml` and the rows of its five small tasks: a to d, and the unseen u."""
     folder = tmp_path_factory.mktemp("toy")
     tables = []
     for seed, name in enumerate("abcdu"):
@@ -91,7 +91,7 @@ def toy_run(toy_data, tiny_base, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Makes a file system of its own of a size, such as "6m", where we may mount one; returns its folder."""
+    """Mounts a file system of a given size, such as "6m", and returns its folder; skips the test if mounting fails."""
     disk = tmp_path / "disk"
     disk.mkdir()
 
@@ -99,7 +99,7 @@ def small_disk(tmp_path):
         mount = shutil.which("mount")
         words = [mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
         if not mount or subprocess.run(words, capture_output=True, check=False).returncode:
-            pytest.skip("mounting a file system needs more rights than we have")
+            pytest.skip("mounting a file system needs root")
         return disk
 
     yield make

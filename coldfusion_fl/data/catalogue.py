@@ -130,7 +130,7 @@ def read_catalogues(references: Sequence[str], data_root: str = "") -> Catalogue
                 f"the catalogue '{reference}' does not exist: there is no such file, and the shipped catalogues are "
                 f"{', '.join(SHIPPED)}."
             )
-        # A shipped catalogue lies inside this package, where no data is.
+        # A shipped catalogue is inside this package, which has no data.
         root = Path(data_root) if data_root else None if is_shipped else path.resolve().parent
         for name, spec in _parse_catalogue(path, reference).items():
             for shard_name, shard_spec in _expand_shards(name, spec).items():

@@ -1,4 +1,4 @@
-"""Small data sets, and small randomly initialised models with a real tokenizer."""
+"""Small data sets, and small models with random weights and a real tokenizer."""
 
 import importlib.util
 import json
@@ -31,7 +31,7 @@ ARCHITECTURES = {
 
 
 def make_base(folder: Path, architecture: str = "bert", **config) -> Path:
-    """A model folder with random weights and MiniLM's real tokenizer."""
+    """Make a model folder with random weights and the tokenizer of MiniLM."""
     import torch
     from transformers import AutoConfig, AutoModel
 
@@ -60,7 +60,7 @@ _WORDS = {
 
 
 def write_rows(file: Path, rows: int, seed: int, classes=("animal", "food", "music")) -> None:
-    """Rows whose class is plain from their words."""
+    """Write rows whose class is obvious from their words."""
     draw = random.Random(seed)
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = []

@@ -20,7 +20,8 @@ def start(tmp_path, monkeypatch):
     """Installs a package with an engine, whose methods are given as code, and starts a run process with it."""
 
     def start(methods, *args):
-        code = "import os, sys, time\nfrom coldfusion_fl.cli.engine import Engine\nfrom coldfusion_fl.errors import *\nfrom coldfusion_fl.run.events import RoundStarted\n"
+        code = "import os, sys, time\nfrom coldfusion_fl.cli.engine import Engine\nfrom coldfusion_fl.errors import *\n"
+        code += "from coldfusion_fl.run.events import RoundStarted\n"
         code += "class Mine(Engine):\n    title = 'My engine'\n    environment = {'MINE': '1'}\n"
         code += "    def check(self, settings, source): pass\n    def run(self, settings, ledger): pass\n"
         (tmp_path / "my_engine.py").write_text(code + textwrap.indent(textwrap.dedent(methods), "    "))
