@@ -1,4 +1,4 @@
-"""The door, with one reply."""
+"""The validation of one reply."""
 
 import gc
 import weakref
@@ -14,17 +14,17 @@ from coldfusion_fl.strategies.validation import ReplyValidator
 
 
 @pytest.mark.parametrize("operator", [Mean(), Fisher()])
-def test_the_bytes_of_a_reply_are_gone_when_it_has_been_taken(operator, tmp_path):
+def test_the_bytes_of_a_reply_are_freed_after_validation(operator, tmp_path):
     content = contribution(np.ones((2, 3), np.float32))
     content["fisher"] = ArrayRecord({"w": Array(np.full((2, 3), 0.5, np.float32))})
     reply = Message(content, reply_to=Message(RecordDict({}), dst_node_id=1, message_type="train"))
     arrays = weakref.ref(content["arrays"])
-    door = ReplyValidator(
+    validator = ReplyValidator(
         {"w": np.zeros((2, 3), np.float32)}, operator, 1, ArrayFile(tmp_path), None, "arrays", "config"
     )
     gc.disable()  # in a reference cycle it would stay until Python looks for cycles
     try:
-        candidate = door.take("a", reply)
+        candidate = validator.take("a", reply)
         del reply, content
         assert arrays() is None
     finally:
