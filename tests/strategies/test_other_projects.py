@@ -161,7 +161,7 @@ def check_digits(report):
     assert [metrics["rejected"] for metrics in report["train"].values()] == [0] * 5
 
 
-def test_a_torch_project_shares_its_body_and_the_heads_are_dropped_at_the_door(simulate):
+def test_a_torch_project_shares_its_body_and_its_heads_are_dropped(simulate):
     check_digits(simulate("digits_cnn", 4))
 
 

@@ -24,25 +24,25 @@ def strategy(toy_run, tiny_base, tmp_path):
     return make
 
 
-def test_the_defaults_are_the_papers(strategy):
+def test_the_defaults_are_those_of_the_paper(strategy):
     made = strategy()
     assert (made.settings.fusion, made.settings.server_optimizer, made.settings.screening) == ("mean", "plain", [])
     assert made.score_fn is made.settings.rollback is None
     assert made.settings.contributors_per_round == 3
 
 
-def test_a_federations_members_are_awaited_by_name_and_one_that_left_is_not(strategy):
+def test_the_members_of_a_federation_are_awaited_by_name_except_those_that_left(strategy):
     made = strategy(node_names=lambda: {1: "a", 2: "b", 3: "guest"})
     assert made.participants.awaited_names == {"a", "b"}
     assert made.participants.min_available_nodes == 2
 
 
-def test_elsewhere_nodes_are_counted(strategy):
+def test_a_simulation_waits_for_a_number_of_nodes(strategy):
     made = strategy()
     assert (made.participants.awaited_names, made.participants.min_available_nodes) == (frozenset(), 5)
 
 
-def test_every_setting_of_the_server_arrives(strategy):
+def test_every_server_setting_reaches_the_strategy(strategy):
     made = strategy(
         server__fusion='"ties(density=0.5)"',
         server__server_optimizer='"nesterov(momentum=0.5)"',
@@ -58,7 +58,7 @@ def test_every_setting_of_the_server_arrives(strategy):
     assert made.state.keep_last == 4
 
 
-def test_the_probe_tells_encoders_apart_in_points(strategy, tiny_base):
+def test_the_score_function_returns_points_that_differ_between_encoders(strategy, tiny_base):
     probe = strategy(server__server_validation='"u"', server__screening='"greedy-soup"').score_fn
     encoder = load_encoder(open_base(str(tiny_base)))
     whole, blank = probe(encoder), probe({name: np.zeros_like(array) for name, array in encoder.items()})

@@ -1,4 +1,4 @@
-"""The validator, with one reply."""
+"""The validation of one reply."""
 
 import gc
 import weakref
@@ -14,7 +14,7 @@ from coldfusion_fl.strategies.rounds.validation import ReplyValidator
 
 
 @pytest.mark.parametrize("operator", [Mean(), Fisher()])
-def test_the_bytes_of_a_reply_are_gone_when_it_has_been_taken(operator, tmp_path):
+def test_the_bytes_of_a_reply_are_freed_after_validation(operator, tmp_path):
     content = contribution(np.ones((2, 3), np.float32))
     content["fisher"] = ArrayRecord({"w": Array(np.full((2, 3), 0.5, np.float32))})
     reply = Message(content, reply_to=Message(RecordDict({}), dst_node_id=1, message_type="train"))
