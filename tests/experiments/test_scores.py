@@ -122,7 +122,7 @@ def test_more_rounds_recipes_and_words_may_come(begun):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"scores": 3}', json.dumps({"scores": []}), json.dumps(EMPTY)])
 def test_no_other_file_is_taken_for_scores(tmp_path, text):
     (tmp_path / "scores.json").write_text(text)
-    with pytest.raises(RunFolderError, match="no file of scores"):
+    with pytest.raises(RunFolderError, match="not a file of scores"):
         ScoreFile(tmp_path / "scores.json")
 
 
