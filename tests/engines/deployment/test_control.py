@@ -1,4 +1,4 @@
-"""What the server's answers become; Flower's client is played."""
+"""Errors of the Control interface, with a fake of Flower's client."""
 
 import httpx
 import pytest
