@@ -18,7 +18,7 @@ _HEIGHT = 0.32
 
 
 def draw_last(results: Results, path: Path) -> None:
-    """Each recipe's mean gain over the base with its interval, a panel a kind of score."""
+    """Each recipe's mean gain over the base with its interval, one panel for each kind of score."""
     columns, names = results.columns, results.recipes[1:]
     figure, panels = plt.subplots(
         1, len(columns), figsize=(1.5 + 2.5 * len(columns), 1.3 + _HEIGHT * len(names)), sharey=True, squeeze=False,
@@ -38,7 +38,7 @@ def draw_last(results: Results, path: Path) -> None:
 
 
 def draw_rounds(results: Results, path: Path) -> None:
-    """Mean gains over the rounds, a panel a kind of score; recipes that are made at once are dotted lines.
+    """Mean gains over the rounds, one panel for each kind of score; recipes that are made at once are dotted lines.
 
     The legend says how many seeds each has, for a line is of those alone that have scores after each of its rounds.
     """
@@ -83,7 +83,7 @@ def _draw_gains(axes: Axes, results: Results, mode: str, role: str) -> None:
 
 
 def draw_tasks(results: Results, recipe: str, path: Path) -> None:
-    """Each data set's gain with a recipe's last base, a panel a kind of score, the largest gains on top."""
+    """Each data set's gain with a recipe's last base, one panel for each kind of score, the largest gains on top."""
     columns = [column for column in results.columns if results.last(recipe, *column) is not None]
     found = [by_task(results.gains(recipe, results.last(recipe, *column) or 0, *column)) for column in columns]
     figure, panels = plt.subplots(

@@ -1,4 +1,4 @@
-"""What an experiment leaves for its readers: a report and figures, made of the scores alone."""
+"""Writes the results of an experiment: a report and figures, from the scores only."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -14,13 +14,13 @@ def write_outcome(scores: ScoreFile) -> None:
     """Write report.md and the figures of an experiment beside its scores.
 
     Args:
-        scores: the scores that there are.
+        scores: the scores so far.
     """
     from .figures import draw_last, draw_rounds, draw_tasks
 
     results, out = Results(scores), scores.path.parent
     if len(results.recipes) < 2:
-        return  # nothing but the base is scored
+        return  # only the base has scores
     figures: dict[str, Callable[[Path], None]] = {"gains.png": partial(draw_last, results)}
     if any(len(scores.rounds(name)) > 1 for name in results.recipes):
         figures["rounds.png"] = partial(draw_rounds, results)
@@ -36,7 +36,7 @@ def write_outcome(scores: ScoreFile) -> None:
 
 
 def _shown(scores: ScoreFile) -> list[str]:
-    """Recipes whose gains are drawn data set by data set: those that the comparisons are about."""
+    """The recipes that get a figure of each data set's gain: those of the comparisons."""
     pairs = scores.facts["experiment"]["comparisons"]
     return list(dict.fromkeys(pair["of"] for pair in pairs))
 

@@ -1,4 +1,4 @@
-"""An experiment: recipes that make bases, how these are scored, and all scores that this makes."""
+"""The plan of an experiment: its recipes, how their bases are scored, and the keys of all scores."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,11 +20,11 @@ from coldfusion_fl.data.catalogue import resolve_catalogues
 from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import SettingsError
 
-# The base itself, before any round: every recipe begins with it.
+# The name of the base before any round, from which every recipe starts.
 BASE = "base"
 KINDS = ("federation", "multitask", "single-task")
 ROLES = ("seen", "unseen")
-# What a recipe's description says where nothing else is said.
+# The defaults of a recipe's description.
 RECIPE = {"kind": "federation", "average": False, "settings": to_table(Settings(base=""))}
 
 
@@ -33,12 +33,14 @@ class Scoring:
     """How every base is scored.
 
     Attributes:
-        rounds: the rounds after which a federation's bases are scored; always after the last.
-        finetuned: which tasks get a finetuned score: `seen`, `unseen`, both or none; likewise `frozen` and `few_shot`.
-        split: `test`; or `validation`, to choose among recipes by: its rows are then scored, and trainings do not look
-            at them to stop early.
-        finetune: the training of a score, and its head.
-        evaluate: how many rows, shots and draws.
+        rounds: the rounds after which a federation's bases are scored; the last round is always scored.
+        finetuned: the roles of tasks that get a finetuned score: `seen`, `unseen`, both or none.
+        frozen: the same for frozen scores.
+        few_shot: the same for few-shot scores.
+        split: the split to score: `test`; or `validation`, to choose among recipes. Early stopping never uses the
+            scored rows.
+        finetune: the settings of the training, and the head.
+        evaluate: the numbers of rows, shots and draws.
     """
 
     rounds: Numbers = setting(())
@@ -57,14 +59,14 @@ class Scoring:
             raise SettingsError("[scoring]: a few-shot score needs evaluate.shots of 1 or more; or set few-shot = [].")
 
     def modes(self, role: str) -> list[str]:
-        """The scores that a task gets which is `seen` or `unseen`."""
+        """The modes in which a task of a role (`seen` or `unseen`) is scored."""
         wanted = {"finetuned": self.finetuned, "frozen": self.frozen, "few-shot": self.few_shot}
         return [mode for mode, roles in wanted.items() if role in roles]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two recipes whose last bases are compared: how much better `of` is than `to`."""
+    """Two recipes whose last bases are compared: the scores of `of` minus those of `to`."""
 
     of: str
     to: str = setting(BASE)
@@ -75,13 +77,13 @@ class Recipe:
     """A way to make a base.
 
     Attributes:
-        name: what it is called.
+        name: the name of the recipe.
         about: a line for the report.
         kind: `federation` (ColD Fusion); `multitask` (the same examples in one place); or `single-task` (each seen task
             on its own, with its share of the examples).
-        rounds: those whose bases are scored.
-        average: whether the moving averages of the bases are scored in their place.
-        attacks: contributors by what they send, such as `noise`.
+        rounds: the rounds whose bases are scored.
+        average: whether to score the moving average of the bases instead of the bases.
+        attacks: attacks as text, such as `noise`, by contributor.
         table: the settings of the federation, as nested tables.
     """
 
@@ -96,14 +98,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Key:
-    """Which score it is.
+    """Identifies a score.
 
     Attributes:
-        recipe: what made the base; `base` for the one before any round.
+        recipe: the recipe that made the base; `base` for the base before any round.
         seed: the repetition.
-        round: after which the base was taken; 0 for bases that are not made in rounds.
+        round: the round that made the base; 0 for bases that are not made in rounds.
         mode: `finetuned`, `frozen` or `few-shot`.
-        task: what it was scored on.
+        task: the task that the base was scored on.
     """
 
     recipe: str
@@ -118,20 +120,20 @@ class Experiment:
     """An experiment.
 
     Attributes:
-        name: the file's, without its ending.
-        title: what it is, in a line.
-        question: what it asks.
-        seeds: one repetition each.
-        folds: tasks that take turns in being unseen: seed s keeps fold (s - 1) mod their number unseen, and sees the
-            others. Without folds, [run.tasks] says who is seen.
+        name: the name of the file, without its suffix.
+        title: the title of the report.
+        question: the question that the experiment answers.
+        seeds: the seeds, one for each repetition.
+        folds: tasks that take turns in being unseen: with seed s, fold (s - 1) modulo their number is unseen, and
+            the others are seen. Without folds, [run.tasks] lists the seen tasks.
         scoring: how bases are scored.
-        recipes: by name, in the order of the file; without the base itself.
-        chosen: the names of those to do now.
+        recipes: the recipes by name, in the order of the file; the base is not among them.
+        chosen: the names of the recipes to run now.
         comparisons: pairs of recipes.
-        without: groups of tasks by what they are called; means are also given without each. They may name tasks of
-            the catalogues that take no part.
-        home: the folder that relative paths begin at.
-        repeated: the seeds to do now.
+        without: groups of tasks by name; the report also has means without each group. A group may name tasks of the
+            catalogues that the experiment does not use.
+        home: the folder that relative paths start from.
+        repeated: the seeds to run now.
     """
 
     name: str
@@ -161,24 +163,24 @@ class Experiment:
         return replace(settings, base=base, tasks=replace(tasks, catalogue=catalogues, data_root=root))
 
     def unseen_fold(self, seed: int) -> Names:
-        """The tasks that a seed keeps unseen; none where there are no folds."""
+        """The tasks that are unseen with a seed; empty without folds."""
         return self.folds[(seed - 1) % len(self.folds)] if self.folds else ()
 
     def only(self, seeds: Numbers, recipes: Names) -> "Experiment":
-        """A part of the experiment; nothing named: all of it.
+        """The experiment with some of its seeds and recipes; empty: all.
 
         Raises:
-            SettingsError: a seed or a recipe is not in it.
+            SettingsError: the experiment does not have the seed or the recipe.
         """
         for wanted, there, what in ((seeds, self.seeds, "seed"), (recipes, self.recipes, "recipe")):
             for name in wanted:
                 if name not in there:
-                    raise SettingsError(f"{self.name} has no {what} {name}; it has {', '.join(map(str, there))}.")
+                    raise SettingsError(f"{self.name} has no {what} {name}. It has: {', '.join(map(str, there))}.")
         chosen, repeated = tuple(dict.fromkeys(recipes)), tuple(dict.fromkeys(seeds))
         return replace(self, chosen=chosen or self.chosen, repeated=repeated or self.repeated)
 
     def base_settings(self, seed: int) -> Settings:
-        """Settings in which a task is seen, unseen or both, as in any of the recipes: the base is scored on all."""
+        """Settings for scoring the base: its seen and unseen tasks are those of all recipes together."""
         all_settings = [self.settings(recipe, seed) for recipe in self.recipes.values()]
         seen = dict.fromkeys(name for one in all_settings for name in one.tasks.seen)
         unseen = dict.fromkeys(name for one in all_settings for name in one.tasks.unseen)
@@ -196,7 +198,7 @@ class Experiment:
         recipe = self.recipes.get(name)
         tasks = (self.settings(recipe, seed) if recipe else self.base_settings(seed)).tasks
         roles = {"seen": tasks.seen, "unseen": tasks.unseen}
-        if recipe and recipe.kind == "single-task":  # a base of one task is for that task
+        if recipe and recipe.kind == "single-task":  # a base of one task is scored on this task only
             del roles["unseen"]
         found = (
             Key(name, seed, number, mode, task)
@@ -205,11 +207,13 @@ class Experiment:
             for mode in self.scoring.modes(role)
             for task in names
         )
-        yield from dict.fromkeys(found)  # the base's tasks may be both
+        yield from dict.fromkeys(found)  # a task of the base may be seen and unseen, in different recipes
 
     def describe(self) -> dict[str, Any]:
-        """What holds for all scores, as nested tables."""
-        settings = self.describe_recipe(next(iter(self.recipes.values())))["settings"]  # all begin with one base
+        """Describe the experiment as nested tables: everything that is the same for all scores."""
+        settings = self.describe_recipe(next(iter(self.recipes.values())))[
+            "settings"
+        ]  # all recipes start from the same base
         return {
             "name": self.name,
             "title": self.title,
@@ -222,14 +226,14 @@ class Experiment:
         }
 
     def describe_recipe(self, recipe: Recipe) -> dict[str, Any]:
-        """What its bases depend on, as nested tables without places of this machine; seeds and folds are not in it."""
+        """Describe a recipe as nested tables: what its bases depend on, without paths, seeds and folds."""
         settings = self.settings(recipe, self.seeds[0])
         table = to_table(settings)
         if self.folds:
             table["tasks"]["seen"], table["tasks"]["unseen"] = list(recipe.table.get("tasks", {}).get("seen", ())), []
         table["tasks"]["catalogue"] = [Path(name).name for name in settings.tasks.catalogue]
         table["base"] = Path(settings.base).name if Path(settings.base).is_dir() else settings.base
-        # The server's probe is scored by these.
+        # These settings apply to the server's validation task.
         table["evaluate"] = {key: table["evaluate"][key] for key in ("train-examples", "test-examples")}
         for key in ("simulation", "round-timeout", "node-timeout", "resume", "out", "seed"):
             del table[key]

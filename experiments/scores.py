@@ -1,4 +1,4 @@
-"""The scores of an experiment: every single one, in one JSON file that grows as they come.
+"""The scores of an experiment in one JSON file, to which each score is added at once.
 
 ::
 
@@ -22,9 +22,9 @@ from coldfusion_fl.errors import RunFolderError
 from .plan import BASE, RECIPE, Key, Scoring
 
 _PARTS = ("experiment", "recipes", "tasks", "roles", "making", "scores")
-# Parts of the experiment that are the same for all scores, and what they were where they do not say.
+# Parts of the experiment that must be the same for all scores, with their defaults.
 _ALIKE: dict[str, Mapping[str, Any]] = {"base": {}, "scoring": to_table(Scoring())}
-# What more scores may be made by, beside those that are there.
+# Parts that may change when more scores are added.
 _FREE = {"about", "rounds", "finetuned", "frozen", "few-shot"}
 
 
@@ -35,7 +35,7 @@ class ScoreFile:
         path: the JSON file; it need not be there yet.
 
     Raises:
-        RunFolderError: it is no such file.
+        RunFolderError: the file is not a file of scores.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,10 +48,10 @@ class ScoreFile:
             _ = [self.facts[part].items() for part in _PARTS]
             _ = [self.facts["experiment"][part].items() for part in _ALIKE]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise RunFolderError(f"{path}: this is no file of scores. Choose another --out folder.") from None
+            raise RunFolderError(f"{path}: this is not a file of scores. Choose another --out folder.") from None
 
     def begin(self, experiment: Mapping[str, Any], recipes: Mapping[str, Any]) -> None:
-        """Say what the scores are of; those that are there already must be of the same.
+        """Describe the scores; scores in the file must have the same description.
 
         A recipe that neither bases nor scores were made of yet may still change or go.
 
@@ -60,7 +60,7 @@ class ScoreFile:
             recipes: each one's settings, in the order of the reports.
 
         Raises:
-            RunFolderError: they are of another experiment, or a recipe was another one; what differs is said.
+            RunFolderError: the scores in the file are of another experiment or recipe; the message tells how.
         """
         begun = self.facts.get("scores", {}).keys() | self.facts.get("making", {}).keys()
         made = {name: recipe for name, recipe in self.facts.get("recipes", {}).items() if name in begun}
@@ -87,10 +87,10 @@ class ScoreFile:
             )
 
     def note_roles(self, recipe: str, seed: int, roles: Mapping[str, Any]) -> None:
-        """Note which tasks were seen and unseen; by the base, those of any recipe.
+        """Record the seen and unseen tasks of a recipe; of the base, those of all recipes.
 
         Raises:
-            RunFolderError: the scores that are there are of others.
+            RunFolderError: the scores in the file are of other tasks.
         """
         known = self.facts["roles"].setdefault(recipe, {})
         now = {role: list(names) for role, names in roles.items()}
@@ -106,9 +106,9 @@ class ScoreFile:
             )
 
     def note_making(self, recipe: str, seed: int, facts: Mapping[str, Any]) -> None:
-        """Note what making the bases of a recipe took; the device stays the one that it was noted with first."""
+        """Record the cost of making the bases of a recipe; the device stays the first one that was recorded."""
         seeds = self.facts["making"].setdefault(recipe, {})
-        device = seeds.get(str(seed), facts).get("device")  # bases that lie there already may be another machine's
+        device = seeds.get(str(seed), facts).get("device")  # existing bases may come from another machine
         seeds[str(seed)] = {**facts, "device": device}
         self.write()
 
@@ -122,7 +122,7 @@ class ScoreFile:
         return scores
 
     def add(self, key: Key, score: float, about: Mapping[str, Any]) -> None:
-        """Keep a score, durably.
+        """Add a score and write the file.
 
         Args:
             key: which it is.
@@ -130,7 +130,7 @@ class ScoreFile:
             about: facts of the task that are the same for all of its scores.
 
         Raises:
-            RunFolderError: the scores that are there were made with other facts, such as fewer rows.
+            RunFolderError: the scores in the file were made with other facts, such as fewer rows.
         """
         self._check_same(key.task, self.facts["tasks"].setdefault(key.task, dict(about)), about, {})
         place = self.facts["scores"]
@@ -140,7 +140,7 @@ class ScoreFile:
         self.write()
 
     def write(self) -> None:
-        """Write the file as it is now."""
+        """Write the file."""
         with disk_errors(self.path.parent):
             write_json(self.path, self.facts)
 
@@ -149,11 +149,11 @@ class ScoreFile:
         return sorted({int(number) for seed in self.facts["scores"].get(recipe, {}).values() for number in seed})
 
     def seeds(self) -> list[int]:
-        """The repetitions that have scores."""
+        """The seeds that have scores."""
         return sorted({int(seed) for recipe in self.facts["scores"].values() for seed in recipe})
 
     def values(self, recipe: str, number: int, mode: str) -> Iterator[tuple[int, str, float]]:
-        """Seed, task and score of a recipe's bases after a round, in a mode."""
+        """Yield seed, task and score of a recipe's bases of a round in a mode."""
         for seed in self.facts["scores"].get(recipe, {}):
             for task, score in self.at(recipe, int(seed), number, mode).items():
                 yield int(seed), task, score

@@ -21,10 +21,10 @@ def show_log(
     from coldfusion_fl.run.lineage import lineage, print_lineage
 
     ledger = Ledger(folder)
-    records = lineage(ledger, check=check)
+    bases = lineage(ledger, check=check)
     if as_json:
-        print(json.dumps(records, indent=1))
+        print(json.dumps([base.to_json() for base in bases], indent=1))
         return
-    print_lineage(ledger, records, console)
+    print_lineage(ledger, bases, console)
     if check:
-        console.print(f"\nAll files of {count(len(records), 'round')} match their hashes.")
+        console.print(f"\nAll files of {count(len(bases), 'round')} match their hashes.")

@@ -72,7 +72,7 @@ def bases(folder):
     return [{name: array.tobytes() for name, array in ledger.load_base(number).items()} for number in ledger.rounds()]
 
 
-def test_both_nodes_work_and_the_bases_are_those_of_one_machine(cluster, toy_run, tmp_path):
+def test_both_nodes_train_and_the_bases_equal_those_of_one_machine(cluster, toy_run, tmp_path):
     address, nodes = cluster
     changes = {"contributors-per-round": "4", "finetune.epochs": "20", "finetune.patience": "1e6"}
     config = toy_run(**changes, **{"simulation.address": f'"{address}"'})
@@ -92,7 +92,7 @@ def test_both_nodes_work_and_the_bases_are_those_of_one_machine(cluster, toy_run
     assert bases(tmp_path / "cluster") == bases(tmp_path / "alone")
 
 
-def test_a_run_without_an_address_joins_no_cluster(place, toy_run, tmp_path, monkeypatch):
+def test_a_run_without_an_address_connects_to_no_cluster(place, toy_run, tmp_path, monkeypatch):
     noted = place / "ray" / "ray_current_cluster"
     noted.parent.mkdir()
     noted.write_text(f"127.0.0.1:{free_port()}")  # of one that is gone
@@ -102,7 +102,7 @@ def test_a_run_without_an_address_joins_no_cluster(place, toy_run, tmp_path, mon
     assert process.returncode == 0, output
 
 
-def test_a_cluster_that_is_not_there_is_named(toy_run, tmp_path):
+def test_a_cluster_that_does_not_answer_is_named(toy_run, tmp_path):
     address = f"127.0.0.1:{free_port()}"
     process = start_run(toy_run(**{"simulation.address": f'"{address}"'}), tmp_path / "run", OMP_NUM_THREADS="1")
     output, _ = process.communicate(timeout=200)

@@ -78,7 +78,7 @@ def finished(toy_data, tiny_base, tmp_path_factory):
     return Ledger(folder / "run"), output
 
 
-def test_it_tells_what_goes_on_and_what_came_of_it(finished):
+def test_the_output_shows_progress_and_results(finished):
     ledger, output = finished
     for part in (
         "4 contributors connected and 1 unseen task for evaluation only",
@@ -96,7 +96,7 @@ def test_it_tells_what_goes_on_and_what_came_of_it(finished):
     assert "ColDFusion" in (ledger.folder / "log.txt").read_text()
 
 
-def test_the_run_folder_is_whole(finished):
+def test_the_run_folder_is_complete(finished):
     ledger, _ = finished
     names = {path.name for path in ledger.folder.iterdir()}
     expected = {
@@ -205,7 +205,7 @@ def unbroken(request, finished, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(unbroken, tmp_path):
+def test_a_killed_run_is_resumed_and_ends_with_the_same_bytes(unbroken, tmp_path):
     whole = unbroken
     config = whole.folder.parent / "toy.toml"
     process, ledger, family = track_status(config, tmp_path / "run", "fused")
@@ -265,7 +265,7 @@ def test_a_run_with_everything_at_the_server(toy_run, tiny_base, tmp_path):
 
 
 @pytest.mark.slow
-def test_trainings_that_do_not_end_do_not_keep_the_run_from_ending(toy_run, tmp_path):
+def test_endless_trainings_do_not_block_the_end_of_the_run(toy_run, tmp_path):
     endless = {"finetune.epochs": "1000000", "finetune.patience": "1e9", "round-timeout": "20", "rounds": "1"}
     process, ledger, family = track_status(toy_run(**endless), tmp_path / "run", "round")
     output, _ = process.communicate(timeout=120)
@@ -277,7 +277,7 @@ def test_trainings_that_do_not_end_do_not_keep_the_run_from_ending(toy_run, tmp_
     assert not gone(family, 10)
 
 
-def test_paths_in_the_settings_begin_at_their_file(toy_data, tiny_base, tmp_path):
+def test_relative_paths_start_from_the_settings_file(toy_data, tiny_base, tmp_path):
     from coldfusion_fl.cli.run import resolve_paths
     from coldfusion_fl.config.settings import read_settings
 

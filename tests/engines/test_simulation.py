@@ -60,7 +60,7 @@ REASONS = {
 }
 
 
-def test_the_honest_are_fused_and_the_culprits_are_named(toy_run, tmp_path):
+def test_honest_contributions_are_fused_and_wrong_ones_rejected_by_name(toy_run, tmp_path):
     everybody = {"tasks.seen": '"a, b, c, d, u"', "tasks.unseen": "", "contributors-per-round": "5"}
     culprits = {"a": "nan", "c": "raise", "u": "leak"}
     ledger = run(toy_run, tmp_path / "run", attacks(**culprits), **everybody)
@@ -80,7 +80,7 @@ def honest():
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", REASONS)
-def test_one_culprit_changes_nothing_but_its_own_absence(toy_run, tmp_path, kind, honest):
+def test_a_wrong_contribution_has_no_influence_on_the_fused_base(toy_run, tmp_path, kind, honest):
     changes = {"round-timeout": "40"} if kind == "sleep" else {}
     ledger = run(toy_run, tmp_path / "run", attacks(c=kind), **changes)
     record = ledger.load_json(1, "record.json")

@@ -30,11 +30,11 @@ def test_a_flipped_update_points_the_other_way():
         np.testing.assert_array_equal(array, -2 * UPDATE[name])
 
 
-def test_with_shuffled_labels_the_update_is_what_was_learnt():
+def test_shuffled_labels_leave_the_update_unchanged():
     assert attacks("label-shuffled") is UPDATE
 
 
-def test_shuffled_labels_are_in_train_alone(toy_data, tmp_path):
+def test_only_training_labels_are_shuffled(toy_data, tmp_path):
     tasks = TaskSettings(catalogue=(str(toy_data / "toy.toml"),))
     catalogue = with_shuffled_labels(tasks, parse_attacks({"b": "label-shuffled", "c": "noise"}), tmp_path, seed=3)
     honest, poisoned = load_task("b", tasks.catalogue), load_task("b", catalogue)
@@ -52,7 +52,7 @@ def _of(examples):
     return examples.texts, list(examples.labels)
 
 
-def test_honest_rows_stay_where_they_are(toy_data, tmp_path):
+def test_without_shuffled_labels_no_rows_are_written(toy_data, tmp_path):
     tasks = TaskSettings(catalogue=(str(toy_data / "toy.toml"),))
     assert with_shuffled_labels(tasks, parse_attacks({"b": "noise"}), tmp_path / "none", 0) == tasks.catalogue
     assert not (tmp_path / "none").exists()

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.xdist_group("ray")
 SMALL = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 
 
-def test_a_row_is_the_median_of_its_turns_and_knows_its_goal():
+def test_a_row_has_the_median_of_its_turns_and_a_goal():
     row = table.Row("ours", "theirs", [3.0, 1.0, 2.6], ">= 2.5", "times faster")
     assert row.median == 2.6
     assert row.is_met
@@ -32,7 +32,7 @@ def test_a_row_is_the_median_of_its_turns_and_knows_its_goal():
     assert table.Row("ours", "theirs", [1.2], "", "times").is_met is None
 
 
-def test_what_is_written_holds_the_rows_and_what_they_were_made_of(tmp_path):
+def test_the_written_file_has_the_rows_and_the_measurements(tmp_path):
     rows = [table.Row("ours", "theirs", [2.0], ">= 1", "times faster")]
     table.write(rows, {"part": {"seconds": 1}}, tmp_path / "new" / "result.json")
     found = json.loads((tmp_path / "new" / "result.json").read_text())
@@ -69,7 +69,7 @@ def test_bytes_on_the_wire():
     assert all(row.is_met for row in rows)
 
 
-def test_training_scores_are_noted_once(tmp_path, monkeypatch):
+def test_training_scores_are_written_once(tmp_path, monkeypatch):
     monkeypatch.setattr(training_scores, "TASKS", ("movie_sentiment",))
     monkeypatch.setattr(training_scores, "TRIED", [("ours", 5e-5, 16)])
     monkeypatch.setattr(training_scores, "EXAMPLES", 16)
@@ -81,7 +81,7 @@ def test_training_scores_are_noted_once(tmp_path, monkeypatch):
     assert 0 <= json.loads(lines[0])["score"] <= 100
 
 
-def test_the_gpu_bench_runs_on_a_processor(tmp_path):
+def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path):
     reference = gpu.write_base(tmp_path / "base", **SMALL)
     found = gpu.throughput(open_base(reference), 16, 8, compiled=False)
     assert found["examples-a-second"] > 0
@@ -119,7 +119,7 @@ def test_rounds_memory_and_a_shared_device(tmp_path):
 
 
 @pytest.mark.long
-def test_a_federation_outlives_kills_and_leaves_nothing_behind(tmp_path):
+def test_a_federation_survives_killed_members_and_leaves_no_process_behind(tmp_path):
     base = gpu.write_base(tmp_path / "base", **federation.TINY)
     found = federation.soak(tmp_path, base, rounds=6, kills=3)
     assert (found["exit-code"], found["rounds"], found["left-behind"]) == (0, 6, 0)

@@ -34,7 +34,7 @@ def read(toy_data, tiny_base, tmp_path):
     return made
 
 
-def test_each_seed_keeps_others_unseen(read):
+def test_each_seed_has_other_unseen_tasks(read):
     made = read("[recipes.paper]")
     first, second = (made.settings(made.recipes["paper"], seed) for seed in (4, 7))
     assert (first.tasks.unseen, first.tasks.seen) == (("a", "c", "u"), ("b", "d"))
@@ -42,7 +42,7 @@ def test_each_seed_keeps_others_unseen(read):
     assert (first.seed, second.seed) == (4, 7)
 
 
-def test_a_run_of_an_experiment_is_not_judged_by_its_nodes(read):
+def test_the_nodes_of_an_experiments_run_do_not_evaluate(read):
     made = read("[recipes.paper]")
     assert made.settings(made.recipes["paper"], 4).evaluate.every == -1
 
@@ -56,7 +56,7 @@ def test_a_recipe_changes_the_run(read):
     assert made.recipes["paper"].rounds == (4,)
 
 
-def test_a_base_is_scored_after_the_rounds_it_has(read):
+def test_the_rounds_after_which_a_base_is_scored(read):
     made = read(
         "[recipes.paper]\n[recipes.short]\nrounds = 2\n[recipes.own]\nscored = [1, 4]\n"
         '[recipes.multi]\nkind = "multitask"\n[scoring]\nrounds = [1, 3, 9]'
@@ -69,7 +69,7 @@ def test_a_base_is_scored_after_the_rounds_it_has(read):
     }
 
 
-def test_the_base_is_scored_on_what_any_recipe_sees(read):
+def test_the_base_is_scored_on_the_tasks_of_all_recipes(read):
     head = HEAD.replace("folds", "# folds")
     made = read('[recipes.x.tasks]\nseen = "a, b"\nunseen = "u"\n[recipes.y.tasks]\nseen = "b, d"\nunseen = "u"', head)
     tasks = made.base_settings(4).tasks
@@ -97,28 +97,28 @@ def test_the_plan_names_every_score_once(read):
     assert {key.task for key in of_seed if key.recipe == "alone"} == {"b", "d"}
 
 
-def test_a_seen_task_that_a_fold_keeps_unseen_is_said(read):
-    with pytest.raises(SettingsError, match="tasks.seen names a, which 'folds' keep unseen with seed"):
+def test_a_task_cannot_be_seen_and_unseen_by_a_fold(read):
+    with pytest.raises(SettingsError, match="tasks.seen names a, which 'folds' makes unseen with seed"):
         read('[recipes.paper]\ntasks.seen = "a, b"')
 
 
-def test_tasks_that_are_no_table_are_said(read):
+def test_tasks_must_be_a_table(read):
     with pytest.raises(SettingsError, match=r"'tasks' is a table: write \[run.tasks\]"):
         read("[recipes.paper]\ntasks = 3")
 
 
-def test_a_part_of_it(read):
+def test_some_seeds_and_recipes_of_an_experiment(read):
     made = read("[recipes.paper]\n[recipes.other]")
     part = made.only((7,), ("other",))
     assert {(key.seed, key.recipe) for key in part.all_keys()} == {(7, BASE), (7, "other")}
     assert part.settings(part.recipes["other"], 7).tasks.unseen == ("b", "d")  # the fold stays the seed's
-    with pytest.raises(SettingsError, match="no seed 5; it has 4, 7"):
+    with pytest.raises(SettingsError, match="no seed 5. It has: 4, 7"):
         made.only((5,), ())
-    with pytest.raises(SettingsError, match="no recipe papr; it has paper, other"):
+    with pytest.raises(SettingsError, match="no recipe papr. It has: paper, other"):
         made.only((), ("papr",))
 
 
-def test_a_seed_named_twice_is_done_once(read):
+def test_a_seed_that_is_listed_twice_counts_once(read):
     part = read("[recipes.paper]").only((7, 7), ("paper", "paper"))
     assert len(set(part.all_keys())) == len(list(part.all_keys()))
 
@@ -129,39 +129,39 @@ def test_a_seed_named_twice_is_done_once(read):
         ("", HEAD, "there is no recipe"),
         ("[recipe.paper]", HEAD, "unknown setting 'recipe'. Did you mean 'recipes'"),
         ("[settings.paper]", HEAD, "Known are: comparisons, extends, folds, question, recipes, run, scoring"),
-        ("[recipes.base]", HEAD, "no recipe. Call it something else"),
+        ("[recipes.base]", HEAD, "Choose another name"),
         ("[recipes.paper]\nscored = [5]", HEAD, "it has 4 rounds, so it cannot be scored after 5"),
         ('[recipes.paper]\nkind = "cold"', HEAD, "must be one of federation, multitask, single-task"),
         ("[recipes.paper]\nround = 3", HEAD, "Did you mean 'rounds'"),
-        ("[recipes.paper]\naverage = true", HEAD, "keeps no average of its bases"),
-        ("[recipes.paper.attacks]\nx = 'noise'", HEAD, "the attacker 'x' is no seen task"),
+        ("[recipes.paper]\naverage = true", HEAD, "Set server.ema"),
+        ("[recipes.paper.attacks]\nx = 'noise'", HEAD, "the attacker 'x'"),
         ("[recipes.paper.attacks]\nb = 'nois'", HEAD, "Did you mean 'noise'"),
-        ("[recipes.m]\nkind = 'multitask'\nfinetune.examples = 0", HEAD, "needs a number of 'examples'"),
+        ("[recipes.m]\nkind = 'multitask'\nfinetune.examples = 0", HEAD, "needs finetune.examples"),
         ("[recipes.paper]\n[[comparisons]]\nof = 'papr'", HEAD, "Did you mean 'paper'"),
         ("[recipes.paper]\n[scoring]\nsplit = 'train'", HEAD, "must be one of test, validation"),
         ("[recipes.paper]\n[scoring]\nrounds = ['one']", HEAD, "a list of whole numbers"),
         ("[recipes.paper]\nrounds = 'ten'", HEAD, "'rounds' must be a whole number"),
-        ("[recipes.'../x']", HEAD, "that of a folder"),
-        ("[recipes.m]\nkind = 'multitask'\nattacks.b = 'noise'", HEAD, "are a federation's"),
-        ("[recipes.p]\nattacks.b = 'noise'\nserver.compression = 'int8'", HEAD, "leave out server.compression"),
-        ("[recipes.p]\n[recipes.q]\nbase = 'other'", HEAD, "gains are over one base"),
+        ("[recipes.'../x']", HEAD, "a folder's name"),
+        ("[recipes.m]\nkind = 'multitask'\nattacks.b = 'noise'", HEAD, "only federations have"),
+        ("[recipes.p]\nattacks.b = 'noise'\nserver.compression = 'int8'", HEAD, "Leave out server.compression"),
+        ("[recipes.p]\n[recipes.q]\nbase = 'other'", HEAD, "the same base"),
         ("[recipes.paper]\n[scoring]\nfrozen = 'sen'", HEAD, "'seen' or 'unseen', not 'sen'"),
         ("[recipes.paper]\n[scoring]\nevaluate.shots = 0", HEAD, "needs evaluate.shots"),
         ("[recipes.paper]", HEAD.replace("folds", "without.tiny = 'aa'\nfolds"), "'tiny': there is no task 'aa'"),
         ("[recipes.paper]", HEAD.replace("folds", "comparisons = [1]\nfolds"), "write each comparison as"),
         ("[recipes.paper]", HEAD.replace("folds", "run = 3\nfolds").replace("[run", "[gone"), "write .run. and"),
-        ("[recipes.paper]", HEAD.replace("folds", "extends = 'toy.toml'\nfolds"), "leads back to this file"),
+        ("[recipes.paper]", HEAD.replace("folds", "extends = 'toy.toml'\nfolds"), "a cycle"),
         ("[recipes.paper]", HEAD.replace("[4, 7]", "[4, 4]"), "different seeds"),
         ("[recipes.paper]", HEAD.replace("b, d", "b, x"), "unknown task 'x'"),
         ("[recipes.paper]\ncontributors-per-round = 3\n", HEAD, "only 2 tasks are seen"),
     ],
 )
-def test_what_is_wrong_is_said(read, text, head, message):
+def test_mistakes_in_an_experiments_file(read, text, head, message):
     with pytest.raises((SettingsError, CatalogueError), match=message):
         read(text, head)
 
 
-def test_what_stands_beside_the_scores_names_no_place_of_this_machine(read, tmp_path, toy_data, tiny_base):
+def test_descriptions_have_no_paths_of_this_machine(read, tmp_path, toy_data, tiny_base):
     made = read("[recipes.paper]", changes={"run": {"tasks": {"data-root": str(tmp_path)}}})
     recipe = str(made.describe_recipe(made.recipes["paper"]))
     told = str(made.describe()) + recipe
@@ -170,7 +170,7 @@ def test_what_stands_beside_the_scores_names_no_place_of_this_machine(read, tmp_
     assert str(tiny_base) not in told
 
 
-def test_nested_tables_take_each_others_entries():
+def test_nested_tables_are_merged():
     one, other = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}, "d": {"e": 5}}
     assert merged(one, other) == {"a": {"b": 4, "c": 2}, "d": {"e": 5}}
     assert one == {"a": {"b": 1, "c": 2}, "d": 3}
@@ -194,7 +194,7 @@ def test_the_main_experiment_has_the_papers_folds():
         assert any(kin <= set(fold) for fold in made.folds)  # they share texts
 
 
-def test_what_is_recommended_is_what_was_chosen():
+def test_the_recommended_recipe_is_the_chosen_one():
     """The preset that is judged on the test splits is the recipe that the development splits spoke for."""
     data = {"run": {"tasks": {"data-root": "/data"}}}
     main, choice = (read_experiment(ROOT / "experiments" / f"{name}.toml", data) for name in ("main", "recipes"))

@@ -22,7 +22,7 @@ def begun(tmp_path):
     return scores
 
 
-def test_a_score_is_durable_at_once(begun):
+def test_a_score_is_written_at_once(begun):
     assert KEY not in begun
     begun.add(KEY, 61.23456789, ABOUT)
     again = ScoreFile(begun.path)
@@ -42,7 +42,7 @@ def test_scores_of_another_recipe_are_not_mixed(begun):
         ScoreFile(begun.path).begin({**EXPERIMENT, "scoring": {"rounds": [1], "finetune": {"epochs": 9}}}, RECIPES)
 
 
-def test_a_recipe_that_nothing_was_made_of_may_still_change(begun):
+def test_a_recipe_without_scores_may_change(begun):
     recipes = {**RECIPES, "later": {"about": "z", "settings": {"rounds": 4}}}
     begun.begin(EXPERIMENT, recipes)
     begun.note_roles("later", 1, {"seen": ["a"], "unseen": []})
@@ -55,7 +55,7 @@ def test_a_recipe_that_nothing_was_made_of_may_still_change(begun):
     assert KEY in again
 
 
-def test_a_recipe_that_nothing_was_made_of_may_go(begun):
+def test_a_recipe_without_scores_may_be_removed(begun):
     begun.begin(EXPERIMENT, {**RECIPES, "later": {}})
     begun.add(KEY, 1.0, ABOUT)
     again = ScoreFile(begun.path)
@@ -94,19 +94,19 @@ def test_a_task_whose_data_changed_is_not_mixed(begun):
     assert BASE_KEY not in ScoreFile(begun.path)
 
 
-def test_bases_stay_those_of_the_device_that_made_them(begun):
+def test_the_device_of_existing_bases_is_kept(begun):
     begun.note_making("paper", 1, {"seconds": 3, "device": "GPU"})
     begun.note_making("paper", 1, {"seconds": 4, "device": "CPU"})
     assert begun.facts["making"]["paper"]["1"] == {"seconds": 4, "device": "GPU"}
 
 
-def test_a_recipe_that_bases_were_made_of_may_not_change(begun):
+def test_a_recipe_with_bases_may_not_change(begun):
     begun.note_making("paper", 1, {"seconds": 3})
     with pytest.raises(RunFolderError, match="of another 'paper'"):
         ScoreFile(begun.path).begin(EXPERIMENT, {"paper": {"about": "x", "settings": {"rounds": 5}}})
 
 
-def test_more_rounds_recipes_and_words_may_come(begun):
+def test_rounds_recipes_and_descriptions_may_be_added(begun):
     begun.add(KEY, 1.0, ABOUT)
     more = {"title": "u", "folds": [], "base": ON, "scoring": {"rounds": [1, 2], "finetune": {"epochs": 3}}}
     again = ScoreFile(begun.path)
@@ -120,13 +120,13 @@ def test_more_rounds_recipes_and_words_may_come(begun):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"scores": 3}', json.dumps({"scores": []}), json.dumps(EMPTY)])
-def test_no_other_file_is_taken_for_scores(tmp_path, text):
+def test_other_files_are_not_files_of_scores(tmp_path, text):
     (tmp_path / "scores.json").write_text(text)
-    with pytest.raises(RunFolderError, match="no file of scores"):
+    with pytest.raises(RunFolderError, match="not a file of scores"):
         ScoreFile(tmp_path / "scores.json")
 
 
-def test_a_base_stays_unseen_on_what_it_was_unseen_on(begun):
+def test_the_roles_of_scored_tasks_may_not_change(begun):
     begun.note_roles("paper", 1, {"seen": ("a",), "unseen": ("b",)})
     begun.note_roles("paper", 1, {"seen": ["a"], "unseen": ["b"]})
     begun.note_roles("paper", 2, {"seen": ["b"], "unseen": ["a"]})

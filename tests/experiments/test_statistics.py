@@ -46,19 +46,19 @@ def test_the_interval_is_that_of_the_mean():
     assert made.high == pytest.approx(drawn.mean() + 1.96 * error, abs=0.05)
 
 
-def test_what_differs_by_seed_alone_is_as_uncertain_as_so_few_seeds():
+def test_few_seeds_make_wide_intervals_if_seeds_differ():
     """Many tasks do not make up for few seeds where a seed moves all of them together."""
     by_seed = {1: -3.0, 2: 0.0, 3: 3.0}
     made = estimate({(seed, str(task)): value for seed, value in by_seed.items() for task in range(50)})
     assert (made.low, made.high) == (-3, 3)
 
 
-def test_differences_are_of_what_both_have():
+def test_differences_need_both_scores():
     of, to = {(1, "a"): 5.0, (2, "a"): 1.0}, {(1, "a"): 3.0, (1, "b"): 2.0}
     assert differences(of, to) == {(1, "a"): 2.0}
 
 
-def test_the_interval_is_of_the_mean_where_tasks_have_different_seeds():
+def test_the_interval_if_tasks_have_different_seeds():
     """Twelve tasks of five seeds at 0 and twelve of one seed at 10: the mean is 5."""
     found = {(seed, f"a{task}"): 0.0 for seed in range(1, 6) for task in range(12)}
     found |= {(1, f"b{task}"): 10.0 for task in range(12)}

@@ -133,7 +133,7 @@ def test_each_data_set(scores):
     assert "| u | accuracy | 9 | 70.0 | -1.0 | +0.0 |" in unseen
 
 
-def test_what_it_took(scores):
+def test_the_cost_of_each_recipe(scores):
     assert "| paper | 1,000 | 2 | 2 | CPU |" in making(Results(scores))
 
 
@@ -158,7 +158,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "experiments" / "results").glob("*/scores.json"))
 
 
-def test_each_experiment_that_the_story_links_has_results():
+def test_each_linked_experiment_has_results():
     story = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
     linked = set(re.findall(r"\(results/([\w-]+)/report\.md\)", story))
     assert linked

@@ -26,21 +26,21 @@ def job(tiny_base, toy_data, tmp_path):
     return TrainingJob(str(tiny_base), ("a",), tasks, False, TUNING, 2.5, 3, tmp_path / "a.safetensors")
 
 
-def test_a_task_alone_sees_what_its_contributions_would(job):
+def test_training_on_one_task_sees_as_many_examples_as_its_contributions(job):
     # Two and a half contributions of 40 rows, of 60 that there are: two passes over 50.
     assert train(job)[1] == 100
     small = replace(job, finetune=replace(TUNING, examples=500), out=job.out.with_name("b"))
     assert train(small)[1] == 150  # no contribution has more than the task's 60 rows
 
 
-def test_what_was_trained_is_not_trained_again(job):
+def test_a_finished_training_is_not_repeated(job):
     took = train(job)
     before = job.out.read_bytes()
     assert train(job) == took
     assert job.out.read_bytes() == before
 
 
-def test_together_every_task_sees_what_it_would(job):
+def test_multitask_training_sees_as_many_examples_as_the_contributions(job):
     both = replace(job, names=("a", "b"), together=True)
     assert train(both)[1] == 200
 
@@ -59,7 +59,7 @@ def _stop():
     raise KeyboardInterrupt
 
 
-def test_choosing_looks_at_no_test_row_and_stops_by_none_that_it_scores(toy_data):
+def test_validation_rows_are_split_for_scores_and_early_stopping(toy_data):
     task = load_task("a", (str(toy_data / "toy.toml"),))
     scored, left = jobs._split_validation(task)
     assert (len(scored), len(left)) == (12, 6)
@@ -74,13 +74,13 @@ def test_a_score_by_the_validation_split(job):
     assert value == pytest.approx(100 * round(value / 100 * 12) / 12)
 
 
-def test_an_error_of_a_worker_is_ours(job):
+def test_an_error_of_a_worker_is_raised_in_the_parent(job):
     wrong = replace(job, tasks=replace(job.tasks, data_root="/nowhere", catalogue=("excerpts",)), names=("rte",))
     with WorkerPool(1, 1) as worker_pool, pytest.raises(DataError, match="rte"):
         list(worker_pool.do(train, [wrong]))
 
 
-def test_after_a_worker_died_the_next_pieces_have_others():
+def test_a_killed_worker_is_replaced():
     with WorkerPool(1, 1) as worker_pool:
         with pytest.raises(RunError) as error:
             list(worker_pool.do(os._exit, [3]))
@@ -99,7 +99,7 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_end_with_the_one_who_started_them(tmp_path):
+def test_workers_end_with_their_parent(tmp_path):
     (tmp_path / "parent.py").write_text(_PARENT)
     parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py")], stdout=subprocess.PIPE, text=True)
     assert sorted([parent.stdout.readline(), parent.stdout.readline()]) == ["1\n", "2\n"]

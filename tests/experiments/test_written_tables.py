@@ -88,7 +88,7 @@ def test_the_goals_are_reached_or_missed_as_written(recipe):
     ("goal", "least"),
     [("finetuned, seen", 2.0), ("finetuned, unseen", 1.0), ("few-shot, unseen", 4.0)],
 )
-def test_a_goal_is_said_to_be_met_where_the_mean_reaches_it(goal, least):
+def test_a_goal_is_met_if_the_mean_reaches_it(goal, least):
     columns = {"finetuned, seen": SEEN, "finetuned, unseen": UNSEEN, "few-shot, unseen": FEW_SHOT}
     for cell, recipe in zip(GOALS[goal][1:], RECIPES, strict=True):
         assert cell.startswith("yes" if over(recipe, "base", columns[goal]).mean >= least else "**no**")
@@ -132,7 +132,7 @@ SABOTEURS = {
 
 
 @pytest.mark.parametrize("row", SABOTEURS)
-def test_what_attacker_change(row):
+def test_the_effect_of_attackers(row):
     table = rows("README.md", "| of eight contributors |")
     assert table.keys() == SABOTEURS.keys()
     for cell, recipes in zip(table[row], SABOTEURS[row], strict=True):
@@ -149,7 +149,7 @@ def test_what_attacker_change(row):
         ("1", "noise-1"),
     ],
 )
-def test_what_privacy_costs(row, recipe):
+def test_the_cost_of_privacy(row, recipe):
     *_, finetuned, frozen = rows("docs/reliability.md", "| `private-mean(clip=1, noise=…)` |")[row]
     check(finetuned, *three(recipe, "mean", SEEN, experiment="privacy"))
     check(frozen, *three(recipe, "mean", FROZEN_SEEN, experiment="privacy"))

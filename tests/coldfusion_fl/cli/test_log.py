@@ -54,7 +54,7 @@ def test_a_damaged_file_is_named(coldfusion, finished_run):
         code, _, err = coldfusion(*words)
         assert code == 2
         assert f"{file}: this file is damaged" in err
-        assert "to go on from round 1" in err
+        assert "to resume from round 1" in err
 
 
 def test_all_damaged_files_are_named(coldfusion, finished_run):
@@ -101,4 +101,4 @@ def test_a_run_of_another_process_cannot_be_resumed(coldfusion, finished_run):
     with Ledger(folder).lock():
         code, _, err = coldfusion("run", config, "--resume", folder)
     assert code == 2
-    assert "another process is at this run" in err
+    assert "another process is working on this run" in err

@@ -80,7 +80,7 @@ def test_a_members_keys_are_a_pair_that_flower_reads(tmp_path):
     assert new_member_key()[0] != private
 
 
-def test_what_is_no_key_is_said(tmp_path):
+def test_invalid_keys(tmp_path):
     (tmp_path / "key").write_text("nothing")
     for read in (read_private_key, read_public_key):
         with pytest.raises(DeploymentError, match="key"):

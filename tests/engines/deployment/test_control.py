@@ -1,4 +1,4 @@
-"""What the server's answers become; Flower's client is played."""
+"""Errors of the Control interface, with a fake of Flower's client."""
 
 import httpx
 import pytest
@@ -25,7 +25,7 @@ def status(code):
     return httpx.HTTPStatusError("no", request=request, response=httpx.Response(code, text="{}", request=request))
 
 
-def test_a_rejection_is_told_where_it_is_met():
+def test_a_rejected_request_raises_an_error_with_the_reason():
     control = Control(Client(status(409)), "the server of acme at 127.0.0.1:1", "/acme")
     with pytest.raises(RequestRejectedError, match="the server of acme at 127.0.0.1:1 rejects the request: HTTP 409"):
         control.register("bob", b"key")
@@ -35,7 +35,7 @@ def test_a_rejection_is_told_where_it_is_met():
     ("failure", "words"),
     [(status(503), "HTTP 503"), (httpx.ConnectError("rejected"), "coldfusion federation serve /acme")],
 )
-def test_a_server_that_is_unwell_or_away_does_not_reject(failure, words):
+def test_a_failing_or_absent_server_is_not_a_rejection(failure, words):
     control = Control(Client(failure), "the server of acme at 127.0.0.1:1", "/acme")
     with pytest.raises(DeploymentError) as told:
         control.nodes()

@@ -46,7 +46,7 @@ def done(acme, config):
     return Ledger(folder)
 
 
-def test_a_member_that_checks_finds_all_well(acme):
+def test_all_checks_of_a_member_pass(acme):
     done = acme.coldfusion("member", "check", acme.folder / "members" / "a")
     assert done.returncode == 0, done.stdout
     assert "server knows" in done.stdout
@@ -68,7 +68,7 @@ def test_the_federation_makes_the_bases_that_the_simulation_makes(acme, config, 
     ).read_bytes()
 
 
-def test_a_stranger_is_not_let_in_and_its_address_is_logged(acme, tmp_path):
+def test_a_stranger_is_not_admitted_and_its_address_is_logged(acme, tmp_path):
     """Its certificate and settings are right, its key is not."""
     stranger = tmp_path / "stranger"
     shutil.copytree(acme.folder / "members" / "a", stranger, ignore=shutil.ignore_patterns("flower"))
@@ -84,7 +84,7 @@ def test_a_stranger_is_not_let_in_and_its_address_is_logged(acme, tmp_path):
     assert len(turned_away(acme)) > before
 
 
-def test_a_member_whose_rows_make_no_task_does_not_join(acme, tmp_path):
+def test_a_member_without_a_valid_task_does_not_join(acme, tmp_path):
     folder = tmp_path / "spoilt"
     shutil.copytree(acme.folder / "members" / "a", folder, ignore=shutil.ignore_patterns("flower"))
     (folder / "rows.csv").write_text("text,label\n" + "".join(f"text {number},good\n" for number in range(40)))
@@ -103,7 +103,7 @@ def turned_away(acme):
     return [line for line in log.splitlines() if "127.0.0.1" in line and "activate-node" in line and " 4" in line]
 
 
-def test_the_gate_sees_who_calls_and_not_who_a_header_says_is_calling(acme):
+def test_access_control_ignores_proxy_headers(acme):
     federation = open_federation(acme.folder)
     trust = ssl.create_default_context(cafile=federation.authority)
     request = urllib.request.Request(
@@ -134,7 +134,7 @@ def test_a_server_at_an_ipv6_address(tmp_path):
         assert not made.end()
 
 
-def test_who_does_not_trust_the_server_or_speaks_no_tls_gets_no_answer(acme):
+def test_clients_without_tls_or_trust_get_no_answer(acme):
     federation = open_federation(acme.folder)
     with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
         urllib.request.urlopen(f"https://{federation.address}/v1/fleet/pull-messages", timeout=10)
@@ -144,7 +144,7 @@ def test_who_does_not_trust_the_server_or_speaks_no_tls_gets_no_answer(acme):
     assert log.count("127.0.0.1 got no TLS connection") == 2
 
 
-def test_a_member_that_is_removed_is_shut_out_and_one_that_is_added_let_in(acme, toy_data, tiny_base):
+def test_members_are_added_and_removed_while_the_server_runs(acme, toy_data, tiny_base):
     assert acme.coldfusion("federation", "add", acme.folder, "guest").returncode == 0
     wait_for(lambda: "'guest' is let in" in acme.said("server"))
     fill_in(acme.folder / "members" / "guest", "d", toy_data, tiny_base)

@@ -121,7 +121,7 @@ def unbroken(tmp_path_factory, toy_data, tiny_base):
     return bases(Ledger(made.home / "run"))
 
 
-def test_a_member_that_is_killed_is_missed_and_comes_back(acme, toy_data, tiny_base):
+def test_a_killed_member_is_missing_and_rejoins(acme, toy_data, tiny_base):
     run = Followed(acme, "killed", toy_data, tiny_base, **SHORT_OF_PATIENCE)
     run.happens("round-started", round=1)
     time.sleep(1)
@@ -133,7 +133,7 @@ def test_a_member_that_is_killed_is_missed_and_comes_back(acme, toy_data, tiny_b
     assert "started again" in acme.said("c")
 
 
-def test_a_member_that_is_paused_is_late_and_nothing_is_fused_twice(acme, toy_data, tiny_base):
+def test_a_paused_member_is_late_and_nothing_is_fused_twice(acme, toy_data, tiny_base):
     # A node's last heartbeat is up to 23 s old and counts for 60: within 30 s nobody is gone instead of late.
     patience = {"round-timeout": "30", "finetune.epochs": "5"}
     run = Followed(acme, "paused", toy_data, tiny_base, **SHORT_OF_PATIENCE | patience)
@@ -149,7 +149,7 @@ def test_a_member_that_is_paused_is_late_and_nothing_is_fused_twice(acme, toy_da
     assert "c" in run.fused(5)
 
 
-def test_the_network_to_a_member_is_cut_and_comes_back(acme, toy_data, tiny_base):
+def test_a_member_rejoins_after_its_network_was_cut(acme, toy_data, tiny_base):
     run = Followed(acme, "cut", toy_data, tiny_base, **SHORT_OF_PATIENCE)
     run.happens("round-started", round=1)
     time.sleep(1)
@@ -163,7 +163,7 @@ def test_the_network_to_a_member_is_cut_and_comes_back(acme, toy_data, tiny_base
 
 
 @pytest.mark.parametrize("victim", ["deployment.superlink", "flwr-serverapp"])
-def test_what_runs_the_server_is_killed_and_the_run_goes_on(acme, toy_data, tiny_base, unbroken, victim):
+def test_a_run_continues_after_the_server_was_killed(acme, toy_data, tiny_base, unbroken, victim):
     run = Followed(acme, victim, toy_data, tiny_base)
     run.happens("round-started", round=2)
     acme.process("server", victim).kill()
@@ -174,7 +174,7 @@ def test_what_runs_the_server_is_killed_and_the_run_goes_on(acme, toy_data, tiny
     assert "LOST after round 1" in acme.said(victim)
 
 
-def test_a_full_disk_at_the_server_stops_the_run_and_it_goes_on(acme, small_disk, toy_data, tiny_base, unbroken):
+def test_a_run_is_resumed_after_the_servers_disk_was_full(acme, small_disk, toy_data, tiny_base, unbroken):
     settings = acme.settings(toy_data, tiny_base, **LONG)
     disk = small_disk("18m")  # of two bases and the contributions of one round
     folder = disk / "run"
@@ -192,7 +192,7 @@ def test_a_full_disk_at_the_server_stops_the_run_and_it_goes_on(acme, small_disk
     assert same(bases(Ledger(folder)), unbroken)
 
 
-def test_a_server_that_is_ended_politely_leaves_nothing_behind(acme):
+def test_a_server_ended_by_sigterm_leaves_no_process_behind(acme):
     descendants = psutil.Process(acme.processes["server"].pid).children(recursive=True)
     assert len(descendants) > 1
     acme.processes.pop("server").send_signal(signal.SIGTERM)

@@ -37,17 +37,17 @@ def acme(tmp_path):
 
 
 @given(st.ip_addresses().map(str) | st.from_regex(r"[a-z][a-z0-9.-]{0,20}", fullmatch=True), st.integers(1, 65535))
-def test_addresses_come_apart_as_they_were_put_together(host, port):
+def test_split_address_inverts_join_address(host, port):
     assert split_address(join_address(host, port)) == (host, port)
 
 
 @pytest.mark.parametrize("address", ["acme", "acme:", ":1", "acme:0", "acme:65536", "https://acme:1", "acme:1x", "a:١"])
-def test_what_is_no_address_is_said(address):
+def test_invalid_addresses(address):
     with pytest.raises(DeploymentError, match="Write HOST:PORT"):
         split_address(address)
 
 
-def test_a_new_federation_has_all_that_its_server_and_members_need(acme):
+def test_the_files_of_a_new_federation(acme):
     assert open_federation(acme.folder) == acme
     assert list(acme.public_keys) == ["bank", "hospital"]
     for name, file in acme.public_keys.items():

@@ -63,10 +63,10 @@ def done(acme, toy_data, tiny_base):
 
 
 @pytest.mark.parametrize(("number", "words"), enumerate(SPOILT, start=1))
-def test_what_a_member_spoils_is_rejected_by_its_name_and_the_run_goes_on(done, number, words):
+def test_a_wrong_contribution_is_rejected_by_name_and_the_run_continues(done, number, words):
     [rejected] = done.record(number).rejected
-    assert rejected["name"] == "c"
-    assert words in rejected["reason"]
+    assert rejected.name == "c"
+    assert words in rejected.reason
     assert set(done.record(number).contributions) == {"a", "b"}
 
 
@@ -81,7 +81,7 @@ def test_the_bases_are_those_of_a_run_without_it(acme, done, toy_data, tiny_base
         }
 
 
-def test_who_has_another_version_is_left_out_and_both_are_named(acme, done):
+def test_a_member_with_another_version_is_excluded_and_both_versions_are_named(acme, done):
     [reason] = {event.reason for event in done.events() if event.kind == "contributor-excluded"}
     assert reason.startswith("it has coldfusion-fl 0.0.1")
     assert f"this server has {format_versions()}" in reason
@@ -99,7 +99,7 @@ def received(acme, done):
     return (acme.home / "received").read_bytes()
 
 
-def test_the_record_is_whole(received):
+def test_the_recorded_traffic_is_complete(received):
     sys.path.insert(0, str(HOOKS))
     try:
         from sitecustomize import GARBAGE, HUGE
@@ -150,7 +150,7 @@ def as_member(acme, name):
         return client, {node.name: node.node_id for node in control.nodes()}
 
 
-def test_a_member_does_not_get_what_is_for_another(acme, done):
+def test_a_member_does_not_receive_messages_to_another(acme, done):
     client, nodes = as_member(acme, "c")
     request = PullMessagesRequest()
     request.node.node_id = nodes["c"]
@@ -160,7 +160,7 @@ def test_a_member_does_not_get_what_is_for_another(acme, done):
         client.PullMessages(request)
 
 
-def test_a_member_does_not_answer_for_another(acme, done):
+def test_a_member_cannot_reply_for_another(acme, done):
     client, nodes = as_member(acme, "c")
     request = PushMessagesRequest()
     request.node.node_id = nodes["c"]

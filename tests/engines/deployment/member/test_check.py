@@ -59,7 +59,7 @@ def test_local_checks_pass_and_the_server_cannot_be_reached(found):
     assert "127.0.0.1:1 cannot be reached" in findings["server"].details
 
 
-def test_one_thing_that_is_wrong_does_not_hide_the_others(found):
+def test_a_failed_check_does_not_hide_the_others(found):
     findings = found(task="zz")
     assert not findings["data"].passed
     assert "zz" in findings["data"].details
@@ -91,7 +91,7 @@ def context_of(folder):
     return context
 
 
-def test_a_server_that_another_authority_vouches_for_is_not_trusted(found, tmp_path):
+def test_a_certificate_of_another_authority_is_not_accepted(found, tmp_path):
     new_federation(Federation(tmp_path / "other", "other", "127.0.0.1", 1), [])
     with listening(context_of(tmp_path / "other" / "server")) as port:
         finding = found(port)["certificate"]
@@ -99,14 +99,14 @@ def test_a_server_that_another_authority_vouches_for_is_not_trusted(found, tmp_p
     assert "is not accepted" in finding.details
 
 
-def test_a_server_that_speaks_no_tls_is_named(found):
+def test_a_server_without_tls(found):
     with listening() as port:
         finding = found(port)["server"]
     assert not finding.passed
     assert "does not speak TLS" in finding.details
 
 
-def test_a_missing_certificate_is_named(found):
+def test_a_missing_authority_file(found):
     def change(federation, member):
         (member / "ca.crt").unlink()
 
@@ -114,7 +114,7 @@ def test_a_missing_certificate_is_named(found):
     assert "ca.crt" in finding.details and not finding.passed
 
 
-def test_an_authority_that_is_none_is_named(found):
+def test_an_authority_file_without_a_certificate(found):
     def change(federation, member):
         (member / "ca.crt").write_text("nothing")
 
@@ -122,7 +122,7 @@ def test_an_authority_that_is_none_is_named(found):
     assert "ca.crt" in finding.details and not finding.passed
 
 
-def test_a_key_that_cannot_be_read_is_named(found, tmp_path):
+def test_an_unreadable_key(found, tmp_path):
     new_federation(Federation(tmp_path / "other", "other", "127.0.0.1", 1), [])
 
     def change(federation, member):
@@ -136,7 +136,7 @@ def test_a_key_that_cannot_be_read_is_named(found, tmp_path):
     assert "member.key" in findings["key"].details
 
 
-def test_a_key_that_everyone_can_read_is_named(found, tmp_path):
+def test_a_key_that_other_users_can_read(found, tmp_path):
     new_federation(Federation(tmp_path / "other", "other", "127.0.0.1", 1), [])
 
     def change(federation, member):

@@ -31,26 +31,26 @@ def replies(node, *senders):
     return request.SerializeToString()
 
 
-def test_a_reply_in_ones_own_name_passes_unchanged(post):
+def test_a_reply_of_the_sender_passes_unchanged(post):
     body = replies(7, 7, 7)
     answer = post(PUSH, content=body)
     assert (answer.status_code, answer.content) == (200, body)
 
 
 @pytest.mark.parametrize("senders", [(8,), (7, 8), (0,)])
-def test_a_reply_in_anothers_name_is_rejected_and_logged_with_the_address(post, senders, caplog):
+def test_a_reply_in_the_name_of_another_node_is_rejected_and_logged(post, senders, caplog):
     assert post(PUSH, content=replies(7, *senders)).status_code == 403
     assert f"203.0.113.7 sent a reply of node {senders[-1]} as node 7: rejected" in caplog.text
 
 
-def test_what_is_no_reply_is_rejected(post):
+def test_an_unreadable_reply_is_rejected(post):
     assert post(PUSH, content=b"\xff\xff").status_code == 403
 
 
-def test_other_requests_are_not_looked_at(post):
+def test_other_requests_pass_unread(post):
     assert post("/v1/fleet/pull-messages", content=b"\xff\xff").content == b"\xff\xff"
 
 
-def test_a_million_replies_at_once_are_rejected_before_each_is_looked_at(post, caplog):
+def test_a_request_with_too_many_replies_is_rejected(post, caplog):
     assert post(PUSH, content=replies(7, *[7] * 101)).status_code == 403
     assert "101 replies at once" in caplog.text

@@ -111,7 +111,7 @@ def test_a_port_in_use_is_an_error(tmp_path):
     assert error.value.code == ErrorCode.PORT_IN_USE
 
 
-def test_where_the_server_listens_its_own_machine_asks(tmp_path):
+def test_the_local_host_is_one_that_the_server_listens_on(tmp_path):
     for host, asked in (("127.0.0.1", "127.0.0.1"), ("fl.acme.org", "127.0.0.1"), ("2001:db8::7", "::1")):
         federation = Federation(tmp_path / asked.replace(":", "_") / host, "acme", host, 9443)
         new_federation(federation, ["alice"])
