@@ -6,7 +6,9 @@ from typing import Any
 from flwr.app import Array, ArrayRecord, Message
 
 from coldfusion_fl.arrays.encoder import Encoder
-from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings, parse_table, unflatten
+from coldfusion_fl.config.parsing import parse_table
+from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
+from coldfusion_fl.config.tables import unflatten
 
 _SOURCE = "the server's settings"
 

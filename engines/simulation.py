@@ -11,7 +11,8 @@ from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
-from coldfusion_fl.config.settings import Settings, flatten, to_table
+from coldfusion_fl.config.settings import Settings
+from coldfusion_fl.config.tables import flatten, to_table
 from coldfusion_fl.errors import ColdFusionError, ErrorCode, RunError
 from coldfusion_fl.run.ledger import Ledger
 

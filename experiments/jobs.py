@@ -132,7 +132,7 @@ def _train_alone(job: TrainingJob) -> tuple[Encoder, int]:
     base, encoder = _base(job.base), _encoder(job.base, None)
     task = _task(job.names[0], job.tasks)
     examples = job.examples(task)
-    schedule = replace(job.finetune, epochs=math.ceil(examples / len(task.train)))
+    schedule = job.finetune.model_copy(update={"epochs": math.ceil(examples / len(task.train))})
     # A seed that differs from that of the scores, which would otherwise sample the same rows and the same head.
     seed = contributor_seed(job.seed, 0, f"alone: {task.name}")
     rows = task.train.draw(max(1, examples // schedule.epochs), [seed])

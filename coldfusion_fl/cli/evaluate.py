@@ -9,15 +9,9 @@ import typer
 from rich.table import Table
 
 from coldfusion_fl.cli.app import Catalogues, DataRoot, app, console
-from coldfusion_fl.config.settings import (
-    MODES,
-    EvaluateSettings,
-    FinetuneSettings,
-    parse_table,
-    read_settings,
-    split_names,
-    to_table,
-)
+from coldfusion_fl.config.parsing import parse_table, read_settings
+from coldfusion_fl.config.settings import MODES, EvaluateSettings, FinetuneSettings
+from coldfusion_fl.config.tables import split_names, to_table
 from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.errors import ErrorCode, SettingsError
 

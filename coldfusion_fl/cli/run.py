@@ -1,6 +1,5 @@
 """`coldfusion run`: a run of ColD Fusion, new or resumed."""
 
-import dataclasses
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +11,9 @@ from rich.live import Live
 from coldfusion_fl.cli.app import app, console
 from coldfusion_fl.cli.display import Display, format_duration
 from coldfusion_fl.cli.run_process import RunProcess
-from coldfusion_fl.config.settings import Settings, parse_settings, read_settings, to_table
+from coldfusion_fl.config.parsing import parse_settings, read_settings
+from coldfusion_fl.config.settings import Settings
+from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.data.catalogue import resolve_catalogues
 from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import ErrorCode, RunError, SettingsError
@@ -27,7 +28,8 @@ def run(
     config: Annotated[
         Path | None,
         typer.Argument(
-            help="The run's settings, a TOML file such as experiments/demo.toml. Not needed with --resume.",
+            help="The run's settings, a TOML file such as experiments/demo.toml. `coldfusion settings` lists them. Not "
+            "needed with --resume.",
         ),
     ] = None,
     out: Annotated[
@@ -54,7 +56,8 @@ def run(
     """Run ColD Fusion: with simulated contributors on this machine, or in a federation.
 
     Relative paths in CONFIG start from its own folder. The run folder gets the log, each round's base, a report and the
-    fused model.
+    fused model. The most important settings: base, tasks.seen, rounds, contributors-per-round, server.fusion,
+    finetune.examples. `coldfusion settings` lists all.
     """
     if not config and not resume:
         raise SettingsError(
@@ -102,8 +105,8 @@ def run_settings(config: Path | None, out: Path | None, resume: Path | None, kee
     else:
         folder = Path(resume or "").resolve()
         settings = parse_settings(Ledger(folder).settings, str(folder / "run.json"))
-    server = settings.server if keep_last is None else dataclasses.replace(settings.server, keep_last=keep_last)
-    return dataclasses.replace(settings, out=str(folder), server=server, resume=False)
+    server = settings.server if keep_last is None else settings.server.model_copy(update={"keep_last": keep_last})
+    return settings.model_copy(update={"out": str(folder), "server": server, "resume": False})
 
 
 def resolve_paths(settings: Settings, config: Path) -> Settings:
@@ -113,8 +116,8 @@ def resolve_paths(settings: Settings, config: Path) -> Settings:
     catalogue, data_root = resolve_catalogues(home, tasks.catalogue), resolve_from(home, tasks.data_root)
     base = str(home / settings.base) if (home / settings.base).is_dir() else settings.base
     out = resolve_from(home, settings.out)
-    tasks = dataclasses.replace(tasks, catalogue=catalogue, data_root=data_root)
-    return dataclasses.replace(settings, tasks=tasks, base=base, out=out)
+    tasks = tasks.model_copy(update={"catalogue": catalogue, "data_root": data_root})
+    return settings.model_copy(update={"tasks": tasks, "base": base, "out": out})
 
 
 def _new_folder(settings: Settings, config: Path) -> Path:

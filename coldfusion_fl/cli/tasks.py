@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from coldfusion_fl.cli.app import Catalogues, DataRoot, app, console, print_error
-from coldfusion_fl.config.settings import split_names
+from coldfusion_fl.config.tables import split_names
 from coldfusion_fl.data.catalogue import SHIPPED, read_catalogues
 from coldfusion_fl.errors import ColdFusionError, ErrorCode, SettingsError
 

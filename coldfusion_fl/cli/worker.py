@@ -16,7 +16,7 @@ from typing import Any
 
 from coldfusion_fl import errors
 from coldfusion_fl.cli.engine import Engine, load_engine
-from coldfusion_fl.config.settings import parse_settings
+from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.errors import ColdFusionError
 from coldfusion_fl.process_tree import exit_with_parent, kill_own_tree
 from coldfusion_fl.run.ledger import Ledger

@@ -4,7 +4,7 @@ All scores are test scores in points. Each score names its head, because on a ba
 pooling the head changes the score more than fusing does.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ def score_task(
             if not settings.shots:
                 raise SettingsError("a few-shot score needs shots: set 'evaluate.shots' to 1 or more.")
             value, train = 0.0, task.train
-            schedule = replace(finetuning, epochs=settings.few_shot_epochs)
+            schedule = finetuning.model_copy(update={"epochs": settings.few_shot_epochs})
             # Scores of few rows vary with the rows and the head, so several draws are averaged. There is no early
             # stopping: a development split would be more labelled rows than the shots.
             for draw in range(settings.few_shot_seeds):

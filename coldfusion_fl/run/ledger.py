@@ -29,7 +29,7 @@ from coldfusion_fl.atomic_files import (
     remove_partial,
     write_json,
 )
-from coldfusion_fl.config.settings import ensure_same
+from coldfusion_fl.config.comparison import ensure_same
 from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
 from coldfusion_fl.run.events import Event, RunFailed
 from coldfusion_fl.run.progress import ProgressLog

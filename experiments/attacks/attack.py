@@ -1,14 +1,13 @@
 """Attacks: malicious or broken contributors, which send wrong updates or train on wrong labels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.config.components import Component, parse_component
-from coldfusion_fl.config.settings import setting
 
 
 class Attack(Component):
@@ -27,7 +26,6 @@ class Attack(Component):
         return update
 
 
-@dataclass(frozen=True)
 class Noise(Attack):
     """Gaussian noise instead of the update.
 
@@ -36,7 +34,7 @@ class Noise(Attack):
     """
 
     name: ClassVar[str] = "noise"
-    times: float = setting(10.0, above=0)
+    times: float = Field(10.0, gt=0)
 
     def apply(self, update: Encoder, draw: np.random.Generator) -> Encoder:
         """See `Attack`."""
@@ -45,7 +43,6 @@ class Noise(Attack):
         return {name: factor * array for name, array in noise.items()}
 
 
-@dataclass(frozen=True)
 class SignFlip(Attack):
     """The update with its sign flipped.
 
@@ -54,14 +51,13 @@ class SignFlip(Attack):
     """
 
     name: ClassVar[str] = "sign-flip"
-    times: float = setting(1.0, above=0)
+    times: float = Field(1.0, gt=0)
 
     def apply(self, update: Encoder, draw: np.random.Generator) -> Encoder:
         """See `Attack`."""
         return {name: -self.times * array for name, array in update.items()}
 
 
-@dataclass(frozen=True)
 class LabelShuffled(Attack):
     """Honest training on rows whose labels are shuffled; the update itself is sent unchanged."""
 

@@ -25,8 +25,9 @@ import psutil
 import tomli_w
 import typer
 
-from coldfusion_fl.config.settings import read_toml
+from coldfusion_fl.config.parsing import read_toml
 from coldfusion_fl.engines.deployment.member.join import free_port
+from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.run.events import BaseKept, RoundFused
 from coldfusion_fl.run.ledger import Ledger
 
@@ -70,7 +71,7 @@ class Federation:
         )
         for name, task in TASKS.items():
             file = self.folder / "members" / name / "member.toml"
-            settings = {**read_toml(file, OSError), "task": task, "base": self._base, "catalogue": "packaged"}
+            settings = {**read_toml(file, SettingsError), "task": task, "base": self._base, "catalogue": "packaged"}
             file.write_text(tomli_w.dumps(settings), encoding="utf-8")
         self.start("server", "federation", "serve", self.folder)
         for name in TASKS:

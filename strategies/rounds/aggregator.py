@@ -10,7 +10,7 @@ import numpy as np
 from flwr.common import log
 
 from coldfusion_fl.aggregation.pipeline import Pipeline
-from coldfusion_fl.aggregation.screening import Candidate, Round, ScoreFunction, screen
+from coldfusion_fl.aggregation.screening import Candidate, ScoreFunction, ScreeningRound, screen
 from coldfusion_fl.arrays.blocks import finite, update_norm
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.errors import ErrorCode, FusionError, RunError, count
@@ -102,8 +102,8 @@ class Aggregator:
             NoNewBaseError: too few pass, or they cannot be fused.
         """
         past = past_norms(self._state.records)
-        known = {name: replace(c, past=past.get(name, ())) for name, c in candidates.items()}
-        before = Round(self._state.base, known, self._fusion, self._score_fn)
+        known = {name: replace(c, past_norms=past.get(name, ())) for name, c in candidates.items()}
+        before = ScreeningRound(self._state.base, known, self._fusion, self._score_fn)
         facts = _facts(before, round_.staleness)
         passed, rejected = screen(before, self._screening)
         for name, (rule, reason) in rejected.items():
@@ -175,7 +175,7 @@ class Aggregator:
             )
 
 
-def _facts(round_: Round, staleness: Mapping[str, int]) -> dict[str, UpdateFacts]:
+def _facts(round_: ScreeningRound, staleness: Mapping[str, int]) -> dict[str, UpdateFacts]:
     """What is known of each contribution before the screening, for the record."""
     cosines = round_.cosines if round_.candidates else {}
     return {

@@ -12,7 +12,7 @@ from coldfusion_fl.arrays.blocks import finite
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.arrays.mismatch import find_mismatch
-from coldfusion_fl.config.settings import ensure_same
+from coldfusion_fl.config.comparison import ensure_same
 from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
 from coldfusion_fl.run.records import RoundRecord, RoundSettings
 

@@ -279,7 +279,7 @@ def test_endless_trainings_do_not_block_the_end_of_the_run(toy_run, tmp_path):
 
 def test_relative_paths_start_from_the_settings_file(toy_data, tiny_base, tmp_path):
     from coldfusion_fl.cli.run import resolve_paths
-    from coldfusion_fl.config.settings import read_settings
+    from coldfusion_fl.config.parsing import read_settings
 
     home = tmp_path / "home"
     home.mkdir()

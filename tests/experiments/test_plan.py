@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from coldfusion_fl.config.settings import differences, merged, to_table
+from coldfusion_fl.config.comparison import differences
+from coldfusion_fl.config.tables import merged, to_table
 from coldfusion_fl.errors import CatalogueError, SettingsError
 from coldfusion_fl.experiments.plan import BASE
 from coldfusion_fl.experiments.reading import read_experiment

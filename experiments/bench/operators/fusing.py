@@ -28,7 +28,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from flwr.supercore.task_identity import TaskIdentity
 
-from coldfusion_fl.aggregation.pipeline import parse_pipeline
+from coldfusion_fl.aggregation.pipeline import Pipeline
 from coldfusion_fl.arrays.encoder import EncoderDict
 from coldfusion_fl.fusion import Contribution, fuse
 from coldfusion_fl.strategies import ColDFusion
@@ -100,7 +100,7 @@ def speed() -> dict[str, dict[str, float]]:
                 np.copyto(place[name], array)
 
     def ours(fusion: str) -> EncoderDict:
-        operator = parse_pipeline(fusion, "plain", "").fusion
+        operator = Pipeline.parse("", fusion, "plain").fusion
         parts = [
             Contribution(str(i), to_numpy(reply.array_records["arrays"]), metrics={"num-examples": 10})
             for i, reply in enumerate(replies)

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from coldfusion_fl.config.settings import read_settings, to_table
+from coldfusion_fl.config.parsing import read_settings
+from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.versions import format_versions
 

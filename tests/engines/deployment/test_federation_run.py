@@ -8,7 +8,7 @@ import pytest
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
 from flwr.superlink.grid import http_grid
 
-from coldfusion_fl.config.settings import parse_settings
+from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.engines.deployment import federation_run
 from coldfusion_fl.engines.deployment.app_bundle import build_app_bundle
 from coldfusion_fl.engines.deployment.control import RequestRejectedError, RunState
