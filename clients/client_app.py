@@ -15,7 +15,9 @@ from flwr.common.constant import ErrorCode
 from coldfusion_fl.aggregation.compression import encode
 from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.arrays.mismatch import find_mismatch
-from coldfusion_fl.config.settings import COMPRESSIONS, EvaluateSettings, FinetuneSettings, parse_table, unflatten
+from coldfusion_fl.config.parsing import parse_table
+from coldfusion_fl.config.settings import COMPRESSIONS, EvaluateSettings, FinetuneSettings
+from coldfusion_fl.config.tables import unflatten
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ColdFusionError, MismatchError, SettingsError
 from coldfusion_fl.evaluation.scores import score_task

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from flwr.app import Context, UserConfig
 
-from coldfusion_fl.config.settings import parse_settings, split_names, unflatten
+from coldfusion_fl.config.parsing import parse_settings
+from coldfusion_fl.config.tables import split_names, unflatten
 from coldfusion_fl.errors import SettingsError
 
 

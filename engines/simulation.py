@@ -18,7 +18,8 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from coldfusion_fl.cli.worker import run_worker
-from coldfusion_fl.config.settings import Settings, flatten, to_table
+from coldfusion_fl.config.settings import Settings
+from coldfusion_fl.config.tables import flatten, to_table
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ColdFusionError, RunError
 from coldfusion_fl.experiments.attacks import attack_mods

@@ -6,7 +6,6 @@ A run folder with a `attacks.json` is that of a attacked run: it names them.
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,11 +13,12 @@ import numpy as np
 import pandas as pd
 from flwr.app import Array, Context, Message
 from flwr.clientapp.typing import ClientAppCallable, Mod
+from pydantic import Field
 
 from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.atomic_files import write_json
 from coldfusion_fl.config.components import Component, parse_component
-from coldfusion_fl.config.settings import Settings, TaskSettings, setting
+from coldfusion_fl.config.settings import Settings, TaskSettings
 from coldfusion_fl.data.task import Task, load_task
 from coldfusion_fl.errors import SettingsError
 
@@ -33,7 +33,6 @@ class Attack(Component):
         return update
 
 
-@dataclass(frozen=True)
 class Noise(Attack):
     """Gaussian noise in place of the update.
 
@@ -42,7 +41,7 @@ class Noise(Attack):
     """
 
     name: ClassVar[str] = "noise"
-    times: float = setting(10.0, above=0)
+    times: float = Field(10.0, gt=0)
 
     def apply(self, update: Encoder, draw: np.random.Generator) -> Encoder:
         """See `Attack`."""
@@ -51,7 +50,6 @@ class Noise(Attack):
         return {name: factor * array for name, array in noise.items()}
 
 
-@dataclass(frozen=True)
 class SignFlip(Attack):
     """The update with the sign turned.
 
@@ -60,14 +58,13 @@ class SignFlip(Attack):
     """
 
     name: ClassVar[str] = "sign-flip"
-    times: float = setting(1.0, above=0)
+    times: float = Field(1.0, gt=0)
 
     def apply(self, update: Encoder, draw: np.random.Generator) -> Encoder:
         """See `Attack`."""
         return {name: -self.times * array for name, array in update.items()}
 
 
-@dataclass(frozen=True)
 class LabelShuffled(Attack):
     """An honest training on rows whose labels are shuffled: only what it was learnt from is odd."""
 

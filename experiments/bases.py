@@ -10,7 +10,8 @@ from safetensors.numpy import save_file
 
 from coldfusion_fl.aggregation.server_optimizer import blend
 from coldfusion_fl.atomic_files import atomic_write, disk_errors, write_json
-from coldfusion_fl.config.settings import Settings, differences
+from coldfusion_fl.config.comparison import differences
+from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import RunFolderError
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder

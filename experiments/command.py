@@ -8,7 +8,7 @@ import typer
 
 from coldfusion_fl.atomic_files import disk_errors, exclusive_lock
 from coldfusion_fl.cli.display import plain_console
-from coldfusion_fl.config.settings import split_names
+from coldfusion_fl.config.tables import split_names
 from coldfusion_fl.data.paths import expand_user
 from coldfusion_fl.errors import SettingsError
 

@@ -1,12 +1,12 @@
 """A federation of an experiment: a whole run of ColD Fusion on Flower, or the rest of one."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from coldfusion_fl.cli.display import Display
 from coldfusion_fl.cli.run_process import RunProcess
-from coldfusion_fl.config.settings import Settings, to_table
+from coldfusion_fl.config.settings import Settings
+from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.errors import RunError
 from coldfusion_fl.run.ledger import Ledger
 
@@ -34,7 +34,8 @@ def federate(settings: Settings, folder: Path, attacks: Mapping[str, str], log: 
     parsed = parse_attacks(attacks)
     rows = folder.with_name(f"{folder.name}-rows")
     catalogue = with_shuffled_labels(settings.tasks, parsed, rows, settings.seed)
-    settings = replace(settings, out=str(folder), tasks=replace(settings.tasks, catalogue=catalogue))
+    tasks = settings.tasks.model_copy(update={"catalogue": catalogue})
+    settings = settings.model_copy(update={"out": str(folder), "tasks": tasks})
     table, display = to_table(settings), Display(settings.rounds)
     with RunProcess(table, str(folder)) as run:
         run.wait_for_checks()

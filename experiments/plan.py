@@ -1,35 +1,29 @@
 """An experiment: recipes that make bases, how these are scored, and all scores that this makes."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
-from coldfusion_fl.config.settings import (
-    EvaluateSettings,
-    FinetuneSettings,
-    Names,
-    Numbers,
-    Settings,
-    merged,
-    parse_settings,
-    setting,
-    to_table,
-)
+from pydantic import Field, model_validator
+
+from coldfusion_fl.config.parsing import parse_settings
+from coldfusion_fl.config.schema import Names, Numbers, SettingsTable
+from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings, Settings
+from coldfusion_fl.config.tables import merged, to_table
 from coldfusion_fl.data.catalogue import resolve_catalogues
 from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import SettingsError
 
 # The base itself, before any round: every recipe begins with it.
 BASE = "base"
-KINDS = ("federation", "multitask", "single-task")
+Kind = Literal["federation", "multitask", "single-task"]
 ROLES = ("seen", "unseen")
 # What a recipe's description says where nothing else is said.
 RECIPE = {"kind": "federation", "average": False, "settings": to_table(Settings(base=""))}
 
 
-@dataclass(frozen=True)
-class Scoring:
+class Scoring(SettingsTable):
     """How every base is scored.
 
     Attributes:
@@ -41,20 +35,22 @@ class Scoring:
         evaluate: how many rows, shots and draws.
     """
 
-    rounds: Numbers = setting(())
-    finetuned: Names = setting(ROLES)
-    frozen: Names = setting(ROLES)
-    few_shot: Names = setting(("unseen",))
-    split: str = setting("test", one_of=("test", "validation"))
-    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
-    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    rounds: Numbers = ()
+    finetuned: Names = ROLES
+    frozen: Names = ROLES
+    few_shot: Names = ("unseen",)
+    split: Literal["test", "validation"] = "test"
+    finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
+    evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         for role in (*self.finetuned, *self.frozen, *self.few_shot):
             if role not in ROLES:
                 raise SettingsError(f"[scoring]: tasks are 'seen' or 'unseen', not '{role}'.")
         if self.few_shot and not self.evaluate.shots:
             raise SettingsError("[scoring]: a few-shot score needs evaluate.shots of 1 or more; or set few-shot = [].")
+        return self
 
     def modes(self, role: str) -> list[str]:
         """The scores that a task gets which is `seen` or `unseen`."""
@@ -62,12 +58,11 @@ class Scoring:
         return [mode for mode, roles in wanted.items() if role in roles]
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(SettingsTable):
     """Two recipes whose last bases are compared: how much better `of` is than `to`."""
 
     of: str
-    to: str = setting(BASE)
+    to: str = BASE
 
 
 @dataclass(frozen=True)
@@ -158,7 +153,8 @@ class Experiment:
         tasks = settings.tasks
         catalogues, root = resolve_catalogues(self.home, tasks.catalogue), resolve_from(self.home, tasks.data_root)
         base = str(self.home / settings.base) if (self.home / settings.base).is_dir() else settings.base
-        return replace(settings, base=base, tasks=replace(tasks, catalogue=catalogues, data_root=root))
+        tasks = tasks.model_copy(update={"catalogue": catalogues, "data_root": root})
+        return settings.model_copy(update={"base": base, "tasks": tasks})
 
     def unseen_fold(self, seed: int) -> Names:
         """The tasks that a seed keeps unseen; none where there are no folds."""
@@ -182,7 +178,8 @@ class Experiment:
         all_settings = [self.settings(recipe, seed) for recipe in self.recipes.values()]
         seen = dict.fromkeys(name for one in all_settings for name in one.tasks.seen)
         unseen = dict.fromkeys(name for one in all_settings for name in one.tasks.unseen)
-        return replace(all_settings[0], tasks=replace(all_settings[0].tasks, seen=tuple(seen), unseen=tuple(unseen)))
+        tasks = all_settings[0].tasks.model_copy(update={"seen": tuple(seen), "unseen": tuple(unseen)})
+        return all_settings[0].model_copy(update={"tasks": tasks})
 
     def all_keys(self) -> Iterator[Key]:
         """All scores of the experiment, in the order in which they are made: seed by seed, each last base first."""

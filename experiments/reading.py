@@ -16,7 +16,7 @@
     [recipes.paper]
     about = "..."
     [recipes.momentum.server]
-    step = "nesterov"
+    server-optimizer = "nesterov"
     [recipes.multitask]
     kind = "multitask"
 
@@ -32,50 +32,42 @@ With `extends = "OTHER.toml"` a file changes parts of another one; recipes of it
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from coldfusion_fl.config.settings import (
-    Names,
-    Numbers,
-    Settings,
-    TaskSettings,
-    did_you_mean,
-    merged,
-    parse_table,
-    read_toml,
-    setting,
-    split_names,
-)
+from pydantic import Field
+
+from coldfusion_fl.config.messages import did_you_mean
+from coldfusion_fl.config.parsing import parse_table, read_toml
+from coldfusion_fl.config.schema import Names, Numbers, SettingsTable
+from coldfusion_fl.config.settings import Settings, TaskSettings
+from coldfusion_fl.config.tables import merged, split_names
 from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.run.preflight import check_contents, check_words
 
 from .attacks import parse_attacks
-from .plan import BASE, KINDS, Comparison, Experiment, Recipe, Scoring
+from .plan import BASE, Comparison, Experiment, Kind, Recipe, Scoring
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BESIDE_HEAD = ("extends", "run", "recipes", "comparisons")
 
 
-@dataclass(frozen=True)
-class _RecipeKeys:
-    about: str = setting("")
-    kind: str = setting("federation", one_of=KINDS)
-    scored: Numbers = setting(())
-    average: bool = setting(False)
-    attacks: dict[str, str] = field(default_factory=dict)
+class _RecipeKeys(SettingsTable):
+    about: str = ""
+    kind: Kind = "federation"
+    scored: Numbers = ()
+    average: bool = False
+    attacks: dict[str, str] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Head:
+class _Head(SettingsTable):
     title: str
-    question: str = setting("")
-    seeds: Numbers = setting((1, 2, 3))
-    folds: Names = setting(())
-    without: dict[str, str] = field(default_factory=dict)
-    scoring: Scoring = field(default_factory=Scoring)
+    question: str = ""
+    seeds: Numbers = (1, 2, 3)
+    folds: Names = ()
+    without: dict[str, str] = Field(default_factory=dict)
+    scoring: Scoring = Field(default_factory=Scoring)
 
 
 def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Experiment:
@@ -158,12 +150,12 @@ def _recipe(name: str, entry: Any, run: Mapping[str, Any], scoring: Scoring, sou
         raise SettingsError(f"{where}: '{BASE}' is the base before any round, and no recipe. Call it something else.")
     if not _NAME.fullmatch(name):
         raise SettingsError(f"{where}: a recipe's name is that of a folder: letters, digits, dots, dashes.")
-    own = {f.name: entry[f.name] for f in fields(_RecipeKeys) if f.name in entry}
+    own = {key: entry[key] for key in _RecipeKeys.model_fields if key in entry}
     keys = parse_table(_RecipeKeys, own, where)
     table = merged(run, {key: value for key, value in entry.items() if key not in own})
     rounds: Numbers = (0,)
     if keys.kind == "federation":
-        last = table.get("rounds", Settings.rounds)
+        last = table.get("rounds", Settings.model_fields["rounds"].default)
         if type(last) is not int:
             raise SettingsError(f"{where}: 'rounds' must be a whole number, but is {last!r}.")
         rounds = keys.scored or (*(number for number in scoring.rounds if number < last), last)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from coldfusion_fl.atomic_files import disk_errors, write_json
-from coldfusion_fl.config.settings import differences, to_table
+from coldfusion_fl.config.comparison import differences
+from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.errors import RunFolderError
 
 from .plan import BASE, RECIPE, Key, Scoring

@@ -140,7 +140,7 @@ def _train_alone(job: TrainingJob) -> tuple[Encoder, int]:
     base, encoder = _base(job.base), _encoder(job.base, None)
     task = _task(job.names[0], job.tasks)
     examples = job.examples(task)
-    schedule = replace(job.finetune, epochs=math.ceil(examples / len(task.train)))
+    schedule = job.finetune.model_copy(update={"epochs": math.ceil(examples / len(task.train))})
     # Not the seed of the scores: they would begin with the very head, and rows, that this ended with.
     seed = contributor_seed(job.seed, 0, f"alone: {task.name}")
     rows = task.train.draw(max(1, examples // schedule.epochs), [seed])

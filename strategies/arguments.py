@@ -1,4 +1,7 @@
-"""The strategy's arguments, checked and made ready."""
+"""The strategy's arguments, checked and prepared.
+
+An argument that is also a setting of a run has the setting's type and limits, which stand in `config.settings` alone.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,59 +11,59 @@ from typing import Any
 
 from coldfusion_fl.aggregation.screening import ScoreFunction
 from coldfusion_fl.arrays.encoder import Encoder
-from coldfusion_fl.config.settings import COMPRESSIONS
+from coldfusion_fl.config.parsing import check_value
+from coldfusion_fl.config.schema import SettingsTable
+from coldfusion_fl.config.settings import EvaluateSettings, ServerSettings, Settings
 from coldfusion_fl.errors import SettingsError
 
-_WHOLE_NUMBERS = {
-    "contributors_per_round": 1,
-    "min_contributions": 1,
-    "min_available_nodes": 1,
-    "seed": 0,
-    "evaluate_every": -1,
-    "max_rejections": 0,
-    "keep_last": 0,
+# Arguments whose name differs from the setting's. `min_available_nodes` is no setting of a run, which knows its tasks;
+# it has the limits of `min_contributions`.
+_OTHER_NAMES: Mapping[str, tuple[type[SettingsTable], str]] = {
+    "evaluate_every": (EvaluateSettings, "every"),
+    "min_available_nodes": (Settings, "min_contributions"),
 }
-_NUMBERS = {"node_timeout": 0, "rollback": 0, "ema": 0, "staleness_discount": 0}
+
+
+def setting_of(argument: str) -> tuple[type[SettingsTable], str] | None:
+    """The settings class and the field whose type and limits an argument has; None if it is no setting."""
+    if argument in _OTHER_NAMES:
+        return _OTHER_NAMES[argument]
+    tables: tuple[type[SettingsTable], ...] = (Settings, ServerSettings)
+    return next(((table, argument) for table in tables if argument in table.model_fields), None)
 
 
 def check_arguments(given: Mapping[str, Any]) -> None:
-    """Check what a person gave to the constructor, by name.
+    """Check the arguments of the constructor, by name.
 
     Raises:
         SettingsError: an argument is of another type or out of range.
     """
-    for kind, what, limits in ((int, "a whole number", _WHOLE_NUMBERS), (int | float, "a number", _NUMBERS)):
-        for name, least in limits.items():
-            value = given[name]
-            if name == "rollback" and value is None:
-                continue
-            if not isinstance(value, kind) or isinstance(value, bool) or not value >= least:
-                raise SettingsError(f"{name} must be {what} of at least {least}, but is {value!r}.")
-    if given["ema"] >= 1:
-        raise SettingsError(f"ema must be at least 0 and below 1, but is {given['ema']}.")
-    if given["staleness_discount"] > 1:
-        raise SettingsError(
-            f"staleness_discount must be at least 0 and at most 1, but is {given['staleness_discount']}."
-        )
-    if given["compression"] not in COMPRESSIONS:
-        raise SettingsError(f"compression must be one of {', '.join(COMPRESSIONS)}, but is {given['compression']!r}.")
-    keys = given["shared_keys"]
-    if keys is not None and not callable(keys) and not (isinstance(keys, str) and keys):
-        raise SettingsError(f"shared_keys must be patterns with commas between, or a function, not {keys!r}.")
-    if given["score_fn"] is not None and not callable(given["score_fn"]):
-        raise SettingsError(
-            f"score_fn must be a function of an encoder, its arrays by name, not {given['score_fn']!r}."
-        )
-    if isinstance(given["awaited_names"], str):
-        raise SettingsError(f"awaited_names must be a list of names, not the text {given['awaited_names']!r}.")
+    for name in ("exclude", "awaited_names"):
+        if isinstance(given[name], str):
+            raise SettingsError(f"{name} must be a list of names, not the text {given[name]!r}.")
     if given["screening"] is None:
         raise SettingsError('screening must be a text or a list of rules; "" is no rule.')
+    for name, value in given.items():
+        if (setting := setting_of(name)) and not _has_other_form(name, value):
+            check_value(*setting, value, name)
+    keys = given["shared_keys"]
+    if keys is not None and not callable(keys) and not (isinstance(keys, str) and keys):
+        raise SettingsError(f"shared_keys must be patterns with commas between them, or a function, not {keys!r}.")
+    if given["score_fn"] is not None and not callable(given["score_fn"]):
+        raise SettingsError(f"score_fn must be a function of an encoder (arrays by name), not {given['score_fn']!r}.")
     if isinstance(given["ledger"], str | Path):
         raise SettingsError(f"ledger must be an opened run folder: Ledger.open({str(given['ledger'])!r}).")
 
 
+def _has_other_form(name: str, value: Any) -> bool:
+    """Whether an argument has a form that a setting in a file cannot have."""
+    if name in ("fusion", "server_optimizer", "screening"):  # objects; `Pipeline.parse` checks them
+        return not isinstance(value, str)
+    return (name == "rollback" and value is None) or (name == "exclude" and isinstance(value, set | frozenset))
+
+
 def as_filter(shared_keys: str | Callable[[str], bool] | None) -> Callable[[str], bool] | None:
-    """Says of a name whether it is shared; None: all are."""
+    """A function that tells whether an array with this name is shared; None: all arrays are shared."""
     if not isinstance(shared_keys, str):
         return shared_keys
     patterns = [pattern.strip() for pattern in shared_keys.split(",") if pattern.strip()]
@@ -68,7 +71,7 @@ def as_filter(shared_keys: str | Callable[[str], bool] | None) -> Callable[[str]
 
 
 def as_score_function(score_fn: ScoreFunction | None) -> ScoreFunction | None:
-    """A probe that returns a number of Python's; what is no number is the worst of all scores."""
+    """A score function that returns a Python float; a result that is not finite becomes the worst score, -inf."""
     if score_fn is None:
         return None
 

@@ -14,8 +14,8 @@ from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from coldfusion_fl.aggregation.pipeline import check_pipeline, parse_pipeline
-from coldfusion_fl.aggregation.screening import Candidate, Round, Rule, ScoreFunction, screen
+from coldfusion_fl.aggregation.pipeline import Pipeline
+from coldfusion_fl.aggregation.screening import Candidate, Rule, ScoreFunction, ScreeningRound, screen
 from coldfusion_fl.aggregation.server_optimizer import ServerOptimizer
 from coldfusion_fl.arrays.blocks import finite, update_norm
 from coldfusion_fl.arrays.disk_arrays import ArrayFile
@@ -76,6 +76,8 @@ class ColDFusion(Strategy):
         Decay of an exponential moving average of the bases, kept beside them as `average`; 0: none.
     screening : Union[str, Sequence[Union[str, Rule]]] (default: "")
         Rules of `aggregation.screening`, one after another, or their text, such as "size(factor=5), direction".
+    exclude : Collection[str] (default: ())
+        Names of contributors that are never sampled.
     compression : str (default: "float32")
         How contributions travel: "float32", exactly; "bfloat16", "float16" or "int8", as differences to the base in a
         half or a quarter of the bytes. Clients are asked for it in their configuration, as `compression`; those that do
@@ -125,6 +127,7 @@ class ColDFusion(Strategy):
         server_optimizer: str | ServerOptimizer = "plain",
         ema: float = 0.0,
         screening: str | Sequence[str | Rule] = "",
+        exclude: Collection[str] = (),
         compression: str = "float32",
         staleness_discount: float = 0.0,
         max_rejections: int = 3,
@@ -145,7 +148,10 @@ class ColDFusion(Strategy):
         self.node_timeout = node_timeout
         self.seed = seed
         self.evaluate_every = evaluate_every
-        self.fusion, self.server_optimizer, self.screening = parse_pipeline(fusion, server_optimizer, screening)
+        pipeline = Pipeline.parse(screening, fusion, server_optimizer)
+        self.screening, self.fusion = pipeline.screening, pipeline.fusion
+        self.server_optimizer = pipeline.server_optimizer
+        self.exclude = frozenset(exclude)
         self.ema = ema
         self.compression = compression
         self.staleness_discount = staleness_discount
@@ -158,9 +164,7 @@ class ColDFusion(Strategy):
         self.ledger = ledger
         self.keep_last = keep_last
         self.awaited_names = frozenset(awaited_names)
-        check_pipeline(
-            self.fusion,
-            self.screening,
+        pipeline.check(
             contributors_per_round,
             min_contributions,
             has_score_function=score_fn is not None,
@@ -450,7 +454,7 @@ class ColDFusion(Strategy):
 
     def _excluded(self) -> dict[str, str]:
         """Contributors that are not sampled, and why not."""
-        excluded = {name: "it is on the block list" for rule in self.screening for name in rule.blocked}
+        excluded = dict.fromkeys(self.exclude, "it is named in the setting exclude")
         said = self._excluded_names | {name for record in self._state.records for name in record.get("excluded", {})}
         for name, count in rejection_counts(self._state.records).items():
             if self.max_rejections and count >= self.max_rejections and name not in excluded:
@@ -550,8 +554,8 @@ class ColDFusion(Strategy):
     def _fuse(self, server_round: int, candidates: Mapping[str, Candidate]) -> tuple[EncoderDict | None, str]:
         """The fused encoder, or None and why there is none."""
         past = past_norms(self._state.records)
-        known = {name: replace(c, past=past.get(name, ())) for name, c in candidates.items()}
-        before = Round(self._state.base, known, self.fusion, self.score_fn)
+        known = {name: replace(c, past_norms=past.get(name, ())) for name, c in candidates.items()}
+        before = ScreeningRound(self._state.base, known, self.fusion, self.score_fn)
         cosines = before.cosines if known else {}
         fit, rejected = screen(before, self.screening)
         facts = {
@@ -640,6 +644,7 @@ class ColDFusion(Strategy):
             "server-optimizer": str(self.server_optimizer),
             "ema": self.ema,
             "screening": [str(rule) for rule in self.screening],
+            "exclude": sorted(self.exclude),
             "max-rejections": self.max_rejections,
             "rollback": self.rollback,
             "seed": self.seed,

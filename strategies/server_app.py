@@ -12,7 +12,9 @@ from flwr.serverapp import Grid, ServerApp
 from coldfusion_fl.aggregation.screening import ScoreFunction
 from coldfusion_fl.aggregation.server_optimizer import blend
 from coldfusion_fl.arrays.encoder import Encoder
-from coldfusion_fl.config.settings import Settings, flatten, parse_settings, to_table, unflatten
+from coldfusion_fl.config.parsing import parse_settings
+from coldfusion_fl.config.settings import Settings
+from coldfusion_fl.config.tables import flatten, to_table, unflatten
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import RunError
 from coldfusion_fl.evaluation.scores import score_task
@@ -71,6 +73,7 @@ def new_strategy(
         compression=server.compression,
         ema=server.ema,
         screening=server.screening,
+        exclude=server.exclude,
         staleness_discount=server.staleness_discount,
         max_rejections=server.max_rejections,
         score_fn=validation_score(settings, base) if server.server_validation else None,

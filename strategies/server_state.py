@@ -13,7 +13,7 @@ from coldfusion_fl.arrays.blocks import finite
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.arrays.mismatch import find_mismatch
-from coldfusion_fl.config.settings import ensure_same
+from coldfusion_fl.config.comparison import ensure_same
 from coldfusion_fl.errors import RunFolderError, SettingsError
 
 from .array_records import UnreadableArrayError, to_numpy
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from coldfusion_fl.run.ledger import Ledger
 
 # A person may answer what a run showed with other screening; each round's record says what it was.
-_FREE = ("screening", "max-rejections", "min-contributions")
+_FREE = ("screening", "exclude", "max-rejections", "min-contributions")
 
 
 class ServerState:

@@ -1,82 +1,104 @@
-"""What a server does with contributions, checked as a whole."""
+"""The pipeline of the server: screening, then a fusion operator, then a server optimizer."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
-from coldfusion_fl.aggregation.screening import RULES, Block, InfluenceCap, Rule
+from coldfusion_fl.aggregation.rules import RULES, InfluenceCap
+from coldfusion_fl.aggregation.screening import Rule
 from coldfusion_fl.aggregation.server_optimizer import SERVER_OPTIMIZERS, ServerOptimizer
 from coldfusion_fl.config.components import as_component, as_components
 from coldfusion_fl.config.settings import Settings
-from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.errors import ErrorCode, SettingsError
 from coldfusion_fl.fusion import OPERATORS, Operator, PrivateMean
 
 
-def parse_pipeline(
-    fusion: str | Operator, server_optimizer: str | ServerOptimizer, screening: str | Sequence[str | Rule]
-) -> tuple[Operator, ServerOptimizer, tuple[Rule, ...]]:
-    """The operator, the step and the rules of their texts.
+@dataclass(frozen=True)
+class Pipeline:
+    """What happens with the contributions of a round, in this order.
 
-    Raises:
-        SettingsError: one is unknown (the known ones are listed), or a parameter is unknown or out of range.
+    Attributes:
+        screening: the rules that reject contributions, applied one after another.
+        fusion: the operator that fuses the accepted contributions.
+        server_optimizer: the optimizer that makes the next base of the base and the fused encoder.
     """
-    return (
-        as_component(fusion, OPERATORS, "fusion"),
-        as_component(server_optimizer, SERVER_OPTIMIZERS, "server-optimizer"),
-        as_components(screening, RULES, "screening"),
-    )
 
+    screening: tuple[Rule, ...]
+    fusion: Operator
+    server_optimizer: ServerOptimizer
 
-def check_pipeline(
-    fusion: Operator,
-    rules: Sequence[Rule],
-    contributors_per_round: int,
-    min_contributions: int,
-    *,
-    has_score_function: bool,
-    has_rollback: bool,
-) -> None:
-    """Check that the parts go together.
+    @classmethod
+    def parse(
+        cls,
+        screening: str | Sequence[str | Rule],
+        fusion: str | Operator,
+        server_optimizer: str | ServerOptimizer,
+    ) -> Self:
+        """Make a pipeline of components or their texts.
 
-    Raises:
-        SettingsError: two of them contradict each other.
-    """
-    if not 1 <= min_contributions <= contributors_per_round:
-        raise SettingsError(
-            f"min-contributions is {min_contributions}, and contributors-per-round is {contributors_per_round}: no "
-            f"round could ever fuse. Take 1 to {contributors_per_round}."
+        Raises:
+            SettingsError: a component or a parameter is unknown (the known ones are listed), or out of range.
+        """
+        return cls(
+            screening=as_components(screening, RULES, "screening"),
+            fusion=as_component(fusion, OPERATORS, "fusion"),
+            server_optimizer=as_component(server_optimizer, SERVER_OPTIMIZERS, "server-optimizer"),
         )
-    exactly = fusion.exactly
-    if exactly and not exactly == contributors_per_round == min_contributions:
-        raise SettingsError(
-            f"{fusion.name} fuses exactly {exactly} contributions: set contributors-per-round and min-contributions to "
-            f"{exactly}."
-        )
-    needing = [rule.name for rule in rules if rule.needs_score_function] + (["rollback"] if has_rollback else [])
-    if needing and not has_score_function:
-        raise SettingsError(f"{' and '.join(needing)}: this needs a probe, a held-out score of the server's own.")
-    if not fusion.weighs and any(isinstance(rule, InfluenceCap) for rule in rules):
-        raise SettingsError(f"influence-cap lowers weights, but {fusion.name} heeds none. Leave one of them out.")
-    if isinstance(fusion, PrivateMean) and (looking := [rule.name for rule in rules if not isinstance(rule, Block)]):
-        raise SettingsError(
-            f"{' and '.join(looking)}: whom this rejects depends on what all have sent. {fusion.name} is to hide it: "
-            "leave the screening out; what is too long is clipped."
-        )
+
+    def check(
+        self, contributors_per_round: int, min_contributions: int, *, has_score_function: bool, has_rollback: bool
+    ) -> None:
+        """Check that the components work together, and with a run's settings.
+
+        Args:
+            contributors_per_round: contributors sampled in each round.
+            min_contributions: a round with fewer valid contributions keeps its base.
+            has_score_function: whether the server has its own score of an encoder.
+            has_rollback: whether a lower score of the next base keeps the old one.
+
+        Raises:
+            SettingsError: two settings contradict each other.
+        """
+        if not 1 <= min_contributions <= contributors_per_round:
+            raise _conflict(
+                f"min-contributions is {min_contributions}, and contributors-per-round is {contributors_per_round}, so "
+                f"no round could ever fuse. Set min-contributions to 1 to {contributors_per_round}."
+            )
+        needing = [rule.name for rule in self.screening if rule.needs_score_function]
+        needing += ["rollback"] if has_rollback else []
+        if needing and not has_score_function:
+            raise _conflict(
+                f"{' and '.join(needing)} needs a score of the server's own: set server-validation to a task, or the "
+                "strategy's argument score_fn."
+            )
+        if not self.fusion.weighs and any(isinstance(rule, InfluenceCap) for rule in self.screening):
+            raise _conflict(
+                f"influence-cap lowers weights, but the fusion {self.fusion.name} ignores them. Remove one of them."
+            )
+        if isinstance(self.fusion, PrivateMean) and self.screening:
+            names = " and ".join(rule.name for rule in self.screening)
+            raise _conflict(
+                f"screening by {names} depends on what all contributors have sent, which the fusion {self.fusion.name} "
+                "must hide. Remove the screening; updates that are too long are clipped anyway."
+            )
 
 
 def check_server_settings(settings: Settings) -> None:
-    """Check the server's part of a run's settings.
+    """Check the table `server` of a run's settings.
 
     Raises:
-        SettingsError: as `parse_pipeline` and `check_pipeline`.
+        SettingsError: as `Pipeline.parse` and `Pipeline.check`.
     """
     server = settings.server
     if server.blend < 1 and not server.ema:
-        raise SettingsError("blend is of the moving average of the bases: set ema too, such as 0.7.")
-    fusion, _, rules = parse_pipeline(server.fusion, server.server_optimizer, server.screening)
-    check_pipeline(
-        fusion,
-        rules,
+        raise _conflict("blend needs the moving average of the bases: set ema too, such as 0.7.")
+    Pipeline.parse(server.screening, server.fusion, server.server_optimizer).check(
         settings.contributors_per_round,
         settings.min_contributions,
         has_score_function=bool(server.server_validation),
         has_rollback=bool(server.rollback),
     )
+
+
+def _conflict(message: str) -> SettingsError:
+    return SettingsError(message, ErrorCode.SETTINGS_CONFLICT)

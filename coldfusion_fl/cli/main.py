@@ -13,17 +13,10 @@ from rich.table import Table
 
 from coldfusion_fl.cli.display import Display, format_duration, plain_console
 from coldfusion_fl.cli.run_process import RunProcess
-from coldfusion_fl.config.settings import (
-    MODES,
-    EvaluateSettings,
-    FinetuneSettings,
-    Settings,
-    parse_settings,
-    parse_table,
-    read_settings,
-    split_names,
-    to_table,
-)
+from coldfusion_fl.cli.settings import settings as list_settings
+from coldfusion_fl.config.parsing import parse_settings, parse_table, read_settings
+from coldfusion_fl.config.settings import MODES, EvaluateSettings, FinetuneSettings, Settings
+from coldfusion_fl.config.tables import split_names, to_table
 from coldfusion_fl.data.catalogue import SHIPPED, read_catalogues, resolve_catalogues
 from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import ColdFusionError, RunError, SettingsError
@@ -88,7 +81,8 @@ def run(
     config: Annotated[
         Path | None,
         typer.Argument(
-            help="The run's settings, a TOML file, such as experiments/demo.toml. Not needed with --resume."
+            help="The run's settings, a TOML file, such as experiments/demo.toml. `coldfusion settings` lists them. "
+            "Not needed with --resume."
         ),
     ] = None,
     out: Annotated[
@@ -113,6 +107,9 @@ def run(
     ] = None,
 ) -> None:
     """Run ColD Fusion: with simulated contributors on this machine, or in a federation.
+
+    The most important settings: base, tasks.seen, rounds, contributors-per-round, server.fusion, finetune.examples.
+    `coldfusion settings` lists all.
 
     Paths in CONFIG begin at its own folder. The run folder gets the log, each round's base, a report and the model.
     """
@@ -171,8 +168,8 @@ def _settings(config: Path | None, out: Path | None, resume: Path | None, keep_l
     else:
         folder = Path(resume or "").resolve()
         settings = parse_settings(Ledger(folder).settings, str(folder / "run.json"))
-    server = settings.server if keep_last is None else dataclasses.replace(settings.server, keep_last=keep_last)
-    return dataclasses.replace(settings, out=str(folder), server=server, resume=False)
+    server = settings.server if keep_last is None else settings.server.model_copy(update={"keep_last": keep_last})
+    return settings.model_copy(update={"out": str(folder), "server": server, "resume": False})
 
 
 def _at_home(settings: Settings, config: Path) -> Settings:
@@ -182,8 +179,8 @@ def _at_home(settings: Settings, config: Path) -> Settings:
     catalogue, data_root = resolve_catalogues(home, tasks.catalogue), resolve_from(home, tasks.data_root)
     base = str(home / settings.base) if (home / settings.base).is_dir() else settings.base
     out = resolve_from(home, settings.out)
-    tasks = dataclasses.replace(tasks, catalogue=catalogue, data_root=data_root)
-    return dataclasses.replace(settings, tasks=tasks, base=base, out=out)
+    tasks = tasks.model_copy(update={"catalogue": catalogue, "data_root": data_root})
+    return settings.model_copy(update={"tasks": tasks, "base": base, "out": out})
 
 
 def _run_folder(settings: Settings, config: Path) -> Path:
@@ -391,6 +388,8 @@ def show_log(
     if check:
         console.print(f"\nAll files of the {len(records)} rounds are as they were written.")
 
+
+app.command(name="settings")(list_settings)
 
 # The core knows nothing of the experiments: what is installed beside it brings its own commands.
 for _entry in metadata.entry_points(group="coldfusion_fl.commands"):

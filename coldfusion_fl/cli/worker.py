@@ -17,7 +17,8 @@ from typing import Any
 
 import psutil
 
-from coldfusion_fl.config.settings import Settings, parse_settings
+from coldfusion_fl.config.parsing import parse_settings
+from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import ColdFusionError
 from coldfusion_fl.process_tree import exit_with_parent
 from coldfusion_fl.run.ledger import Ledger

@@ -1,132 +1,165 @@
-"""The server's parts by name: `ties(density=0.2)`.
+"""Components of the server by name: `ties(density=0.2)`.
 
-Operators, steps and screening rules are small frozen dataclasses. As text they stand in a TOML file, in Flower's
-run-config (which knows no nested tables) and in a constructor's argument alike.
+Operators, server optimizers and screening rules are small frozen tables of settings. A text stands for each of them: in
+a TOML file, in Flower's run-config (which has no nested tables) and in an argument of the strategy.
 """
 
-import dataclasses
+import ast
+import keyword
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeVar, get_origin, get_type_hints
+from typing import Any, ClassVar, TypeVar
 
-from coldfusion_fl.config.settings import check_value, did_you_mean, parse_table
-from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.config.messages import did_you_mean
+from coldfusion_fl.config.parsing import parse_table
+from coldfusion_fl.config.schema import SettingsTable
+from coldfusion_fl.errors import ErrorCode, SettingsError
 
-_PART = re.compile(r"\s*([a-z][a-z0-9_-]*)\s*(?:\((.*)\))?\s*", re.DOTALL | re.IGNORECASE)
-_OUTER_COMMA = re.compile(r",(?![^(]*\))")
+# A name with dashes, such as `beta-1`. The `e-5` of `1e-5` is none.
+_NAME = re.compile(r"(?<![\w.])[^\W\d]\w*(?:-\w+)*")
 
 
-class Component:
-    """Base of operators, steps and rules: checks its fields, and is spelt as text.
+class Component(SettingsTable):
+    """Base class of operators, server optimizers, rules and attacks: a table of settings with a name and a text.
 
     Raises:
-        SettingsError: a field is of another type or out of range.
+        SettingsError: a parameter is unknown, of another type or out of range.
     """
 
     name: ClassVar[str]
 
-    def __post_init__(self) -> None:
-        types = get_type_hints(type(self))
-        for spec in dataclasses.fields(self):  # type: ignore[arg-type]
-            where = f"{self.name}: '{spec.name.replace('_', '-')}'"
-            value = check_value(getattr(self, spec.name), types[spec.name], spec, where)
-            object.__setattr__(self, spec.name, value)  # frozen: a text of names has become names
-
     def __str__(self) -> str:
-        values = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}  # type: ignore[arg-type]
-        written = ", ".join(
-            f"{key.replace('_', '-')}={_format_value(v)}" for key, v in values.items() if v not in ("", {}, ())
-        )
+        values = {field.alias: getattr(self, name) for name, field in type(self).model_fields.items()}
+        written = ", ".join(f"{key}={_format_value(value)}" for key, value in values.items())
         return f"{self.name}({written})" if written else self.name
 
 
-P = TypeVar("P", bound=Component)
+_Component = TypeVar("_Component", bound=Component)
 
 
-def parse_component(text: str, known: Mapping[str, type[P]], what: str) -> P:
-    """Make a part of its text.
+def parse_component(text: str, known: Mapping[str, type[_Component]], what: str) -> _Component:
+    """Make a component of its text.
 
     Args:
-        text: a name, with parameters in brackets where they are not the defaults: `ties(density=0.2, scale=1)`.
-        known: the parts there are, by name.
-        what: what the text is for, to be named in errors: `fusion`, `step` or `screening`.
+        text: a name, with its parameters in brackets if they differ from the defaults: `ties(density=0.2, scale=1)`.
+            Names may have dashes; a text value needs quotes unless it is a name.
+        known: the available components by name.
+        what: what the text is for, for messages: `fusion`, `server-optimizer` or `screening`.
 
     Raises:
         SettingsError: the name or a parameter is unknown (the known ones are listed), or a value is out of range.
     """
-    match = _PART.fullmatch(text)
-    if not match:
-        raise SettingsError(f"{what} = {text!r}: write a name and its parameters, such as 'name(key=value)'.")
-    name, inside = match[1].lower().replace("_", "-"), match[2]
-    if name not in known:
-        near = did_you_mean(name, known).strip()
-        listed = "" if near.startswith("Known") else f" Known are: {', '.join(sorted(known))}."
-        raise SettingsError(f"{what}: there is no '{name}'. {near}{listed}")
-    types = {key.replace("_", "-"): kind for key, kind in get_type_hints(known[name]).items()}
-    table = {}
-    for argument in filter(None, (part.strip() for part in (inside or "").split(","))):
-        key, equals, value = (side.strip() for side in argument.partition("="))
-        if not equals or not key or not value:
-            raise SettingsError(
-                f"{what} = {text!r}: '{argument}' is no parameter; write key=value, and several names with spaces."
-            )
-        key = key.replace("_", "-")
-        if not dataclasses.fields(known[name]):  # type: ignore[arg-type]
-            raise SettingsError(f"{what} = {text!r}: {name} has no parameters.")
-        if key in table:
-            raise SettingsError(f"{what} = {text!r}: '{key}' is given twice.")
-        table[key] = _value(value, types.get(key))
-    return parse_table(known[name], table, what, f"{name}.")
+    components = parse_components(text, known, what)
+    if len(components) != 1:
+        raise _invalid(f"{what} = {text!r}: write one name and its parameters, such as 'name(key=value)'.")
+    return components[0]
 
 
-def parse_components(text: str, known: Mapping[str, type[P]], what: str) -> tuple[P, ...]:
-    """Make the parts of a text that lists them with commas between.
+def parse_components(text: str, known: Mapping[str, type[_Component]], what: str) -> tuple[_Component, ...]:
+    """Make the components of a text that lists them with commas between them.
 
     Raises:
         SettingsError: as `parse_component`.
     """
-    return tuple(parse_component(piece, known, what) for piece in _OUTER_COMMA.split(text) if piece.strip())
+    source = f"[{text}]"
+    try:
+        # Python's names have no dashes. One underscore for one dash keeps all positions, so that names and values can
+        # be read from the text itself.
+        tree = ast.parse(_NAME.sub(lambda name: name[0].replace("-", "_"), source), mode="eval").body
+    except (SyntaxError, ValueError):
+        tree = None
+    if not isinstance(tree, ast.List):
+        raise _invalid(f"{what} = {text!r}: write a name and its parameters, such as 'name(key=value)'.")
+    return tuple(_component(node, source, known, what) for node in tree.elts)
 
 
-def as_component(given: str | P, known: Mapping[str, type[P]], what: str) -> P:
-    """A part as it is, or made of its text.
+def as_component(given: str | _Component, known: Mapping[str, type[_Component]], what: str) -> _Component:
+    """A component that is given as an object or as its text.
 
     Raises:
-        SettingsError: as `parse_component`; or it is neither.
+        SettingsError: as `parse_component`; or it is neither an object nor a text.
     """
     if isinstance(given, str):
         return parse_component(given, known, what)
     if not isinstance(given, Component):
-        raise SettingsError(f"{what}: {given!r} is no {what}. Write a text such as '{next(iter(known))}' or an object.")
+        raise _invalid(f"{what} must be an object or a text, such as '{next(iter(known))}', but is {given!r}.")
     return given
 
 
-def as_components(given: str | Sequence[str | P], known: Mapping[str, type[P]], what: str) -> tuple[P, ...]:
-    """Parts as they are, or made of their texts."""
+def as_components(
+    given: str | Sequence[str | _Component], known: Mapping[str, type[_Component]], what: str
+) -> tuple[_Component, ...]:
+    """Components that are given as one text, or as a list of objects and texts.
+
+    Raises:
+        SettingsError: as `as_component`.
+    """
     if isinstance(given, str):
         return parse_components(given, known, what)
-    return tuple(as_component(part, known, what) for part in given)
+    return tuple(as_component(one, known, what) for one in given)
 
 
-def _value(text: str, kind: Any) -> Any:
-    """What a text says where a value of this kind is wanted: names `a b c`, a table `a:2 b:1`, a number, or itself."""
-    if get_origin(kind) is tuple:
-        return tuple(text.split())
-    if get_origin(kind) is dict:
-        pairs = (pair.rpartition(":") for pair in text.split())
-        return {key: _value(number, float) for key, _, number in pairs}
-    if kind is int and re.fullmatch(r"[+-]?[0-9]+", text):
-        return int(text)
+def _component(node: ast.expr, source: str, known: Mapping[str, type[_Component]], what: str) -> _Component:
+    """The component that one expression of a text stands for: a name, or a call with keyword arguments."""
+    text = _segment(source, node)
+    call = node if isinstance(node, ast.Call) else ast.Call(func=node, args=[], keywords=[])
+    if not isinstance(call.func, ast.Name):
+        raise _invalid(f"{what} = {text!r}: write a name and its parameters, such as 'name(key=value)'.")
+    name = call.func.id.lower().replace("_", "-")
+    if name not in known:
+        suggestion = did_you_mean(name, known)
+        listed = "" if "Known are" in suggestion else f" Known are: {', '.join(sorted(known))}."
+        raise SettingsError(f"{what}: there is no '{name}'.{suggestion}{listed}", ErrorCode.COMPONENT_UNKNOWN)
+    table = _parameters(call, source, what)
+    if table and not known[name].model_fields:
+        raise _invalid(f"{what} = {text!r}: {name} has no parameters.")
     try:
-        return float(text) if kind in (int, float) else text
-    except ValueError:
+        return parse_table(known[name], table, what, f"{name}.")
+    except SettingsError as error:
+        raise _invalid(str(error)) from None
+
+
+def _parameters(call: ast.Call, source: str, what: str) -> dict[str, Any]:
+    """The keyword arguments of a call, by names with dashes."""
+    text = _segment(source, call) if call.args or call.keywords else ""
+    if call.args:
+        raise _invalid(f"{what} = {text!r}: '{_segment(source, call.args[0])}' is no parameter; write key=value.")
+    table: dict[str, Any] = {}
+    for argument in call.keywords:
+        if argument.arg is None:  # **mapping
+            raise _invalid(f"{what} = {text!r}: write each parameter as key=value.")
+        key = argument.arg.replace("_", "-")
+        if key in table:
+            raise _invalid(f"{what} = {text!r}: '{key}' is given twice.")
+        table[key] = _value(argument.value, source, what)
+    return table
+
+
+def _value(node: ast.expr, source: str, what: str) -> Any:
+    """A number, a text in quotes, or a name without quotes, which is a text too."""
+    text = _segment(source, node)
+    if isinstance(node, ast.Name):
         return text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise _invalid(f"{what}: {text} is no number and no name. Write a text in quotes.") from None
+
+
+def _segment(source: str, node: ast.expr) -> str:
+    return ast.get_source_segment(source, node) or ""
 
 
 def _format_value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return " ".join(f"{key}:{_format_value(number)}" for key, number in value.items())
-    if isinstance(value, tuple):
-        return " ".join(value)
-    # Short where that is exact: a record's text must make the same part again.
-    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+    """A value such that the component's text can be parsed to the same component again."""
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else str(value)
+    if isinstance(value, str):
+        is_name = _NAME.fullmatch(value) and value.replace("-", "_").isidentifier() and not keyword.iskeyword(value)
+        return value if is_name else repr(value)
+    return str(value)
+
+
+def _invalid(message: str) -> SettingsError:
+    return SettingsError(message, ErrorCode.COMPONENT_INVALID)

@@ -20,12 +20,16 @@ A catalogue holds one table `[tasks.NAME]` a task::
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from coldfusion_fl.config.settings import did_you_mean, parse_table, read_toml
+from pydantic import Field
+
+from coldfusion_fl.config.messages import did_you_mean
+from coldfusion_fl.config.parsing import parse_table, read_toml
+from coldfusion_fl.config.schema import Names, SettingsTable
 from coldfusion_fl.data.metrics import METRICS, REGRESSION_METRICS
 from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import CatalogueError, SettingsError
@@ -34,8 +38,7 @@ SHIPPED = ("packaged", "paper36", "excerpts")
 SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True)
-class TaskSpec:
+class TaskSpec(SettingsTable):
     """One task of a catalogue, as written there.
 
     Attributes:
@@ -60,14 +63,14 @@ class TaskSpec:
     train: str = ""
     validation: str = ""
     test: str = ""
-    text: tuple[str, ...] = ("text",)
+    text: Names = ("text",)
     label: str = "label"
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
     metric: str = "accuracy"
-    encoding_errors: str = field(default="strict", metadata={"one_of": ("strict", "replace")})
+    encoding_errors: Literal["strict", "replace"] = "strict"
     requires: str = ""
-    shards: int = field(default=1, metadata={"at_least": 1})
-    shard: int = field(default=0, metadata={"at_least": 0})
+    shards: int = Field(1, ge=1)
+    shard: int = Field(0, ge=0)
 
     @property
     def is_regression(self) -> bool:
@@ -137,7 +140,7 @@ def _shards(name: str, spec: TaskSpec) -> dict[str, TaskSpec]:
     """The task, or the tasks that share its rows."""
     if spec.shards == 1:
         return {name: spec}
-    return {f"{name}-{shard}": replace(spec, shard=shard) for shard in range(1, spec.shards + 1)}
+    return {f"{name}-{shard}": spec.model_copy(update={"shard": shard}) for shard in range(1, spec.shards + 1)}
 
 
 def _shipped(name: str) -> Path:

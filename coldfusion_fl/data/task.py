@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from coldfusion_fl.config.settings import did_you_mean
+from coldfusion_fl.config.messages import did_you_mean
 from coldfusion_fl.data.catalogue import SPLITS, Catalogue, TaskSpec, read_catalogues
 from coldfusion_fl.data.metrics import score
 from coldfusion_fl.data.paths import PACKAGE, expand_user, package_path

@@ -4,7 +4,7 @@ All scores are test scores in points. Each says which head it was: on a base tha
 head decides more than fusing does.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ def score_task(
             if not settings.shots:
                 raise SettingsError("a few-shot score needs shots: set 'evaluate.shots' to 1 or more.")
             value, train = 0.0, task.train
-            schedule = replace(finetuning, epochs=settings.few_shot_epochs)
+            schedule = finetuning.model_copy(update={"epochs": settings.few_shot_epochs})
             for draw in range(settings.few_shot_seeds):
                 train = draw_shots(task, settings.shots, seed + draw)
                 value += _finetuned(base, encoder, task, train, test, schedule, seed + draw, early_stop=False)

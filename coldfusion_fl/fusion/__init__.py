@@ -1,7 +1,10 @@
 """Operators that fuse contributions into one encoder.
 
-Each is a small frozen dataclass, called with the base and the contributions: `Ties(density=0.2)(base, contributions)`.
-As text, `ties(density=0.2)`. Arrays are numpy arrays by name; nothing here knows a framework.
+An operator is a small frozen table of parameters that is called with the base and the contributions:
+`Ties(density=0.2)(base, contributions)`. As text it is `ties(density=0.2)`. Arrays are numpy arrays by name; no
+deep-learning framework is imported.
+
+To add an operator, write a subclass of `Operator`, and add it to the registry `OPERATORS` below.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +20,7 @@ from coldfusion_fl.fusion.linear import Dare, Fisher, Mean, TaskArithmetic, Weig
 from coldfusion_fl.fusion.private import PrivateMean
 from coldfusion_fl.fusion.robust import GeometricMedian, Median, TrimmedMean
 from coldfusion_fl.fusion.sparse import Ties
-from coldfusion_fl.fusion.spherical import Karcher, Slerp
+from coldfusion_fl.fusion.spherical import Karcher
 
 __all__ = [
     "OPERATORS",
@@ -31,7 +34,6 @@ __all__ = [
     "Median",
     "Operator",
     "PrivateMean",
-    "Slerp",
     "TaskArithmetic",
     "Ties",
     "TrimmedMean",
@@ -43,17 +45,26 @@ __all__ = [
 OPERATORS: dict[str, type[Operator]] = {
     operator.name: operator
     for operator in (
-        Mean, WeightedMean, TaskArithmetic, Ties, Dare, Median, TrimmedMean, GeometricMedian, Slerp, Karcher, Fisher,
+        Mean,
+        WeightedMean,
+        TaskArithmetic,
+        Ties,
+        Dare,
+        Median,
+        TrimmedMean,
+        GeometricMedian,
+        Karcher,
+        Fisher,
         PrivateMean,
     )
-}  # fmt: skip
+}
 
 
 def fuse(operator: Operator, base: Encoder, contributions: Sequence[Contribution]) -> EncoderDict:
-    """Fuse contributions, whatever their arrays: an operator the floating-point ones, the median all others.
+    """Fuse contributions: the operator fuses the floating-point arrays, and the lower median all other arrays.
 
     Args:
-        operator: how.
+        operator: fuses the floating-point arrays.
         base: arrays by name, of any floating-point or integer dtype.
         contributions: with the names, shapes and dtypes of the base.
 
@@ -63,23 +74,26 @@ def fuse(operator: Operator, base: Encoder, contributions: Sequence[Contribution
     Raises:
         FusionError: there is no contribution, the operator cannot fuse these, or a result is not finite.
     """
+    # Operators compute with real numbers, so they must not see integer arrays such as counters.
     floats = [name for name, array in base.items() if array.dtype.kind == "f"]
     others = [name for name in base if name not in set(floats)]
     parts = [replace(part, encoder=_Some(part.encoder, floats)) for part in contributions]
     if not parts:
         raise FusionError("there is no contribution to fuse.")
     fused = operator({name: base[name] for name in floats}, parts) if floats else {}
-    for name in others:  # such as a batch norm's count of batches; nobody moves it far by a huge number
+    for (
+        name
+    ) in others:  # such as a batch norm's count of batches; a huge number of one contributor must not change it much
         rows = np.sort(np.stack([part.encoder[name] for part in contributions]), axis=0)
         fused[name] = rows[(len(rows) - 1) // 2]
     for name, array in fused.items():
         if not finite(array):
-            raise FusionError(f"the '{name}' that {operator.name} makes of these contributions is not finite.")
+            raise FusionError(f"the fused array '{name}' has values that are not finite (fusion {operator.name}).")
     return {name: fused[name] for name in base}
 
 
 class _Some(Encoder):
-    """Some arrays of an encoder; each is read when it is asked for."""
+    """A view of some arrays of an encoder; each array is read on access."""
 
     def __init__(self, encoder: Encoder, names: Sequence[str]) -> None:
         self._encoder = encoder

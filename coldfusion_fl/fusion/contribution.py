@@ -1,4 +1,4 @@
-"""What is fused, and what an operator is."""
+"""Contributions, and the base class of the operators that fuse them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ class Contribution:
     """An encoder that came back from a contributor.
 
     Attributes:
-        name: the contributor's.
-        encoder: its arrays by name; a mapping may read each array from disk when it is asked for it.
-        round: the round it is of, from 1.
-        weight: its share against the others'; below 1 where a screening rule caps its influence.
+        name: the contributor's name.
+        encoder: its arrays by name; the mapping may read each array from disk on access.
+        round: number of the round that it belongs to, from 1.
+        weight: relative weight; below 1 if a screening rule caps its influence.
         metrics: the numbers that the contributor reported, such as `num-examples`.
-        fisher: a diagonal of its Fisher information, in the names and shapes of the encoder; None: not sent.
+        fisher: the diagonal of its Fisher information, in the names and shapes of the encoder; None: not sent.
     """
 
     name: str
@@ -33,20 +33,18 @@ class Operator(Component):
     """Fuses contributions into one encoder.
 
     Attributes:
-        weighs: whether it heeds `Contribution.weight`.
-        exactly: it fuses so many contributions, no more and no fewer; None: any number from 1.
+        weighs: whether it uses `Contribution.weight`.
     """
 
     weighs: ClassVar[bool] = True
-    exactly: ClassVar[int | None] = None
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """Fuse floating-point arrays.
 
         Args:
-            base: the arrays that the contributors began with.
+            base: the arrays that the contributors started from.
             contributions: with the names, shapes and dtypes of the base. Mean-like operators take them one at a time,
-                from any iterable; the others need a sequence, and go through it tensor by tensor.
+                from any iterable. The others need a sequence, because they read it once for each array.
 
         Returns:
             Arrays by name, with the names, shapes and dtypes of the base.
@@ -57,15 +55,15 @@ class Operator(Component):
         raise NotImplementedError
 
     def weight_of(self, contribution: Contribution) -> float:
-        """A contribution's weight against the others'."""
+        """The relative weight of a contribution."""
         return contribution.weight if self.weighs else 1.0
 
     def rejection_reason(self, contribution: Contribution) -> str | None:
-        """Why this operator cannot take a contribution, as a clause; None where it can."""
+        """Why this operator cannot use a contribution, as a clause; None if it can."""
         return None
 
 
 def shares(operator: Operator, contributions: Sequence[Contribution]) -> list[float]:
-    """Each contribution's share of the weights of all, between 0 and 1."""
+    """Each contribution's weight divided by the sum of all weights."""
     weights = [operator.weight_of(contribution) for contribution in contributions]
     return [weight / sum(weights) for weight in weights]

@@ -1,28 +1,26 @@
-"""Operators that are sums: they take contributions one at a time, so that memory stays flat."""
+"""Operators that are sums. They read one contribution at a time, so memory does not grow with their number."""
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from coldfusion_fl.arrays.blocks import blocks, side_by_side
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
-from coldfusion_fl.config.settings import setting
 from coldfusion_fl.errors import FusionError
 from coldfusion_fl.fusion.contribution import Contribution, Operator
 
-# No data set has more rows; far larger numbers would leave float32.
-_HEAVIEST = 1e12
+# No data set has more rows, and much larger weights would overflow float32.
+_MAX_WEIGHT = 1e12
 
 
-@dataclass(frozen=True)
 class Mean(Operator):
     """The uniform mean of the paper: θ' = (1/|C|) Σ_c θ_c (Don-Yehiya et al. 2023, section 3).
 
-    A contribution whose influence is capped counts with its `weight` in place of 1. The sum runs in the arrays' own
-    precision, float16 in a higher one: over n contributions the relative error is at most n units in the
+    A contribution whose influence is capped counts with its `weight` instead of 1. The sum is accumulated in the
+    arrays' own precision, or in float32 for float16. Over n contributions the relative error is at most n units in the
     last place.
     """
 
@@ -33,44 +31,34 @@ class Mean(Operator):
         return weighted_mean((c.encoder, self.weight_of(c)) for c in contributions)
 
 
-@dataclass(frozen=True)
 class WeightedMean(Mean):
-    """The weighted mean of FedAvg: θ' = Σ_c w_c θ_c / Σ_c w_c (McMahan et al. 2017, arXiv 1602.05629, algorithm 1).
-
-    Attributes:
-        by: the reported number that is the weight.
-        weights: weights given by contributor instead; those not named have 1.
-    """
+    """The weighted mean of FedAvg: θ' = Σ_c w_c θ_c / Σ_c w_c (McMahan et al. 2017, arXiv 1602.05629, algorithm 1)."""
 
     name: ClassVar[str] = "weighted-mean"
-    by: str = setting("num-examples")
-    weights: dict[str, float] = field(default_factory=dict)
+    by: str = Field("num-examples", description="Number reported by contributors that is the weight.")
 
     def weight_of(self, contribution: Contribution) -> float:
-        """A contribution's weight against the others'."""
-        own = self.weights.get(contribution.name, 1.0) if self.weights else contribution.metrics[self.by]
-        return own * contribution.weight
+        """The relative weight of a contribution."""
+        return contribution.metrics[self.by] * contribution.weight
 
     def rejection_reason(self, contribution: Contribution) -> str | None:
-        """A contribution without its number, or with one that is no weight, cannot be weighed."""
-        if self.weights:
-            return None if self.weights.get(contribution.name, 1.0) > 0 else "its given weight is 0"
+        """The contribution must report a number that can be a weight."""
         reported = contribution.metrics.get(self.by)
         if reported is None:
-            return f"it does not report '{self.by}', by which contributions are weighed"
-        return None if 0 < reported <= _HEAVIEST else f"it reports {self.by} = {reported:g}, which is no weight"
+            return f"it does not report '{self.by}', which is the weight of contributions"
+        return (
+            None if 0 < reported <= _MAX_WEIGHT else f"it reports {self.by} = {reported:g}, which is not a valid weight"
+        )
 
 
-@dataclass(frozen=True)
 class TaskArithmetic(Operator):
     """Task arithmetic: θ' = θ + λ Σ_c w_c (θ_c − θ) (Ilharco et al. 2023, arXiv 2212.04089, section 2).
 
-    Attributes:
-        scale: λ. The sum grows with the contributions; 1/|C| makes it the mean.
+    The sum grows with the number of contributions; with λ = 1/|C| it is the mean.
     """
 
     name: ClassVar[str] = "task-arithmetic"
-    scale: float = setting(0.3, above=0)
+    scale: float = Field(0.3, gt=0, description="λ, the factor of the sum of the updates.")
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`."""
@@ -78,21 +66,18 @@ class TaskArithmetic(Operator):
         return {name: moved_by(array, total[name], self.scale) for name, array in base.items()}
 
 
-@dataclass(frozen=True)
 class Dare(Operator):
     """DARE: drop and rescale, then the mean (Yu et al. 2024, arXiv 2311.03099, section 3.2).
 
-    θ' = θ + Σ_c w_c m_c ⊙ (θ_c − θ) / ((1 − p) Σ_c w_c) with m_c ~ Bernoulli(1 − p) in every element: the mean in
-    expectation.
+    θ' = θ + Σ_c w_c m_c ⊙ (θ_c − θ) / ((1 − p) Σ_c w_c), with m_c ~ Bernoulli(1 − p) in each element. In expectation
+    this is the mean.
 
-    Attributes:
-        drop_rate: p, the share of each update's elements that is dropped.
-        seed: of the masks, with the round, the contributor's name and the tensor's.
+    The masks depend on the seed, the round, the contributor's name and the array's name.
     """
 
     name: ClassVar[str] = "dare"
-    drop_rate: float = setting(0.5, at_least=0, below=1)
-    seed: int = setting(0, at_least=0)
+    drop_rate: float = Field(0.5, ge=0, lt=1, description="p, the share of each update's elements that is dropped.")
+    seed: int = Field(0, ge=0, description="Seed of the masks.")
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`."""
@@ -106,20 +91,16 @@ class Dare(Operator):
         return {name: moved_by(array, total[name], 1 / ((1 - self.drop_rate) * weight)) for name, array in base.items()}
 
 
-@dataclass(frozen=True)
 class Fisher(Operator):
     """The Fisher-weighted mean: θ' = Σ_c w_c F_c ⊙ θ_c / Σ_c w_c F_c (Matena and Raffel 2022, arXiv 2111.09832, eq. 3).
 
-    F_c is the diagonal of a contributor's Fisher information, sent beside its encoder, divided by its own mean over the
-    model: nobody weighs more by sending larger numbers in all places. In an element about which no contributor is
-    informed it is the plain mean.
-
-    Attributes:
-        floor: added to every F, so that nothing is divided by zero.
+    F_c is the diagonal of a contributor's Fisher information, which it sends beside its encoder. It is divided by its
+    own mean over the model, so that a contributor cannot get a higher weight by scaling it. In an element where all
+    F_c are 0 the result is the plain mean.
     """
 
     name: ClassVar[str] = "fisher"
-    floor: float = setting(1e-6, above=0)
+    floor: float = Field(1e-6, gt=0, description="Added to each F_c, so that no division by 0 can happen.")
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`."""
@@ -139,23 +120,23 @@ class Fisher(Operator):
         return {name: (above[name] / below[name]).astype(array.dtype) for name, array in base.items()}
 
     def rejection_reason(self, contribution: Contribution) -> str | None:
-        """A contribution needs a diagonal of its encoder's names and shapes, of finite numbers of at least 0."""
+        """The diagonal must have the encoder's names and shapes, and finite values of at least 0."""
         if contribution.fisher is None:
-            return "it brings no Fisher diagonal, which this fusion needs"
+            return "it has no Fisher diagonal, which the fusion needs"
         for name in contribution.encoder:
             array = contribution.encoder[name]
             if array.dtype.kind != "f":
                 continue
             fisher = contribution.fisher.get(name)
             if fisher is None or fisher.shape != array.shape or fisher.dtype.kind != "f":
-                return f"its Fisher diagonal has no '{name}' of the encoder's shape {array.shape}"
+                return f"its Fisher diagonal has no array '{name}' of the encoder's shape {array.shape}"
             if not (np.isfinite(fisher).all() and (fisher >= 0).all()):
-                return f"its Fisher diagonal holds values in '{name}' that are negative or not finite"
+                return f"its Fisher diagonal has values in '{name}' that are negative or not finite"
         return None
 
 
 def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> EncoderDict:
-    """Σ w x / Σ w over arrays by name, taken one encoder at a time.
+    """The weighted mean Σ w x / Σ w of encoders, read one at a time.
 
     Args:
         parts: encoders with equal names, shapes and dtypes, and their weights.
@@ -166,6 +147,7 @@ def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> EncoderDict:
     Raises:
         FusionError: there is no encoder, all weights are 0, or an encoder has other names than the first.
     """
+    # The running sum starts as the first encoder times its weight, so that memory holds one sum and one array.
     total: EncoderDict = {}
     dtypes: dict[str, np.dtype] = {}
     weights = 0.0
@@ -179,7 +161,7 @@ def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> EncoderDict:
             for name, array in total.items():
                 np.multiply(first.pop(name), weight, out=array)
         elif encoder.keys() != dtypes.keys():
-            raise FusionError("contributions with different names cannot be fused: screen them first.")
+            raise FusionError("contributions with different array names cannot be fused. Validate them first.")
         else:
             for name, array in total.items():
                 _accumulate(array, encoder[name], weight)
@@ -189,7 +171,7 @@ def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> EncoderDict:
 
 
 def one_at_a_time(contributions: Iterable[Contribution]) -> Iterator[Contribution]:
-    """The contributions; an error where there is none."""
+    """The contributions, read one at a time; raises a FusionError at the end if there was none."""
     count = 0
     for count, contribution in enumerate(contributions, start=1):  # noqa: B007
         yield contribution
@@ -202,7 +184,10 @@ def sum_of_updates(
     contributions: Iterable[Contribution],
     change: Callable[[Contribution, str, np.ndarray], np.ndarray],
 ) -> tuple[EncoderDict, float]:
-    """Σ_c w_c change(θ_c − θ), and Σ_c w_c: updates are small, so they keep more digits than the weights' sum would."""
+    """The sums Σ_c w_c change(θ_c − θ) and Σ_c w_c.
+
+    Updates are small numbers, so their sum is more accurate than the sum of the weights themselves.
+    """
     total = {name: np.zeros(array.shape, _wide(array.dtype)) for name, array in base.items()}
     weights = 0.0
     for contribution in one_at_a_time(contributions):
@@ -214,7 +199,7 @@ def sum_of_updates(
 
 
 def _accumulate(total: np.ndarray, array: np.ndarray, weight: float) -> None:
-    """Total += weight · array, in place; a product goes block by block, so that it stays in the cache."""
+    """Add weight · array to total, in place. The product is computed block by block, so that it stays in the cache."""
     if weight == 1:
         np.add(total, array, out=total)
         return
@@ -224,17 +209,17 @@ def _accumulate(total: np.ndarray, array: np.ndarray, weight: float) -> None:
 
 
 def moved_by(base: np.ndarray, total: np.ndarray, scale: float) -> np.ndarray:
-    """Base + scale · total, in the base's dtype; `total` is overwritten."""
+    """The array base + scale · total, in the base's dtype; `total` is overwritten."""
     total *= scale
     total += base
     return _as(total, base.dtype)
 
 
 def _as(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    with np.errstate(over="ignore"):  # `fuse` says which array is not finite
+    with np.errstate(over="ignore"):  # `fuse` reports the array that is not finite
         return array.astype(dtype, copy=False)
 
 
 def _wide(dtype: np.dtype) -> np.dtype:
-    """The precision to add up in."""
+    """The dtype in which sums are accumulated."""
     return np.dtype(np.float32) if dtype == np.float16 else dtype

@@ -1,44 +1,44 @@
-"""The mean with differential privacy: no contributor's update, however unusual, shows in what is fused."""
+"""The mean with differential privacy, which hides whether a contributor took part."""
 
 import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from coldfusion_fl.arrays.blocks import update_norm
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
-from coldfusion_fl.config.settings import setting
 from coldfusion_fl.fusion.contribution import Contribution, Operator
 from coldfusion_fl.fusion.linear import moved_by, sum_of_updates
 
 
-@dataclass(frozen=True)
 class PrivateMean(Operator):
     """The mean of clipped updates, with Gaussian noise (McMahan et al. 2018, arXiv 1710.06963, algorithm 1).
 
-    θ' = θ + (Σ_c u_c · min(1, clip / ‖u_c‖₂) + N(0, (noise · clip)² I)) / |C| with u_c = θ_c − θ: for each contributor
-    a Gaussian mechanism of the multiplier `noise`, whatever it sends. The noise comes from the system's entropy and not
-    from the run's seed, which contributors know: a run does not come out the same twice.
+    θ' = θ + (Σ_c u_c · min(1, clip / ‖u_c‖₂) + N(0, (noise · clip)² I)) / |C|, with u_c = θ_c − θ. For each contributor
+    this is a Gaussian mechanism with the noise multiplier `noise`, whatever the contributor sends. The noise comes from
+    the system's entropy, because contributors know the run's seed. So a run cannot be reproduced exactly.
 
-    It covers floating-point arrays. The server is trusted: it sees the updates. Noise of double precision can be told
-    from true Gaussian noise in its last digits (Mironov 2012); nothing is done against that.
-
-    Attributes:
-        clip: the longest update that counts in full, as a Euclidean norm over all arrays.
-        noise: the noise's standard deviation in units of `clip`, in the sum of the updates.
-        delta: of the (ε, δ) that the round's record gives.
+    Only floating-point arrays are protected. The server is trusted, because it sees the updates. Floating-point noise
+    differs from true Gaussian noise in its last digits (Mironov 2012); there is no protection against an attack on
+    that.
     """
 
     name: ClassVar[str] = "private-mean"
     weighs: ClassVar[bool] = False
-    clip: float = setting(1.0, above=0)
-    noise: float = setting(1.0, above=0)
-    delta: float = setting(1e-5, above=0, below=1)
+    clip: float = Field(
+        1.0, gt=0, description="Maximum Euclidean norm of an update over all arrays; longer ones are clipped."
+    )
+    noise: float = Field(
+        1.0, gt=0, description="Standard deviation of the noise in the sum of updates, in units of `clip`."
+    )
+    delta: float = Field(1e-5, gt=0, lt=1, description="δ of the (ε, δ) that each round's record reports.")
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`."""
+        # Clip each update by its weight in the sum, then add the noise once to the sum.
         random = np.random.Generator(np.random.PCG64(secrets.randbits(128)))
         count = 0
 

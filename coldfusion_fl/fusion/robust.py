@@ -1,20 +1,18 @@
-"""Operators that a few bad contributions cannot pull far."""
+"""Robust operators: a minority of bad contributions cannot move the result far."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from coldfusion_fl.arrays.blocks import blocks, on_all_cores
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
-from coldfusion_fl.config.settings import setting
 from coldfusion_fl.fusion.contribution import Contribution, Operator
 from coldfusion_fl.fusion.gram import gram
 from coldfusion_fl.fusion.linear import one_at_a_time, weighted_mean
 
 
-@dataclass(frozen=True)
 class Median(Operator):
     """The coordinate-wise median: θ'_i = median_c θ_c,i (Yin et al. 2018, arXiv 1803.01498, algorithm 1, option I)."""
 
@@ -31,47 +29,42 @@ class Median(Operator):
         return _coordinate_wise(base, contributions, middle)
 
 
-@dataclass(frozen=True)
 class TrimmedMean(Operator):
     """The coordinate-wise trimmed mean (Yin et al. 2018, arXiv 1803.01498, algorithm 1, option II).
 
-    In each place the int(cut · |C|) smallest and as many largest values are left out; θ'_i is the mean of the rest.
-
-    Attributes:
-        cut: the share left out at each end; below 1/2.
+    For each element the int(cut · |C|) smallest and the same number of largest values are removed; θ'_i is the mean of
+    the rest.
     """
 
     name: ClassVar[str] = "trimmed-mean"
     weighs: ClassVar[bool] = False
-    cut: float = setting(0.2, at_least=0, below=0.5)
+    cut: float = Field(0.2, ge=0, lt=0.5, description="Share of the values that is removed at each end.")
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
 
         def middle(rows: np.ndarray) -> np.ndarray:
-            out = int(self.cut * len(rows))
-            inner: np.ndarray = np.sort(rows, axis=0)[out : len(rows) - out]
+            removed = int(self.cut * len(rows))
+            inner: np.ndarray = np.sort(rows, axis=0)[removed : len(rows) - removed]
             return inner.mean(axis=0)
 
         return _coordinate_wise(base, contributions, middle)
 
 
-@dataclass(frozen=True)
 class GeometricMedian(Operator):
     """The geometric median of encoders: θ' = argmin_z Σ_c w_c ‖z − θ_c‖₂ (Pillutla et al. 2022, arXiv 1912.13445).
 
-    By the smoothed Weiszfeld iteration: β_c ∝ w_c / max(ν, ‖z − θ_c‖), z = Σ_c β_c θ_c. As z stays a mean of the
-    contributions, the distances follow from their inner products alone. Where it begins, how fine it is and when it
-    stops go by the median distance between contributions, which a minority cannot enlarge.
-
-    Attributes:
-        iterations: at most so many.
-        tolerance: stop when z moves by less, in units of the median distance; ν is a millionth of it.
+    It is found by the smoothed Weiszfeld iteration: β_c ∝ w_c / max(ν, ‖z − θ_c‖), z = Σ_c β_c θ_c. As z is always a
+    mean of the contributions, the distances follow from their inner products. The start, ν and the stopping criterion
+    are relative to the median distance between contributions, because a minority cannot enlarge that. ν is a millionth
+    of it.
     """
 
     name: ClassVar[str] = "geometric-median"
-    iterations: int = setting(100, at_least=1)
-    tolerance: float = setting(1e-6, above=0)
+    iterations: int = Field(100, ge=1, description="Maximum number of iterations.")
+    tolerance: float = Field(
+        1e-6, gt=0, description="Stop when the result moves by less than this multiple of the median distance."
+    )
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
@@ -81,13 +74,13 @@ class GeometricMedian(Operator):
         return weighted_mean((part.encoder, float(share)) for part, share in zip(parts, shares, strict=True))
 
     def _shares(self, inner: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Weiszfeld's iteration on inner products, shape (n, n); the β, shape (n,)."""
+        """The coefficients β, shape (n,), by Weiszfeld's iteration on inner products, shape (n, n)."""
         squares = np.diag(inner)
         between = np.sqrt(np.maximum(squares[:, None] + squares - 2 * inner, 0))
         usual = np.median(between, axis=1)
         unit = float(np.median(usual))
         smallest = 1e-6 * unit + np.finfo(np.float64).tiny
-        # From the mean, one that lies a million times as far would take as many steps to be left behind.
+        # Not from the mean: a contribution a million times as far away would take a million steps to lose its weight.
         shares = weights / np.maximum(usual, smallest)
         shares /= shares.sum()
         for _ in range(self.iterations):
@@ -103,12 +96,13 @@ class GeometricMedian(Operator):
 def _coordinate_wise(
     base: Encoder, contributions: Iterable[Contribution], reduce: Callable[[np.ndarray], np.ndarray]
 ) -> EncoderDict:
-    """Reduce each place over the contributions."""
+    """Apply `reduce` to the values of each element, shape (contributions, elements), over the contributions."""
     parts = list(one_at_a_time(contributions))
     return {name: _reduce(array, [part.encoder[name] for part in parts], reduce) for name, array in base.items()}
 
 
 def _reduce(base: np.ndarray, arrays: Sequence[np.ndarray], reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    # On all cores, a block of elements at a time, so that only blocks are stacked in memory.
     flats = [array.reshape(-1) for array in arrays]
     fused = np.empty(base.size, base.dtype)
 

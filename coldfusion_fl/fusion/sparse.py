@@ -1,36 +1,32 @@
-"""TIES: trim, elect a sign, and take the mean of those that agree."""
+"""TIES-merging: trim small changes, elect a sign for each element, and average the changes of that sign."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from coldfusion_fl.arrays.blocks import blocks, on_all_cores
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
-from coldfusion_fl.config.settings import setting
 from coldfusion_fl.fusion.contribution import Contribution, Operator
 from coldfusion_fl.fusion.linear import one_at_a_time
 
-# So many elements say nearly where the threshold of millions lies.
+# Elements in a sample that is large enough to bracket the threshold of millions of elements.
 _SAMPLE = 1 << 15
 
 
-@dataclass(frozen=True)
 class Ties(Operator):
     """TIES-merging (Yadav et al. 2023, arXiv 2306.01708, algorithm 1), tensor by tensor.
 
-    Of each update δ_c = θ_c − θ the largest elements are kept (trim); in each place the sign of Σ_c w_c δ_c is elected;
-    the mean of the kept elements of that sign, each by its weight, is μ; and θ' = θ + λ μ.
-
-    Attributes:
-        density: the share of each tensor's elements that is kept, the largest by magnitude.
-        scale: λ.
+    Trim: of each update δ_c = θ_c − θ the largest elements are kept. Elect: the sign of each element is that of
+    Σ_c w_c δ_c. Merge: μ is the weighted mean of the kept elements with that sign, and θ' = θ + λ μ.
     """
 
     name: ClassVar[str] = "ties"
-    density: float = setting(0.2, above=0, at_most=1)
-    scale: float = setting(1.0, above=0)
+    density: float = Field(
+        0.2, gt=0, le=1, description="Share of each tensor's elements that is kept, the largest by magnitude."
+    )
+    scale: float = Field(1.0, gt=0, description="λ, the factor of the merged update.")
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
@@ -56,7 +52,7 @@ class Ties(Operator):
         return fused.reshape(base.shape)
 
     def _mean_of_elected(self, updates: np.ndarray, thresholds: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-        """λ μ for some places. `updates`, shape (contributions, places), is overwritten."""
+        """The product λ μ for one block. `updates`, shape (contributions, elements), is overwritten."""
         magnitudes = np.abs(updates)
         updates *= magnitudes >= thresholds
         count = np.uint16 if len(updates) > np.iinfo(np.uint8).max else np.uint8
@@ -69,7 +65,7 @@ class Ties(Operator):
             updates *= weights
         votes = updates.sum(axis=0)
         weight = np.where(votes >= 0, above, kept - above).astype(updates.dtype)
-        # The sum of those on the elected side is half of what all weigh and what is left after the vote.
+        # With A the sum of all magnitudes and V the vote, the elements of the elected sign sum up to ±(A + |V|) / 2.
         mean: np.ndarray = np.abs(updates, out=magnitudes).sum(axis=0)
         mean += np.abs(votes)
         mean *= np.copysign(updates.dtype.type(self.scale / 2), votes)
@@ -77,15 +73,15 @@ class Ties(Operator):
 
 
 def trim_threshold(array: np.ndarray, base: np.ndarray, density: float) -> float:
-    """The magnitude of an update from which on its elements belong to the largest share.
+    """The magnitude that the largest elements of an update have at least.
 
-    It is the exact order statistic. A sample brackets it, so that only the few elements inside the bracket are
+    It is the exact order statistic. A sample brackets it, so that only the few elements inside the bracket must be
     partitioned, and the magnitudes are never all in memory.
 
     Args:
         array: a contribution's array, one-dimensional.
-        base: the base's, of the same size and dtype.
-        density: the share to keep; of at least one element.
+        base: the base's array, of the same size and dtype.
+        density: the share of elements to keep; at least one element is kept.
     """
     size = array.size
     keep = max(1, int(density * size))

@@ -1,73 +1,31 @@
-"""Operators on the sphere: they go along great circles, so that the norm does not shrink as a mean's does."""
+"""The mean on the sphere: it follows great circles, so its norm does not shrink as that of a plain mean does."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
-from coldfusion_fl.config.settings import setting
-from coldfusion_fl.errors import FusionError
 from coldfusion_fl.fusion.contribution import Contribution, Operator
 from coldfusion_fl.fusion.gram import gram
 from coldfusion_fl.fusion.linear import one_at_a_time
 
-# From this cosine on two directions are one, and the way between them a straight line.
-_PARALLEL = 0.9995
 _TINY = 1e-12
 
 
-@dataclass(frozen=True)
-class Slerp(Operator):
-    """Spherical interpolation of two contributions, tensor by tensor (Shoemake 1985, doi 10.1145/325165.325242).
-
-    θ' = (sin((1 − t) φ) θ_a + sin(t φ) θ_b) / sin φ, where φ is the angle between θ_a and θ_b, in the order of their
-    names; (1 − t) θ_a + t θ_b where they are nearly parallel.
-
-    Attributes:
-        t: 0 is the first, 1 the second.
-    """
-
-    name: ClassVar[str] = "slerp"
-    weighs: ClassVar[bool] = False
-    exactly: ClassVar[int | None] = 2
-    t: float = setting(0.5, at_least=0, at_most=1)
-
-    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
-        """See `Operator`; exactly two contributions."""
-        parts = list(one_at_a_time(contributions))
-        if len(parts) != self.exactly:
-            raise FusionError(f"slerp joins two contributions, not {len(parts)}. For more take 'karcher'.")
-        return {name: self._fuse(*(part.encoder[name] for part in parts)) for name in base}
-
-    def _fuse(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        inner = gram([one, other])
-        norms = np.sqrt(np.diag(inner))
-        cosine = float(inner[0, 1] / norms[0] / norms[1]) if norms.all() else 1.0
-        if abs(cosine) > _PARALLEL:
-            return _combine([one, other], [1 - self.t, self.t])
-        angle = np.arccos(np.clip(cosine, -1, 1))
-        factors = np.sin([(1 - self.t) * angle, self.t * angle]) / np.sin(angle)
-        return _combine([one, other], list(factors))
-
-
-@dataclass(frozen=True)
 class Karcher(Operator):
     """The Karcher mean on the sphere, tensor by tensor (Karcher 1977, doi 10.1002/cpa.3160300502).
 
-    θ' = (Σ_c w_c ‖θ_c‖) μ, with μ = argmin over unit vectors of Σ_c w_c d(μ, θ_c/‖θ_c‖)², d the angle; by
-    gradient descent μ ← exp_μ(Σ_c w_c log_μ(u_c)). μ stays a combination of the contributions, so that the iteration
-    runs on their inner products alone.
-
-    Attributes:
-        iterations: at most so many.
-        tolerance: stop when the gradient is shorter, in radians.
+    θ' = (Σ_c w_c ‖θ_c‖) μ, where μ minimises Σ_c w_c d(μ, u_c)² over unit vectors, u_c = θ_c/‖θ_c‖, and d is the
+    angle. It is found by gradient descent, μ ← exp_μ(Σ_c w_c log_μ(u_c)). For two contributions μ is the middle of
+    the great circle between them (SLERP at t = 1/2). μ is always a linear combination of the contributions, so the
+    iteration needs their inner products only.
     """
 
     name: ClassVar[str] = "karcher"
-    iterations: int = setting(20, at_least=1)
-    tolerance: float = setting(1e-7, above=0)
+    iterations: int = Field(20, ge=1, description="Maximum number of gradient steps.")
+    tolerance: float = Field(1e-7, gt=0, description="Stop when the gradient is shorter than this, in radians.")
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
@@ -77,6 +35,7 @@ class Karcher(Operator):
         return {name: self._fuse([part.encoder[name] for part in parts], weights) for name in base}
 
     def _fuse(self, arrays: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+        # Arrays of zeros have no direction, so they are left out.
         inner = gram(arrays)
         norms = np.sqrt(np.diag(inner))
         there = norms > _TINY
@@ -89,10 +48,10 @@ class Karcher(Operator):
         return _combine(arrays, list(float(shares @ norms) * mean * units))
 
     def _mean(self, cosines: np.ndarray, shares: np.ndarray) -> np.ndarray:
-        """The unit vector μ as factors of the unit vectors u_c."""
+        """The unit vector μ, as coefficients of the unit vectors u_c, shape (n,)."""
         mean = shares.copy()
         length = np.sqrt(mean @ cosines @ mean)
-        # Directions that cancel out have no mean to start from: start at the first.
+        # Directions that cancel out have no mean. Then start from the direction with the highest weight.
         mean = mean / length if length > self.tolerance else np.eye(len(shares))[int(np.argmax(shares))]
         for _ in range(self.iterations):
             dots = np.clip(cosines @ mean, -1, 1)

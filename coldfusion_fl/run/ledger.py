@@ -47,7 +47,7 @@ from coldfusion_fl.atomic_files import (
     sha256,
     write_json,
 )
-from coldfusion_fl.config.settings import ensure_same
+from coldfusion_fl.config.comparison import ensure_same
 from coldfusion_fl.errors import ColdFusionError, RunFolderError, SettingsError
 
 _VERSIONS = ("coldfusion-fl", "flwr", "ray", "torch", "transformers", "numpy", "scikit-learn")

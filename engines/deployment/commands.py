@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from coldfusion_fl.cli.display import plain_console
-from coldfusion_fl.config.settings import split_names
+from coldfusion_fl.config.tables import split_names
 from coldfusion_fl.errors import DeploymentError
 
 federation = typer.Typer(

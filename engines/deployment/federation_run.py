@@ -17,7 +17,8 @@ from typing import TypeVar
 from flwr.common import log
 
 from coldfusion_fl.cli.worker import run_worker
-from coldfusion_fl.config.settings import Settings, did_you_mean
+from coldfusion_fl.config.messages import did_you_mean
+from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.engines.deployment.app_bundle import build_app_bundle
 from coldfusion_fl.engines.deployment.control import Control, RequestRejectedError, control_of

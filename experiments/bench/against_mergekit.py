@@ -1,7 +1,7 @@
 """Our operators against mergekit's, on the same arrays.
 
 mergekit's pins do not fit ours, so it gets an environment of its own, and this repository's core (which needs numpy
-alone) on its path::
+and pydantic) on its path::
 
     python -m venv mergekit && mergekit/bin/pip install torch==2.13.0 mergekit==0.1.5
     PYTHONPATH=. mergekit/bin/python experiments/bench/against_mergekit.py MODEL.safetensors > RESULT.json
@@ -14,6 +14,7 @@ magnitude at which TIES trims, which of them to keep is anyone's choice, so thes
 
 import json
 import sys
+from dataclasses import replace
 from importlib import metadata
 
 import numpy as np
@@ -22,30 +23,26 @@ from mergekit.merge_methods import registry
 from mergekit.merge_methods.base import TensorGroup
 from safetensors.numpy import load_file
 
-from coldfusion_fl.fusion import Contribution, Karcher, Mean, Slerp, TaskArithmetic, Ties, WeightedMean
+from coldfusion_fl.fusion import Contribution, Karcher, Mean, TaskArithmetic, Ties, WeightedMean
 from coldfusion_fl.fusion.sparse import trim_threshold
 
 COUNT = 4
-WEIGHTS = {"c0": 1.0, "c1": 2.0, "c2": 0.5, "c3": 1.5}
-GIVEN = list(WEIGHTS.values())
+WEIGHTS = [1.0, 2.0, 0.5, 1.5]
 
 # Our operator, mergekit's method, its parameters, and whether the base is one of its inputs.
 PEERS = [
     (Mean(), "linear", {"weight": 1.0}, False),
-    (WeightedMean(weights=WEIGHTS), "linear", {"weight": GIVEN}, False),
+    (WeightedMean(), "linear", {"weight": WEIGHTS}, False),
     (TaskArithmetic(scale=0.3), "task_arithmetic", {"weight": 1.0, "lambda": 0.3}, True),
     (Ties(density=0.2, scale=1.0), "ties", {"weight": 1.0, "density": 0.2}, True),
     (Karcher(iterations=10, tolerance=1e-5), "karcher", {}, False),
-    (Slerp(t=0.3), "slerp", {"t": 0.3}, False),
 ]
 
 
 def merged(method, parameters, arrays, base):
     """One tensor, merged by mergekit; the base comes first where it is an input."""
     tensors = [torch.from_numpy(array) for array in ([] if base is None else [base]) + arrays]
-    # mergekit's SLERP goes from its base to the other input.
-    base_index = 0 if base is not None or method == "slerp" else None
-    group = TensorGroup.from_tensors(tensors, base_index=base_index)
+    group = TensorGroup.from_tensors(tensors, base_index=None if base is None else 0)
     return registry.get(method)([group], parameters=parameters)[0].numpy()
 
 
@@ -70,14 +67,14 @@ def main():
             name: array + np.float32(0.1 * array.std()) * rng.standard_normal(array.shape, np.float32)
             for name, array in base.items()
         }
-        parts.append(Contribution(f"c{number}", encoder))
+        parts.append(Contribution(f"c{number}", encoder, metrics={"num-examples": WEIGHTS[number]}))
     found = {}
     for operator, method, parameters, from_base in PEERS:
-        chosen, worst, aside = parts[: operator.exactly], 0.0, 0
+        worst, aside = 0.0, 0
         dtype = np.float64 if method == "karcher" else np.float32
         for name, start in base.items():
             one = {name: start.astype(dtype)}
-            few = [Contribution(part.name, {name: part.encoder[name].astype(dtype)}) for part in chosen]
+            few = [replace(part, encoder={name: part.encoder[name].astype(dtype)}) for part in parts]
             arrays = [part.encoder[name] for part in few]
             theirs = merged(method, parameters, arrays, one[name] if from_base else None)
             difference = np.abs(operator(one, few)[name] - theirs)

@@ -10,7 +10,6 @@ in FOLDER already goes on.
 
 import json
 import sys
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from coldfusion_fl.aggregation.compression import EncodedContribution, decode, encode
-from coldfusion_fl.config.settings import COMPRESSIONS, Settings, read_settings
+from coldfusion_fl.config.parsing import read_settings
+from coldfusion_fl.config.settings import COMPRESSIONS, Settings
 from coldfusion_fl.experiments.federation import federate
 from coldfusion_fl.run.report import summarize
 
@@ -91,7 +91,8 @@ def main() -> None:
     with resources.as_file(resources.files("coldfusion_fl.experiments.bench") / "compression.toml") as file:
         settings = read_settings(file)
     for compression, row in found.items():
-        told = scores(replace(settings, server=replace(settings.server, compression=compression)), folder / compression)
+        server = settings.server.model_copy(update={"compression": compression})
+        told = scores(settings.model_copy(update={"server": server}), folder / compression)
         row["scores"] = told
         row["mean-score"] = sum(told.values()) / len(told)
         row["points-over-float32"] = row["mean-score"] - found["float32"]["mean-score"]

@@ -25,7 +25,7 @@ import psutil
 import tomli_w
 import typer
 
-from coldfusion_fl.config.settings import read_toml
+from coldfusion_fl.config.parsing import read_toml
 from coldfusion_fl.engines.deployment.member.join import free_port
 from coldfusion_fl.run.ledger import Ledger
 

@@ -9,7 +9,9 @@ from coldfusion_fl.aggregation.compression import EncodedContribution, decode
 from coldfusion_fl.clients import contributor
 from coldfusion_fl.clients.client_app import contributor_app
 from coldfusion_fl.clients.contributor import read_contributor
-from coldfusion_fl.config.settings import COMPRESSIONS, flatten, read_settings, to_table
+from coldfusion_fl.config.parsing import read_settings
+from coldfusion_fl.config.settings import COMPRESSIONS
+from coldfusion_fl.config.tables import flatten, to_table
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import Contribution, Fisher
 from coldfusion_fl.model.base import open_base

@@ -277,7 +277,7 @@ def test_trainings_that_do_not_end_do_not_keep_the_run_from_ending(toy_run, tmp_
 
 def test_paths_in_the_settings_begin_at_their_file(toy_data, tiny_base, tmp_path):
     from coldfusion_fl.cli.main import _at_home
-    from coldfusion_fl.config.settings import read_settings
+    from coldfusion_fl.config.parsing import read_settings
 
     home = tmp_path / "home"
     home.mkdir()

@@ -1,6 +1,5 @@
 """Flower's real simulation on Ray, with a tiny model and contributors that misbehave."""
 
-import dataclasses
 import time
 
 import numpy as np
@@ -8,7 +7,8 @@ import pytest
 from flwr.app import Array
 
 from coldfusion_fl.clients.client_app import contributor_app
-from coldfusion_fl.config.settings import read_settings, to_table
+from coldfusion_fl.config.parsing import read_settings
+from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.engines.simulation import simulate, with_run_config
 from coldfusion_fl.errors import RunError
 from coldfusion_fl.run.ledger import Ledger
@@ -44,7 +44,7 @@ def run(toy_run, folder, *mods, **changes):
         "evaluate.shots": "0",
         **changes,
     }
-    settings = dataclasses.replace(read_settings(toy_run(**changes)), out=str(folder))
+    settings = read_settings(toy_run(**changes)).model_copy(update={"out": str(folder)})
     ledger = Ledger.create(folder, to_table(settings))
     simulate(settings, ledger, contributor_app(mods=[*mods, with_run_config(settings)]))
     return ledger

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from coldfusion_fl.config.settings import differences, merged, to_table
+from coldfusion_fl.config.comparison import differences
+from coldfusion_fl.config.tables import merged, to_table
 from coldfusion_fl.errors import CatalogueError, SettingsError
 from coldfusion_fl.experiments.plan import BASE
 from coldfusion_fl.experiments.reading import read_experiment
@@ -48,7 +49,7 @@ def test_a_run_of_an_experiment_is_not_judged_by_its_nodes(read):
 
 
 def test_a_recipe_changes_the_run(read):
-    made = read('[recipes.other]\nrounds = 3\n[recipes.other.server]\nstep = "nesterov"\n[recipes.paper]')
+    made = read('[recipes.other]\nrounds = 3\n[recipes.other.server]\nserver-optimizer = "nesterov"\n[recipes.paper]')
     other, paper = (made.settings(made.recipes[name], 4) for name in ("other", "paper"))
     assert (other.server.server_optimizer, other.rounds) == ("nesterov", 3)
     assert (paper.server.server_optimizer, paper.rounds) == ("plain", 4)

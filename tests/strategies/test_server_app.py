@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from coldfusion_fl.aggregation.screening import GreedySoup, Size
+from coldfusion_fl.aggregation.rules import GreedySoup, Size
 from coldfusion_fl.aggregation.server_optimizer import Nesterov
-from coldfusion_fl.config.settings import read_settings, to_table
+from coldfusion_fl.config.parsing import read_settings
+from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.fusion import Ties
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder

@@ -1,10 +1,10 @@
 """A member of a federation: its own settings, and the SuperNode that joins for it."""
 
 import tomllib
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coldfusion_fl.config.settings import Names, parse_table, setting
+from coldfusion_fl.config.parsing import parse_table
+from coldfusion_fl.config.schema import Names, SettingsTable
 from coldfusion_fl.data.catalogue import resolve_catalogues
 from coldfusion_fl.data.paths import expand_user, resolve_from
 from coldfusion_fl.engines.deployment.federation import check_name, split_address
@@ -24,8 +24,7 @@ seen = true              # false: judges the bases, and contributes nothing
 """
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(SettingsTable):
     """What a member's settings say; nothing of it is taken from the server.
 
     Attributes:
@@ -44,11 +43,11 @@ class Member:
     server: str
     task: str
     base: str
-    catalogue: Names = setting(("packaged",))
-    data_root: str = setting("")
-    seen: bool = setting(True)
-    key: str = setting("member.key")
-    authority: str = setting("ca.crt")
+    catalogue: Names = ("packaged",)
+    data_root: str = ""
+    seen: bool = True
+    key: str = "member.key"
+    authority: str = "ca.crt"
 
 
 def member_toml(name: str, federation: str, server: str) -> str:
@@ -82,11 +81,12 @@ def read_member(folder: Path) -> Member:
         if not getattr(member, key):
             raise DeploymentError(f"{file}: '{key}' is not filled in.")
     home = folder.resolve()
-    return replace(
-        member,
-        base=resolve_from(home, member.base) if (home / expand_user(member.base)).is_dir() else member.base,
-        catalogue=resolve_catalogues(home, member.catalogue),
-        data_root=resolve_from(home, member.data_root),
-        key=resolve_from(home, member.key),
-        authority=resolve_from(home, member.authority),
+    return member.model_copy(
+        update={
+            "base": resolve_from(home, member.base) if (home / expand_user(member.base)).is_dir() else member.base,
+            "catalogue": resolve_catalogues(home, member.catalogue),
+            "data_root": resolve_from(home, member.data_root),
+            "key": resolve_from(home, member.key),
+            "authority": resolve_from(home, member.authority),
+        }
     )

@@ -117,14 +117,14 @@ def test_bfloat16_is_what_torch_makes_of_it():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda p: EncodedContribution("int4", p.arrays), "it travels as 'int4', which is not known here"),
-        (lambda p: EncodedContribution("int8", p.arrays), "'w' has no scales: 2 float32, one a row"),
-        (lambda p: EncodedContribution("int8", p.arrays, {"w": np.ones(3, np.float32)}), "'w' has no scales"),
-        (lambda p: EncodedContribution("int8", p.arrays, {"w": np.ones(2, np.float64)}), "'w' has no scales"),
-        (lambda p: EncodedContribution("float16", p.arrays), "'w' is int8 of shape (2, 3), not float16"),
+        (lambda p: EncodedContribution("int4", p.arrays), "its compression 'int4' is unknown"),
+        (lambda p: EncodedContribution("int8", p.arrays), "'w' needs 2 float32 scales, one for each row"),
+        (lambda p: EncodedContribution("int8", p.arrays, {"w": np.ones(3, np.float32)}), "'w' needs 2 float32 scales"),
+        (lambda p: EncodedContribution("int8", p.arrays, {"w": np.ones(2, np.float64)}), "'w' needs 2 float32 scales"),
+        (lambda p: EncodedContribution("float16", p.arrays), "'w' is int8 of shape (2, 3), but float16 needs float16"),
         (
             lambda p: EncodedContribution("int8", {"w": p.arrays["w"][:1]}, p.scales),
-            "of shape (1, 3), not int8 of the base's",
+            "of shape (1, 3), but int8 needs int8 of the base's shape (2, 3)",
         ),
     ],
 )

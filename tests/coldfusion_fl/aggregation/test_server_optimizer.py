@@ -140,7 +140,7 @@ def test_a_step_goes_on_from_its_state(name):
         again, kept = server_optimizer(again, fused(again), kept)
     assert all(again[n].tobytes() == bases[-1][n].tobytes() for n in base)
     assert {n: a.tobytes() for n, a in kept.items()} == {n: a.tobytes() for n, a in state.items()}
-    assert set(state) == {f"{kind}/{n}" for kind in server_optimizer.remembers for n in base}
+    assert set(state) == {f"{kind}/{n}" for kind in server_optimizer.state_kinds for n in base}
 
 
 @given(st.sampled_from(sorted(SERVER_OPTIMIZERS)), st.sampled_from([np.float16, np.float32, np.float64]))

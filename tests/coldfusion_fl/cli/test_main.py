@@ -10,7 +10,8 @@ from flwr.app import Array, ArrayRecord
 from flwr.supercore.task_identity import TaskIdentity
 
 from coldfusion_fl.cli import main as cli
-from coldfusion_fl.config.settings import read_settings, to_table
+from coldfusion_fl.config.parsing import read_settings
+from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
 from coldfusion_fl.versions import format_versions
@@ -51,10 +52,10 @@ ONE = {"contributors-per-round": "1", "min-contributions": "1"}
         ({"simulation.cpus": "4096"}, "this machine has"),
         ({"server.fusion": '"meen"'}, "fusion: there is no 'meen'. Did you mean 'mean'? Known are: dare, fisher"),
         ({"server.server-optimizer": '"nesterov(momentum=1)"'}, "'nesterov.momentum' must be below 1"),
-        ({"server.screening": '"size, greedy-soup"'}, "greedy-soup: this needs a probe"),
+        ({"server.screening": '"size, greedy-soup"'}, "greedy-soup needs a score"),
         ({"server.server-validation": '"nobody"'}, "unknown task 'nobody'"),
         ({"server.ema": "1.0"}, "'server.ema' must be below 1"),
-        ({"server.blend": "0.5"}, "blend is of the moving average"),
+        ({"server.blend": "0.5"}, "blend needs the moving average"),
         ({"round-timeout": "inf"}, "must be a finite number"),
         ({"seed": "4294967296"}, "must be below 2147483648"),
         (
@@ -309,7 +310,8 @@ def test_a_run_that_another_process_is_at(coldfusion, played_run):
 
 def test_a_comma_in_a_path_survives(toy_run):
     settings = read_settings(toy_run())
-    from coldfusion_fl.config.settings import flatten, parse_settings, unflatten
+    from coldfusion_fl.config.parsing import parse_settings
+    from coldfusion_fl.config.tables import flatten, unflatten
 
     table = to_table(settings)
     table["tasks"]["catalogue"] = ["/data/a, b/mine.toml", "packaged"]

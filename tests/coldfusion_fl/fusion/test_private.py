@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldfusion_fl.aggregation.pipeline import check_pipeline, parse_pipeline
-from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.aggregation.pipeline import Pipeline
+from coldfusion_fl.errors import ErrorCode, SettingsError
 from coldfusion_fl.fusion import Contribution, Mean, PrivateMean, fuse
 
 NONE = 1e-30  # a noise that float32 does not show
@@ -56,10 +56,11 @@ def test_the_noise_is_that_of_the_mechanism_and_never_the_same():
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.02
 
 
-def test_rules_that_look_at_what_came_do_not_go_with_it():
-    for text in ("size", "direction", "block(names=[a]), size"):
-        fusion, _, rules = parse_pipeline("private-mean(clip=1, noise=1)", "plain", text)
-        with pytest.raises(SettingsError, match="depends on what all have sent"):
-            check_pipeline(fusion, rules, 8, 2, has_score_function=False, has_rollback=False)
-    fusion, _, rules = parse_pipeline("private-mean", "plain", "block(names=[a])")
-    check_pipeline(fusion, rules, 8, 2, has_score_function=False, has_rollback=False)
+@pytest.mark.parametrize("screening", ["size", "direction, size"])
+def test_screening_contradicts_privacy(screening):
+    """Which contributions a rule rejects depends on all of them, so the fused encoder would show it."""
+    pipeline = Pipeline.parse(screening, "private-mean(clip=1, noise=1)", "plain")
+    with pytest.raises(SettingsError, match="private-mean") as error:
+        pipeline.check(8, 2, has_score_function=False, has_rollback=False)
+    assert error.value.code == ErrorCode.SETTINGS_CONFLICT
+    Pipeline.parse("", "private-mean", "plain").check(8, 2, has_score_function=False, has_rollback=False)

@@ -64,14 +64,14 @@ def test_the_encoder_changes_and_the_reports_are_right(base, encoder, task):
 
 
 def test_training_learns(base, encoder, task):
-    schedule = replace(FINETUNING, epochs=8)
+    schedule = FINETUNING.model_copy(update={"epochs": 8})
     score = score_task(base, encoder, task, "finetuned", schedule, EVALUATION, seed=0)
     assert score.value >= task.baseline() + 20
     assert (score.head, score.test_examples, score.train_examples) == ("mean", 24, 60)
 
 
 def test_a_regression_learns(base, encoder, regression):
-    schedule = replace(FINETUNING, epochs=8)
+    schedule = FINETUNING.model_copy(update={"epochs": 8})
     assert score_task(base, encoder, regression, "finetuned", schedule, EVALUATION, seed=0).value > 50
     assert score_task(base, encoder, regression, "frozen", schedule, EVALUATION, seed=0).value > 50
 
@@ -83,15 +83,15 @@ def test_frozen_and_few_shot_scores(base, encoder, task):
     few = score_task(base, encoder, task, "few-shot", FINETUNING, EVALUATION, seed=0)
     assert few.train_examples == 30
     with pytest.raises(SettingsError, match="needs shots"):
-        score_task(base, encoder, task, "few-shot", FINETUNING, replace(EVALUATION, shots=0), seed=0)
-    class_token = replace(FINETUNING, head="class-token")
+        score_task(base, encoder, task, "few-shot", FINETUNING, EVALUATION.model_copy(update={"shots": 0}), seed=0)
+    class_token = FINETUNING.model_copy(update={"head": "class-token"})
     assert score_task(base, encoder, task, "frozen", class_token, EVALUATION, seed=0).head == "class-token"
 
 
 @pytest.mark.parametrize("rows", [2, 3, 5])
 def test_a_frozen_score_of_few_rows(base, encoder, task, regression, rows):
     for judged in (task, regression):
-        few = replace(EVALUATION, train_examples=rows)
+        few = EVALUATION.model_copy(update={"train_examples": rows})
         score = score_task(base, encoder, judged, "frozen", FINETUNING, few, seed=0)
         assert score.train_examples == rows
         assert -100 <= score.value <= 100
@@ -131,7 +131,7 @@ def test_early_stop_is_the_papers_rule(scores, stops_at):
 
 
 def test_training_stops_early(base, encoder, task):
-    settings = replace(FINETUNING, learning_rate=1e-9, epochs=30, patience=2.0)
+    settings = FINETUNING.model_copy(update={"learning_rate": 1e-9, "epochs": 30, "patience": 2.0})
     _, done = trained(base, encoder, task, 1, settings)
     assert done.examples == 3 * 60  # the first epoch's score, and two epochs that gained nothing
 
@@ -200,7 +200,7 @@ def test_bf16_autocast_trains_and_scores(base, encoder, task, monkeypatch):
 def test_a_class_token_without_a_pretrained_pooler_is_read_as_it_is(base, encoder, task):
     """Else a pooler drawn by the seed would stand between, and the score would depend on it."""
     bare = {name: array for name, array in encoder.items() if not name.startswith("pooler.")}
-    class_token = replace(FINETUNING, head="class-token")
+    class_token = FINETUNING.model_copy(update={"head": "class-token"})
     assert score_task(base, bare, task, "frozen", class_token, EVALUATION, seed=0).value >= 0
     model = new_model(base, task.num_labels, "class-token", 0)
     merge(model, bare)

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -27,7 +25,7 @@ def test_it_learns_what_its_tasks_have_in_common(base, encoder, tasks, toy_data)
 
 @pytest.mark.parametrize("head", ["mean", "class-token"])
 def test_it_gives_back_an_encoder_and_the_same_one_for_the_same_seed(base, encoder, tasks, head):
-    settings = replace(TUNING, head=head)
+    settings = TUNING.model_copy(update={"head": head})
     one, again, other = (train_multitask(base, encoder, tasks, settings, [32, 32], seed) for seed in (1, 1, 2))
     assert {name: array.shape for name, array in one.items()} == {n: array.shape for n, array in encoder.items()}
     assert all(np.array_equal(one[name], again[name]) for name in one)
@@ -42,4 +40,4 @@ def test_every_task_has_its_share(base, encoder, tasks):
 
 def test_a_training_that_diverges_is_named(base, encoder, tasks):
     with pytest.raises(MismatchError, match="multitask training went wrong"):
-        train_multitask(base, encoder, tasks, replace(TUNING, learning_rate=1e30), [32, 32], 1)
+        train_multitask(base, encoder, tasks, TUNING.model_copy(update={"learning_rate": 1e30}), [32, 32], 1)

@@ -2,13 +2,12 @@
 
 import contextlib
 import time
-from dataclasses import replace
 
 import pytest
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
 from flwr.superlink.grid import http_grid
 
-from coldfusion_fl.config.settings import parse_settings
+from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.engines.deployment import remote
 from coldfusion_fl.engines.deployment.app_bundle import build_app_bundle
 from coldfusion_fl.engines.deployment.control import RequestRejectedError, RunState
@@ -115,7 +114,7 @@ def test_a_task_that_is_no_members_name_is_said_before_a_run_begins(federation):
 
 def test_a_run_goes_on_without_a_member_that_left(federation, tmp_path):
     Ledger.create(tmp_path / "begun", {})
-    settings = replace(settings_of("gone", "bank"), out=str(tmp_path / "begun"))
+    settings = settings_of("gone", "bank").model_copy(update={"out": str(tmp_path / "begun")})
     with pytest.raises(DeploymentError, match="does not answer"):  # that alone is wrong
         remote.check_server_side(federation, settings, "run.toml")
 

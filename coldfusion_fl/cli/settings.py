@@ -1,0 +1,49 @@
+"""The command `coldfusion settings`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import tomli_w
+import typer
+
+from coldfusion_fl.config.description import format_settings
+from coldfusion_fl.config.parsing import read_settings
+from coldfusion_fl.config.settings import Settings
+from coldfusion_fl.config.tables import flatten, to_table, unflatten
+from coldfusion_fl.errors import SettingsError
+
+_NOTE = """\
+The settings of a run: a TOML file for `coldfusion run`, or Flower's run-config for `flwr run`.
+`preset = "NAME"` at the top of a file starts from a named recipe.
+"""
+
+
+def settings(
+    json_schema: Annotated[
+        bool, typer.Option("--json-schema", help="Print a JSON schema, with which editors complete and check files.")
+    ] = False,
+    run_config: Annotated[
+        Path | None,
+        typer.Option(
+            "--run-config",
+            metavar="CONFIG",
+            help="Print the settings of the TOML file CONFIG as the table [tool.flwr.app.config] of a Flower app.",
+        ),
+    ] = None,
+) -> None:
+    """List all settings of a run, with type, limits, default and a sentence each."""
+    if json_schema and run_config:
+        raise SettingsError("--json-schema and --run-config are two different outputs. Leave one of them out.")
+    if json_schema:
+        print(json.dumps(Settings.model_json_schema(), indent=1))
+    elif run_config:
+        print(_run_config_table(read_settings(run_config)), end="")
+    else:
+        print(f"{_NOTE}\n{format_settings(Settings)}")
+
+
+def _run_config_table(run: Settings) -> str:
+    # Flower's run-config has no lists: `flatten` makes texts of them.
+    table = unflatten(flatten(to_table(run)))
+    return tomli_w.dumps({"tool": {"flwr": {"app": {"config": table}}}})
