@@ -4,18 +4,17 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import tomli_w
 import typer
 
 from coldfusion_fl.cli.app import app
 from coldfusion_fl.config.description import format_settings
 from coldfusion_fl.config.parsing import read_settings
 from coldfusion_fl.config.settings import Settings
-from coldfusion_fl.config.tables import flatten, to_table, unflatten
+from coldfusion_fl.config.tables import flatten, to_table
 from coldfusion_fl.errors import SettingsError
 
 _NOTE = """\
-The settings of a run: a TOML file for `coldfusion run`, or Flower's run-config for `flwr run`.
+The settings of a run: a TOML file for `coldfusion run`, or the run-config of a Flower app.
 `preset = "NAME"` at the top of a file starts from a named recipe.
 """
 
@@ -30,7 +29,7 @@ def settings(
         typer.Option(
             "--run-config",
             metavar="CONFIG",
-            help="Print the settings of the TOML file CONFIG as the table [tool.flwr.app.config] of a Flower app.",
+            help="Print the settings of the TOML file CONFIG in the form of a Flower app's run-config.",
         ),
     ] = None,
 ) -> None:
@@ -40,12 +39,12 @@ def settings(
     if json_schema:
         print(json.dumps(Settings.model_json_schema(), indent=1))
     elif run_config:
-        print(_run_config_table(read_settings(run_config)), end="")
+        print(_run_config(read_settings(run_config)), end="")
     else:
         print(f"{_NOTE}\n{format_settings(Settings)}")
 
 
-def _run_config_table(run: Settings) -> str:
-    # Flower's run-config has no lists: `flatten` makes texts of them.
-    table = unflatten(flatten(to_table(run)))
-    return tomli_w.dumps({"tool": {"flwr": {"app": {"config": table}}}})
+def _run_config(run: Settings) -> str:
+    """A run's settings as the lines of a table without sub-tables: keys have dots, and lists are texts."""
+    # The texts, numbers and booleans of JSON are those of TOML.
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in flatten(to_table(run)).items())

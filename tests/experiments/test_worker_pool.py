@@ -29,7 +29,7 @@ def job(tiny_base, toy_data, tmp_path):
 def test_training_on_one_task_sees_as_many_examples_as_its_contributions(job):
     # Two and a half contributions of 40 rows, of 60 that there are: two passes over 50.
     assert train(job)[1] == 100
-    small = replace(job, finetune=replace(TUNING, examples=500), out=job.out.with_name("b"))
+    small = replace(job, finetune=TUNING.model_copy(update={"examples": 500}), out=job.out.with_name("b"))
     assert train(small)[1] == 150  # no contribution has more than the task's 60 rows
 
 
@@ -75,7 +75,9 @@ def test_a_score_by_the_validation_split(job):
 
 
 def test_an_error_of_a_worker_is_raised_in_the_parent(job):
-    wrong = replace(job, tasks=replace(job.tasks, data_root="/nowhere", catalogue=("excerpts",)), names=("rte",))
+    wrong = replace(
+        job, tasks=job.tasks.model_copy(update={"data_root": "/nowhere", "catalogue": ("excerpts",)}), names=("rte",)
+    )
     with WorkerPool(1, 1) as worker_pool, pytest.raises(DataError, match="rte"):
         list(worker_pool.do(train, [wrong]))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from coldfusion_fl.aggregation.pipeline import Pipeline
-from coldfusion_fl.aggregation.screening import GreedySoup, Size
+from coldfusion_fl.aggregation.rules import GreedySoup, Size
 from coldfusion_fl.aggregation.server_optimizer import Nesterov
 from coldfusion_fl.config.parsing import read_settings
 from coldfusion_fl.config.tables import to_table

@@ -89,7 +89,7 @@ def test_resuming_with_other_settings_names_the_differences(coldfusion, finished
     other = toy_run(seed="4", rounds="9", **{"server.fusion": '"median"', "tasks.seen": '"a, b, c"'})
     code, _, err = coldfusion("run", other, "--resume", folder)
     assert code == 2
-    assert "holds a run of other settings" in err
+    assert "holds a run with other settings" in err
     assert "seed: 3 there, 4 here" in err
     assert "server.fusion: 'mean' there, 'median' here" in err
     assert "tasks.seen: 'a, b, c, d' there, 'a, b, c' here" in err

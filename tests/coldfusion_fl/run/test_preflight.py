@@ -33,14 +33,14 @@ ONE = {"contributors-per-round": "1", "min-contributions": "1"}
         ({"base": ""}, "the setting 'base' is missing"),
         ({"tasks.seen": '"a, b, c, dd"'}, "unknown task 'dd'"),
         ({"contributors-per-round": "9"}, "only 4 tasks are seen"),
-        ({"base": '"./no-such-model"'}, "no such folder"),
+        ({"base": '"./no-such-model"'}, "does not exist"),
         ({"simulation.cpus": "4096"}, "this machine has"),
         ({"server.fusion": '"meen"'}, "fusion: there is no 'meen'. Did you mean 'mean'? Known are: dare, fisher"),
         ({"server.server-optimizer": '"nesterov(momentum=1)"'}, "'nesterov.momentum' must be below 1"),
-        ({"server.screening": '"size, greedy-soup"'}, "greedy-soup: this needs a probe"),
+        ({"server.screening": '"size, greedy-soup"'}, "greedy-soup needs a score"),
         ({"server.server-validation": '"nobody"'}, "unknown task 'nobody'"),
         ({"server.ema": "1.0"}, "'server.ema' must be below 1"),
-        ({"server.blend": "0.5"}, "blend is of the moving average"),
+        ({"server.blend": "0.5"}, "blend needs the moving average"),
         ({"round-timeout": "inf"}, "must be a finite number"),
         ({"seed": "4294967296"}, "must be below 2147483648"),
         (
@@ -60,9 +60,9 @@ def test_a_mistake_in_the_settings(toy_run, tmp_path, changes, words):
     ("rows", "more", "words"),
     [
         (ROWS, 'text = "txt"', "no column 'txt'. Did you mean 'text'?"),
-        ("", "", "the train split is empty"),
+        ("", "", "the train split has no rows"),
         (ROWS + "\udcff", "", "is not UTF-8"),
-        (ROWS, 'test = "z.jsonl"', "the label 'z' occurs in the test split but never in train"),
+        (ROWS, 'test = "z.jsonl"', "cannot be learned"),
     ],
 )
 def test_a_mistake_in_the_rows(toy_run, tmp_path, rows, more, words):

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -29,7 +27,7 @@ def test_it_learns_what_its_tasks_have_in_common(base, encoder, tasks, toy_data)
 
 @pytest.mark.parametrize("head", ["mean", "class-token"])
 def test_it_returns_the_same_encoder_for_the_same_seed(base, encoder, tasks, head):
-    settings = replace(TUNING, head=head)
+    settings = TUNING.model_copy(update={"head": head})
     one, again, other = (train_multitask(base, encoder, tasks, settings, [32, 32], seed) for seed in (1, 1, 2))
     assert {name: array.shape for name, array in one.items()} == {n: array.shape for n, array in encoder.items()}
     assert all(np.array_equal(one[name], again[name]) for name in one)
@@ -46,5 +44,5 @@ def test_each_task_uses_its_number_of_examples(base, encoder, tasks):
 
 def test_a_diverged_training_is_an_error(base, encoder, tasks):
     with pytest.raises(MismatchError) as error:
-        train_multitask(base, encoder, tasks, replace(TUNING, learning_rate=1e30), [32, 32], 1)
+        train_multitask(base, encoder, tasks, TUNING.model_copy(update={"learning_rate": 1e30}), [32, 32], 1)
     assert error.value.code == ErrorCode.TRAINING_DIVERGED

@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-from dataclasses import replace
 
 import pytest
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
@@ -116,7 +115,7 @@ def test_a_task_must_be_the_name_of_a_member(federation):
 
 def test_a_run_is_resumed_without_a_member_that_left(federation, tmp_path):
     Ledger.create(tmp_path / "begun", {})
-    settings = replace(settings_of("gone", "bank"), out=str(tmp_path / "begun"))
+    settings = settings_of("gone", "bank").model_copy(update={"out": str(tmp_path / "begun")})
     with pytest.raises(DeploymentError) as error:
         federation_run.check_server_side(federation, settings, "run.toml")
     assert error.value.code == ErrorCode.SERVER_UNREACHABLE  # which is the only problem

@@ -6,7 +6,7 @@ from fake_grid import FakeGrid, node
 from flwr.app import Array, ArrayRecord
 from strategy_runs import run_strategy
 
-from coldfusion_fl.aggregation.screening import Size
+from coldfusion_fl.aggregation.rules import Size
 from coldfusion_fl.aggregation.server_optimizer import Nesterov
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import Ties

@@ -39,8 +39,8 @@ def test_nodes_are_asked_to_compress_and_plain_arrays_are_taken_too(compression,
 @pytest.mark.parametrize(
     ("declare", "words"),
     [
-        ("int4", "it travels as 'int4', which is not known here"),
-        ("float16", "'w' is int8 of shape (2, 3), not float16"),
+        ("int4", "its compression 'int4' is unknown"),
+        ("float16", "'w' is int8 of shape (2, 3), but float16 needs"),
     ],
 )
 def test_a_contribution_that_is_not_encoded_as_declared_is_rejected(declare, words, ledger):

@@ -1,0 +1,79 @@
+"""Finetuned, frozen and few-shot scores."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
+from coldfusion_fl.data.task import load_task
+from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.evaluation.scores import _Features, draw_shots, score_task
+from coldfusion_fl.model.encoder import build_model, merge
+
+FINETUNING = FinetuneSettings(learning_rate=3e-3, epochs=2, examples=0, max_length=16, patience=100)
+EVALUATION = EvaluateSettings(train_examples=60, test_examples=24, shots=30, few_shot_epochs=4, few_shot_seeds=2)
+
+
+@pytest.fixture(scope="module")
+def task(toy_data):
+    return load_task("b", (str(toy_data / "toy.toml"),))
+
+
+@pytest.fixture(scope="module")
+def regression(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("regression")
+    lines = [f'{{"text": "{"cat " * (i % 5 + 1)}", "label": {i % 5}}}' for i in range(200)]
+    # A number makes each text different, because equal texts are reduced to one.
+    lines = [line.replace('cat "', f'cat {i}"') for i, line in enumerate(lines)]
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+    (folder / "c.toml").write_text('[tasks.r]\ntrain = "rows.jsonl"\nmetric = "spearman"')
+    return load_task("r", (str(folder / "c.toml"),))
+
+
+def test_frozen_and_few_shot_scores(base, encoder, task):
+    frozen = score_task(base, encoder, task, "frozen", FINETUNING, EVALUATION, seed=0)
+    assert frozen.value > task.baseline()
+    assert frozen == score_task(base, encoder, task, "frozen", FINETUNING, EVALUATION, seed=0)
+    few = score_task(base, encoder, task, "few-shot", FINETUNING, EVALUATION, seed=0)
+    assert few.train_examples == 30
+    with pytest.raises(SettingsError) as error:
+        score_task(base, encoder, task, "few-shot", FINETUNING, EVALUATION.model_copy(update={"shots": 0}), seed=0)
+    assert "evaluate.shots" in str(error.value)
+    class_token = FINETUNING.model_copy(update={"head": "class-token"})
+    assert score_task(base, encoder, task, "frozen", class_token, EVALUATION, seed=0).head == "class-token"
+
+
+@pytest.mark.parametrize("rows", [2, 3, 5])
+def test_a_frozen_score_of_few_rows(base, encoder, task, regression, rows):
+    for scored_task in (task, regression):
+        few = EVALUATION.model_copy(update={"train_examples": rows})
+        score = score_task(base, encoder, scored_task, "frozen", FINETUNING, few, seed=0)
+        assert score.train_examples == rows
+        assert -100 <= score.value <= 100
+
+
+def test_a_frozen_score_of_a_single_class(base, encoder, task):
+    single_class = replace(task, train=task.train.take(np.flatnonzero(task.train.labels == 1)))
+    assert score_task(base, encoder, single_class, "frozen", FINETUNING, EVALUATION, seed=0).value == pytest.approx(
+        100 / 3
+    )
+
+
+def test_shots_have_every_class(task):
+    for seed in range(20):
+        assert set(draw_shots(task, 3, seed).labels) == {0, 1, 2}
+    assert draw_shots(task, 10, 0).texts == draw_shots(task, 10, 0).texts
+    assert len(set(draw_shots(task, 20, 0).texts)) == 20
+
+
+def test_a_class_token_without_a_pretrained_pooler_is_not_pooled(base, encoder, task):
+    """A randomly initialised pooler would make the score depend on its seed."""
+    without_pooler = {name: array for name, array in encoder.items() if not name.startswith("pooler.")}
+    class_token = FINETUNING.model_copy(update={"head": "class-token"})
+    assert score_task(base, without_pooler, task, "frozen", class_token, EVALUATION, seed=0).value >= 0
+    model = build_model(base, task.num_labels, "class-token", 0)
+    merge(model, without_pooler)
+    batch = base.tokenizer(["a cat"], return_tensors="pt")
+    features = _Features(model.bert, "class-token", has_pooler=False).eval()(**batch)["logits"]
+    assert features.equal(model.bert.eval()(**batch).last_hidden_state[:, 0])
