@@ -78,7 +78,7 @@ def test_flwr_run_is_the_same_app(flower_home, app, toy_data, tiny_base, tmp_pat
     assert "finished:completed" in flwr(flower_home, "ls", "--format", "json"), output
     ledger = Ledger(tmp_path / "out")
     assert ledger.state.state == "finished"
-    assert ledger.load_json(1, "record.json")["contributions"].keys() == {"a", "b"}
+    assert ledger.record(1).contributions.keys() == {"a", "b"}
     assert (ledger.folder / "model" / "model.safetensors").is_file()
 
 
@@ -103,7 +103,7 @@ def test_a_federation_of_two_nodes_that_know_their_own_tasks(flower_home, app, t
     runs = json.loads(flwr(flower_home, "ls", "loopback", "--format", "json"))
     assert "finished:completed" in json.dumps(runs), output + logs.read_text()[-3000:]
     ledger = Ledger(tmp_path / "out")
-    assert ledger.load_json(1, "record.json")["contributions"].keys() == {"org-a", "org-b"}
-    assert ledger.load_json(1, "scores.json").keys() == {"org-a", "org-b"}
+    assert ledger.record(1).contributions.keys() == {"org-a", "org-b"}
+    assert ledger.load_scores(1).keys() == {"org-a", "org-b"}
     first, last = ledger.load_base(0), ledger.load_base(1)
     assert any(first[name].tobytes() != last[name].tobytes() for name in first)

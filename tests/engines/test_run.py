@@ -30,7 +30,7 @@ def wait_for(ledger, kind, process, seconds=120):
     pytest.fail(f"there was no event '{kind}' in {seconds} s")
 
 
-def track_status(config, folder, kind):
+def run_until(config, folder, kind):
     """A run that has come to its first event of a kind, its ledger, and all the processes it has started."""
     process, ledger = start_run(config, folder), Ledger(folder)
     wait_for(ledger, kind, process)
@@ -113,8 +113,8 @@ def test_the_run_folder_is_complete(finished):
     assert names == expected
     assert ledger.rounds() == [0, 1, 2]
     assert ledger.state.state == "finished"
-    assert ledger.load_json(2, "scores.json").keys() == {"a", "b", "c", "d", "u"}
-    assert "few-shot" in ledger.load_json(2, "scores.json")["u"]
+    assert ledger.load_scores(2).keys() == {"a", "b", "c", "d", "u"}
+    assert "few-shot" in ledger.load_scores(2)["u"]
     assert "training-step" in {event.kind for event in ledger.events()}
 
 
@@ -147,12 +147,12 @@ def test_the_same_settings_give_the_same_bytes(finished, tmp_path):
     for number in ledger.rounds():
         one, other = ledger.load_base(number), again.load_base(number)
         assert all(one[name].tobytes() == other[name].tobytes() for name in one), number
-        assert ledger.load_json(number, "scores.json") == again.load_json(number, "scores.json")
+        assert ledger.load_scores(number) == again.load_scores(number)
 
 
 def test_ctrl_c_stops_within_seconds_and_leaves_nothing_behind(toy_run, tmp_path):
     folder = tmp_path / "run"
-    process, ledger, family = track_status(toy_run(rounds="50"), folder, "round")
+    process, ledger, family = run_until(toy_run(rounds="50"), folder, "round-started")
     assert any("raylet" in " ".join(p.cmdline()) for p in family if p.is_running())
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -169,7 +169,7 @@ def test_ctrl_c_stops_within_seconds_and_leaves_nothing_behind(toy_run, tmp_path
 
 @pytest.mark.slow
 def test_kill_9_of_the_command_ends_the_simulation_too(toy_run, tmp_path):
-    process, _, family = track_status(toy_run(rounds="50"), tmp_path / "run", "round")
+    process, _, family = run_until(toy_run(rounds="50"), tmp_path / "run", "round-started")
     process.kill()
     process.wait()
     assert not gone(family, 30)
@@ -177,7 +177,7 @@ def test_kill_9_of_the_command_ends_the_simulation_too(toy_run, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_dies_is_a_failed_run(toy_run, tmp_path):
-    process, ledger, family = track_status(toy_run(rounds="50"), tmp_path / "run", "members")
+    process, ledger, family = run_until(toy_run(rounds="50"), tmp_path / "run", "members")
     child = next(p for p in family if "coldfusion_fl.cli.worker" in " ".join(p.cmdline()))
     os.kill(child.pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=60)
@@ -208,7 +208,7 @@ def unbroken(request, finished, tmp_path_factory):
 def test_a_killed_run_is_resumed_and_ends_with_the_same_bytes(unbroken, tmp_path):
     whole = unbroken
     config = whole.folder.parent / "toy.toml"
-    process, ledger, family = track_status(config, tmp_path / "run", "fused")
+    process, ledger, family = run_until(config, tmp_path / "run", "fused")
     for victim in [*family, psutil.Process(process.pid)]:
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.kill()
@@ -222,7 +222,7 @@ def test_a_killed_run_is_resumed_and_ends_with_the_same_bytes(unbroken, tmp_path
     for number in whole.rounds():
         one, other = whole.load_base(number), ledger.load_base(number)
         assert all(one[name].tobytes() == other[name].tobytes() for name in one), number
-        assert whole.load_json(number, "scores.json") == ledger.load_json(number, "scores.json")
+        assert whole.load_scores(number) == ledger.load_scores(number)
     once_more = subprocess.run(
         [*COLDFUSION, "run", "--resume", str(ledger.folder)], capture_output=True, text=True, timeout=300, check=False
     )
@@ -267,7 +267,7 @@ def test_a_run_with_everything_at_the_server(toy_run, tiny_base, tmp_path):
 @pytest.mark.slow
 def test_endless_trainings_do_not_block_the_end_of_the_run(toy_run, tmp_path):
     endless = {"finetune.epochs": "1000000", "finetune.patience": "1e9", "round-timeout": "20", "rounds": "1"}
-    process, ledger, family = track_status(toy_run(**endless), tmp_path / "run", "round")
+    process, ledger, family = run_until(toy_run(**endless), tmp_path / "run", "round-started")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1, output
     assert "REJECTED, it did not answer within 20 s" in output

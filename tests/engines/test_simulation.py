@@ -64,7 +64,7 @@ def test_honest_contributions_are_fused_and_wrong_ones_rejected_by_name(toy_run,
     everybody = {"tasks.seen": '"a, b, c, d, u"', "tasks.unseen": "", "contributors-per-round": "5"}
     culprits = {"a": "nan", "c": "raise", "u": "leak"}
     ledger = run(toy_run, tmp_path / "run", attacks(**culprits), **everybody)
-    record = ledger.load_json(1, "record.json")
+    record = ledger.record(1)
     rejected = {rejection.name: rejection.reason for rejection in record.rejected}
     assert rejected.keys() == culprits.keys()
     assert all(REASONS[kind] in rejected[name] for name, kind in culprits.items())
@@ -83,7 +83,7 @@ def honest():
 def test_a_wrong_contribution_has_no_influence_on_the_fused_base(toy_run, tmp_path, kind, honest):
     changes = {"round-timeout": "40"} if kind == "sleep" else {}
     ledger = run(toy_run, tmp_path / "run", attacks(c=kind), **changes)
-    record = ledger.load_json(1, "record.json")
+    record = ledger.record(1)
     (rejection,) = record.rejected
     assert rejection.name == "c"
     assert REASONS[kind] in rejection.reason
@@ -101,6 +101,6 @@ def test_a_round_without_enough_contributions_keeps_its_base(toy_run, tmp_path):
     ledger = Ledger(tmp_path / "run")
     assert ledger.state.state == "failed"
     assert not ledger.record(1).fused
-    assert "2 contributions are fit, 3 are needed" in ledger.record(1).kept_because
+    assert "2 contributions passed, 3 are needed" in ledger.record(1).kept_because
     first, last = ledger.load_base(0), ledger.load_base(1)
     assert all(first[name].tobytes() == last[name].tobytes() for name in first)

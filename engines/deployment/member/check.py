@@ -113,7 +113,7 @@ def _check_model(member: Member, task: Task | None) -> Iterator[Finding]:
     yield Finding("base", True, f"{member.base}, an encoder of {size / 1e6:,.0f} MB")
     if task is None:
         return
-    settings = FinetuneSettings(epochs=1, dev_examples=0)
+    settings = FinetuneSettings(epochs=1, dev_examples=1)
     rows = task.train.draw(settings.batch_size, [0])
     began = time.monotonic()
     try:

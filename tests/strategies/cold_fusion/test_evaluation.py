@@ -18,7 +18,7 @@ def test_unseen_tasks_evaluate_and_never_contribute():
 
 def test_a_node_that_cannot_evaluate_does_not_stop_the_run(ledger):
     run_strategy([node("a"), node("b", scores=False)], ledger=ledger)
-    assert ledger.load_json(1, "scores.json").keys() == {"a"}
+    assert ledger.load_scores(1).keys() == {"a"}
 
 
 def test_scores_count_once_and_only_from_the_nodes_that_were_asked(ledger):
@@ -37,5 +37,5 @@ def test_scores_count_once_and_only_from_the_nodes_that_were_asked(ledger):
     nodes = [evaluating("a", again, head=1.0, metric=2.0, seen=3), evaluating("b", other)]
     _, result, _ = run_strategy(nodes, ledger=ledger)
     assert result.evaluate_metrics_clientapp[1]["frozen"] == 50.0
-    for found in ledger.load_json(1, "scores.json").values():
+    for found in ledger.load_scores(1).values():
         assert found == {"metric": "accuracy", "seen": True, "frozen": 50.0, "num-examples": 9}

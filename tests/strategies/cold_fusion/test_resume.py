@@ -34,7 +34,7 @@ def assert_same_rounds(one, other):
             a, b = getattr(one, load)(number), getattr(other, load)(number)
             assert {n: x.tobytes() for n, x in a.items()} == {n: x.tobytes() for n, x in b.items()}, (number, load)
         assert one.record(number).base_sha256 == other.record(number).base_sha256
-        assert one.load_json(number, "scores.json") == other.load_json(number, "scores.json")
+        assert one.load_scores(number) == other.load_scores(number)
 
 
 @pytest.mark.parametrize("stop", [0, 1, 3])

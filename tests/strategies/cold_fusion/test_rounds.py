@@ -64,7 +64,7 @@ def test_too_few_contributions_keep_the_base(ledger):
 def test_each_round_is_saved_in_the_ledger(ledger):
     run_strategy([node("a", 1), node("b", 3)], rounds=2, ledger=ledger)
     assert [ledger.load_base(n)["w"][0, 0] for n in ledger.rounds()] == [0, 2, 4]
-    assert ledger.load_json(2, "scores.json")["a"]["frozen"] == 4
+    assert ledger.load_scores(2)["a"]["frozen"] == 4
 
 
 def test_a_client_without_a_query_function_takes_part():
