@@ -132,16 +132,16 @@ def _without(fewer: Mapping[str, Results], made: Callable[[Results], str]) -> It
 def _legend(results: Results) -> str:
     about = results.scores.facts["experiment"]
     drawn = "data sets and seeds" if len(results.scores.seeds()) > 1 else "data sets; of one seed alone, so too narrow"
-    told = (
+    text = (
         f"Mean {about['scoring']['split']} scores of the base in points, then what each recipe's last base gains over "
         f"it, with 95 % intervals (bootstrap over {drawn}) and (scores of data sets × seeds). No interval is adjusted "
         "for how many there are."
     )
     if about["scoring"]["split"] == "validation":
-        told += (
+        text += (
             " Recipes are chosen by these scores, so the best recipe's score is too high: it is evaluated elsewhere."
         )
-    return told
+    return text
 
 
 def _setup(results: Results) -> str:
@@ -160,7 +160,7 @@ def _setup(results: Results) -> str:
     ]
     if folds := about["folds"]:
         lines.append(f"The seeds take turns in which of {len(folds)} folds of the data sets is unseen.")
-    recipes = [f"- `{name}`: {told}" for name in results.recipes[1:] if (told := facts["recipes"][name]["about"])]
+    recipes = [f"- `{name}`: {text}" for name in results.recipes[1:] if (text := facts["recipes"][name]["about"])]
     return "\n".join(lines) + ("\n\n" + "\n".join(recipes) if recipes else "")
 
 

@@ -195,11 +195,11 @@ def soak(folder: Path, base: str, rounds: int, kills: int, timeout: float = 45.0
 
 def _rounds(ledger: Ledger, run: "subprocess.Popen[bytes]") -> Iterator[int]:
     """Yield the rounds as they end, until the run ends."""
-    told, deadline = 0, time.monotonic() + _LONGEST
+    reported, deadline = 0, time.monotonic() + _LONGEST
     while run.poll() is None and time.monotonic() < deadline:
         ended = [event.round for event in ledger.events() if isinstance(event, RoundFused | BaseKept)]
-        yield from ended[told:]
-        told = len(ended)
+        yield from ended[reported:]
+        reported = len(ended)
         time.sleep(_LOOK_EVERY)
 
 

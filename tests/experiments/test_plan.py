@@ -165,10 +165,10 @@ def test_mistakes_in_an_experiments_file(read, text, head, message):
 def test_descriptions_have_no_paths_of_this_machine(read, tmp_path, toy_data, tiny_base):
     made = read("[recipes.paper]", changes={"run": {"tasks": {"data-root": str(tmp_path)}}})
     recipe = str(made.describe_recipe(made.recipes["paper"]))
-    told = str(made.describe()) + recipe
-    assert str(tmp_path) not in told
-    assert str(toy_data) not in told
-    assert str(tiny_base) not in told
+    reported = str(made.describe()) + recipe
+    assert str(tmp_path) not in reported
+    assert str(toy_data) not in reported
+    assert str(tiny_base) not in reported
 
 
 def test_nested_tables_are_merged():
@@ -196,12 +196,12 @@ def test_the_main_experiment_has_the_papers_folds():
 
 
 def test_the_recommended_recipe_is_the_chosen_one():
-    """The preset that is judged on the test splits is the recipe that the development splits spoke for."""
+    """The preset that is tested on the test splits is the recipe that was chosen on the development splits."""
     data = {"run": {"tasks": {"data-root": "/data"}}}
     main, choice = (read_experiment(ROOT / "experiments" / f"{name}.toml", data) for name in ("main", "recipes"))
-    judged, chosen = main.recipes["recommended"], choice.recipes["kept-nesterov-blend"]
-    assert judged.average is chosen.average is True
-    assert not differences(to_table(main.settings(judged, 1)), to_table(choice.settings(chosen, 1)), free={"rounds"})
+    tested, chosen = main.recipes["recommended"], choice.recipes["kept-nesterov-blend"]
+    assert tested.average is chosen.average is True
+    assert not differences(to_table(main.settings(tested, 1)), to_table(choice.settings(chosen, 1)), free={"rounds"})
 
 
 def test_the_readmes_example_can_be_read(tmp_path):

@@ -65,8 +65,8 @@ def test_a_recipe_without_scores_may_be_removed(begun):
 
 def test_scores_of_another_base_or_catalogue_are_not_mixed(begun):
     begun.add(BASE_KEY, 50.0, ABOUT)  # the base is scored first, when nothing else is there yet
-    for changed, told in (({"model": "N"}, "model: 'M' there, 'N' here"), ({"catalogue": ["d"]}, "catalogue: ")):
-        with pytest.raises(RunFolderError, match=f"of another 'base'.*\n  {told}"):
+    for changed, reported in (({"model": "N"}, "model: 'M' there, 'N' here"), ({"catalogue": ["d"]}, "catalogue: ")):
+        with pytest.raises(RunFolderError, match=f"of another 'base'.*\n  {reported}"):
             ScoreFile(begun.path).begin({**EXPERIMENT, "base": {**ON, **changed}}, RECIPES)
 
 

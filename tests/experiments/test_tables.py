@@ -65,12 +65,12 @@ def test_gains_are_over_the_base_of_the_same_seed(scores):
 def test_groups_of_tasks_are_excluded_names(scores):
     assert "| paper | 4 | +3.00 [+2.00, +4.00] (1 × 2) | -1.00 (1 × 1) |" in last_bases(Results(scores, ["b"]))
     assert "| base |  | 51.0 | 70.0 |" in last_bases(Results(scores, ["b"]))
-    told = report(scores)
-    assert last_bases(Results(scores, ["b"])) in told
+    reported = report(scores)
+    assert last_bases(Results(scores, ["b"])) in reported
     for part in (comparisons, shares, rounds):
-        assert part(Results(scores, ["b"])) in told
-    assert "Without the tiny (b):" in told
-    assert "what is not here" not in told
+        assert part(Results(scores, ["b"])) in reported
+    assert "Without the tiny (b):" in reported
+    assert "what is not here" not in reported
 
 
 def test_how_many_scores_there_are_where_not_every_task_has_every_seed(scores):
@@ -139,9 +139,9 @@ def test_the_cost_of_each_recipe(scores):
 
 def test_a_recipe_that_did_not_run_is_not_named(scores):
     scores.facts["recipes"]["later"] = {"about": "not yet", "settings": {}}
-    told = report(scores)
-    assert "- `other`: x" in told
-    assert "later" not in told
+    reported = report(scores)
+    assert "- `other`: x" in reported
+    assert "later" not in reported
 
 
 def test_the_same_scores_make_the_same_outcome(scores, tmp_path):

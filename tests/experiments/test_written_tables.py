@@ -110,8 +110,8 @@ def test_long_contributions_over_short_ones():
             check(cell, *three("paper-long", "paper", column, seeds=seeds))
 
 
-SABOTEURS = {
-    "none mean ill": [(), (), ("honest-gated",)],
+ATTACKS = {
+    "none attack": [(), (), ("honest-gated",)],
     "one, two send noise ten times as long as their update": [
         ("one-noise", "two-noise"),
         ("one-noise-screened", "two-noise-screened"),
@@ -131,11 +131,11 @@ SABOTEURS = {
 }
 
 
-@pytest.mark.parametrize("row", SABOTEURS)
+@pytest.mark.parametrize("row", ATTACKS)
 def test_the_effect_of_attackers(row):
     table = rows("README.md", "| of eight contributors |")
-    assert table.keys() == SABOTEURS.keys()
-    for cell, recipes in zip(table[row], SABOTEURS[row], strict=True):
+    assert table.keys() == ATTACKS.keys()
+    for cell, recipes in zip(table[row], ATTACKS[row], strict=True):
         expected = [three(name, "honest", SEEN, experiment="attacks") for name in recipes]
         check(cell, *(number for numbers in expected for number in numbers))
 

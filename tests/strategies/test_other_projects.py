@@ -141,10 +141,10 @@ print(json.dumps({{
     "there": [name for name in {ABSENT} if importlib.util.find_spec(name)],
 }}))
 """
-    told = json.loads(call(fresh / "python", "-c", code, cwd=tmp_path).splitlines()[-1])
-    assert Path(told["file"]).is_relative_to(fresh.parent)
-    assert told["loaded"] == []
-    assert told["there"] == []
+    reported = json.loads(call(fresh / "python", "-c", code, cwd=tmp_path).splitlines()[-1])
+    assert Path(reported["file"]).is_relative_to(fresh.parent)
+    assert reported["loaded"] == []
+    assert reported["there"] == []
 
 
 def check_digits(report):

@@ -1,4 +1,4 @@
-"""Flower's SuperLink behind a gate.
+"""Flower's SuperLink behind an access control.
 
 `python -m coldfusion_fl.engines.deployment.superlink` takes the words of `flower-superlink`.
 """

@@ -147,8 +147,8 @@ def test_a_preset_is_what_the_file_does_not_say(toy_run):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_of_settings_that_there_are(toy_run, name):
-    told = flatten(to_table(read_settings(toy_run(preset=f'"{name}"'))))
-    assert {key: told[key] for key in flatten(PRESETS[name])} == flatten(PRESETS[name])
+    reported = flatten(to_table(read_settings(toy_run(preset=f'"{name}"'))))
+    assert {key: reported[key] for key in flatten(PRESETS[name])} == flatten(PRESETS[name])
 
 
 def test_an_unknown_preset_is_named(toy_run):

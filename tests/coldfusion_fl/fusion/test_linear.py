@@ -90,7 +90,7 @@ def test_any_reported_number_can_be_the_weight():
     assert shares(operator, parts) == [0.25, 0.125, 0.625]
 
 
-def test_a_contribution_that_cannot_be_weighed_is_unfit():
+def test_a_contribution_that_cannot_be_weighed_is_rejected():
     _, (part, *_) = draw(1)
     assert WeightedMean().rejection_reason(part) is None
     assert "does not report 'examples'" in WeightedMean(by="examples").rejection_reason(part)

@@ -105,9 +105,9 @@ def test_the_total_leaves_out_the_time_between_a_stop_and_its_resume(ledger):
 
 
 def test_a_name_is_no_markup(ledger):
-    told = {"metric": "[/x]", "head": "[bold"}
-    ledger.save_scores(0, {"[/a]": scored(50.0, **told)})
-    ledger.save_scores(2, {"[/a]": scored(54.0, **told)})
+    reported = {"metric": "[/x]", "head": "[bold"}
+    ledger.save_scores(0, {"[/a]": scored(50.0, **reported)})
+    ledger.save_scores(2, {"[/a]": scored(54.0, **reported)})
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(score_table(summarize(ledger)))
     text = console.export_text()

@@ -37,7 +37,7 @@ def test_a_rejected_request_raises_an_error_with_the_reason():
 )
 def test_a_failing_or_absent_server_is_not_a_rejection(failure, words):
     control = Control(Client(failure), "the server of acme at 127.0.0.1:1", "/acme")
-    with pytest.raises(DeploymentError) as told:
+    with pytest.raises(DeploymentError) as reported:
         control.nodes()
-    assert not isinstance(told.value, RequestRejectedError)
-    assert words in str(told.value)
+    assert not isinstance(reported.value, RequestRejectedError)
+    assert words in str(reported.value)

@@ -90,9 +90,9 @@ def test_a_server_that_does_not_answer_for_a_while_causes_two_events(supervise, 
     server = FakeServer(fate(ledger, "finished"))
     server.away = 3
     supervise(server)
-    told = [event for event in ledger.events() if event.kind in ("server-unreachable", "server-reachable")]
-    assert [event.kind for event in told] == ["server-unreachable", "server-reachable"]
-    assert told[0].reason == "it does not answer"
+    reported = [event for event in ledger.events() if event.kind in ("server-unreachable", "server-reachable")]
+    assert [event.kind for event in reported] == ["server-unreachable", "server-reachable"]
+    assert reported[0].reason == "it does not answer"
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def done(acme, toy_data, tiny_base):
     settings = acme.settings(toy_data, tiny_base, **RUN)
     ended = acme.coldfusion("run", settings, "--federation", acme.folder, "--out", folder, timeout=550)
     assert ended.returncode == 0, ended.stderr + (folder / "log.txt").read_text()
-    (acme.home / "told").write_text(ended.stdout)
+    (acme.home / "output").write_text(ended.stdout)
     return Ledger(folder)
 
 
@@ -85,7 +85,7 @@ def test_a_member_with_another_version_is_excluded_and_both_versions_are_named(a
     [reason] = {event.reason for event in done.events() if event.kind == "contributor-excluded"}
     assert reason.startswith("it has coldfusion-fl 0.0.1")
     assert f"this server has {format_versions()}" in reason
-    assert "old is EXCLUDED" in (acme.home / "told").read_text()
+    assert "old is EXCLUDED" in (acme.home / "output").read_text()
     assert not any("old" in done.record(number).contributions for number in done.rounds()[1:])
     checked = acme.coldfusion("member", "check", acme.folder / "members" / "old", more=hooked("old"))
     assert checked.returncode == 2

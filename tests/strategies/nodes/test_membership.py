@@ -73,7 +73,7 @@ def test_a_missing_reply_is_given_up_at_the_timeout():
 def test_a_node_that_was_left_out_is_queried_again_and_reported_once(monkeypatch):
     monkeypatch.setattr(membership, "_NEW_NODE_WAIT", 0.2)
     monkeypatch.setattr(membership, "_RETRY_INTERVAL", 0.0)
-    problems, asked, told = ["it is ill", "it is ill", ""], [], []
+    problems, asked, reported = ["it is ill", "it is ill", ""], [], []
 
     def changes(message):
         asked.append(message)
@@ -81,13 +81,13 @@ def test_a_node_that_was_left_out_is_queried_again_and_reported_once(monkeypatch
         return RecordDict({"config": ConfigRecord({"name": "c", **({"problem": problem} if problem else {})})})
 
     grid = FakeGrid({100: node("a"), 101: node("b"), 102: changes})
-    calls = NodeRegistry("config", on_excluded=lambda name, reason: told.append((name, reason)))
+    calls = NodeRegistry("config", on_excluded=lambda name, reason: reported.append((name, reason)))
     deadline = time.monotonic() + 20
     while "c" not in (there := calls.connected_nodes(grid)):
         assert time.monotonic() < deadline
         assert there.keys() <= {"a", "b"}
         time.sleep(0.02)
-    assert told == [("c", "it is ill")]
+    assert reported == [("c", "it is ill")]
     assert len(asked) == 3
     for _ in range(20):  # who takes part is not asked any more
         calls.connected_nodes(grid)

@@ -36,10 +36,10 @@ def test_it_is_what_the_gaussian_mechanism_costs(noise, rounds):
 
 
 def test_the_contributor_of_the_most_rounds_counts():
-    budget = PrivacyAccountant(PrivateMean())
-    alone = budget.spent(records(["a"], ["a"]))
-    assert budget.spent(records(["a", "b"], ["a", "c"], ["d", "b"])) == alone
-    assert budget.spent(records(["a", "b"], ["a", "c"], ["a", "b"])).epsilon > alone.epsilon
+    accountant = PrivacyAccountant(PrivateMean())
+    alone = accountant.spent(records(["a"], ["a"]))
+    assert accountant.spent(records(["a", "b"], ["a", "c"], ["d", "b"])) == alone
+    assert accountant.spent(records(["a", "b"], ["a", "c"], ["a", "b"])).epsilon > alone.epsilon
 
 
 def test_rounds_that_made_nothing_cost_nothing():

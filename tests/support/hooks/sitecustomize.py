@@ -69,9 +69,9 @@ def old(versions):
     versions.own_versions = lambda: {**plain(), "coldfusion-fl": "0.0.1"}
 
 
-def record(gate, file):
+def record(module, file):
     """Keep what members send: each request's path, headers and body."""
-    plain = gate.GreedySoup.__call__
+    plain = module.AccessControl.__call__
 
     async def call(self, scope, receive, send):
         async def recorded():
@@ -84,7 +84,7 @@ def record(gate, file):
 
         await plain(self, scope, recorded, send)
 
-    gate.GreedySoup.__call__ = call
+    module.AccessControl.__call__ = call
 
 
 what, _, value = os.environ.get("COLDFUSION_HOOK", "").partition("=")
@@ -93,6 +93,5 @@ if what == "spoil":
 elif what == "old":
     sys.meta_path.insert(0, _WhenLoaded("coldfusion_fl.versions", old))
 elif what == "record":
-    sys.meta_path.insert(
-        0, _WhenLoaded("coldfusion_fl.engines.deployment.superlink.access_control", lambda gate: record(gate, value))
-    )
+    access_control = "coldfusion_fl.engines.deployment.superlink.access_control"
+    sys.meta_path.insert(0, _WhenLoaded(access_control, lambda module: record(module, value)))

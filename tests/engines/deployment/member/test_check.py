@@ -79,8 +79,8 @@ def test_a_class_without_a_training_row_is_named(found, tmp_path, toy_data):
         file = member / "member.toml"
         file.write_text(file.read_text().replace(str(toy_data / "toy.toml"), str(tmp_path / "own.toml")))
 
-    told = found(change=change)
-    wrong = next(finding for finding in told.values() if not finding.passed)
+    reported = found(change=change)
+    wrong = next(finding for finding in reported.values() if not finding.passed)
     assert wrong.check in ("data", "labels")
     assert "food" in wrong.details
 
