@@ -111,7 +111,7 @@ def test_long_contributions_over_short_ones():
 
 
 ATTACKS = {
-    "none attack": [(), (), ("honest-gated",)],
+    "none attack": [(), (), ("honest-greedy-soup",)],
     "one, two send noise ten times as long as their update": [
         ("one-noise", "two-noise"),
         ("one-noise-screened", "two-noise-screened"),
@@ -121,12 +121,12 @@ ATTACKS = {
     "one, two turn the sign of their update": [
         ("one-flipped", "two-flipped"),
         (),
-        ("one-flipped-gated", "two-flipped-gated"),
+        ("one-flipped-greedy-soup", "two-flipped-greedy-soup"),
     ],
     "one, two learn from shuffled labels": [
         ("one-shuffled", "two-shuffled"),
         (),
-        ("one-shuffled-gated", "two-shuffled-gated"),
+        ("one-shuffled-greedy-soup", "two-shuffled-greedy-soup"),
     ],
 }
 
