@@ -29,8 +29,8 @@ from coldfusion_fl.training.seeds import contributor_seed
 from coldfusion_fl.versions import format_versions
 
 from .client_state import ClientState, contributor_folder
-from .contributor import Contributor, is_simulated, read_contributor
 from .messages import TrainRequest, read_evaluate_request, read_train_request, to_record
+from .node_settings import NodeSettings, is_simulated, read_node_settings
 
 # Their messages are about what the server sent or about the training, and contain nothing of this machine.
 _PUBLIC_ERRORS = (MismatchError, SettingsError)
@@ -82,7 +82,7 @@ def _public_error_message(error: Exception) -> str:
 def describe_node(message: Message, context: Context) -> Message:
     """Reply to a query: the contributor's name and task, or the problem that keeps it from taking part."""
     try:
-        contributor = read_contributor(context)
+        contributor = read_node_settings(context)
         config = ConfigRecord(
             {
                 "name": contributor.name,
@@ -108,7 +108,7 @@ def train(message: Message, context: Context) -> Message:
         SettingsError: this node only evaluates, or the server sent a setting that is not known here.
         MismatchError: the base has another architecture than this contributor's, or the training diverged.
     """
-    contributor = read_contributor(context)
+    contributor = read_node_settings(context)
     if not contributor.seen:
         raise SettingsError(f"'{contributor.name}' does not contribute: its node config has seen=false.")
     request = read_train_request(message)
@@ -166,7 +166,7 @@ def _add_contribution(content: RecordDict, contribution: Encoder, request: Train
     The compression error is stored, and added to the next contribution (error feedback). A newer server may ask for a
     compression that is not known here: the contribution is then sent as float32, which every server can read.
     """
-    if request.compression not in COMPRESSIONS[1:]:
+    if request.compression == "float32" or request.compression not in COMPRESSIONS:
         content["arrays"] = to_record(contribution)
         return
     previous_error = state.load(_COMPRESSION_ERROR, request.server_round)
@@ -183,7 +183,7 @@ def evaluate(message: Message, context: Context) -> Message:
         SettingsError: the server sent a setting that is not known here.
         MismatchError: the base has another architecture than this contributor's.
     """
-    contributor = read_contributor(context)
+    contributor = read_node_settings(context)
     request = read_evaluate_request(message)
     task = load_task(contributor.task, contributor.catalogues, contributor.data_root)
     base = _open_base(contributor.base)
@@ -199,11 +199,11 @@ def evaluate(message: Message, context: Context) -> Message:
     return Message(RecordDict({"metrics": metrics, "config": config}), reply_to=message)
 
 
-def _state_folder(contributor: Contributor, run: str) -> Path | None:
+def _state_folder(contributor: NodeSettings, run: str) -> Path | None:
     """The folder of a contributor's state in a run; None if the state is in its context."""
     if contributor.run_folder:
         return contributor_folder(contributor.run_folder / "nodes", contributor.name)
-    return contributor_folder(contributor.kept, run) if contributor.kept and run else None
+    return contributor_folder(contributor.state_folder, run) if contributor.state_folder and run else None
 
 
 @functools.lru_cache(maxsize=1)
@@ -211,7 +211,7 @@ def _open_base(reference: str) -> Base:
     return open_base(reference)
 
 
-def _progress_callback(contributor: Contributor, server_round: int) -> Progress | None:
+def _progress_callback(contributor: NodeSettings, server_round: int) -> Progress | None:
     """In a simulation, a callback that writes the training progress to the run folder; None on other nodes."""
     if contributor.run_folder is None or not contributor.run_folder.is_dir():
         return None

@@ -117,7 +117,11 @@ def disk_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as failure:
         is_full = failure.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "the disk is full. Free some space" if is_full else f"writing failed: {failure}. Fix this"
+        reason = (
+            "the disk is full. Free some space"
+            if is_full
+            else f"writing failed: {failure}. Check the permissions and the disk"
+        )
         raise RunFolderError(
             f"{folder}: {reason}. What was written before is intact: a resumed run continues after its last complete "
             "round.",

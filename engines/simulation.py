@@ -46,7 +46,7 @@ def simulate(settings: Settings, ledger: Ledger, client_app: ClientApp) -> None:
     run_simulation(
         server_app,
         client_app,
-        num_supernodes=len(settings.contributors),
+        num_supernodes=len(settings.task_names),
         backend_config={"client_resources": {"num_cpus": share.cpus, "num_gpus": share.gpus}},
     )
     if failures:
@@ -86,6 +86,11 @@ def start_ray(address: str) -> RunError | None:
             # Without an address, Ray would connect to any cluster that was ever started on this machine.
             ray.init(address="local", include_dashboard=False)
     except Exception as error:
-        place = f" at {address}" if address else ""
-        return RunError(f"Ray does not start{place}: {error}", code=ErrorCode.WORKERS_FAILED)
+        if not address:
+            return RunError(f"cannot start Ray on this machine: {error}", code=ErrorCode.WORKERS_FAILED)
+        return RunError(
+            f"cannot connect to the Ray cluster at {address}: {error}. Check 'simulation.address', and start the head "
+            "node with: ray start --head",
+            code=ErrorCode.WORKERS_FAILED,
+        )
     return None

@@ -95,9 +95,9 @@ def _federation(recipe: Recipe, settings: Settings, place: Path, log: Log) -> Ba
         folder = ledger.round_folder(key.round)
         if not (folder / "base.safetensors").exists():
             raise RunFolderError(
-                f"the arrays of round {key.round} are not in {folder}: when the federation ran, this round was not to "
-                f"be scored. Remove it from the rounds to score, or run the federation again: remove {place} and "
-                f"{place.name}.json."
+                f"the arrays of round {key.round} are not in {folder}, because this round was not in 'rounds' when the "
+                f"federation ran. Remove it from 'rounds', or delete {place} and {place.name}.json to run the "
+                "federation again."
             )
         return _blended(ledger, key.round, settings) if recipe.average else folder / "base.safetensors"
 

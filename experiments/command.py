@@ -36,7 +36,7 @@ def experiment(
     gpus: Annotated[
         float, typer.Option("--gpus", help="The share of a GPU for each process; 0.25: four processes at once.")
     ] = 0.0,
-    plan: Annotated[bool, typer.Option("--plan", help="Print what is left to do, and exit.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the remaining work, and exit.")] = False,
     report: Annotated[
         bool, typer.Option("--report", help="Write the report from the scores so far, and exit.")
     ] = False,
@@ -105,7 +105,7 @@ def _log(line: str) -> None:
 def _show(runner: Any, whole: bool = False) -> int:
     """Print how many scores are left, and if `whole` also of which recipes; returns the number."""
     left, size = len(runner.left()), runner.size()
-    _log(f"{runner.title}\n{size - left} of {size} scores are there, {left} are left.")
+    _log(f"{runner.title}\n{size - left} of {size} scores are done; {left} remaining.")
     for line in runner.plan() if whole else ():
         _log(line)
     return left

@@ -233,7 +233,7 @@ def check(experiment: Experiment) -> None:
             facts = (
                 settings.base,
                 settings.tasks.catalogue,
-                tuple(sorted(settings.contributors)),
+                tuple(sorted(settings.task_names)),
                 settings.server.server_validation,
             )
             if facts not in checked:

@@ -9,7 +9,7 @@ from pathlib import Path
 from coldfusion_fl.atomic_files import exclusive_lock
 from coldfusion_fl.cli.display import format_duration
 from coldfusion_fl.config.settings import SimulationSettings
-from coldfusion_fl.errors import MismatchError, RunError
+from coldfusion_fl.errors import MismatchError, RunError, count
 from coldfusion_fl.training.batches import device_name
 
 from .bases import Bases, Log, make_bases
@@ -67,7 +67,7 @@ class Runner:
             kind = f" ({recipe.kind})" if recipe else ""
             rounds = sorted(set(numbers) - {0})
             after = f", after round {', '.join(map(str, rounds))}" if rounds else ""
-            yield f"seed {seed}, {name}{kind}: {len(numbers)} scores{after}"
+            yield f"seed {seed}, {name}{kind}: {count(len(numbers), 'score')}{after}"
 
     def run(self) -> None:
         """Do what is left: score first the last bases of all recipes, seed by seed, then those of earlier rounds.

@@ -25,9 +25,9 @@ from .nodes import (
     NodeRegistry,
     Participants,
     longest_training_first,
+    move_to_record,
     sample,
     select_shared,
-    to_record,
 )  # fmt: skip
 from .rounds import Aggregator, ContributionCollector, EvaluationSchedule, EvaluationState, RoundState, ServerState
 
@@ -68,7 +68,7 @@ class ColDFusion(Strategy):
     exclude : Collection[str] (default: ())
         Names of contributors that are never sampled.
     compression : str (default: "float32")
-        How contributions are sent: "float32", exactly; "bfloat16", "float16" or "int8", as differences to the base.
+        How contributions are sent: "float32", exactly; "bfloat16", "float16" or "int8", as differences from the base.
         Inside Flower's wrappers it is always float32; Flower's client mods that change arrays need that too.
     staleness_discount : float (default: 0.0)
         Factor on the update of a late contribution for each round that it is late; needs a ledger. 0: it is rejected.
@@ -123,6 +123,7 @@ class ColDFusion(Strategy):
         node_names: Callable[[], Mapping[int, str]] | None = None,
         awaited_names: Collection[str] = (),
     ) -> None:
+        # This must be the first statement: `locals()` is the arguments.
         self.pipeline, self.settings = read_arguments({k: v for k, v in locals().items() if k != "self"})
         self.ledger = ledger
         self.is_shared = as_filter(shared_keys)
@@ -174,7 +175,7 @@ class ColDFusion(Strategy):
     ) -> Result:
         """Run ColD Fusion for `num_rounds` rounds, or resume up to that round where the ledger holds rounds already.
 
-        The parameters are those of `Strategy.start`. See `loop.RunLoop` for the differences to Flower's own loop.
+        The parameters are those of `Strategy.start`. See `loop.RunLoop` for the differences from Flower's own loop.
 
         Raises:
             RunError: fewer contributors than `min_contributions` are connected when the wait is over.
@@ -213,7 +214,7 @@ class ColDFusion(Strategy):
             if self._grid:
                 self.collector.collect_late(self._round, self._grid, array_file, candidates)
             base = self.aggregator.next_base(self._round, candidates)
-        return None if base is None else to_record(base), self._round.metrics()
+        return None if base is None else move_to_record(base), self._round.metrics()
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

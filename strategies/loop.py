@@ -12,7 +12,7 @@ from flwr.serverapp.strategy import Result
 
 from coldfusion_fl.run.events import EvaluationFinished
 
-from .nodes.array_records import to_record
+from .nodes.array_records import move_to_record
 from .nodes.messaging import exchange_messages
 
 if TYPE_CHECKING:
@@ -72,12 +72,13 @@ class RunLoop:
             if last_round is None:
                 return self._run_from(0, initial_arrays)
             log(INFO, "Resuming after round %d.", last_round)
-            return self._run_from(last_round, to_record(dict(state.base)))
+            return self._run_from(last_round, move_to_record(dict(state.base)))
 
     def _run_from(self, last_round: int, arrays: ArrayRecord) -> Result:
         """Run the rounds after one whose base is given. That base is evaluated first, unless it was before."""
         strategy = self._strategy
         strategy.save_round(arrays)
+        # The nodes are waited for here, before the first evaluation, which may not be due.
         strategy.participants.connected(self._grid, self._num_rounds)
         result = Result(arrays=arrays)
         if not (strategy.ledger and strategy.ledger.has_scores(last_round)):

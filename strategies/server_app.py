@@ -18,7 +18,6 @@ from coldfusion_fl.config.tables import flatten, to_table, unflatten
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ErrorCode, RunError
 from coldfusion_fl.evaluation.scores import score_task
-from coldfusion_fl.fusion import Fisher
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import load_encoder, save_model
 from coldfusion_fl.run.events import RunFinished, RunStarted
@@ -27,7 +26,7 @@ from coldfusion_fl.run.model_card import model_card
 from coldfusion_fl.run.report import write_report
 
 from .cold_fusion import ColDFusion
-from .nodes.array_records import to_record
+from .nodes.array_records import move_to_record
 
 app = ServerApp()
 
@@ -61,11 +60,11 @@ def new_strategy(
     # In a federation, tasks are named like members, and a member may have left since the run began. Elsewhere nodes may
     # have any name, so that only their number can be waited for.
     members = set(node_names().values()) if node_names else set()
-    awaited = [name for name in settings.contributors if name in members]
+    awaited = [name for name in settings.task_names if name in members]
     return ColDFusion(
         contributors_per_round=settings.contributors_per_round,
         min_contributions=settings.min_contributions,
-        min_available_nodes=len(awaited or settings.contributors),
+        min_available_nodes=len(awaited or settings.task_names),
         node_timeout=settings.node_timeout,
         seed=settings.seed,
         evaluate_every=settings.evaluate.every,
@@ -120,7 +119,7 @@ def serve(
         config = _node_config(settings, ledger, strategy)
         strategy.start(
             grid,
-            to_record(load_encoder(base)),
+            move_to_record(load_encoder(base)),
             num_rounds=settings.rounds,
             timeout=settings.round_timeout,
             train_config=config,
@@ -133,7 +132,7 @@ def _node_config(settings: Settings, ledger: Ledger, strategy: ColDFusion) -> Co
     """What the nodes need to know of the run. Its ID lets them keep their state across the processes of one run."""
     config = flatten({"finetune": to_table(settings.finetune), "evaluate": to_table(settings.evaluate)})
     config["run"] = ledger.run_id
-    if isinstance(strategy.pipeline.fusion, Fisher):
+    if strategy.pipeline.fusion.needs_fisher:
         config["fisher-examples"] = settings.server.fisher_examples
     return ConfigRecord(config)
 

@@ -1,4 +1,4 @@
-"""Compression of contributions: in full, or as the difference to the base in fewer bits.
+"""Compression of contributions: in full, or as the difference from the base in fewer bits.
 
 A difference is small, and its elements have similar sizes along a row, so few bits represent it well. Weights are about
 a thousand times larger, so rounding them would lose the difference. Both sides have the base, because the server sent

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from coldfusion_fl.aggregation.rules import RULES, InfluenceCap
+from coldfusion_fl.aggregation.rules import RULES
 from coldfusion_fl.aggregation.screening import Rule
 from coldfusion_fl.aggregation.server_optimizer import SERVER_OPTIMIZERS, ServerOptimizer
 from coldfusion_fl.config.components import as_component, as_components
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import ErrorCode, SettingsError
-from coldfusion_fl.fusion import OPERATORS, Operator, PrivateMean
+from coldfusion_fl.fusion import OPERATORS, Operator
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,13 @@ class Pipeline:
                 f"{' and '.join(needing)} needs a score of the server's own: set server-validation to a task, or the "
                 "strategy's argument score_fn."
             )
-        if not self.fusion.weighs and any(isinstance(rule, InfluenceCap) for rule in self.screening):
+        changing = [rule.name for rule in self.screening if rule.changes_weights]
+        if changing and not self.fusion.uses_weights:
             raise _conflict(
-                f"influence-cap lowers weights, but the fusion {self.fusion.name} ignores them. Remove one of them."
+                f"{' and '.join(changing)} changes weights, but the fusion {self.fusion.name} ignores them. "
+                "Remove one of them."
             )
-        if isinstance(self.fusion, PrivateMean) and self.screening:
+        if self.screening and not self.fusion.allows_screening:
             names = " and ".join(rule.name for rule in self.screening)
             raise _conflict(
                 f"screening by {names} depends on what all contributors have sent, which the fusion {self.fusion.name} "

@@ -130,11 +130,13 @@ class Rule(Component):
 
     Attributes:
         needs_score_function: whether it needs the server's own score of an encoder.
-        counts: whether its rejections count for `max-rejections`.
+        changes_weights: whether it changes the weights of contributions.
+        counts_toward_exclusion: whether its rejections count for `max-rejections`.
     """
 
     needs_score_function: ClassVar[bool] = False
-    counts: ClassVar[bool] = True
+    changes_weights: ClassVar[bool] = False
+    counts_toward_exclusion: ClassVar[bool] = True
 
     def __call__(self, round_: ScreeningRound) -> ScreeningResult:
         """Screen the candidates of a round."""

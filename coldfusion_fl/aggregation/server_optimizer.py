@@ -37,18 +37,18 @@ class ServerOptimizer(Component):
             The next base, in the base's dtypes, and the new state: arrays by `KIND/NAME`. Arrays that are not
             floating-point are copied from `fused`.
         """
-        following: EncoderDict = {}
+        next_base: EncoderDict = {}
         kept: EncoderDict = {}
         for name, array in base.items():
             if array.dtype.kind != "f":
-                following[name] = fused[name]
+                next_base[name] = fused[name]
                 continue
             memory = {kind: state[f"{kind}/{name}"] for kind in self.state_kinds if f"{kind}/{name}" in state}
             wide = np.promote_types(array.dtype, np.float32)  # squares of small float16 numbers would become 0
             change = self._change(np.subtract(fused[name], array, dtype=wide), memory)
-            following[name] = np.asarray(array + change).astype(array.dtype, copy=False)
+            next_base[name] = np.asarray(array + change).astype(array.dtype, copy=False)
             kept |= {f"{kind}/{name}": np.asarray(value) for kind, value in memory.items()}
-        return following, kept
+        return next_base, kept
 
     def _change(self, delta: np.ndarray, memory: EncoderDict) -> np.ndarray:
         """The change of one array of the base; its state in `memory`, by kind, is updated in place."""

@@ -25,7 +25,7 @@ def evaluate(
     data_root: DataRoot = "",
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="Use the tables [finetune] and [evaluate] of this run's settings."),
+        typer.Option("--config", help="Use the tables finetune and evaluate of this settings file (TOML)."),
     ] = None,
     seed: Annotated[
         int | None,
@@ -37,7 +37,7 @@ def evaluate(
     ] = None,
     head: Annotated[
         str | None,
-        typer.Option("--head", help="What the head reads: class-token, mean, or auto (the model's own choice)."),
+        typer.Option("--head", help="Input of the head: class-token, mean, or auto (the model's own)."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the scores to this file.")] = None,
 ) -> None:
@@ -46,7 +46,7 @@ def evaluate(
     names, catalogues = split_names(tasks), split_names(catalogue)
     if not names:
         raise SettingsError(
-            "--tasks names no task. `coldfusion tasks` lists the tasks that there are.", code=ErrorCode.SETTING_MISSING
+            "--tasks is empty. List the available tasks with `coldfusion tasks`.", code=ErrorCode.SETTING_MISSING
         )
     known = read_catalogues(catalogues, data_root)
     for name in names:

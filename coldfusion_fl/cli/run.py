@@ -16,7 +16,7 @@ from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.data.catalogue import resolve_catalogues
 from coldfusion_fl.data.paths import resolve_from
-from coldfusion_fl.errors import ErrorCode, RunError, SettingsError
+from coldfusion_fl.errors import ErrorCode, RunError, SettingsError, count
 from coldfusion_fl.run.ledger import Ledger, ensure_free
 from coldfusion_fl.run.preflight import check_server_table, check_settings
 
@@ -151,8 +151,8 @@ def _open_ledger(settings: Settings, config: Path | None, federation: Path | Non
         return ledger
     ledger.state_file.finished()
     console.print(
-        f"Nothing to do: {folder} holds all its {done} rounds. To add more, set 'rounds' to a higher number in the "
-        f"settings file, and resume the run: coldfusion run {config or 'CONFIG'} --resume {folder}",
+        f"Nothing to do: the run in {folder} is complete ({count(done, 'round')}). To add rounds, raise 'rounds' in "
+        f"the settings file and resume: coldfusion run {config or 'CONFIG'} --resume {folder}",
         markup=False,
     )
     return None

@@ -22,7 +22,10 @@ The settings of a run: a TOML file for `coldfusion run`, or the run-config of a 
 @app.command()
 def settings(
     json_schema: Annotated[
-        bool, typer.Option("--json-schema", help="Print a JSON schema, with which editors complete and check files.")
+        bool,
+        typer.Option(
+            "--json-schema", help="Print the settings' JSON schema, for completion and validation in editors."
+        ),
     ] = False,
     run_config: Annotated[
         Path | None,

@@ -1,4 +1,4 @@
-"""`coldfusion tasks`: what tasks there are."""
+"""`coldfusion tasks`: list the available tasks."""
 
 import sys
 from typing import Annotated

@@ -70,7 +70,7 @@ def run_worker(engine: Engine, pipe: int) -> None:
         sys.exit(error.exit_code)
     except Exception as error:
         _log.exception("%s crashed", engine.title)
-        ledger.state_file.failed(f"{engine.title} crashed: {error}")
+        ledger.state_file.failed(f"{engine.title} raised an unexpected {type(error).__name__}: {error}")
         # A crash may leave threads and child processes behind that would keep this process alive.
         kill_own_tree()
 

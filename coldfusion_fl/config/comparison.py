@@ -27,7 +27,8 @@ def ensure_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) ->
     defaults = to_table(Settings(base=""))
     if found := differences(old, new, set(changeable_keys(Settings)), defaults):
         raise RunFolderError(
-            f"{folder} holds a run with other settings, so it cannot resume with these:\n  " + "\n  ".join(found),
+            f"{folder}: this run was started with other settings. Restore them, or start a new run in another "
+            "folder:\n  " + "\n  ".join(found),
             ErrorCode.RUN_CHANGED,
         )
 
@@ -58,10 +59,14 @@ def differences(
     """
     one, other, usual = flatten(old), flatten(new), flatten(defaults or {})
     return [
-        f"{key}: {one.get(key, 'nothing')!r} there, {other.get(key, 'nothing')!r} here"
+        f"{key}: saved {_spell(one, key)}, now {_spell(other, key)}"
         for key in sorted(one.keys() | other.keys())
         if not _is_free(key, free) and one.get(key, usual.get(key)) != other.get(key)
     ]
+
+
+def _spell(settings: Mapping[str, Any], key: str) -> str:
+    return repr(settings[key]) if key in settings else "not set"
 
 
 def _is_free(key: str, free: Collection[str]) -> bool:

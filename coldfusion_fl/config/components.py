@@ -108,8 +108,8 @@ def _component(node: ast.expr, source: str, known: Mapping[str, type[_Component]
     name = call.func.id.lower().replace("_", "-")
     if name not in known:
         suggestion = did_you_mean(name, known)
-        listed = "" if "Known are" in suggestion else f" Known are: {', '.join(sorted(known))}."
-        raise SettingsError(f"{what}: there is no '{name}'.{suggestion}{listed}", ErrorCode.COMPONENT_UNKNOWN)
+        listed = "" if "Available:" in suggestion else f" Available: {', '.join(sorted(known))}."
+        raise SettingsError(f"{what}: unknown name '{name}'.{suggestion}{listed}", ErrorCode.COMPONENT_UNKNOWN)
     table = _parameters(call, source, what)
     if table and not known[name].model_fields:
         raise _invalid(f"{what} = {text!r}: {name} has no parameters.")
@@ -123,7 +123,7 @@ def _parameters(call: ast.Call, source: str, what: str) -> dict[str, Any]:
     """The keyword arguments of a call, by names with dashes."""
     text = _segment(source, call) if call.args or call.keywords else ""
     if call.args:
-        raise _invalid(f"{what} = {text!r}: '{_segment(source, call.args[0])}' is no parameter; write key=value.")
+        raise _invalid(f"{what} = {text!r}: '{_segment(source, call.args[0])}' has no name. Write key=value.")
     table: dict[str, Any] = {}
     for argument in call.keywords:
         if argument.arg is None:  # **mapping
@@ -143,7 +143,7 @@ def _value(node: ast.expr, source: str, what: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        raise _invalid(f"{what}: {text} is no number and no name. Write a text in quotes.") from None
+        raise _invalid(f"{what}: {text} is not a number, a name or a quoted text. Put quotes around a text.") from None
 
 
 def _segment(source: str, node: ast.expr) -> str:

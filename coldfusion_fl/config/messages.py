@@ -71,7 +71,7 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
     """A sentence that names the most similar known word, or all known words if none is similar."""
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1)
-    return f" Did you mean '{near[0]}'?" if near else f" Known are: {', '.join(names)}."
+    return f" Did you mean '{near[0]}'?" if near else f" Available: {', '.join(names) or 'none'}."
 
 
 def _known_keys(kind: type[BaseModel], path: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from coldfusion_fl.config.presets import PRESETS
 from coldfusion_fl.config.schema import TRANSLATED_BY_CALLER, SettingsTable
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.config.tables import merged
-from coldfusion_fl.errors import ColdFusionError, ErrorCode, SettingsError
+from coldfusion_fl.errors import ColdFusionError, ErrorCode, SettingsError, count
 
 _Table = TypeVar("_Table", bound=SettingsTable)
 
@@ -32,7 +32,7 @@ def read_toml(path: Path, error: type[ColdFusionError]) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise error(f"{path}: there is no such file.", code) from None
+        raise error(f"{path}: this file does not exist. Check the path.", code) from None
     except IsADirectoryError:
         raise error(f"{path}: this is a folder; a TOML file is needed.", code) from None
     except OSError as failure:
@@ -59,7 +59,7 @@ def parse_settings(table: Mapping[str, Any], source: str) -> Settings:
     wanted, available = settings.contributors_per_round, len(settings.tasks.seen)
     if wanted > available:
         raise SettingsError(
-            f"{source}: contributors-per-round is {wanted}, but only {available} tasks are seen. "
+            f"{source}: contributors-per-round is {wanted}, but [tasks] seen has only {count(available, 'task')}. "
             f"Set it to {available} or less, or name more seen tasks.",
             ErrorCode.SETTINGS_CONFLICT,
         )
@@ -80,7 +80,7 @@ def _check_tasks(settings: Settings, source: str) -> None:
             'seen = "newsgroups, reuters_r8". `coldfusion tasks` lists the tasks.',
             ErrorCode.SETTING_MISSING,
         )
-    names = settings.contributors
+    names = settings.task_names
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SettingsError(
             f"{source}: [tasks] names {', '.join(twice)} twice. A task is either seen or unseen, once.",
@@ -94,7 +94,7 @@ def _with_preset(table: Mapping[str, Any], source: str) -> Mapping[str, Any]:
         return table
     if (name := table["preset"]) not in PRESETS:
         raise SettingsError(
-            f"{source}: there is no preset {name!r}.{did_you_mean(str(name), PRESETS)}", ErrorCode.PRESET_UNKNOWN
+            f"{source}: unknown preset {name!r}.{did_you_mean(str(name), PRESETS)}", ErrorCode.PRESET_UNKNOWN
         )
     return merged(PRESETS[name], {key: value for key, value in table.items() if key != "preset"})
 

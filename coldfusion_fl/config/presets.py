@@ -1,4 +1,4 @@
-"""Named recipes: settings that a run has where its file says no others.
+"""Presets: default settings that a run's file can override.
 
 They say what is done with updates and heads. Learning rates and sizes depend on the base and the data, and stay the
 run's own.

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from coldfusion_fl.config.messages import settings_error
-from coldfusion_fl.config.tables import split_names
+from coldfusion_fl.config.tables import dashed, split_names
 
 # Marks a setting that may differ when a run resumes: `Field(..., json_schema_extra=CAN_CHANGE)`.
 CAN_CHANGE: dict[str, Any] = {"can-change-on-resume": True}
@@ -29,14 +29,11 @@ CAN_CHANGE: dict[str, Any] = {"can-change-on-resume": True}
 TRANSLATED_BY_CALLER = {"translated-by-caller": True}
 
 
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")
-
-
 class SettingsTable(BaseModel):
     """A table of settings. In files its keys have dashes, in Python underscores.
 
-    Values are not converted: a text is no number, and true is no number. A whole number is a valid number.
+    Values are not converted: the text "1" is not accepted as a number, and neither is true. A whole number is a valid
+    number.
 
     Raises:
         SettingsError: a value that is given to the constructor is unknown, missing, of another type or out of range.
@@ -47,7 +44,7 @@ class SettingsTable(BaseModel):
         extra="forbid",
         strict=True,
         allow_inf_nan=False,
-        alias_generator=_dashed,
+        alias_generator=dashed,
         validate_by_name=True,
         validate_by_alias=True,
     )

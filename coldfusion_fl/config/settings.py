@@ -73,16 +73,19 @@ class ServerSettings(SettingsTable):
     )
     server_validation: str = Field(
         "",
-        description="Task of the server's own; its frozen score on the validation split is used by the rule "
+        description="Task whose data the server has. Its frozen score on the validation split is used by the rule "
         "`greedy-soup` and by `rollback`.",
     )
     rollback: float = Field(
-        0.0, ge=0, description="Keep the old base if the server-validation score falls by more points; 0: never."
+        0.0,
+        ge=0,
+        description="Keep the old base if the server-validation score falls by more than this number of points; "
+        "0: never.",
     )
     compression: Compression = Field(
         "float32",
         description="Encoding of contributions: `float32` is lossless; `bfloat16`, `float16` and `int8` encode the "
-        "difference to the base, and the contributor adds its rounding error to its next contribution.",
+        "difference from the base, and the contributor adds its rounding error to its next contribution.",
     )
     fisher_examples: int = Field(
         256, ge=1, description="Training rows that estimate a contributor's Fisher diagonal, for the fusion `fisher`."
@@ -90,7 +93,8 @@ class ServerSettings(SettingsTable):
     keep_last: int = Field(
         0,
         ge=0,
-        description="Keep the arrays of this many last rounds in the run folder; 0: of all rounds. Records stay.",
+        description="Number of most recent rounds whose arrays are kept in the run folder; 0: all. Records are always "
+        "kept.",
         json_schema_extra=CAN_CHANGE,
     )
 
@@ -106,14 +110,15 @@ class FinetuneSettings(SettingsTable):
     dev_examples: int = Field(200, ge=1, description="Maximum number of development rows used for early stopping.")
     max_length: int = Field(128, ge=8, description="Maximum length of a text in tokens; longer texts are truncated.")
     patience: float = Field(
-        2.0, gt=0, description="Stop when the development score improved by less than 0.001 over this many epochs."
+        2.0, gt=0, description="Stop when the development score improved by less than 0.1 points over this many epochs."
     )
     head: Head = Field(
         "auto",
-        description="Input of the head: `class-token`, `mean` (of the last hidden states), or `auto` (by the base).",
+        description="Input of the head: `class-token`, `mean` (of the last hidden states), or `auto` (the head that "
+        "the base was pretrained with).",
     )
     keep_head: bool = Field(
-        False, description="Continue with the contributor's head of its last round, instead of a new one each round."
+        False, description="Reuse each contributor's head from its previous round instead of a new head in each round."
     )
 
 
@@ -121,7 +126,7 @@ class EvaluateSettings(SettingsTable):
     """How the bases are evaluated."""
 
     every: int = Field(
-        1, ge=-1, description="Frozen scores after every so many rounds; 0: first and last base only; -1: none."
+        1, ge=-1, description="Number of rounds between evaluations. 0: only the first and the last base; -1: none."
     )
     train_examples: int = Field(500, ge=2, description="Training rows that fit the linear probe of the frozen score.")
     test_examples: int = Field(500, ge=1, description="Maximum number of test rows that are scored, in every mode.")
@@ -181,7 +186,8 @@ class Settings(SettingsTable):
     node_timeout: float = Field(
         3600.0,
         gt=0,
-        description="Seconds to wait for nodes at most, before the first round and whenever too few are connected.",
+        description="Maximum time to wait for nodes, in seconds, before the first round and whenever too few are "
+        "connected.",
         json_schema_extra=CAN_CHANGE,
     )
     resume: bool = Field(
@@ -202,6 +208,6 @@ class Settings(SettingsTable):
     )
 
     @property
-    def contributors(self) -> tuple[str, ...]:
+    def task_names(self) -> tuple[str, ...]:
         """The names of all nodes of a simulation: seen tasks first, then unseen ones."""
         return self.tasks.seen + self.tasks.unseen

@@ -7,6 +7,11 @@ from typing import Any
 from pydantic import BaseModel
 
 
+def dashed(name: str) -> str:
+    """A Python name as a key of a file: with dashes instead of underscores."""
+    return name.replace("_", "-")
+
+
 def to_table(settings: BaseModel) -> dict[str, Any]:
     """The nested tables that these settings can be parsed from again; keys have dashes, and tuples become lists."""
     return settings.model_dump(mode="json", by_alias=True)

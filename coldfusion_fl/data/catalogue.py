@@ -30,7 +30,7 @@ from pydantic import Field
 from coldfusion_fl.config.messages import did_you_mean
 from coldfusion_fl.config.parsing import parse_table, read_toml
 from coldfusion_fl.config.schema import Names, SettingsTable
-from coldfusion_fl.data.metrics import METRICS, REGRESSION_METRICS
+from coldfusion_fl.data.metrics import METRICS
 from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import CatalogueError, ErrorCode, SettingsError
 
@@ -75,7 +75,7 @@ class TaskSpec(SettingsTable):
     @property
     def is_regression(self) -> bool:
         """Whether the label is a number and not a class."""
-        return self.metric in REGRESSION_METRICS
+        return METRICS[self.metric].is_regression
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def read_catalogues(references: Sequence[str], data_root: str = "") -> Catalogue
         path = _shipped_path(reference) if is_shipped else Path(reference)
         if not is_shipped and not path.exists():
             raise CatalogueError(
-                f"the catalogue '{reference}' does not exist: there is no such file, and the shipped catalogues are "
+                f"catalogue '{reference}' not found. Give the path of a TOML file, or a shipped catalogue: "
                 f"{', '.join(SHIPPED)}."
             )
         # A shipped catalogue is inside this package, which has no data.

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,13 +37,25 @@ def _spearman(truth: np.ndarray, predicted: np.ndarray) -> float:
     return 0.0 if np.isnan(correlation) else correlation
 
 
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "accuracy": _accuracy,
-    "macro-f1": _macro_f1,
-    "matthews": _matthews,
-    "spearman": _spearman,
+@dataclass(frozen=True)
+class Metric:
+    """A metric of a task.
+
+    Attributes:
+        function: of labels and predictions, both of shape (n,); 1 is the best value.
+        is_regression: whether labels and predictions are numbers; if not, they are class indices.
+    """
+
+    function: Callable[[np.ndarray, np.ndarray], float]
+    is_regression: bool = False
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric(_accuracy),
+    "macro-f1": Metric(_macro_f1),
+    "matthews": Metric(_matthews),
+    "spearman": Metric(_spearman, is_regression=True),
 }
-REGRESSION_METRICS = ("spearman",)
 
 
 def score(metric: str, truth: np.ndarray, predicted: np.ndarray) -> float:
@@ -56,4 +69,4 @@ def score(metric: str, truth: np.ndarray, predicted: np.ndarray) -> float:
     Returns:
         100 times the metric: 0 to 100, or -100 to 100 for the two correlations (`matthews` and `spearman`).
     """
-    return 100 * METRICS[metric](truth, predicted)
+    return 100 * METRICS[metric].function(truth, predicted)

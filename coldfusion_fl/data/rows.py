@@ -151,8 +151,9 @@ def read_hub(hub: str, config: str, revision: str, split: str, label: str) -> pd
     # The library raises exceptions of many types, including those of its HTTP client.
     except Exception as failure:
         raise DataError(
-            f"{source}, split '{split}': loading it from the Hugging Face Hub failed: {first_line(failure)} Without a "
-            "network, use local files (a task with 'folder' or 'train') or the tasks of the catalogue 'packaged'.",
+            f"{source}, split '{split}': loading it from the Hugging Face Hub failed: "
+            f"{first_line(failure).rstrip('.')}. Offline, use local files (a task with 'folder' or 'train') or the "
+            "tasks of the catalogue 'packaged'.",
             code=ErrorCode.DATA_MISSING,
         ) from None
     frame = rows.to_pandas()

@@ -44,7 +44,7 @@ def fit_probe(task: Task, features: np.ndarray, labels: np.ndarray) -> BaseEstim
         can_search = counts.max() >= _FOLDS
     probe = Pipeline([("scale", StandardScaler()), ("linear", linear)])
     if can_search:
-        probe = GridSearchCV(probe, grid, cv=_FOLDS, scoring=make_scorer(METRICS[task.metric]))
+        probe = GridSearchCV(probe, grid, cv=_FOLDS, scoring=make_scorer(METRICS[task.metric].function))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", UserWarning)  # for classes with fewer rows than folds

@@ -33,10 +33,14 @@ class Operator(Component):
     """Fuses contributions into one encoder.
 
     Attributes:
-        weighs: whether it uses `Contribution.weight`.
+        uses_weights: whether it uses `Contribution.weight`.
+        needs_fisher: whether each contribution must bring the diagonal of its Fisher information.
+        allows_screening: whether contributions may be rejected by what others have sent.
     """
 
-    weighs: ClassVar[bool] = True
+    uses_weights: ClassVar[bool] = True
+    needs_fisher: ClassVar[bool] = False
+    allows_screening: ClassVar[bool] = True
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """Fuse floating-point arrays.
@@ -56,7 +60,7 @@ class Operator(Component):
 
     def weight_of(self, contribution: Contribution) -> float:
         """The relative weight of a contribution."""
-        return contribution.weight if self.weighs else 1.0
+        return contribution.weight if self.uses_weights else 1.0
 
     def rejection_reason(self, contribution: Contribution) -> str | None:
         """Why this operator cannot use a contribution, as a clause; None if it can."""

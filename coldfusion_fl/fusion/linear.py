@@ -100,6 +100,7 @@ class Fisher(Operator):
     """
 
     name: ClassVar[str] = "fisher"
+    needs_fisher: ClassVar[bool] = True
     floor: float = Field(1e-6, gt=0, description="Added to each F_c, so that no division by 0 can happen.")
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:

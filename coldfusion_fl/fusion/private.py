@@ -27,7 +27,8 @@ class PrivateMean(Operator):
     """
 
     name: ClassVar[str] = "private-mean"
-    weighs: ClassVar[bool] = False
+    uses_weights: ClassVar[bool] = False
+    allows_screening: ClassVar[bool] = False
     clip: float = Field(
         1.0, gt=0, description="Maximum Euclidean norm of an update over all arrays; longer ones are clipped."
     )

@@ -17,7 +17,7 @@ class Median(Operator):
     """The coordinate-wise median: θ'_i = median_c θ_c,i (Yin et al. 2018, arXiv 1803.01498, algorithm 1, option I)."""
 
     name: ClassVar[str] = "median"
-    weighs: ClassVar[bool] = False
+    uses_weights: ClassVar[bool] = False
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
@@ -37,7 +37,7 @@ class TrimmedMean(Operator):
     """
 
     name: ClassVar[str] = "trimmed-mean"
-    weighs: ClassVar[bool] = False
+    uses_weights: ClassVar[bool] = False
     cut: float = Field(0.2, ge=0, lt=0.5, description="Share of the values that is removed at each end.")
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:

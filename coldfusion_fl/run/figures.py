@@ -11,6 +11,8 @@ matplotlib.use("Agg")  # a run has no screen
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from coldfusion_fl.errors import count
+
 _SEEN, _UNSEEN = "#1f6f8b", "#d1495b"
 
 
@@ -49,7 +51,7 @@ def _draw_rounds(axes: Axes, summary: dict[str, Any]) -> None:
             ends.append((float(curves[-1][-1]), row["task"], colour))
         if curves:
             role = "seen" if seen else "unseen"
-            label = f"mean of {len(curves)} {role} tasks"
+            label = f"mean of {count(len(curves), f'{role} task')}"
             axes.plot(
                 _ints(numbers),
                 np.nanmean(curves, axis=0),

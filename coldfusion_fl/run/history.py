@@ -18,7 +18,9 @@ def past_norms(records: Iterable[RoundRecord]) -> dict[str, list[float]]:
 
 def rejection_counts(records: Iterable[RoundRecord]) -> Counter[str]:
     """The number of rejections that count against each contributor."""
-    return Counter(rejection.name for record in records for rejection in record.rejected if rejection.counts)
+    return Counter(
+        rejection.name for record in records for rejection in record.rejected if rejection.counts_toward_exclusion
+    )
 
 
 def training_seconds(records: Iterable[RoundRecord]) -> dict[str, float]:

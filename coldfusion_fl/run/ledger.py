@@ -200,7 +200,9 @@ class Ledger(RoundStore):
             facts: dict[str, Any] = json.loads((self.folder / _RUN).read_text(encoding="utf-8"))
             _ = facts["settings"]
         except (OSError, ValueError, KeyError, TypeError):
-            raise RunFolderError(f"{self.folder}: this is not a run folder (no readable {_RUN} in it).") from None
+            raise RunFolderError(
+                f"{self.folder}: not a run folder, because it has no readable {_RUN}. Give the folder of a run."
+            ) from None
         return facts
 
     # -- how the run stands -------------------------------------------------------------------------------------------

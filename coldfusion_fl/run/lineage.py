@@ -54,8 +54,8 @@ def lineage(ledger: Ledger, *, check: bool = False) -> list[BaseRecord]:
         record = ledger.record(number)
         if bases and record.previous_record_sha256 != ledger.record_hash(number - 1):
             raise RunFolderError(
-                f"{ledger.round_folder(number)}: this round does not follow the round {number - 1} that is there: one "
-                "of the two is from another run, or was changed."
+                f"{ledger.round_folder(number)}: the record does not contain the hash of round {number - 1}. One of "
+                "the two rounds was changed, or comes from another run."
             )
         scores = [found["frozen"] for found in ledger.load_scores(number).values() if "frozen" in found]
         bases.append(BaseRecord(record, sum(scores) / len(scores) if scores else None))
@@ -66,7 +66,7 @@ def print_lineage(ledger: Ledger, bases: Sequence[BaseRecord], console: Console)
     """Print a lineage as text and tables."""
     state: str = ledger.state.state
     if state == "running" and not ledger.is_locked:
-        state = "not running any more"
+        state = "lost"
     console.print(f"{ledger.folder}: {state}, {count(len(bases), 'base')}", markup=False)
     for base in bases:
         _print_base(base, console)
@@ -76,7 +76,7 @@ def _print_base(base: BaseRecord, console: Console) -> None:
     record, digest = base.record, base.record.base_sha256[:_DIGITS]
     score = "" if base.mean_frozen_score is None else f", mean frozen score {base.mean_frozen_score:.2f}"
     if not record.round or record.began is None or record.settings is None:
-        console.print(f"\nround 0  base {digest}, the first{score}", markup=False)
+        console.print(f"\nround 0  first base {digest}{score}", markup=False)
         return
     made = f"{record.settings.fusion}, {record.settings.server_optimizer}"
     outcome = made if record.fused else f"KEPT: {record.kept_because}"

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from coldfusion_fl.errors import count
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.report import SCORED, summarize
 
@@ -13,8 +14,8 @@ tags: [cold-fusion, federated-learning, model-merging]
 
 # A ColD Fusion base
 
-Made by coldfusion-fl: {rounds} rounds from the base `{base}` (SHA-256 of its arrays: {base_hash}), {contributors}
-contributors a round, fusion `{fusion}`, server optimizer `{server_optimizer}`, screening
+Made with coldfusion-fl in {rounds} from the base `{base}` (SHA-256 of its arrays: {base_hash}), {contributors}
+per round, fusion `{fusion}`, server optimizer `{server_optimizer}`, screening
 {screening}, seed {seed}. Each contributor finetuned the shared encoder on its own data and sent back the
 encoder alone. SHA-256 of this model's arrays: {hash}.
 
@@ -66,20 +67,20 @@ def model_card(ledger: Ledger) -> str:
     made = last.settings
     assert made  # every saved round has them
     return _CARD.format(
-        rounds=last.round,
+        rounds=count(last.round, "round"),
         base=settings["base"],
         base_hash=records[0].base_sha256,
         hash=last.base_sha256,
-        contributors=settings["contributors-per-round"],
+        contributors=count(settings["contributors-per-round"], "contributor"),
         fusion=made.fusion,
         server_optimizer=made.server_optimizer,
-        screening=", ".join(f"`{rule}`" for rule in ["mismatch", *made.screening]),
+        screening=", ".join(f"`{rule}`" for rule in made.screening) or "none beyond the array checks",
         seed=settings["seed"],
-        fused=", ".join(f"{name} ({count})" for name, count in sorted(fused.items())) or "none",
+        fused=", ".join(f"{name} ({number})" for name, number in sorted(fused.items())) or "none",
         unseen=", ".join(settings["tasks"]["unseen"]) or "none",
         rows="\n".join(rows),
         heads=", ".join(sorted({row["head"] for row in summary["tasks"]})),
         shots=settings["evaluate"]["shots"],
-        note=f" The scores are those of round {evaluated['fused']}'s base, the last that was evaluated." if old else "",
+        note=f" The scores are from round {evaluated['fused']}, the last evaluated base." if old else "",
         versions=", ".join(f"{name} {version}" for name, version in ledger.versions.items()),
     )

@@ -5,7 +5,7 @@ import os
 from coldfusion_fl.aggregation.pipeline import check_server_settings
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.data.catalogue import read_catalogues
-from coldfusion_fl.errors import ErrorCode, SettingsError
+from coldfusion_fl.errors import ErrorCode, SettingsError, count
 
 
 def check_settings(settings: Settings, source: str) -> None:
@@ -22,7 +22,8 @@ def check_settings(settings: Settings, source: str) -> None:
     cores = os.cpu_count() or 1
     if settings.simulation.cpus > cores:
         raise SettingsError(
-            f"{source}: 'simulation.cpus' is {settings.simulation.cpus}, but this machine has {cores} cores. Lower it."
+            f"{source}: 'simulation.cpus' is {settings.simulation.cpus}, but this machine has {count(cores, 'core')}. "
+            "Lower it."
         )
     catalogue = read_catalogues(settings.tasks.catalogue, settings.tasks.data_root)
     check_server_table(settings, source)
@@ -67,7 +68,9 @@ def check_contents(settings: Settings, source: str) -> None:
     share = settings.simulation
     if share.gpus and not share.address and not torch.cuda.is_available():
         raise SettingsError(
-            f"{source}: 'simulation.gpus' is {share.gpus}, but torch sees no GPU here.", code=ErrorCode.GPU_MISSING
+            f"{source}: 'simulation.gpus' is {share.gpus}, but PyTorch finds no GPU on this machine. "
+            "Set it to 0, or install a CUDA build of PyTorch.",
+            code=ErrorCode.GPU_MISSING,
         )
     for name in _tasks(settings):
         load_task(name, settings.tasks.catalogue, settings.tasks.data_root)
@@ -75,4 +78,4 @@ def check_contents(settings: Settings, source: str) -> None:
 
 
 def _tasks(settings: Settings) -> list[str]:
-    return [*settings.contributors, *filter(None, [settings.server.server_validation])]
+    return [*settings.task_names, *filter(None, [settings.server.server_validation])]

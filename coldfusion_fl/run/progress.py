@@ -40,7 +40,7 @@ class ProgressLog:
                 whole, _, _ = file.read().rpartition(b"\n")
         except FileNotFoundError:
             return [], position
-        events = [parse_event(line) for line in whole.splitlines()]
+        events = [parse_event(line, self._file) for line in whole.splitlines()]
         return events, position + len(whole) + 1 if whole else position
 
     def truncate_unfinished_line(self) -> None:

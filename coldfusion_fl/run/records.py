@@ -9,17 +9,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from coldfusion_fl.config.tables import dashed
 from coldfusion_fl.errors import ErrorCode, RunFolderError
-
-
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")
 
 
 class Recorded(BaseModel):
     """Base of everything that is written as JSON with dashed keys."""
 
-    model_config = ConfigDict(alias_generator=_dashed, populate_by_name=True, extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(alias_generator=dashed, populate_by_name=True, extra="forbid", validate_assignment=True)
 
     def to_json(self) -> dict[str, Any]:
         """Nested tables for JSON, with dashed keys and without None."""
@@ -60,14 +57,14 @@ class RejectionRecord(Recorded):
     Attributes:
         name: the contributor.
         reason: a clause that says why.
-        counts: whether the rejection counts against the contributor: something arrived that could not be fused.
+        counts_toward_exclusion: whether the rejection counts toward `max-rejections`: what arrived could not be fused.
         received: whether anything arrived.
         facts: what is known of the contribution; None: it could not be read, or nothing arrived.
     """
 
     name: str
     reason: str
-    counts: bool = False
+    counts_toward_exclusion: bool = False
     received: bool = True
     facts: UpdateFacts | None = None
 
@@ -174,5 +171,5 @@ def parse_record(table: Mapping[str, Any], source: str) -> RoundRecord:
         first = wrong.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise RunFolderError(
-            f"{source}: it is not the record of a round: '{where}': {first['msg']}.", ErrorCode.RUN_FOLDER_DAMAGED
+            f"{source}: not a valid round record, at '{where}': {first['msg']}.", ErrorCode.RUN_FOLDER_DAMAGED
         ) from None

@@ -78,11 +78,11 @@ def _row(name: str, base: dict[str, Any], fused: dict[str, Any]) -> dict[str, An
 
 def _means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     seen = [row for row in rows if row["seen"]]
-    groups = [("mean of the seen", seen), ("mean of the unseen", [row for row in rows if not row["seen"]])]
+    groups = [("mean of seen tasks", seen), ("mean of unseen tasks", [row for row in rows if not row["seen"]])]
     big = [row for row in rows if row["test-rows"] >= TINY]
-    groups.append(("mean of all", list(rows)))
+    groups.append(("mean of all tasks", list(rows)))
     if 0 < len(big) < len(rows):
-        groups.append((f"mean of all with {TINY} test rows or more", big))
+        groups.append((f"mean of tasks with at least {TINY} test rows", big))
     return [_mean(name, group) for name, group in groups if group]
 
 
@@ -167,7 +167,7 @@ def score_table(summary: dict[str, Any]) -> Table:
     tiny_note = f"  * fewer than {TINY} test rows." if any(r["test-rows"] < TINY for r in summary["tasks"]) else ""
     evaluated = summary["evaluated"]
     old = evaluated["fused"] != evaluated["last-round"]
-    old_note = f"  The last base that was evaluated is that of round {evaluated['fused']}." if old else ""
+    old_note = f"  The last evaluated base is from round {evaluated['fused']}." if old else ""
     table.caption = f"head: {heads}.{tiny_note}{old_note}"
     table.caption_justify = "left"
     return table

@@ -144,7 +144,9 @@ class RoundStore:
         """
         file = self.round_folder(number) / _RECORD
         if not (table := self.load_json(number, _RECORD)):
-            raise RunFolderError(f"{file}: this file is missing.", ErrorCode.RUN_FOLDER_DAMAGED)
+            raise RunFolderError(
+                f"{file}: this file is missing. {self.recovery_advice(number)}", ErrorCode.RUN_FOLDER_DAMAGED
+            )
         return parse_record(table, str(file))
 
     def records(self) -> list[RoundRecord]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from coldfusion_fl.config.tables import dashed
 from coldfusion_fl.run import events
 from coldfusion_fl.run.events import Event
 from coldfusion_fl.run.ledger import Ledger
@@ -188,4 +189,4 @@ def format_ago(then: float | None, now: float | None = None) -> str:
 
 
 def _dashed(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {key.replace("_", "-"): value for key, value in table.items()}
+    return {dashed(key): value for key, value in table.items()}

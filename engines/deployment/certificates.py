@@ -107,7 +107,7 @@ def read_public_key(file: Path) -> ec.EllipticCurvePublicKey:
         content = file.read_bytes()
     except OSError as error:
         raise DeploymentError(
-            f"{file}: this is not a public key: {first_line(error)}", code=ErrorCode.KEY_INVALID
+            f"{file}: cannot read the public key: {first_line(error)}", code=ErrorCode.KEY_INVALID
         ) from None
     return parse_public_key(content, file)
 
@@ -165,9 +165,13 @@ def certificate_hosts(certificate: Path) -> tuple[str, ...]:
     try:
         found = x509.load_pem_x509_certificate(certificate.read_bytes())
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise DeploymentError(
-            f"{certificate}: this is not a certificate: {first_line(error)}", code=ErrorCode.CERTIFICATE_INVALID
+            f"{certificate}: cannot read the certificate: {first_line(error)}", code=ErrorCode.CERTIFICATE_INVALID
+        ) from None
+    except ValueError as error:
+        raise DeploymentError(
+            f"{certificate}: not a valid PEM certificate: {first_line(error)}", code=ErrorCode.CERTIFICATE_INVALID
         ) from None
     except x509.ExtensionNotFound:
         return ()

@@ -14,7 +14,7 @@ from coldfusion_fl.errors import DeploymentError, ErrorCode
 federation = typer.Typer(
     help="A federation over a network: create it, run its server, add and remove members.", no_args_is_help=True
 )
-member = typer.Typer(help="A member of a federation: check everything, and join.", no_args_is_help=True)
+member = typer.Typer(help="A member of a federation: check its setup, and join.", no_args_is_help=True)
 _console = plain_console()
 
 _Folder = Annotated[Path, typer.Argument(help="The federation's folder, on the server's machine.")]
@@ -94,7 +94,7 @@ def remove(folder: _Folder, name: Annotated[str, typer.Argument(help="The member
 
     opened = open_federation(folder)
     remove_member(opened, name)
-    _console.print(f"{name} is not a member of {opened.name} any more.", markup=False)
+    _console.print(f"Removed {name} from {opened.name}.", markup=False)
 
 
 @federation.command("renew")
@@ -129,7 +129,7 @@ def check(folder: _MemberFolder = Path()) -> None:
     failed = 0
     for finding in check_member(folder):
         failed += not finding.passed
-        _console.print(f"{'ok' if finding.passed else 'NO':>4}  {finding.check}: {finding.details}", markup=False)
+        _console.print(f"{'ok' if finding.passed else 'FAIL':>4}  {finding.check}: {finding.details}", markup=False)
     if failed:
         raise typer.Exit(2)
 
@@ -147,11 +147,11 @@ def status(
     folder: Annotated[Path, typer.Argument(help="A run folder.")],
     federation: Annotated[
         Path | None,
-        typer.Option("--federation", help="The folder of the run's federation: adds which members are online."),
+        typer.Option("--federation", help="The federation's folder. Also shows which members are online."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the status as JSON.")] = False,
 ) -> None:
-    """Show a run's status: its round, what each member does, which were rejected, and the disk space used."""
+    """Show the status of a run: its round, the activity of each member, rejections and disk space."""
     from coldfusion_fl.engines.deployment.online_status import add_online_status
     from coldfusion_fl.run.ledger import Ledger
     from coldfusion_fl.run.status import run_status

@@ -58,7 +58,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class RunState:
+class ServerRunState:
     """The state of a run: `status`; and where the run has ended, its result `ended` with `details`."""
 
     status: str
@@ -126,14 +126,14 @@ class Control:
             answer = self._client.StartRun(request)
         return int(answer.run_id), int(answer.series_id)
 
-    def run(self, run_id: int) -> RunState | None:
+    def run(self, run_id: int) -> ServerRunState | None:
         """The state of a run; None: the server does not know the run."""
         with self._request_errors():
             found = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict
         if run_id not in found:
             return None
         status = found[run_id].status
-        return RunState(status.status, status.sub_status, status.details)
+        return ServerRunState(status.status, status.sub_status, status.details)
 
     def stop(self, run_id: int) -> None:
         """Stop a run."""

@@ -20,7 +20,7 @@ class DeploymentEngine(Engine):
         folder: the federation's folder, on this machine.
     """
 
-    title = "The run"
+    title = "The federation run"
     environment: ClassVar[Mapping[str, str]] = {"FLWR_TELEMETRY_ENABLED": "0"}
 
     def __init__(self, folder: str) -> None:

@@ -50,7 +50,7 @@ def check_server_side(federation: Federation, settings: Settings, source: str) -
         ColdFusionError: the server does not answer, or the base or the rows of the validation task cannot be read.
     """
     is_new = not (Path(settings.out) / "run.json").exists()  # members may leave during a run, which then goes on
-    for name in settings.contributors if is_new else ():
+    for name in settings.task_names if is_new else ():
         if name not in federation.public_keys:
             raise SettingsError(
                 f"{source}: [tasks] names '{name}', which is not a member of {federation.name}."
@@ -82,7 +82,7 @@ def supervise(federation: Federation, ledger: Ledger) -> None:
         run_id = None
         try:
             run_id, series = _start(federation, ledger, bundle, series)
-            log(logging.INFO, "The server executes it as run %d.", run_id)
+            log(logging.INFO, "The server started the run. Its Flower run ID is %d.", run_id)
             details = _wait_for_run(federation, ledger, run_id)
         except KeyboardInterrupt:
             if run_id is not None:
@@ -95,10 +95,14 @@ def supervise(federation: Federation, ledger: Ledger) -> None:
         if ledger.state.final:
             raise RunError(str(ledger.state.reason))
         done = max(ledger.rounds(), default=-1)
+        where = "before the first base was saved" if done < 0 else f"after round {done}"
         losses, last = (losses + 1 if done == last else 1), done
         if losses >= _MAX_LOSSES:
-            raise RunError(f"the run was lost {losses} times after round {done}, the last time with: {details}")
-        log(logging.WARNING, "The run was lost (%s). It goes on after round %d.", details, done)
+            raise RunError(
+                f"the run was interrupted {losses} times {where}. The last reason: {details}. See superlink.log in the "
+                "federation's folder."
+            )
+        log(logging.WARNING, "The run was interrupted %s (%s). Restarting it.", where, details)
         ledger.emit(RunLost(round=done, reason=details))
         _wait_for_lock(ledger)
 
@@ -113,7 +117,7 @@ def _wait_for_run(federation: Federation, ledger: Ledger, run_id: int) -> str:
     while True:
         state = _ask_until_answered(federation, ledger, lambda control: control.run(run_id))
         if state is None:
-            return "the server does not know it any more"
+            return "the server no longer has this run"
         if state.status == "finished":
             return f"{state.ended}: {state.details}"
         time.sleep(_POLL_INTERVAL)

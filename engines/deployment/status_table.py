@@ -4,9 +4,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from coldfusion_fl.errors import count
 from coldfusion_fl.run.status import MemberStatus, RunStatus, format_ago
 
-_COLOURS = {"trains": "yellow", "evaluates": "yellow", "answered": "green", "rejected": "red", "missing": "red"}
+_COLOURS = {"training": "yellow", "evaluating": "yellow", "answered": "green", "rejected": "red", "missing": "red"}
 _GIB = 1 << 30
 
 
@@ -14,17 +15,17 @@ def print_status(status: RunStatus, console: Console) -> None:
     """Print a run's status."""
     reason = f" ({status.reason})" if status.reason else ""
     done = "no base yet" if status.round is None else f"{status.round} of {status.rounds} rounds are done"
-    lost = f"; it was lost {status.lost} times, and went on" if status.lost else ""
+    lost = f"; restarted {count(status.lost, 'time')}" if status.lost else ""
     console.print(f"{status.folder}: {status.state}{reason}, {done}; {status.phase}{lost}", markup=False)
     table = Table(box=None, padding=(0, 2), show_edge=False)
-    for column in ("member", "", "does", "fused", "rejected", "last heard", ""):
+    for column in ("member", "connection", "activity", "fused", "rejected", "last heard", "reason"):
         table.add_column(column, justify="right" if column in ("fused", "rejected") else "left")
     for member in status.members:
         table.add_row(*_row(member))
     console.print(table)
-    bases = f"{len(status.bases)} bases" if status.bases else "no base"
+    bases = count(len(status.bases), "base") if status.bases else "no base"
     console.print(
-        f"On the disk: {bases}, {status.bytes / _GIB:.2f} GiB in all; {status.free_bytes / _GIB:.1f} GiB are free.",
+        f"Disk: {bases}, {status.bytes / _GIB:.2f} GiB in total, {status.free_bytes / _GIB:.1f} GiB free.",
         markup=False,
     )
 
@@ -32,11 +33,11 @@ def print_status(status: RunStatus, console: Console) -> None:
 def _row(member: MemberStatus) -> tuple[str, ...]:
     presence = {True: "[green]online", False: "[red]offline", None: ""}[member.online]
     colour = _COLOURS.get(member.activity)
-    does = f"[{colour}]{member.activity}" if colour else member.activity
+    activity = f"[{colour}]{member.activity}" if colour else member.activity
     return (
         escape(member.name),
         presence,
-        does if member.seen or member.activity != "idle" else "evaluates only",
+        activity if member.seen or member.activity != "idle" else "evaluates only",
         str(member.fused),
         str(member.rejected),
         format_ago(member.last_heard),

@@ -78,8 +78,7 @@ class Supervisor:
             code = self._run_once(meanwhile)
             pause = _FIRST_PAUSE if time.monotonic() - began > _HEALTHY_AFTER else min(2 * pause, _MAX_PAUSE)
             self._log(
-                f"Flower's program ended with code {code}, and is started again in {pause:.0f} s. Its last lines, in "
-                f"{self._log_file}:"
+                f"Flower exited with code {code}. Restarting it in {pause:.0f} s. The last lines of {self._log_file}:"
             )
             for line in last_lines(self._log_file, position):
                 self._log(f"    {line}")

@@ -24,7 +24,7 @@ def attack_mod(attacks: Mapping[str, Attack], settings: Settings) -> Mod:
         reply = call_next(message, context)
         if message.metadata.message_type != "train" or reply.has_error():
             return reply
-        name = settings.contributors[int(context.node_config["partition-id"])]
+        name = settings.task_names[int(context.node_config["partition-id"])]
         if name in attacks:
             base, sent = message.content.array_records["arrays"], reply.content.array_records["arrays"]
             config = message.content.config_records["config"]

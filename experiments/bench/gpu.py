@@ -95,7 +95,7 @@ def compile_layers(model: nn.Module) -> None:
 
 
 def flops(model: nn.Module, lengths: list[int]) -> float:
-    """FLOPs to train on texts of so many tokens once."""
+    """FLOPs of one training pass over texts of a given length."""
     encoder: Any = get_encoder(model)
     embeddings = {id(weight) for weight in encoder.embeddings.parameters()}
     weights = sum(weight.numel() for weight in encoder.parameters() if id(weight) not in embeddings)
@@ -104,7 +104,7 @@ def flops(model: nn.Module, lengths: list[int]) -> float:
 
 
 def shared(reference: str, examples: int, contributors: int) -> dict[str, float]:
-    """So many contributors at once on one device, against one after another: seconds of both."""
+    """Time n contributors in parallel and one after another on one device, in seconds."""
     names = (TASK,) * contributors
     return {
         "one-after-another": alone(reference, examples, names, 1),

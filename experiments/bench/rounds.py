@@ -74,7 +74,7 @@ def run(config: Path, examples: int, names: tuple[str, ...]) -> dict[str, float]
 
 
 def alone(reference: str, examples: int, names: tuple[str, ...], processes: int) -> float:
-    """Seconds that some finetunings take in so many plain processes, which have loaded everything before."""
+    """Seconds of n finetunings in parallel plain processes, after imports."""
     before = dict(os.environ)
     os.environ.update(_ENVIRONMENT)  # the processes get it as they start, which libraries need
     try:

@@ -1,6 +1,6 @@
 """The nodes: which are connected, who is sampled, and the messages to them."""
 
-from .array_records import select_shared, to_record
+from .array_records import move_to_record, select_shared
 from .membership import NodeRegistry
 from .messaging import MessageBuilder, exchange_messages
 from .participants import Participants
@@ -12,7 +12,7 @@ __all__ = [
     "Participants",
     "exchange_messages",
     "longest_training_first",
+    "move_to_record",
     "sample",
     "select_shared",
-    "to_record",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord
 
 from coldfusion_fl.arrays.encoder import EncoderDict
-from coldfusion_fl.errors import ErrorCode, SettingsError
+from coldfusion_fl.errors import ErrorCode, SettingsError, count
 
 _NUMPY = "numpy.ndarray"
 # Before a header's text: numpy's magic, its version and the text's length. Arrays of numbers have version 1.0.
@@ -20,7 +20,7 @@ class UnreadableArrayError(Exception):
     """An array of a message cannot be read; the message is a clause that says why."""
 
 
-def to_record(encoder: EncoderDict) -> ArrayRecord:
+def move_to_record(encoder: EncoderDict) -> ArrayRecord:
     """An encoder's arrays by name as a record for a message. Empties `encoder`, so that memory holds it once."""
     record = ArrayRecord()
     for name in list(encoder):
@@ -39,7 +39,9 @@ def select_shared(record: ArrayRecord, is_shared: Callable[[str], bool] | None) 
     shared = ArrayRecord({name: array for name, array in record.items() if is_shared(name)})
     if not shared:
         raise SettingsError(
-            f"shared_keys matches none of the arrays: {', '.join(list(record)[:5])}, ...", ErrorCode.SETTINGS_CONFLICT
+            f"shared_keys matches none of the {count(len(record), 'array')}, such as "
+            f"{', '.join(list(record)[:5])}. Check the patterns.",
+            ErrorCode.SETTINGS_CONFLICT,
         )
     return shared
 
@@ -68,18 +70,18 @@ def to_numpy(record: ArrayRecord, names: Iterable[str] | None = None) -> Encoder
 
 def _view(name: str, array: Array) -> np.ndarray:
     if array.stype != _NUMPY:
-        raise UnreadableArrayError(f"'{name}' is not an array of numpy's but '{array.stype}'")
+        raise UnreadableArrayError(f"'{name}' has the serialization type '{array.stype}', but '{_NUMPY}' is required")
     start = _PREFIX + int.from_bytes(array.data[_PREFIX - 2 : _PREFIX], "little")
     try:
         shape, fortran, dtype = _header(array.data[:start])
     # Bytes from outside can make a parser raise anything.
     except Exception:
-        raise UnreadableArrayError(f"'{name}' is not in numpy's format") from None
+        raise UnreadableArrayError(f"'{name}' is not in NumPy's .npy format") from None
     if dtype.hasobject or dtype.kind not in "fiub":
-        raise UnreadableArrayError(f"'{name}' holds {dtype}, not numbers; it was not read")
+        raise UnreadableArrayError(f"'{name}' has the dtype {dtype}, but a numeric dtype is required")
     declared, there = math.prod(shape) * dtype.itemsize, len(array.data) - start
     if declared != there:
-        raise UnreadableArrayError(f"'{name}' declares {declared} bytes, but {there} came; it was not read")
+        raise UnreadableArrayError(f"the header of '{name}' declares {declared} bytes, but {there} bytes were received")
     flat = np.frombuffer(array.data, dtype, offset=start)
     return flat.reshape(shape, order="F" if fortran else "C")
 

@@ -8,11 +8,10 @@ from logging import INFO, WARNING
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.common import log
-from flwr.common.constant import ErrorCode
+from flwr.common.constant import ErrorCode as FlowerErrorCode
 from flwr.serverapp import Grid
 
-from coldfusion_fl.errors import ErrorCode as Code
-from coldfusion_fl.errors import RunError
+from coldfusion_fl.errors import ErrorCode, RunError
 from coldfusion_fl.sanitize import sanitize
 from coldfusion_fl.versions import format_versions
 
@@ -124,9 +123,10 @@ class NodeRegistry:
             RunError: the workers of a simulation do not start.
         """
         log(
-            INFO, "Querying the nodes for their names. A node whose client does not answer queries logs an error, which"
+            INFO,
+            "Querying the nodes for their names. A client without a query function logs a harmless error and takes "
+            "part as node-ID.",
         )
-        log(INFO, "is harmless; such a node is called node-ID.")
         deadline = time.monotonic() + timeout
         last_log = 0.0
         reported: tuple[int, list[str]] | None = None
@@ -183,8 +183,8 @@ class NodeRegistry:
                 for reply in grid.pull_messages([message_id]):
                     del self._queries[node]
                     if not (reply.has_error() and reply.error.code in UNREACHABLE):
-                        self._known[node] = self._to_member(node, reply, in_simulation(grid))
-                    elif reply.error.code == ErrorCode.UNKNOWN and in_simulation(grid):
+                        self._known[node] = self._admit_or_exclude(node, reply, in_simulation(grid))
+                    elif reply.error.code == FlowerErrorCode.UNKNOWN and in_simulation(grid):
                         self._count_failure(node, reply.error.reason or "")
                     break
                 else:
@@ -202,11 +202,11 @@ class NodeRegistry:
             raise RunError(
                 f"the workers of this simulation cannot start: {last}\nThe run's log has more. Check that this Python "
                 "has everything installed that they need, and that there is enough memory.",
-                Code.WORKERS_FAILED,
+                ErrorCode.WORKERS_FAILED,
             )
 
-    def _to_member(self, node: int, reply: Message, is_simulated: bool) -> Member | None:
-        """The member that an answer describes; None where it cannot take part."""
+    def _admit_or_exclude(self, node: int, reply: Message, is_simulated: bool) -> Member | None:
+        """The member that an answer describes; None, after a message, where it cannot take part."""
         answer = (None if reply.has_error() else reply.content.config_records.get(self._key)) or ConfigRecord()
         name = sanitize(answer.get("name", ""))[:_MAX_NAME]
         known_problem, _ = self._problems.pop(node, ("", 0.0))

@@ -109,7 +109,7 @@ def exchange_messages(
                 if reply.metadata.reply_to_message_id == message_id:
                     yield reply
                 else:
-                    log(WARNING, "The reply to message %s claims to answer another one. It is dropped.", message_id)
+                    log(WARNING, "Ignored a reply to message %s: it names a different message.", message_id)
                 del reply  # so that memory does not hold it while the next one arrives
         if unsent or (waiting and not is_last):
             time.sleep(poll_interval(grid))

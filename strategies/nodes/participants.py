@@ -76,7 +76,7 @@ class Participants:
 
         Args:
             grid: Flower's grid.
-            num_rounds: the number of rounds of the run, for those who watch; None: unknown.
+            num_rounds: the number of rounds of the run, for the event; None: unknown.
 
         Raises:
             RunError: too few are connected when the wait is over.
@@ -154,11 +154,12 @@ class Participants:
 
     def _find_excluded(self, records: Sequence[RoundRecord]) -> dict[str, str]:
         """Contributors that are not sampled, with the reason; each is reported once in a run."""
-        excluded = dict.fromkeys(self._exclude, "the setting exclude names it")
+        excluded = dict.fromkeys(self._exclude, "it is listed in the setting 'exclude'")
         reported = self._reported_exclusions | {name for record in records for name in record.excluded}
         for name, number in rejection_counts(records).items():
             if self._max_rejections and number >= self._max_rejections and name not in excluded:
-                excluded[name] = f"{count(number, 'contribution')} of it were rejected"
+                limit = f"max-rejections = {self._max_rejections}"
+                excluded[name] = f"it has {count(number, 'rejected contribution')} (the limit is {limit})"
                 if name not in reported:
                     self._reported_exclusions.add(name)
                     log(WARNING, "'%s' is excluded from now on: %s.", name, excluded[name])

@@ -18,7 +18,6 @@ from coldfusion_fl.fusion import PrivateMean, fuse, shares
 from coldfusion_fl.run.history import past_norms
 from coldfusion_fl.run.records import (
     ContributionRecord,
-    PrivacySpent,
     RejectionRecord,
     UpdateFacts,
     ValidationScores,
@@ -103,18 +102,22 @@ class Aggregator:
         """
         past = past_norms(self._state.records)
         known = {name: replace(c, past_norms=past.get(name, ())) for name, c in candidates.items()}
-        before = ScreeningRound(self._state.base, known, self._fusion, self._score_fn)
-        facts = _facts(before, round_.staleness)
-        passed, rejected = screen(before, self._screening)
+        screening_round = ScreeningRound(self._state.base, known, self._fusion, self._score_fn)
+        facts = _facts(screening_round, round_.staleness)
+        passed, rejected = screen(screening_round, self._screening)
         for name, (rule, reason) in rejected.items():
-            round_.reject(RejectionRecord(name=name, reason=reason, counts=rule.counts, facts=facts[name]))
+            round_.reject(
+                RejectionRecord(
+                    name=name, reason=reason, counts_toward_exclusion=rule.counts_toward_exclusion, facts=facts[name]
+                )
+            )
         # In sorted order of names, so that the order of arrival leaves no trace in the sum.
         contributions = [candidate.contribution for _, candidate in sorted(passed.candidates.items())]
         for part, share in zip(contributions, shares(self._fusion, contributions), strict=True):
             round_.record.contributions[part.name] = ContributionRecord(**dict(facts[part.name]), share=share)
         if len(contributions) < self._min_contributions:
             number = count(len(contributions), "contribution")
-            raise NoNewBaseError(f"{number} passed, {self._min_contributions} are needed")
+            raise NoNewBaseError(f"{number} passed the screening, but min-contributions is {self._min_contributions}")
         try:
             fused = fuse(self._fusion, self._state.base, contributions)
         except FusionError as failure:
@@ -134,26 +137,29 @@ class Aggregator:
             RunError: there is no score to compare with.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            following, optimizer_state = self._server_optimizer(self._state.base, fused, self._state.optimizer_state)
-        for name, array in [*following.items(), *optimizer_state.items()]:
+            next_base, optimizer_state = self._server_optimizer(self._state.base, fused, self._state.optimizer_state)
+        for name, array in [*next_base.items(), *optimizer_state.items()]:
             if not finite(array):  # a state that is not finite would spoil every later base
-                raise NoNewBaseError(f"the server optimizer '{self._server_optimizer}' makes '{name}' not finite")
-        self._compare_scores(round_, following)
+                raise NoNewBaseError(
+                    f"the server optimizer '{self._server_optimizer}' gave values that are not finite in '{name}'"
+                )
+        self._compare_scores(round_, next_base)
         self._state.optimizer_state = optimizer_state
-        round_.record.update_norm = update_norm(self._state.base, following)
-        return following
+        round_.record.update_norm = update_norm(self._state.base, next_base)
+        return next_base
 
-    def _compare_scores(self, round_: RoundState, following: Encoder) -> None:
+    def _compare_scores(self, round_: RoundState, next_base: Encoder) -> None:
         """Keep the base if its successor scores too low. The score of an accepted base is not computed again."""
         if self._rollback is None or self._score_fn is None:
             return
         before = self._score_fn(self._state.base) if self._base_score is None else self._base_score
         if before == -math.inf:
             raise RunError(
-                "the server's score of the base is not a finite number, so no later base can be compared with it.",
+                "the server-validation score of the base is not finite, so 'rollback' cannot compare bases with it. "
+                "Check score_fn or the server-validation task, or disable 'rollback'.",
                 ErrorCode.RUN_FAILED,
             )
-        after = self._score_fn(following)
+        after = self._score_fn(next_base)
         round_.record.server_validation = ValidationScores(before=_finite_or_none(before), after=_finite_or_none(after))
         if after < before - self._rollback:
             self._base_score = before
@@ -164,9 +170,7 @@ class Aggregator:
     def _account(self, round_: RoundState) -> None:
         """Record the privacy loss; this round counts too."""
         if self._accountant:
-            round_.record.privacy = PrivacySpent(epsilon=0.0, delta=0.0, rounds=0)  # marks it as a private round
-            spent = self._accountant.spent([*self._state.records, round_.record])
-            round_.record.privacy = spent
+            round_.record.privacy = spent = self._accountant.spent(self._state.records, round_.record.contributions)
             log(
                 INFO,
                 "Privacy loss of the contributor with the most rounds: ε = %g at δ = %g.",

@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 from coldfusion_fl.aggregation.screening import Candidate
 from coldfusion_fl.arrays.disk_arrays import ArrayFile
 from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.errors import count
 from coldfusion_fl.fusion import Operator
 from coldfusion_fl.run.events import ContributionReceived
 from coldfusion_fl.run.records import RejectionRecord
@@ -79,10 +80,14 @@ class ContributionCollector:
             name = sender_of(reply, round_.sent)
             if name is None:
                 stranger = self._name_of(reply.metadata.src_node_id)
-                round_.reject(RejectionRecord(name=stranger, reason="its reply answers no message of this round"))
+                round_.reject(
+                    RejectionRecord(name=stranger, reason="its reply does not belong to a message of this round")
+                )
             elif name in answered:
                 round_.reject(
-                    RejectionRecord(name=name, reason="it answered twice; the first answer counts", counts=True)
+                    RejectionRecord(
+                        name=name, reason="it replied twice; only the first reply is used", counts_toward_exclusion=True
+                    )
                 )
             elif reply.has_error() and reply.error.code in UNREACHABLE:
                 unreachable[name] = f"it cannot be reached: {error_reason(reply)}"
@@ -101,12 +106,10 @@ class ContributionCollector:
     def collect_late(self, round_: RoundState, grid: Grid, array_file: ArrayFile, candidates: Candidates) -> None:
         """Add the contributions of earlier rounds that have arrived, rebased to this round's base; or reject them."""
         for late in self._stragglers.arrived(grid):
-            candidate = self._rebase(round_, late, array_file, candidates)
-            if isinstance(candidate, RejectionRecord):
-                round_.reject(candidate)
-            else:
-                candidates[late.name] = candidate
+            rebased = self._rebase(round_, late, array_file, candidates)
+            if not isinstance(rebased, RejectionRecord):
                 round_.staleness[late.name] = round_.number - late.round
+            self._add(round_, late.name, rebased, candidates)
 
     def _rebase(
         self, round_: RoundState, late: LateReply, array_file: ArrayFile, candidates: Mapping[str, Candidate]
@@ -118,7 +121,7 @@ class ContributionCollector:
             return RejectionRecord(name=late.name, reason=f"{reason}, and a newer one has arrived")
         start = self._state.base_after(late.round - 1)
         if start is None:
-            return RejectionRecord(name=late.name, reason=f"{reason}, and the base of that round is not kept any more")
+            return RejectionRecord(name=late.name, reason=f"{reason}, and the base of that round is no longer stored")
         candidate = self._validator(start, late.round, array_file).validate(late.name, late.reply)
         if isinstance(candidate, RejectionRecord):
             return candidate
@@ -144,8 +147,8 @@ class ContributionCollector:
             name, number = next(iter(dropped.items()))
             log(
                 WARNING,
-                "'%s' sent %d arrays that are not shared. They are dropped, in this round and later. Private arrays "
-                "should not leave their node.",
+                "'%s' sent %s that are not shared. The server ignores them in all rounds. Clients should send shared "
+                "arrays only.",
                 name,
-                number,
+                count(number, "array"),
             )

@@ -26,7 +26,7 @@ class EvaluationSchedule:
     """Which bases are evaluated.
 
     Attributes:
-        every: after every so many rounds, and always the first and the last base; 0: those two only; -1: none.
+        every: number of rounds between evaluations. 0: only the first and the last base; -1: no evaluation.
         num_rounds: the last round; None: unknown, as in Flower's own loop.
     """
 
@@ -82,7 +82,7 @@ class EvaluationState:
             name = sender_of(reply, self.sent)
             if name not in silent:
                 sender = name or f"node-{reply.metadata.src_node_id}"
-                log(WARNING, "'%s' sent scores unasked, or a second time. They do not count.", sender)
+                log(WARNING, "'%s' sent scores that were not requested, or sent them twice. They are ignored.", sender)
                 continue
             del silent[name]
             if reply.has_error():

@@ -35,18 +35,20 @@ class PrivacyAccountant:
                 ErrorCode.EXTRA_MISSING,
             ) from None
 
-    def spent(self, records: Iterable[RoundRecord]) -> PrivacySpent:
+    def spent(self, earlier: Iterable[RoundRecord], fused: Iterable[str]) -> PrivacySpent:
         """The privacy loss of the contributor with the most rounds.
 
         ε and δ bound what a contributor's updates can change in all bases together, compared with updates of zero;
         other rows in place of its own are twice as far.
 
         Args:
-            records: of all rounds.
+            earlier: the records of the earlier rounds.
+            fused: the names of this round's contributors.
         """
         from flwr.serverapp import RdpAccountant
 
-        counts = Counter(name for record in records if record.privacy for name in record.contributions)
+        counts = Counter(name for record in earlier if record.privacy for name in record.contributions)
+        counts.update(fused)
         rounds = max(counts.values(), default=0)
         delta = self._fusion.delta
         if not rounds:

@@ -21,7 +21,7 @@ def sender_of(reply: Message, sent: Mapping[str, Message]) -> str | None:
 
 @dataclass
 class RoundState:
-    """What the steps of a round hand on.
+    """The state of a round, which each step passes to the next.
 
     Attributes:
         record: what is recorded of the round so far.
@@ -67,22 +67,23 @@ class RoundState:
 
     def emit_kept(self, reason: str) -> None:
         """Report that the round makes no new base."""
-        contributions, rejected = self.counts().values()
+        contributions, rejected = self.counts()
         self.emit(BaseKept(round=self.number, contributions=contributions, rejected=rejected, reason=reason))
 
     def emit_fused(self) -> None:
         """Report that the round made a new base."""
-        contributions, rejected = self.counts().values()
+        contributions, rejected = self.counts()
         spent = self.record.privacy
         self.emit(RoundFused(round=self.number, contributions=contributions, rejected=rejected, privacy=spent))
 
-    def counts(self) -> dict[str, int]:
-        """The numbers of contributions that passed the screening, and of rejections."""
-        return {"contributions": len(self.record.contributions), "rejected": len(self.record.rejected)}
+    def counts(self) -> tuple[int, int]:
+        """The number of contributions that passed the screening, and the number of rejections."""
+        return len(self.record.contributions), len(self.record.rejected)
 
     def metrics(self) -> MetricRecord:
         """The counts and, if a base was made, the mean of each number that all its contributors reported."""
         reported = [contribution.reported for contribution in self.record.contributions.values()]
         common = set.intersection(*map(set, reported)) - {"server-round"} if self.record.fused else set()
         means = {key: float(np.mean([numbers[key] for numbers in reported])) for key in sorted(common)}
-        return MetricRecord({**means, **self.counts()})
+        contributions, rejected = self.counts()
+        return MetricRecord({**means, "contributions": contributions, "rejected": rejected})

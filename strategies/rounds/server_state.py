@@ -12,7 +12,8 @@ from coldfusion_fl.arrays.blocks import finite
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.arrays.mismatch import find_mismatch
-from coldfusion_fl.config.comparison import ensure_same
+from coldfusion_fl.config.comparison import changeable_keys, ensure_same
+from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
 from coldfusion_fl.run.records import RoundRecord, RoundSettings
 
@@ -20,9 +21,6 @@ from ..nodes.array_records import UnreadableArrayError, to_numpy
 
 if TYPE_CHECKING:
     from coldfusion_fl.run.ledger import Ledger
-
-# A person may react to what a run showed by changing these; each round's record has their value.
-_MAY_CHANGE = ("screening", "exclude", "max-rejections", "min-contributions")
 
 
 class ServerState:
@@ -100,8 +98,9 @@ class ServerState:
         self.records = [self.ledger.record(number) for number in rounds]
         last = self.records[-1]
         if last.settings:
+            may_change = {key.rpartition(".")[2] for key in changeable_keys(Settings)}
             old, new = (
-                {key: value for key, value in settings.to_json().items() if key not in _MAY_CHANGE}
+                {key: value for key, value in settings.to_json().items() if key not in may_change}
                 for settings in (last.settings, self._settings)
             )
             ensure_same(old, new, self.ledger.folder)
@@ -109,12 +108,16 @@ class ServerState:
         self.base = self.ledger.load_base(last.round)
         if reason := find_mismatch(self.base, given):
             raise RunFolderError(
-                f"{self.ledger.folder}: its run has another model than the one given: {reason}. Give it that model, or "
-                "start a new run.",
+                f"{self.ledger.folder}: the run was started with a different model: {reason}. Pass the original model, "
+                "or start a new run.",
                 ErrorCode.RUN_CHANGED,
             )
         if self.records[0].base_sha256 != encoder_hash(given):
-            log(WARNING, "The initial arrays are not those that the run began with. It resumes from its own base.")
+            log(
+                WARNING,
+                "The initial arrays differ from those that the run started with. They are ignored, and the run resumes "
+                "from its saved base.",
+            )
         self.optimizer_state = self.ledger.load_optimizer_state(last.round)
         self.average = self.ledger.load_average(last.round)
         self.last_saved = last.round

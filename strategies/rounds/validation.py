@@ -15,7 +15,7 @@ from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.errors import CompressionError
-from coldfusion_fl.fusion import Contribution, Fisher, Operator
+from coldfusion_fl.fusion import Contribution, Operator
 from coldfusion_fl.run.records import RejectionRecord
 from coldfusion_fl.sanitize import sanitize
 
@@ -84,14 +84,14 @@ class ReplyValidator:
         # Bytes from outside may cause errors that nobody foresaw, and no contributor may end the run.
         except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as broken:
             reason = f"its arrays cannot be read: {type(broken).__name__}: {broken}"
-        return RejectionRecord(name=name, reason=sanitize(reason)[:MAX_REASON], counts=True)
+        return RejectionRecord(name=name, reason=sanitize(reason)[:MAX_REASON], counts_toward_exclusion=True)
 
     def _to_candidate(self, name: str, reply: Message) -> Candidate:
         """Read a reply, compare it with the base, and move its arrays to disk, so that memory holds one reply."""
         metrics = reported_metrics(reply)
         of_round = metrics.get("server-round", self._round)
         if of_round != self._round:
-            raise InvalidReplyError(f"it is of round {of_round:g}, not of round {self._round}")
+            raise InvalidReplyError(f"it is for round {of_round:g}, but this is round {self._round}")
         contribution = self._read(name, reply, metrics)
         reason = find_mismatch(self._base, contribution.encoder) or self._operator.rejection_reason(contribution)
         if reason:
@@ -110,12 +110,12 @@ class ReplyValidator:
         records = records_of(reply, ArrayRecord)
         record = records.get(self._arrayrecord_key)
         if record is None:
-            raise InvalidReplyError(f"its reply holds no arrays ('{self._arrayrecord_key}')")
+            raise InvalidReplyError(f"its reply has no ArrayRecord with the key '{self._arrayrecord_key}'")
         wanted = [key for key in record if key in self._base or self._is_shared is None or self._is_shared(key)]
         if dropped := len(record) - len(wanted):
             self.dropped[name] = dropped
         encoder = self._decode(reply, to_numpy(record, wanted))
-        fisher = records.get(FISHER) if isinstance(self._operator, Fisher) else None
+        fisher = records.get(FISHER) if self._operator.needs_fisher else None
         diagonal = None if fisher is None else to_numpy(fisher, [key for key in fisher if key in self._base])
         return Contribution(name, encoder, self._round, metrics=metrics, fisher=diagonal)
 

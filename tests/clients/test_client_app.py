@@ -6,9 +6,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.supercore.task_identity import TaskIdentity
 
 from coldfusion_fl.aggregation.compression import EncodedContribution, decode
-from coldfusion_fl.clients import contributor
+from coldfusion_fl.clients import node_settings
 from coldfusion_fl.clients.client_app import contributor_app
-from coldfusion_fl.clients.contributor import read_contributor
+from coldfusion_fl.clients.node_settings import read_node_settings
 from coldfusion_fl.config.parsing import read_settings
 from coldfusion_fl.config.settings import COMPRESSIONS
 from coldfusion_fl.config.tables import flatten, to_table
@@ -238,35 +238,35 @@ def test_a_deployed_node_takes_nothing_from_the_server(tiny_base):
         "tasks.data-root": "/server/says",
         "tasks.catalogue": "c.toml",
     }
-    contributor_settings = read_contributor(
+    settings = read_node_settings(
         context({"task": "rte", "base": str(tiny_base), "name": "org 1", "data-root": "/mine"}, run_config)
     )
     assert (
-        contributor_settings.name,
-        contributor_settings.task,
-        contributor_settings.base,
-        contributor_settings.data_root,
+        settings.name,
+        settings.task,
+        settings.base,
+        settings.data_root,
     ) == ("org 1", "rte", str(tiny_base), "/mine")
-    assert contributor_settings.catalogues == ("packaged",)
-    assert contributor_settings.run_folder is None
+    assert settings.catalogues == ("packaged",)
+    assert settings.run_folder is None
     with pytest.raises(SettingsError, match="base=") as error:
-        read_contributor(context({"task": "rte"}, run_config))
+        read_node_settings(context({"task": "rte"}, run_config))
     assert error.value.code == ErrorCode.SETTING_MISSING
 
 
 def test_a_deployed_node_with_a_partition_follows_no_run_config(toy_run):
     run_config = flatten(to_table(read_settings(toy_run())))
     with pytest.raises(SettingsError, match="task=") as error:
-        read_contributor(context({"partition-id": 0, "num-partitions": 5}, run_config))
+        read_node_settings(context({"partition-id": 0, "num-partitions": 5}, run_config))
     assert error.value.code == ErrorCode.SETTING_MISSING
 
 
 def test_a_simulated_node_is_the_task_of_its_partition(toy_run, monkeypatch):
-    monkeypatch.setattr(contributor, "is_simulated", lambda: True)
+    monkeypatch.setattr(node_settings, "is_simulated", lambda: True)
     run_config = flatten(to_table(read_settings(toy_run())))
-    contributors = [read_contributor(context({"partition-id": i, "num-partitions": 5}, run_config)) for i in range(5)]
+    contributors = [read_node_settings(context({"partition-id": i, "num-partitions": 5}, run_config)) for i in range(5)]
     assert [one.name for one in contributors] == ["a", "b", "c", "d", "u"]
     assert [one.seen for one in contributors] == [True] * 4 + [False]
     with pytest.raises(SettingsError, match="partition 5 .*5 tasks") as error:
-        read_contributor(context({"partition-id": 5}, run_config))
+        read_node_settings(context({"partition-id": 5}, run_config))
     assert error.value.code == ErrorCode.SETTINGS_CONFLICT

@@ -107,4 +107,4 @@ def test_a_cluster_that_does_not_answer_is_named(toy_run, tmp_path):
     process = start_run(toy_run(**{"simulation.address": f'"{address}"'}), tmp_path / "run", OMP_NUM_THREADS="1")
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 1
-    assert f"Ray does not start at {address}" in output
+    assert f"cannot connect to the Ray cluster at {address}" in output

@@ -85,8 +85,8 @@ def test_the_output_shows_progress_and_results(finished):
         "round 1/2:",
         "round 2/2:",
         "fused 3 contributions",
-        "mean of the seen",
-        "mean of the unseen",
+        "mean of seen tasks",
+        "mean of unseen tasks",
         "/model",
         "coldfusion evaluate",
         "Peak memory",
@@ -271,7 +271,7 @@ def test_endless_trainings_do_not_block_the_end_of_the_run(toy_run, tmp_path):
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1, output
     assert "REJECTED, it did not answer within 20 s" in output
-    assert "the base is KEPT: 0 contributions are fit, 2 are needed" in output
+    assert "the base is KEPT: 0 contributions passed the screening, but min-contributions is 2" in output
     assert "the run failed: no round fused anything" in output
     assert ledger.state.state == "failed"
     assert not gone(family, 10)

@@ -101,6 +101,6 @@ def test_a_round_without_enough_contributions_keeps_its_base(toy_run, tmp_path):
     ledger = Ledger(tmp_path / "run")
     assert ledger.state.state == "failed"
     assert not ledger.record(1).fused
-    assert "2 contributions passed, 3 are needed" in ledger.record(1).kept_because
+    assert "2 contributions passed the screening, but min-contributions is 3" in ledger.record(1).kept_because
     first, last = ledger.load_base(0), ledger.load_base(1)
     assert all(first[name].tobytes() == last[name].tobytes() for name in first)

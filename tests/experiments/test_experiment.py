@@ -233,4 +233,4 @@ def test_a_round_whose_arrays_were_removed_is_named(done, experiment):
 def test_a_share_of_a_gpu_needs_a_gpu(experiment):
     code, output = experiment("--gpus", "0.25", "--out", "third", "--work", "third-work")
     assert code == 2
-    assert "'simulation.gpus' is 0.25, but torch sees no GPU here" in " ".join(output.split())
+    assert "'simulation.gpus' is 0.25, but PyTorch finds no GPU on this machine" in " ".join(output.split())

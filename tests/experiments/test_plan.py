@@ -129,7 +129,7 @@ def test_a_seed_that_is_listed_twice_counts_once(read):
     [
         ("", HEAD, "there is no recipe"),
         ("[recipe.paper]", HEAD, "unknown setting 'recipe'. Did you mean 'recipes'"),
-        ("[settings.paper]", HEAD, "Known are: comparisons, extends, folds, question, recipes, run, scoring"),
+        ("[settings.paper]", HEAD, "Available: comparisons, extends, folds, question, recipes, run, scoring"),
         ("[recipes.base]", HEAD, "Choose another name"),
         ("[recipes.paper]\nscored = [5]", HEAD, "it has 4 rounds, so it cannot be scored after 5"),
         ('[recipes.paper]\nkind = "cold"', HEAD, "must be one of federation, multitask, single-task"),
@@ -154,7 +154,7 @@ def test_a_seed_that_is_listed_twice_counts_once(read):
         ("[recipes.paper]", HEAD.replace("folds", "extends = 'toy.toml'\nfolds"), "a cycle"),
         ("[recipes.paper]", HEAD.replace("[4, 7]", "[4, 4]"), "different seeds"),
         ("[recipes.paper]", HEAD.replace("b, d", "b, x"), "unknown task 'x'"),
-        ("[recipes.paper]\ncontributors-per-round = 3\n", HEAD, "only 2 tasks are seen"),
+        ("[recipes.paper]\ncontributors-per-round = 3\n", HEAD, "seen has only 2 tasks"),
     ],
 )
 def test_mistakes_in_an_experiments_file(read, text, head, message):

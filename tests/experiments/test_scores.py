@@ -141,5 +141,5 @@ def test_a_recipe_may_be_older_than_a_setting(begun):
     again.begin(EXPERIMENT, now)
     assert KEY in again
     now["paper"]["settings"]["server"]["blend"] = 0.5
-    with pytest.raises(RunFolderError, match="server.blend: 'nothing' there, 0.5 here"):
+    with pytest.raises(RunFolderError, match="server.blend: saved not set, now 0.5"):
         ScoreFile(begun.path).begin(EXPERIMENT, now)

@@ -14,7 +14,7 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
-from coldfusion_fl.strategies.nodes.array_records import to_record
+from coldfusion_fl.strategies.nodes.array_records import move_to_record
 
 SIZES = {"embedding": (2000, 64), "layer.weight": (64, 64), "layer.bias": (64,)}
 
@@ -43,7 +43,7 @@ def contributor(name):
         }
         if name == "bad" and server_round % 2:
             sent["layer.bias"] = np.full(64, np.nan, np.float32)
-        return RecordDict({"arrays": to_record(sent), "metrics": MetricRecord({"num-examples": 10})})
+        return RecordDict({"arrays": move_to_record(sent), "metrics": MetricRecord({"num-examples": 10})})
 
     return answer
 
@@ -65,7 +65,7 @@ def run(folder: Path, rounds: int):
         ledger=ledger,
     )
     grid = FakeGrid({number: contributor(name) for number, name in enumerate(["a", "b", "c", "d", "bad"], start=100)})
-    arrays = to_record({key: np.zeros(shape, np.float32) for key, shape in SIZES.items()})
+    arrays = move_to_record({key: np.zeros(shape, np.float32) for key, shape in SIZES.items()})
     with ledger.lock():
         strategy.start(grid, arrays, num_rounds=rounds, timeout=30)
     ledger.state_file.finished()

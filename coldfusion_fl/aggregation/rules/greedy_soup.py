@@ -23,7 +23,7 @@ class GreedySoup(Rule):
 
     name: ClassVar[str] = "greedy-soup"
     needs_score_function: ClassVar[bool] = True
-    counts: ClassVar[bool] = False
+    counts_toward_exclusion: ClassVar[bool] = False
     tolerance: float = Field(
         0.0, ge=0, description="Accept a contribution that lowers the score by at most this, in the score's unit."
     )

@@ -17,13 +17,12 @@ class InfluenceCap(Rule):
     """
 
     name: ClassVar[str] = "influence-cap"
+    changes_weights: ClassVar[bool] = True
     share: float = Field(0.25, gt=0, le=1, description="Maximum share of the length of all updates.")
 
     def __call__(self, round_: ScreeningRound) -> ScreeningResult:
         """See `Rule`."""
         contributions = [candidate.contribution for candidate in round_.candidates.values()]
-        if not contributions or not round_.operator.weighs:
-            return ScreeningResult()
         norms = [candidate.norm for candidate in round_.candidates.values()]
         influence = np.array(shares(round_.operator, contributions)) * norms
         limit = max(self.share, 1 / max(1, int(np.count_nonzero(influence))))

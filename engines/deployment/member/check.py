@@ -137,11 +137,12 @@ def _check_model(member: Member, task: Task | None) -> Iterator[Finding]:
 
 def _check_server(member: Member) -> Iterator[Finding]:
     host, port = split_address(member.server)
-    trusted = member.authority or "this machine"
+    trusted = f"the authority in {member.authority}" if member.authority else "an authority that this machine trusts"
     try:
         context = ssl.create_default_context(cafile=member.authority or None)
     except (OSError, ssl.SSLError) as error:
-        yield Finding("certificate", False, f"{trusted} is not the certificate of an authority: {first_line(error)}")
+        authority = member.authority or "of this machine"
+        yield Finding("certificate", False, f"cannot load the CA certificate {authority}: {first_line(error)}")
         return
     try:
         with (
@@ -151,13 +152,13 @@ def _check_server(member: Member) -> Iterator[Finding]:
             pass
     except ssl.SSLCertVerificationError as error:
         details = (
-            f"the certificate of {member.server} is not accepted: {error.verify_message}. Was it signed by the "
-            f"authority of {trusted}?"
+            f"the certificate of {member.server} was rejected: {error.verify_message}. It must be signed by {trusted}."
         )
         yield Finding("certificate", False, details)
         return
     except ssl.SSLError as error:
-        yield Finding("server", False, f"{member.server} does not speak TLS: {first_line(error)}")
+        details = f"the TLS handshake with {member.server} failed: {first_line(error)}. Check the address and the port."
+        yield Finding("server", False, details)
         return
     except OSError as error:
         details = (
@@ -166,7 +167,7 @@ def _check_server(member: Member) -> Iterator[Finding]:
         )
         yield Finding("server", False, details)
         return
-    yield Finding("server", True, f"{member.server} answers with a certificate that {trusted} confirms")
+    yield Finding("server", True, f"{member.server} responds, and its certificate is signed by {trusted}")
     yield from _check_key(member)
 
 
@@ -211,8 +212,8 @@ def _check_key(member: Member) -> Iterator[Finding]:
         yield Finding(
             "key",
             False,
-            f"the server does not know {member.key}. Give its public key to the person who runs the server, for: "
-            "coldfusion federation add FOLDER NAME --public-key FILE",
+            f"the server does not recognize the key {member.key}. Send its public key to the server's administrator, "
+            "who adds it: coldfusion federation add FOLDER NAME --public-key FILE",
         )
     elif answer.status_code == httpx.codes.UNAUTHORIZED:
         yield Finding("key", False, "the server does not accept the signature. Is this machine's clock right?")

@@ -94,6 +94,6 @@ def _node_config(member: Member, home: Path) -> dict[str, str | bool]:
 
 def free_port() -> int:
     """A port on loopback that is free at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -71,8 +71,8 @@ def read_member(folder: Path) -> Member:
         member = parse_table(Member, tomllib.loads(file.read_text(encoding="utf-8")), str(file))
     except FileNotFoundError:
         raise DeploymentError(
-            f"{folder} has no {MEMBER_FILE}. Whoever runs the federation's server creates it: coldfusion federation "
-            "init, or coldfusion federation add.",
+            f"{folder} has no {MEMBER_FILE}. The server's administrator creates it with coldfusion federation init or "
+            "coldfusion federation add. Ask them for your member folder.",
             code=ErrorCode.MEMBER_INVALID,
         ) from None
     except (OSError, ValueError) as error:

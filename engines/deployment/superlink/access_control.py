@@ -54,14 +54,24 @@ class AccessControl:
         if scope["type"] == "http" and (path.startswith(_FLEET) or is_local(scope)):
             limit = _MAX_REPLY if path == REPLIES else _MAX_REQUEST
             if is_too_large(scope, limit):
-                log(logging.WARNING, "%s sent a request of more than %d MiB: rejected", caller(scope), limit // 2**20)
+                log(
+                    logging.WARNING,
+                    "Rejected a request from %s: it is larger than %d MiB, or does not declare its length.",
+                    caller(scope),
+                    limit // 2**20,
+                )
                 await JSONResponse({"detail": "Content Too Large"}, status_code=413)(scope, receive, send_with_versions)
                 return
             await self._app(scope, receive, send_with_versions)
             return
         # Sanitized, because a path with line breaks could forge lines of the log.
         requested = sanitize(path)[:_MAX_PATH]
-        log(logging.WARNING, "%s requested %s, which is open to this machine only: rejected", caller(scope), requested)
+        log(
+            logging.WARNING,
+            "Rejected a request from %s for %s: this path is only available on the server's machine.",
+            caller(scope),
+            requested,
+        )
         if scope["type"] == "http":
             await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, send_with_versions)
         else:

@@ -36,7 +36,7 @@ class SenderCheck:
             return
         body = await Request(scope, receive).body()
         if problem := _find_problem(body):
-            log(logging.WARNING, "%s sent %s: rejected", caller(scope), problem)
+            log(logging.WARNING, "Rejected a request from %s: it contains %s.", caller(scope), problem)
             await JSONResponse({"detail": f"rejected: {problem}"}, status_code=403)(scope, receive, send)
             return
 
@@ -56,4 +56,4 @@ def _find_problem(body: bytes) -> str:
     if len(replies) > _MAX_REPLIES:
         return f"{len(replies)} replies at once"
     others = {reply.metadata.src_node_id for reply in replies} - {node}
-    return f"a reply of node {min(others)} as node {node}" if others else ""
+    return f"a reply that names node {min(others)} as its sender, but node {node} signed the request" if others else ""

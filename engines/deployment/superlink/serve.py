@@ -32,7 +32,7 @@ def serve(federation: Federation, log: Callable[[str], None]) -> None:
     admission = Admission(federation, log)
     home = federation.flower_home
     log_file = home / "superlink.log"
-    with exclusive_lock(home, "another process runs this federation's server already."):
+    with exclusive_lock(home, "the server of this federation is already running. Stop it first."):
         _ensure_port(federation)
         log(f"The server of {federation.name} starts. Flower's own log is {log_file}")
         Supervisor(lambda: superlink_command(federation), {"FLWR_HOME": str(home)}, log_file, log).run(admission.update)
@@ -135,14 +135,14 @@ class Admission:
             # An unregistered key is never accepted again, so a file that is only unreadable must not cause that.
             elif node.name not in unreadable:
                 control.unregister(node.node_id)
-                self._log(f"'{node.name}' is not a member any more: node {node.node_id} is unregistered.")
+                self._log(f"Removed member '{node.name}' (node {node.node_id}).")
         for name in sorted(wanted.keys() - ids.keys()):
             try:
                 ids[name] = control.register(name, wanted[name])
             except RequestRejectedError as rejected:  # the other members are admitted all the same
                 self._log_once(f"'{name}' cannot be admitted: {rejected}. A key that was removed cannot be used again.")
                 continue
-            self._log(f"'{name}' is admitted as node {ids[name]}.")
+            self._log(f"Admitted member '{name}' as node {ids[name]}.")
         if ids != self._ids:
             write_json(self._federation.members_file, {name: str(node_id) for name, node_id in sorted(ids.items())})
             self._ids = ids

@@ -15,7 +15,7 @@ def log_failed_handshakes() -> None:
         transport = protocol._transport
         if "handshake" in f"{message} {wrong}" and transport:  # of a timeout, only the error mentions the handshake
             peer = transport.get_extra_info("peername")
-            log(logging.WARNING, "%s got no TLS connection: %s", peer[0] if peer else "an unknown address", wrong)
+            log(logging.WARNING, "TLS handshake with %s failed: %s", peer[0] if peer else "an unknown address", wrong)
         plain(protocol, wrong, message)
 
     SSLProtocol._fatal_error = fatal_error  # type: ignore[method-assign, assignment]

@@ -32,7 +32,7 @@ from coldfusion_fl.aggregation.pipeline import Pipeline
 from coldfusion_fl.arrays.encoder import EncoderDict
 from coldfusion_fl.fusion import Contribution, fuse
 from coldfusion_fl.strategies import ColDFusion
-from coldfusion_fl.strategies.nodes.array_records import to_array, to_numpy, to_record
+from coldfusion_fl.strategies.nodes.array_records import move_to_record, to_array, to_numpy
 
 TURNS = 7
 LAYER = {"attention": (384, 384), "intermediate": (1536, 384), "output": (384, 1536)}
@@ -111,7 +111,7 @@ def speed() -> dict[str, dict[str, float]]:
         "copy": copy,
         "Flower: messages to message": lambda: aggregate_arrayrecords(replies, "num-examples"),
     }
-    ways["mean: messages to message"] = lambda: to_record(ours("mean"))
+    ways["mean: messages to message"] = lambda: move_to_record(ours("mean"))
     ways |= {name: partial(ours, name) for name in SPEED}
     found = seconds(ways, TURNS)
     return {
@@ -163,14 +163,14 @@ def highest() -> int:
 
 
 def peak(fusion: str, count: int) -> dict[str, float]:
-    """One round in this process: so many replies that are made one at a time, as they would arrive."""
+    """One round in this process, with n replies that are created one at a time."""
     for name in ("_task_id", "_run_id", "_node_id"):
         setattr(TaskIdentity, name, 1)
     base = new_encoder(0)
     size = sum(array.nbytes for array in base.values())
     strategy = ColDFusion(contributors_per_round=count, min_available_nodes=count, fusion=fusion)
     grid = cast(Grid, Nodes(count))  # it has only the methods that the strategy calls
-    messages = list(strategy.configure_train(1, to_record(base), ConfigRecord(), grid))
+    messages = list(strategy.configure_train(1, move_to_record(base), ConfigRecord(), grid))
     grid.push_messages(messages)
 
     def replies() -> Iterator[Message]:

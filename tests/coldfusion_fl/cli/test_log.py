@@ -70,7 +70,7 @@ def test_all_damaged_files_are_named(coldfusion, finished_run):
 def test_the_log_shows_whether_a_process_runs_the_run(coldfusion, finished_run):
     folder, _ = finished_run
     Ledger(folder).state_file.running()  # and then it was killed
-    assert "not running any more, 3 bases" in coldfusion("log", folder)[1]
+    assert "lost, 3 bases" in coldfusion("log", folder)[1]
     with Ledger(folder).lock():
         assert "run: running, 3 bases" in coldfusion("log", folder)[1]
 
@@ -89,7 +89,7 @@ def test_resuming_with_other_settings_names_the_differences(coldfusion, finished
     other = toy_run(seed="4", rounds="9", **{"server.fusion": '"median"', "tasks.seen": '"a, b, c"'})
     code, _, err = coldfusion("run", other, "--resume", folder)
     assert code == 2
-    assert "holds a run with other settings" in err
+    assert "was started with other settings" in err
     assert "seed: 3 there, 4 here" in err
     assert "server.fusion: 'mean' there, 'median' here" in err
     assert "tasks.seen: 'a, b, c, d' there, 'a, b, c' here" in err

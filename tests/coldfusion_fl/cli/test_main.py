@@ -42,7 +42,7 @@ def test_a_run_folder_that_holds_another_run(coldfusion, toy_run, tmp_path):
 def test_a_settings_file_that_is_not_there(coldfusion):
     code, _, err = coldfusion("run", "nowhere.toml")
     assert code == 2
-    assert "nowhere.toml: there is no such file" in err
+    assert "nowhere.toml: this file does not exist" in err
 
 
 def test_tasks_lists_sizes_classes_and_baselines(coldfusion, toy_data):
@@ -90,7 +90,7 @@ def test_evaluate(coldfusion, toy_run, toy_data, tiny_base, tmp_path, mode):
         (("--tasks", "a", "--mode", "frosen"), "--mode must be one of finetuned, frozen, few-shot"),
         (("--tasks", "a", "--head", "max"), "'head' must be one of"),
         (("--tasks", "nope"), "unknown task 'nope'"),
-        (("--tasks", ""), "--tasks names no task"),
+        (("--tasks", ""), "--tasks is empty"),
     ],
 )
 def test_a_mistake_in_evaluate(coldfusion, toy_data, tiny_base, words, message):
@@ -119,8 +119,8 @@ def test_help_explains(coldfusion, command, words):
     ("words", "message"),
     [
         (("run",), "CONFIG is missing"),
-        (("run", "--resume", "nowhere"), "this is not a run folder"),
-        (("log", "nowhere"), "this is not a run folder"),
+        (("run", "--resume", "nowhere"), "not a run folder"),
+        (("log", "nowhere"), "not a run folder"),
         (("tasks", "--catalogue", " "), "names no catalogue. Shipped are: "),
         (("evaluate", "x", "--tasks", "bbc_news", "--json", "no/such/x.json"), "does not exist"),
     ],

@@ -67,8 +67,8 @@ def test_a_component_is_a_text_or_an_object():
 @pytest.mark.parametrize(
     ("text", "facts"),
     [
-        ("medium", ["fusion", "'medium'", "Did you mean 'median'?", "Known are: dare, fisher,"]),
-        ("xyz", ["fusion", "'xyz'", "Known are: dare, fisher, geometric-median"]),
+        ("medium", ["fusion", "'medium'", "Did you mean 'median'?", "Available: dare, fisher,"]),
+        ("xyz", ["fusion", "'xyz'", "Available: dare, fisher, geometric-median"]),
     ],
 )
 def test_an_unknown_component_is_named(text, facts):
@@ -94,7 +94,7 @@ def test_an_unknown_component_is_named(text, facts):
         ("karcher(iterations=2.5)", "must be a whole number, but is 2.5"),
         ("karcher(iterations=True)", "must be a whole number, but is True"),
         ("ties(density=high)", "must be a number, but is 'high'"),
-        ("weighted-mean(by=3-f)", "3-f is no number and no name. Write a text in quotes"),
+        ("weighted-mean(by=3-f)", "3-f is not a number, a name or a quoted text"),
         ("weighted-mean(by=open('x'))", "Write a text in quotes"),
         ("ties(density=0.2", "write a name and its parameters"),
         ("ties.x(density=0.2)", "write a name and its parameters"),

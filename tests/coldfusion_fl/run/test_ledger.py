@@ -62,7 +62,7 @@ def test_to_reopen_clears_what_a_kill_left(ledger):
 
 
 def test_to_go_on_with_other_settings_says_which(ledger):
-    with pytest.raises(RunFolderError, match=r"server\.fusion: 'nothing' there, 'ties' here"):
+    with pytest.raises(RunFolderError, match=r"server\.fusion: saved not set, now 'ties'"):
         Ledger.resume(ledger.folder, {"rounds": 2, "server": {"fusion": "ties"}})
 
 

@@ -69,11 +69,11 @@ def test_the_summary_sets_seen_and_unseen_apart(ledger):
     summary = summarize(ledger)
     assert [row["task"] for row in summary["tasks"]] == ["a", "b", "u"]
     means = {row["task"]: row for row in summary["means"]}
-    assert means["mean of the seen"]["frozen-difference"] == pytest.approx(-3)
-    assert means["mean of the unseen"]["frozen-difference"] == pytest.approx(3)
-    assert means["mean of the unseen"]["few-shot-difference"] == pytest.approx(6)
-    assert means["mean of all"]["frozen-base"] == pytest.approx(140 / 3)
-    assert means["mean of all with 100 test rows or more"]["frozen-difference"] == pytest.approx(3.5)
+    assert means["mean of seen tasks"]["frozen-difference"] == pytest.approx(-3)
+    assert means["mean of unseen tasks"]["frozen-difference"] == pytest.approx(3)
+    assert means["mean of unseen tasks"]["few-shot-difference"] == pytest.approx(6)
+    assert means["mean of all tasks"]["frozen-base"] == pytest.approx(140 / 3)
+    assert means["mean of tasks with at least 100 test rows"]["frozen-difference"] == pytest.approx(3.5)
     assert summary["rounds"] == {0: {"a": 50, "b": 60, "u": 30}, 2: {"a": 54, "b": 50, "u": 33}}
     assert summary["rejected"] == [{"round": 1, "name": "b", "reason": "it lacks a weight"}]
     assert summary["seconds"]["rounds"] == 5
@@ -94,7 +94,7 @@ def test_the_last_evaluated_base_is_compared_and_named(ledger):
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(score_table(summary))
     assert "The last base that was evaluated is that of round 2." in console.export_text()
-    assert "those of round 2's base, the last that was evaluated" in model_card(ledger)
+    assert "from round 2, the last evaluated base" in model_card(ledger)
 
 
 def test_the_total_leaves_out_the_time_between_a_stop_and_its_resume(ledger):

@@ -25,7 +25,7 @@ def members_of(ledger):
 
 def save_round(ledger, number, fused=(), rejected=()):
     contributions = {name: ContributionRecord(norm=1, share=1 / len(fused)) for name in fused}
-    rejections = [RejectionRecord(name=name, reason="NaN", counts=True) for name in rejected]
+    rejections = [RejectionRecord(name=name, reason="NaN", counts_toward_exclusion=True) for name in rejected]
     record = RoundRecord(round=number, fused=bool(fused), contributions=contributions, rejected=rejections)
     ledger.save_round({"w": np.zeros(3, np.float32)}, record)
 

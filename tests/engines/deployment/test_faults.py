@@ -171,7 +171,7 @@ def test_a_run_continues_after_the_server_was_killed(acme, toy_data, tiny_base, 
     assert any(event.kind == "run-lost" for event in run.ledger.events())
     assert run.ledger.state.state == "finished"
     assert same(bases(run.ledger), unbroken)
-    assert "LOST after round 1" in acme.said(victim)
+    assert "interrupted after round 1" in acme.said(victim)
 
 
 def test_a_run_is_resumed_after_the_servers_disk_was_full(acme, small_disk, toy_data, tiny_base, unbroken):

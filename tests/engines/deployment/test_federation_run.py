@@ -10,7 +10,7 @@ from flwr.superlink.grid import http_grid
 from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.engines.deployment import federation_run
 from coldfusion_fl.engines.deployment.app_bundle import build_app_bundle
-from coldfusion_fl.engines.deployment.control import RequestRejectedError, RunState
+from coldfusion_fl.engines.deployment.control import RequestRejectedError, ServerRunState
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.member.join import free_port
 from coldfusion_fl.engines.deployment.server_app import limit_array_wait
@@ -64,13 +64,13 @@ def supervise(monkeypatch, tmp_path, ledger):
 
 
 def lost():
-    return RunState("finished", "failed", "the SuperLink was restarted")
+    return ServerRunState("finished", "failed", "the SuperLink was restarted")
 
 
 def fate(ledger, state, *facts, **more):
     def end():
         getattr(ledger.state_file, state)(*facts, **more)
-        return RunState("finished", "completed", "")
+        return ServerRunState("finished", "completed", "")
 
     return end
 
@@ -82,7 +82,7 @@ def test_a_lost_run_is_started_again_in_its_series(supervise, ledger):
     assert server.series == [None, 77, 77]
     assert [event.reason for event in ledger.events() if event.kind == "run-lost"] == [
         "failed: the SuperLink was restarted",
-        "the server does not know it any more",
+        "the server no longer has this run",
     ]
 
 

@@ -54,6 +54,6 @@ def test_every_command_of_the_guide_works(tmp_path):
     assert process.returncode == 0, said
     assert not mine, said
     assert Ledger(tmp_path / "first-run").rounds() == [0, 1, 2]
-    assert "  NO  " not in said
+    assert " FAIL  " not in said
     assert "first-run: finished, 2 of 2 rounds are done" in said
     assert (tmp_path / "first-run" / "model" / "model.safetensors").is_file()

@@ -168,4 +168,4 @@ def test_a_member_cannot_reply_for_another(acme, done):
     with pytest.raises(httpx.HTTPStatusError, match="403"):
         client.PushMessages(request)
     log = (acme.folder / "server" / "flower" / "superlink.log").read_text()
-    assert f"127.0.0.1 sent a reply of node {nodes['a']} as node {nodes['c']}: rejected" in log
+    assert f"a reply that names node {nodes['a']} as its sender, but node {nodes['c']} signed the request" in log

@@ -67,5 +67,5 @@ def test_a_regression_has_no_classes_to_shuffle(tmp_path):
 
 
 def test_an_unknown_attack_is_named():
-    with pytest.raises(SettingsError, match=r"attacker 'x': there is no 'nosie'. Did you mean 'noise'"):
+    with pytest.raises(SettingsError, match=r"attacker 'x': unknown name 'nosie'. Did you mean 'noise'"):
         parse_attacks({"x": "nosie"})

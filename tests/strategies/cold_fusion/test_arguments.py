@@ -28,11 +28,11 @@ def test_components_are_given_as_text_or_as_objects():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"fusion": "meen"}, "there is no 'meen'. Did you mean 'mean'? Known are: dare"),
-        ({"server_optimizer": "adamw"}, "there is no 'adamw'. Did you mean 'adam'?"),
+        ({"fusion": "meen"}, "unknown name 'meen'. Did you mean 'mean'? Available: dare"),
+        ({"server_optimizer": "adamw"}, "unknown name 'adamw'. Did you mean 'adam'?"),
         (
             {"screening": "size, greedy-soop"},
-            "there is no 'greedy-soop'. Did you mean 'greedy-soup'? Known are: direction, greedy-soup",
+            "unknown name 'greedy-soop'. Did you mean 'greedy-soup'? Available: direction, greedy-soup",
         ),
         ({"screening": "size(factor=0.5)"}, "'size.factor' must be above 1"),
         ({"screening": "greedy-soup"}, "greedy-soup needs a score"),
@@ -67,8 +67,8 @@ def test_wrong_arguments_are_reported_by_the_constructor(settings, words):
     ("array", "words"),
     [
         (np.array([1, np.nan], np.float32), "'w' has values that are not finite"),
-        (np.array([1j]), "'w' holds complex128, not numbers"),
-        (np.array(["text"]), "not numbers"),
+        (np.array([1j]), "'w' has the dtype complex128, but a numeric"),
+        (np.array(["text"]), "a numeric dtype"),
     ],
 )
 def test_initial_arrays_that_cannot_be_fused_are_reported(array, words):

@@ -46,7 +46,7 @@ BAD_REPLIES = {
     ),
     "another shape": (lambda m: contribution(np.ones((3, 2), np.float32)), "has the shape (3, 2)"),
     "another type": (lambda m: contribution(np.ones(SHAPE)), "has the type float64"),
-    "nothing": (lambda m: RecordDict(), "holds no arrays"),
+    "nothing": (lambda m: RecordDict(), "has no ArrayRecord"),
     "no arrays": (lambda m: RecordDict({"arrays": ArrayRecord()}), "lacks 1 weight of the base: 'w'"),
     "a pickle": (
         lambda m: raw_bytes(pickled_array(), "object"),
@@ -63,7 +63,7 @@ BAD_REPLIES = {
     "silence": (lambda m: None, "did not answer within 0.5 s"),
     "another round's": (
         lambda m: contribution(np.ones(SHAPE, np.float32), round=7),
-        "it is of round 7, not of round 1",
+        "it is for round 7, but this is round 1",
     ),
 }
 
@@ -106,7 +106,7 @@ def test_a_second_reply_of_one_contributor_is_rejected(ledger):
     fused, *_ = run_strategy([node("a", 4), node("twice", train=lambda m: answers)], ledger=ledger)
     assert fused[0, 0] in (3, 27)
     (rejection,) = ledger.record(1).rejected
-    assert (rejection.name, rejection.reason) == ("twice", "it answered twice; the first answer counts")
+    assert (rejection.name, rejection.reason) == ("twice", "it replied twice; only the first reply is used")
 
 
 def test_a_reply_to_another_round_is_rejected(ledger):
@@ -120,7 +120,7 @@ def test_a_reply_to_another_round_is_rejected(ledger):
     assert strategy.aggregate_train(2, replies)[0] is None
     strategy.configure_evaluate(2, zero_arrays(), ConfigRecord(), grid)  # saves the round
     reasons = {rejection.reason for rejection in ledger.record(2).rejected}
-    assert "its reply answers no message of this round" in reasons
+    assert "its reply does not belong to a message of this round" in reasons
 
 
 def test_screening_rejects_and_records_the_reason(ledger):
@@ -147,7 +147,7 @@ def test_a_contributor_that_is_rejected_too_often_is_excluded(ledger):
     sampled = [ledger.record(number).sampled for number in (1, 2, 3, 4)]
     assert ["bad" in names for names in sampled] == [True, True, False, False]
     assert all("slow" in names for names in sampled)  # a missing reply does not count as a bad one
-    assert ledger.record(3).excluded == {"bad": "2 contributions of it were rejected"}
+    assert ledger.record(3).excluded == {"bad": "it has 2 rejected contributions (the limit is max-rejections = 2)"}
     assert [e.name for e in ledger.events() if e.kind == "contributor-excluded"] == ["bad"]
 
 

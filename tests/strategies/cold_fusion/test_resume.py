@@ -59,7 +59,7 @@ def test_a_run_resumes_only_with_a_model_of_the_same_arrays(unbroken, caplog):
     settings, nodes, ledger = unbroken
     grid = FakeGrid(dict(enumerate(nodes, start=100)))
     strategy, larger = ColDFusion(ledger=ledger, **settings), ArrayRecord({"w": Array(np.ones(9, np.float32))})
-    with pytest.raises(RunFolderError, match=r"another model than the one given: 'w' has the shape \(9,\)"):
+    with pytest.raises(RunFolderError, match=r"started with a different model: 'w' has the shape \(9,\)"):
         strategy.start(grid, larger, num_rounds=9)
     assert ledger.state.state == "finished"  # as it was
     kept = ledger.load_base(5)["w"]

@@ -44,7 +44,7 @@ def test_a_late_reply_is_rejected_once_as_late(ledger):
         {silent, ("c", "it arrived too late: it belongs to round 1")},
         {silent, ("c", "it arrived too late: it belongs to round 2")},
     ]
-    assert not any(one.counts for number in (2, 3) for one in ledger.record(number).rejected)
+    assert not any(one.counts_toward_exclusion for number in (2, 3) for one in ledger.record(number).rejected)
 
 
 def test_a_late_update_is_discounted_and_applied_to_the_current_base(ledger):
@@ -54,6 +54,8 @@ def test_a_late_update_is_discounted_and_applied_to_the_current_base(ledger):
     facts = ledger.record(2).contributions["c"]
     assert facts.staleness == 1
     assert facts.norm == pytest.approx(2 * np.sqrt(6))
+    received = [event.name for event in ledger.events() if event.kind == "contribution-received" and event.round == 2]
+    assert sorted(received) == ["a", "b", "c"]
 
 
 def test_the_discount_grows_with_each_round_of_staleness(ledger):
@@ -66,7 +68,7 @@ def test_the_discount_grows_with_each_round_of_staleness(ledger):
 def test_a_late_contribution_whose_base_was_deleted_is_rejected(ledger):
     run_with_a_slow_node(ledger, 3, rounds_late=2, staleness_discount=0.5, keep_last=1)
     reasons = {one.reason for one in ledger.record(3).rejected}
-    assert "it arrived too late: it belongs to round 1, and the base of that round is not kept any more" in reasons
+    assert "it arrived too late: it belongs to round 1, and the base of that round is no longer stored" in reasons
 
 
 def run_with_grid(grid, ledger, rounds):

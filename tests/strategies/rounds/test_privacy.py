@@ -26,26 +26,31 @@ def gaussian(noise, rounds, delta):
     return rho + 2 * math.sqrt(rho * math.log(1 / delta))
 
 
+def spent(accountant, *rounds):
+    """The privacy loss after rounds that fused these names."""
+    return accountant.spent(records(*rounds[:-1]), rounds[-1])
+
+
 @pytest.mark.parametrize("noise", [0.5, 1.0, 4.0])
 @pytest.mark.parametrize("rounds", [1, 10])
 def test_it_is_what_the_gaussian_mechanism_costs(noise, rounds):
-    spent = PrivacyAccountant(PrivateMean(clip=1, noise=noise, delta=1e-5)).spent(records(*[["a", "b"]] * rounds))
+    loss = spent(PrivacyAccountant(PrivateMean(clip=1, noise=noise, delta=1e-5)), *[["a", "b"]] * rounds)
     plain = gaussian(noise, rounds, 1e-5)
-    assert 0.6 * plain < spent.epsilon <= plain  # the library's conversion is a little tighter
-    assert (spent.delta, spent.rounds) == (1e-5, rounds)
+    assert 0.6 * plain < loss.epsilon <= plain  # the library's conversion is a little tighter
+    assert (loss.delta, loss.rounds) == (1e-5, rounds)
 
 
 def test_the_contributor_of_the_most_rounds_counts():
     accountant = PrivacyAccountant(PrivateMean())
-    alone = accountant.spent(records(["a"], ["a"]))
-    assert accountant.spent(records(["a", "b"], ["a", "c"], ["d", "b"])) == alone
-    assert accountant.spent(records(["a", "b"], ["a", "c"], ["a", "b"])).epsilon > alone.epsilon
+    alone = spent(accountant, ["a"], ["a"])
+    assert spent(accountant, ["a", "b"], ["a", "c"], ["d", "b"]) == alone
+    assert spent(accountant, ["a", "b"], ["a", "c"], ["a", "b"]).epsilon > alone.epsilon
 
 
 def test_rounds_that_made_nothing_cost_nothing():
     kept = RoundRecord(round=1, contributions={"a": ContributionRecord(norm=1, share=1)})
-    spent = PrivacyAccountant(PrivateMean()).spent([RoundRecord(round=0), kept])
-    assert spent == PrivacySpent(epsilon=0.0, delta=1e-5, rounds=0)
+    loss = PrivacyAccountant(PrivateMean()).spent([RoundRecord(round=0), kept], [])
+    assert loss == PrivacySpent(epsilon=0.0, delta=1e-5, rounds=0)
 
 
 def test_without_the_library_it_says_how_to_get_it(monkeypatch):

@@ -57,7 +57,7 @@ def test_this_machine_reaches_all_interfaces(path, client, server):
 def test_a_large_request_is_rejected_unread(caplog):
     said = {"content-length": str(64 * 2**20 + 1)}
     assert browser("203.0.113.7").post(FLEET, content=b"x", headers=said).status_code == 413
-    assert "203.0.113.7 sent a request of more than 64 MiB" in caplog.text
+    assert "Rejected a request from 203.0.113.7: it is larger than 64 MiB" in caplog.text
     assert browser("203.0.113.7").post(FLEET, content=b"x", headers={"transfer-encoding": "chunked"}).status_code == 413
     assert browser("203.0.113.7").post(FLEET, content=b"x" * 2**20).text == "served"
 
@@ -66,11 +66,11 @@ def test_a_large_reply_is_rejected(caplog):
     said = {"content-length": str(2**20 + 1)}
     assert browser("203.0.113.7").post(REPLIES, content=b"x", headers=said).status_code == 413
     assert browser("203.0.113.7").post(FLEET, content=b"x", headers=said).status_code == 200
-    assert "203.0.113.7 sent a request of more than 1 MiB" in caplog.text
+    assert "Rejected a request from 203.0.113.7: it is larger than 1 MiB" in caplog.text
 
 
 def test_a_rejected_client_cannot_forge_log_lines(caplog):
     ask("/x%0A2026-11-27%20mallory%20is%20let%20in%1B%5B2K" + "y" * 1000, "203.0.113.7")
-    (record,) = [record for record in caplog.records if "rejected" in record.getMessage()]
+    (record,) = [record for record in caplog.records if "Rejected" in record.getMessage()]
     assert record.getMessage().isprintable()
     assert len(record.getMessage()) < 300

@@ -12,7 +12,7 @@ from coldfusion_fl.errors import ErrorCode, SettingsError, count
 
 
 @dataclass(frozen=True)
-class Contributor:
+class NodeSettings:
     """A contributor's own settings.
 
     Attributes:
@@ -23,8 +23,8 @@ class Contributor:
         base: the model folder or Hub id that gives the architecture and tokenizer.
         seen: whether it contributes; False: it only evaluates bases.
         run_folder: in a simulation, the folder to which progress is written; None elsewhere.
-        kept: elsewhere: where it keeps what it keeps from round to round, so that it outlives its process; None: in
-            Flower's context, which does not.
+        state_folder: the folder of a deployed node's state, which survives a restart. None: the state is in Flower's
+            context and is lost when the process ends.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Contributor:
     base: str
     seen: bool
     run_folder: Path | None
-    kept: Path | None = None
+    state_folder: Path | None = None
 
 
-def read_contributor(context: Context) -> Contributor:
+def read_node_settings(context: Context) -> NodeSettings:
     """Read the settings of the contributor on this node.
 
     In a deployment they come from the node's own `--node-config` (the task, and the paths of its data and model), and
@@ -57,13 +57,13 @@ def read_contributor(context: Context) -> Contributor:
             code=ErrorCode.SETTING_MISSING,
         )
     settings = parse_settings(unflatten(context.run_config), "the run-config")
-    partition, names = int(node["partition-id"]), settings.contributors
+    partition, names = int(node["partition-id"]), settings.task_names
     if partition >= len(names):
         raise SettingsError(
             f"partition {partition} has no task: the run has {count(len(names), 'task')}. Simulate as many nodes.",
             code=ErrorCode.SETTINGS_CONFLICT,
         )
-    return Contributor(
+    return NodeSettings(
         name=names[partition],
         task=names[partition],
         catalogues=settings.tasks.catalogue,
@@ -83,7 +83,7 @@ def is_simulated() -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def _from_node_config(node: UserConfig) -> Contributor:
+def _from_node_config(node: UserConfig) -> NodeSettings:
     if "base" not in node:
         raise SettingsError(
             "this node does not know its base. Add base='MODEL' to --node-config: the folder or Hub id of the model "
@@ -93,7 +93,7 @@ def _from_node_config(node: UserConfig) -> Contributor:
     task, seen = str(node["task"]), node.get("seen", True)
     if not isinstance(seen, bool):
         raise SettingsError(f"seen={seen!r} in --node-config must be true or false, without quotes.")
-    return Contributor(
+    return NodeSettings(
         name=str(node.get("name", task)),
         task=task,
         catalogues=split_names(str(node.get("catalogue", "packaged"))),
@@ -101,5 +101,5 @@ def _from_node_config(node: UserConfig) -> Contributor:
         base=str(node["base"]),
         seen=seen,
         run_folder=None,
-        kept=Path(str(node["state-dir"])) if "state-dir" in node else None,
+        state_folder=Path(str(node["state-dir"])) if "state-dir" in node else None,
     )

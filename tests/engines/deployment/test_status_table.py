@@ -1,0 +1,43 @@
+"""The table of `coldfusion status`."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from coldfusion_fl.engines.deployment.status_table import print_status
+from coldfusion_fl.run.status import MemberStatus, RunStatus
+
+
+def printed(styles=False, **values):
+    """The table of a status with one round of two, and these values."""
+    status = RunStatus(
+        **{
+            "folder": "runs/a",
+            "state": "running",
+            "reason": None,
+            "round": 1,
+            "rounds": 2,
+            "phase": "training",
+            "lost": 0,
+            "members": [],
+            "bytes": 0,
+            "free_bytes": 0,
+            **values,
+        }
+    )
+    console = Console(record=True, width=200, file=io.StringIO(), force_terminal=True, color_system="standard")
+    print_status(status, console)
+    return console.export_text(styles=styles)
+
+
+@pytest.mark.parametrize("activity", ["training", "evaluating", "answered", "rejected", "missing"])
+def test_each_activity_has_a_colour(activity):
+    row = printed(styles=True, members=[MemberStatus("a", activity=activity)]).splitlines()[2]
+    assert f"m{activity}\x1b[0m" in row
+
+
+def test_numbers_and_nouns_agree():
+    text = printed(lost=1, bases=[0])
+    assert "restarted 1 time\n" in text
+    assert "1 base," in text
