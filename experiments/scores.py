@@ -83,8 +83,8 @@ class ScoreFile:
     ) -> None:
         if found := differences(then, json.loads(json.dumps(now)), _FREE, defaults):
             raise RunFolderError(
-                f"{self.path}: '{name}' has scores that were made with other settings. Rename it, or use another "
-                "folder with --out. The differences:\n  " + "\n  ".join(found)
+                f"{self.path}: its scores were made with other settings of '{name}'. Rename it, or use another folder "
+                "with --out. The differences:\n  " + "\n  ".join(found)
             )
 
     def note_roles(self, recipe: str, seed: int, roles: Mapping[str, Any]) -> None:

@@ -47,8 +47,8 @@ class PrivacyAccountant:
         """
         from flwr.serverapp import RdpAccountant
 
-        counts = Counter(name for record in earlier if record.privacy for name in record.contributions)
-        counts.update(fused)
+        names = [name for record in earlier if record.privacy for name in record.contributions]
+        counts = Counter([*names, *fused])
         rounds = max(counts.values(), default=0)
         delta = self._fusion.delta
         if not rounds:

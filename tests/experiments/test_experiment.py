@@ -183,7 +183,7 @@ def test_the_report_depends_on_the_scores_only(done, experiment):
 
 def test_a_complete_experiment_has_nothing_to_do(experiment):
     _, output = experiment()
-    assert "0 are left" in output
+    assert "0 remaining" in output
     assert "seed 1" not in output
 
 
@@ -208,14 +208,14 @@ def test_a_changed_recipe_does_not_continue_old_scores(experiment, edit):
     edit(lambda text: text.replace("examples = 32", "examples = 16"))
     code, output = experiment("--plan")
     assert code == 2
-    assert "settings.finetune.examples: 32 there, 16 here" in output
+    assert "settings.finetune.examples: saved 32, now 16" in output
 
 
 def test_bases_of_a_changed_recipe_are_not_scored(experiment, edit):
     edit(lambda text: text.replace("examples = 32", "examples = 16"))
     code, output = experiment("--out", "elsewhere", "--only", "paper")
     assert code == 2, output
-    assert "settings.finetune.examples: 32 there, 16 here" in output
+    assert "settings.finetune.examples: saved 32, now 16" in output
 
 
 def test_a_round_whose_arrays_were_removed_is_named(done, experiment):

@@ -36,9 +36,9 @@ def test_a_score_is_written_at_once(begun):
 
 def test_scores_of_another_recipe_are_not_mixed(begun):
     begun.add(KEY, 1.0, ABOUT)
-    with pytest.raises(RunFolderError, match=r"of another 'paper'.*\n  settings.rounds: 4 there, 5 here"):
+    with pytest.raises(RunFolderError, match=r"other settings of 'paper'.*\n  settings.rounds: saved 4, now 5"):
         ScoreFile(begun.path).begin(EXPERIMENT, {"paper": {"about": "x", "settings": {"rounds": 5}}})
-    with pytest.raises(RunFolderError, match=r"of another 'scoring'.*\n  finetune.epochs: 3 there, 9 here"):
+    with pytest.raises(RunFolderError, match=r"other settings of 'scoring'.*\n  finetune.epochs: saved 3, now 9"):
         ScoreFile(begun.path).begin({**EXPERIMENT, "scoring": {"rounds": [1], "finetune": {"epochs": 9}}}, RECIPES)
 
 
@@ -65,8 +65,8 @@ def test_a_recipe_without_scores_may_be_removed(begun):
 
 def test_scores_of_another_base_or_catalogue_are_not_mixed(begun):
     begun.add(BASE_KEY, 50.0, ABOUT)  # the base is scored first, when nothing else is there yet
-    for changed, reported in (({"model": "N"}, "model: 'M' there, 'N' here"), ({"catalogue": ["d"]}, "catalogue: ")):
-        with pytest.raises(RunFolderError, match=f"of another 'base'.*\n  {reported}"):
+    for changed, reported in (({"model": "N"}, "model: saved 'M', now 'N'"), ({"catalogue": ["d"]}, "catalogue: ")):
+        with pytest.raises(RunFolderError, match=f"other settings of 'base'.*\n  {reported}"):
             ScoreFile(begun.path).begin({**EXPERIMENT, "base": {**ON, **changed}}, RECIPES)
 
 
@@ -89,7 +89,7 @@ def test_recipes_are_in_the_order_of_the_experiment(begun):
 
 def test_a_task_whose_data_changed_is_not_mixed(begun):
     begun.add(KEY, 1.0, ABOUT)
-    with pytest.raises(RunFolderError, match=r"scores of another 'a'.*\n  test-rows: 10 there, 11 here"):
+    with pytest.raises(RunFolderError, match=r"other settings of 'a'.*\n  test-rows: saved 10, now 11"):
         begun.add(BASE_KEY, 1.0, {**ABOUT, "test-rows": 11})
     assert BASE_KEY not in ScoreFile(begun.path)
 
@@ -102,7 +102,7 @@ def test_the_device_of_existing_bases_is_kept(begun):
 
 def test_a_recipe_with_bases_may_not_change(begun):
     begun.note_making("paper", 1, {"seconds": 3})
-    with pytest.raises(RunFolderError, match="of another 'paper'"):
+    with pytest.raises(RunFolderError, match="other settings of 'paper'"):
         ScoreFile(begun.path).begin(EXPERIMENT, {"paper": {"about": "x", "settings": {"rounds": 5}}})
 
 

@@ -34,7 +34,7 @@ def test_the_log_shows_the_lineage(coldfusion, finished_run):
     folder, _ = finished_run
     code, out, err = coldfusion("log", folder, "--check")
     assert code == 0, err
-    for part in ("round 0", "the first", "round 2", "mean, plain", "fused", "rejected", "not finite", "0.500"):
+    for part in ("round 0", "first base", "round 2", "mean, plain", "fused", "rejected", "not finite", "0.500"):
         assert part in out
     assert "All files of 3 rounds match their hashes." in out
     _, out, _ = coldfusion("log", folder, "--json")
@@ -90,9 +90,9 @@ def test_resuming_with_other_settings_names_the_differences(coldfusion, finished
     code, _, err = coldfusion("run", other, "--resume", folder)
     assert code == 2
     assert "was started with other settings" in err
-    assert "seed: 3 there, 4 here" in err
-    assert "server.fusion: 'mean' there, 'median' here" in err
-    assert "tasks.seen: 'a, b, c, d' there, 'a, b, c' here" in err
+    assert "seed: saved 3, now 4" in err
+    assert "server.fusion: saved 'mean', now 'median'" in err
+    assert "tasks.seen: saved 'a, b, c, d', now 'a, b, c'" in err
     assert "rounds" not in err.replace("rounds/", "")
 
 

@@ -103,7 +103,7 @@ def test_a_crash_of_the_engine_is_a_failed_run(start, ledger):
         run.wait_for_checks()
         run.start(ledger)
         list(run.events())
-    assert ledger.state.reason == "My engine raised an unexpected RuntimeError: a bug"
+    assert ledger.state.reason == "My engine raised an unexpected ValueError: a bug"
     assert "Traceback" in (ledger.folder / "log.txt").read_text()
 
 

@@ -76,7 +76,7 @@ def test_settings_come_back_as_they_were_or_are_rejected(tmp_path):
     settings = {"sizes": [1, 2], "pair": (1, 2), 3: "an int key", "deep": {"a": [{"b": 1}]}}
     Ledger.open(tmp_path / "run", settings)
     assert Ledger.open(tmp_path / "run", settings).settings["sizes"] == [1, 2]
-    with pytest.raises(RunFolderError, match="sizes: '1, 2' there, '1, 3' here"):
+    with pytest.raises(RunFolderError, match="sizes: saved '1, 2', now '1, 3'"):
         Ledger.open(tmp_path / "run", {**settings, "sizes": [1, 3]})
     with pytest.raises(SettingsError, match="must be texts, numbers, lists and tables"):
         Ledger.open(tmp_path / "other", {"path": tmp_path})
@@ -104,5 +104,5 @@ def test_open_makes_a_folder_once_and_goes_on_with_it(tmp_path):
     first = Ledger.open(str(tmp_path / "run"), {"lr": 1})
     first.save_round(BASE, RoundRecord(round=0))
     assert Ledger.open(tmp_path / "run", {"lr": 1}).rounds() == [0]
-    with pytest.raises(RunFolderError, match="lr: 1 there, 2 here"):
+    with pytest.raises(RunFolderError, match="lr: saved 1, now 2"):
         Ledger.open(tmp_path / "run", {"lr": 2})

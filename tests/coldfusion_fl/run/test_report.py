@@ -93,7 +93,7 @@ def test_the_last_evaluated_base_is_compared_and_named(ledger):
     assert summary["evaluated"] == {"base": 0, "fused": 2, "last-round": 3}
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(score_table(summary))
-    assert "The last base that was evaluated is that of round 2." in console.export_text()
+    assert "The last evaluated base is from round 2." in console.export_text()
     assert "from round 2, the last evaluated base" in model_card(ledger)
 
 

@@ -65,7 +65,7 @@ def test_the_hosts_of_a_certificate(tmp_path, authority):
     assert covers(("*.acme.org",), "fl.acme.org")
     assert not covers(("*.acme.org",), "acme.org")
     (tmp_path / "server.crt").write_text("no certificate")
-    with pytest.raises(DeploymentError, match="not a certificate"):
+    with pytest.raises(DeploymentError, match="not a valid PEM certificate"):
         certificate_hosts(tmp_path / "server.crt")
 
 

@@ -78,7 +78,7 @@ def test_a_stranger_is_not_admitted_and_its_address_is_logged(acme, tmp_path):
     assert "the server does not recognize the key" in checked.stdout
     before = len(turned_away(acme))
     acme.join("stranger", stranger)
-    wait_for(lambda: "It ended with code" in acme.said("stranger"))
+    wait_for(lambda: "Flower exited with code" in acme.said("stranger"))
     acme.processes.pop("stranger").terminate()
     assert acme.online() == set(MEMBERS)
     assert len(turned_away(acme)) > before
@@ -146,7 +146,7 @@ def test_clients_without_tls_or_trust_get_no_answer(acme):
 
 def test_members_are_added_and_removed_while_the_server_runs(acme, toy_data, tiny_base):
     assert acme.coldfusion("federation", "add", acme.folder, "guest").returncode == 0
-    wait_for(lambda: "'guest' is let in" in acme.said("server"))
+    wait_for(lambda: "Admitted member 'guest'" in acme.said("server"))
     fill_in(acme.folder / "members" / "guest", "d", toy_data, tiny_base)
     acme.join("guest")
     wait_for(lambda: "guest" in acme.online())
@@ -161,8 +161,8 @@ def test_members_are_added_and_removed_while_the_server_runs(acme, toy_data, tin
     acme.processes.pop("guest").terminate()
     # Flower takes no key twice; that keeps nobody else out.
     assert acme.coldfusion("federation", "add", acme.folder, "guest", "--public-key", key).returncode == 0
-    wait_for(lambda: "'guest' cannot be let in" in acme.said("server"))
+    wait_for(lambda: "'guest' cannot be admitted" in acme.said("server"))
     assert acme.coldfusion("federation", "add", acme.folder, "zoe").returncode == 0
-    wait_for(lambda: "'zoe' is let in" in acme.said("server"))
+    wait_for(lambda: "Admitted member 'zoe'" in acme.said("server"))
     for name in ("guest", "zoe"):
         assert acme.coldfusion("federation", "remove", acme.folder, name).returncode == 0

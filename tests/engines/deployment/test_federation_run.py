@@ -135,7 +135,7 @@ def test_a_run_that_failed_by_itself_is_not_started_again(supervise, ledger):
 
 def test_a_run_that_is_lost_repeatedly_fails(supervise, ledger):
     server = FakeServer(*[lost] * 9)
-    with pytest.raises(RunError, match="lost 5 times after round -1"):
+    with pytest.raises(RunError, match="interrupted 5 times before the first base was saved"):
         supervise(server)
     assert len(server.series) == 5
 

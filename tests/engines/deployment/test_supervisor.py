@@ -68,7 +68,7 @@ def test_a_program_that_ends_is_started_again_and_its_last_lines_are_logged(supe
     supervise("ends")
     wait_for(lambda: len(lines_of(tmp_path / "starts")) == 2)
     said = lines_of(tmp_path / "lines")
-    assert "ended with code 3, and is started again in 2 s" in said[0]
+    assert "exited with code 3. Restarting it in 2 s" in said[0]
     assert said[1].strip() == "INFO: going to end"
 
 

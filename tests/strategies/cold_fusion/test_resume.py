@@ -65,7 +65,7 @@ def test_a_run_resumes_only_with_a_model_of_the_same_arrays(unbroken, caplog):
     kept = ledger.load_base(5)["w"]
     other = ArrayRecord({"w": Array(np.full(SHAPE, 1e6, np.float32))})  # such as a model that is drawn afresh
     ColDFusion(min_available_nodes=2, ledger=ledger, **settings).start(grid, other, num_rounds=6, timeout=5)
-    assert any("It resumes from its own base" in record.message for record in caplog.records)
+    assert any("resumes from its saved base" in record.message for record in caplog.records)
     assert np.abs(ledger.load_base(6)["w"] - kept).max() < 10
 
 
@@ -74,8 +74,8 @@ def test_a_run_resumes_with_other_screening_and_exclusions_but_not_with_other_se
     with pytest.raises(RunFolderError) as caught:
         run_strategy(nodes, rounds=6, ledger=ledger, **{**settings, "server_optimizer": "plain", "seed": 9})
     for line in (
-        "server-optimizer: 'nesterov(learning-rate=0.7, momentum=0.9)' there, 'plain' here",
-        "seed: 0 there, 9 here",
+        "server-optimizer: saved 'nesterov(learning-rate=0.7, momentum=0.9)', now 'plain'",
+        "seed: saved 0, now 9",
     ):
         assert f"\n  {line}" in str(caught.value)
     run_strategy(nodes, rounds=6, ledger=ledger, **{**settings, "screening": "", "exclude": ["a"], "max_rejections": 9})

@@ -39,7 +39,7 @@ def test_a_score_function_may_return_any_kind_of_number(score, ledger):
 
 def test_a_base_that_gets_no_score_stops_the_run():
     nodes, settings = [node("a"), node("b")], {"score_fn": lambda encoder: np.nan}
-    with pytest.raises(RunError, match="score of the base is not a finite number"):
+    with pytest.raises(RunError, match="score of the base is not finite"):
         run_strategy(nodes, rollback=0.5, **settings)
     fused, *_ = run_strategy(nodes, screening="greedy-soup", **settings)
     assert not fused.any()  # no contribution was accepted

@@ -25,5 +25,5 @@ def test_arrays_that_are_not_shared_are_neither_sent_nor_fused(caplog):
     assert all(names == {"w"} for names in got)
     warnings = [record for record in caplog.records if "not shared" in record.message]
     assert len(warnings) == 1
-    with pytest.raises(SettingsError, match="matches none of the arrays: w, head"):
+    with pytest.raises(SettingsError, match="matches none of the 2 arrays, such as w, head"):
         ColDFusion(shared_keys=lambda name: False, min_available_nodes=2).start(FakeGrid(nodes), arrays)

@@ -56,10 +56,10 @@ def header(shape, descr="<f4"):
         (saved(np.array(["text"])), "a numeric dtype"),
         (saved(np.ones(2, "datetime64[s]")), "a numeric dtype"),
         (saved(np.ones(2, [("a", "f4")])), "a numeric dtype"),
-        (header((-4, -4)) + bytes(64), "not in numpy's format"),
-        (b"PK\x03\x04" + b"0" * 100, "not in numpy's format"),
-        (b"", "not in numpy's format"),
-        (b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 70_000, "not in numpy's format"),
+        (header((-4, -4)) + bytes(64), "not in NumPy's .npy format"),
+        (b"PK\x03\x04" + b"0" * 100, "not in NumPy's .npy format"),
+        (b"", "not in NumPy's .npy format"),
+        (b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 70_000, "not in NumPy's .npy format"),
     ],
 )
 def test_hostile_bytes_are_rejected_unread(data, words):

@@ -43,7 +43,7 @@ def test_other_machines_reach_no_other_interface(path, client):
 
 def test_a_rejection_is_logged_with_the_address(caplog):
     ask(CONTROL, "203.0.113.7")
-    assert "203.0.113.7 requested /v1/control/start-run" in caplog.text
+    assert "Rejected a request from 203.0.113.7 for /v1/control/start-run" in caplog.text
 
 
 @pytest.mark.parametrize("path", [CONTROL, RUNTIME, "/docs"])

@@ -40,7 +40,9 @@ def test_a_reply_of_the_sender_passes_unchanged(post):
 @pytest.mark.parametrize("senders", [(8,), (7, 8), (0,)])
 def test_a_reply_in_the_name_of_another_node_is_rejected_and_logged(post, senders, caplog):
     assert post(PUSH, content=replies(7, *senders)).status_code == 403
-    assert f"it contains a reply that names node {senders[-1]} as its sender, but node 7 signed the request" in caplog.text
+    assert (
+        f"it contains a reply that names node {senders[-1]} as its sender, but node 7 signed the request" in caplog.text
+    )
 
 
 def test_an_unreadable_reply_is_rejected(post):
