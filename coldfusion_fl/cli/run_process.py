@@ -46,7 +46,7 @@ class RunProcess:
         peak_memory: the highest memory of the process and its descendants so far, in bytes.
 
     Raises:
-        SettingsError: there is no such engine.
+        SettingsError: the engine is unknown.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ class RunStatus:
 
     Attributes:
         folder: the run folder.
-        state: as in `state.RunState`, or `lost`: it was running, and no process is working on it any more.
+        state: as in `state.RunState`, or `lost`: its state is `running`, but no process works on it.
         reason: why it ended early.
         round: the last saved round; None: no base is saved yet.
         rounds: the number of rounds that it is to have.
@@ -161,7 +161,7 @@ class _Timeline:
                 member.activity, member.reason = "excluded", event.reason
 
     def end(self) -> None:
-        """The run is over: nobody trains or evaluates any more."""
+        """The run is over, so no member trains or evaluates."""
         self.phase = "ended"
         for member in self.members.values():
             if member.activity in ("training", "evaluating"):

@@ -137,7 +137,7 @@ def remove_member(federation: Federation, name: str) -> None:
         name: the member's name.
 
     Raises:
-        DeploymentError: there is no such member.
+        DeploymentError: the federation has no such member.
     """
     if name not in federation.public_keys:
         raise DeploymentError(

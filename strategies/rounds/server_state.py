@@ -124,7 +124,7 @@ class ServerState:
         return last.round
 
     def base_after(self, number: int) -> Encoder | None:
-        """The base that a round ended with; None where it is not kept any more."""
+        """The base that a round ended with; None: it is no longer stored."""
         if number == self.last_saved:
             return self.base
         try:

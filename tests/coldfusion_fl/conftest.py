@@ -5,6 +5,7 @@ from types import MappingProxyType
 import pytest
 import torch
 
+from coldfusion_fl.data.task import load_task
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
 
@@ -21,3 +22,21 @@ def base(tiny_base):
 def encoder(base):
     """Shared by all tests, which must not change it."""
     return MappingProxyType(load_encoder(base))
+
+
+@pytest.fixture(scope="session")
+def task(toy_data):
+    """A classification task."""
+    return load_task("b", (str(toy_data / "toy.toml"),))
+
+
+@pytest.fixture(scope="session")
+def regression(tmp_path_factory):
+    """A task whose label is a number."""
+    folder = tmp_path_factory.mktemp("regression")
+    lines = [f'{{"text": "{"cat " * (i % 5 + 1)}", "label": {i % 5}}}' for i in range(200)]
+    # A number makes each text different, because equal texts are reduced to one.
+    lines = [line.replace('cat "', f'cat {i}"') for i, line in enumerate(lines)]
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+    (folder / "c.toml").write_text('[tasks.r]\ntrain = "rows.jsonl"\nmetric = "spearman"')
+    return load_task("r", (str(folder / "c.toml"),))

@@ -150,6 +150,7 @@ def test_the_same_settings_give_the_same_bytes(finished, tmp_path):
         assert ledger.load_scores(number) == again.load_scores(number)
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_within_seconds_and_leaves_nothing_behind(toy_run, tmp_path):
     folder = tmp_path / "run"
     process, ledger, family = run_until(toy_run(rounds="50"), folder, "round-started")

@@ -15,7 +15,7 @@ from coldfusion_fl.cli.main import main
 from coldfusion_fl.experiments.scores import ScoreFile
 from coldfusion_fl.experiments.tables import report
 
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 TOML = """
 title = "A toy"

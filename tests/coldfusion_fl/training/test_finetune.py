@@ -6,7 +6,7 @@ import torch
 from transformers import DataCollatorWithPadding
 
 from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
-from coldfusion_fl.data.task import Examples, load_task
+from coldfusion_fl.data.task import Examples
 from coldfusion_fl.evaluation.scores import score_task
 from coldfusion_fl.model.encoder import build_model, merge, split
 from coldfusion_fl.training import batches as batches_module
@@ -15,22 +15,6 @@ from coldfusion_fl.training.finetune import EarlyStopping, finetune
 
 FINETUNING = FinetuneSettings(learning_rate=3e-3, epochs=2, examples=0, max_length=16, patience=100)
 EVALUATION = EvaluateSettings(train_examples=60, test_examples=24, shots=30, few_shot_epochs=4, few_shot_seeds=2)
-
-
-@pytest.fixture(scope="module")
-def task(toy_data):
-    return load_task("b", (str(toy_data / "toy.toml"),))
-
-
-@pytest.fixture(scope="module")
-def regression(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("regression")
-    lines = [f'{{"text": "{"cat " * (i % 5 + 1)}", "label": {i % 5}}}' for i in range(200)]
-    # A number makes each text different, because equal texts are reduced to one.
-    lines = [line.replace('cat "', f'cat {i}"') for i, line in enumerate(lines)]
-    (folder / "rows.jsonl").write_text("\n".join(lines))
-    (folder / "c.toml").write_text('[tasks.r]\ntrain = "rows.jsonl"\nmetric = "spearman"')
-    return load_task("r", (str(folder / "c.toml"),))
 
 
 def finetuned(base, encoder, task, seed, settings=FINETUNING, head="mean", **options):
