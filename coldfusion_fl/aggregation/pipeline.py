@@ -62,7 +62,7 @@ class Pipeline:
         if not 1 <= min_contributions <= contributors_per_round:
             raise _conflict(
                 f"min-contributions is {min_contributions}, and contributors-per-round is {contributors_per_round}, so "
-                f"no round could ever fuse. Set min-contributions to 1 to {contributors_per_round}."
+                f"no round could ever fuse. Lower min-contributions to {contributors_per_round} or less."
             )
         needing = [rule.name for rule in self.screening if rule.needs_score_function]
         needing += ["rollback"] if has_rollback else []
