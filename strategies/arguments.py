@@ -68,7 +68,7 @@ def read_arguments(given: Mapping[str, Any]) -> tuple[Pipeline, RoundSettings]:
     """Check the arguments of the constructor, and make the pipeline and the recorded settings of them.
 
     Args:
-        given: the arguments by name.
+        given: the arguments by name; `self` may be among them.
 
     Raises:
         SettingsError: an argument is of another type or out of range, a text names no component, or two arguments

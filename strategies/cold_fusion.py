@@ -123,8 +123,7 @@ class ColDFusion(Strategy):
         node_names: Callable[[], Mapping[int, str]] | None = None,
         awaited_names: Collection[str] = (),
     ) -> None:
-        # This must be the first statement: `locals()` is the arguments.
-        self.pipeline, self.settings = read_arguments({k: v for k, v in locals().items() if k != "self"})
+        self.pipeline, self.settings = read_arguments(locals())  # the first statement: these are the arguments
         self.ledger = ledger
         self.is_shared = as_filter(shared_keys)
         self.score_fn = as_score_function(score_fn)
