@@ -47,7 +47,8 @@ class Broken(Acme):
     def process(self, name, words):
         """A process of the server or of a member whose command has some words."""
         descendants = psutil.Process(self.processes[name].pid).children(recursive=True)
-        return next(one for one in descendants if words in " ".join(one.cmdline()))
+        alive = [one for one in descendants if one.status() != psutil.STATUS_ZOMBIE]
+        return next(one for one in alive if words in " ".join(one.cmdline()))
 
     def poll_interval(self, name, how):
         parent = psutil.Process(self.processes[name].pid)
@@ -125,7 +126,7 @@ def test_a_killed_member_is_missing_and_rejoins(acme, toy_data, tiny_base):
     run = Followed(acme, "killed", toy_data, tiny_base, **SHORT_OF_PATIENCE)
     run.happens("round-started", round=1)
     time.sleep(1)
-    acme.process("c", "deployment.supernode").kill()
+    acme.process("c", "member.supernode").kill()
     run.ends()
     assert run.fused(1) == {"a", "b"}
     assert "c" in run.rejected(1)
