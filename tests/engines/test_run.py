@@ -178,7 +178,7 @@ def test_kill_9_of_the_command_ends_the_simulation_too(toy_run, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_dies_is_a_failed_run(toy_run, tmp_path):
-    process, ledger, family = run_until(toy_run(rounds="50"), tmp_path / "run", "members")
+    process, ledger, family = run_until(toy_run(rounds="50"), tmp_path / "run", "nodes-connected")
     child = next(p for p in family if "coldfusion_fl.cli.worker" in " ".join(p.cmdline()))
     os.kill(child.pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=60)
@@ -209,7 +209,7 @@ def unbroken(request, finished, tmp_path_factory):
 def test_a_killed_run_is_resumed_and_ends_with_the_same_bytes(unbroken, tmp_path):
     whole = unbroken
     config = whole.folder.parent / "toy.toml"
-    process, ledger, family = run_until(config, tmp_path / "run", "fused")
+    process, ledger, family = run_until(config, tmp_path / "run", "round-fused")
     for victim in [*family, psutil.Process(process.pid)]:
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.kill()
