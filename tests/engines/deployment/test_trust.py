@@ -111,7 +111,7 @@ def test_the_recorded_traffic_is_complete(received):
 
 
 def test_no_head_leaves_a_member(acme, received):
-    files = sorted(acme.folder.glob("members/*/flower/kept/**/head-*.safetensors"))
+    files = sorted(acme.folder.glob("members/*/flower/state/**/head-*.safetensors"))
     assert len(files) >= 2 * 3
     for file in files:
         for name, array in load_file(file).items():
