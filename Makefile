@@ -16,12 +16,13 @@ export HF_HUB_OFFLINE ?= 1
 demo: .venv/demo
 	$(BIN)/coldfusion run experiments/demo.toml
 
-# Two processes, each with one thread for torch. Tests of a file, and all that start Ray, stay in one process.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
+# In two processes. Tests of a file, and all that start Ray, stay in one process.
 test: .venv/dev
-	$(PYTEST) -m "not slow and not long"
+	$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder -m "not slow and not long"
 
+# One by one: they start federations and kill their processes, and the timeouts of a round need both cores.
 test-slow: .venv/dev
 	$(PYTEST) -m "slow and not long"
 
