@@ -129,10 +129,7 @@ def parse_public_key(content: bytes, file: Path) -> ec.EllipticCurvePublicKey:
             f"{file}: this is not a public key: {first_line(error)}", code=ErrorCode.KEY_INVALID
         ) from None
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise DeploymentError(
-            f"{file}: this key is not on an elliptic curve, but Flower needs such a key: ssh-keygen -t ecdsa -b 384",
-            code=ErrorCode.KEY_INVALID,
-        )
+        raise _not_elliptic(file)
     return key
 
 
@@ -149,11 +146,15 @@ def read_private_key(file: Path) -> ec.EllipticCurvePrivateKey:
             f"{file}: this private key cannot be read: {first_line(error)}", code=ErrorCode.KEY_INVALID
         ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise DeploymentError(
-            f"{file}: this key is not on an elliptic curve, but Flower needs such a key: ssh-keygen -t ecdsa -b 384",
-            code=ErrorCode.KEY_INVALID,
-        )
+        raise _not_elliptic(file)
     return key
+
+
+def _not_elliptic(file: Path) -> DeploymentError:
+    return DeploymentError(
+        f"{file}: this key is not on an elliptic curve, but Flower needs such a key: ssh-keygen -t ecdsa -b 384",
+        code=ErrorCode.KEY_INVALID,
+    )
 
 
 def certificate_hosts(certificate: Path) -> tuple[str, ...]:
