@@ -58,8 +58,8 @@ class ProcessTree:
             self._signal_session(signal.SIGTERM)
             _terminate(self._descendants.values())
         self._wait(grace, root_alone=root_first)
-        # The root may have started more processes while it ended. Those of its session include orphans that no parent
-        # leads to.
+        # The root may have started more processes while it ended. Those of its session include some whose parent has
+        # ended.
         self.refresh()
         self._signal_session(signal.SIGKILL)
         _kill(self._descendants.values())

@@ -60,8 +60,8 @@ def test_every_server_setting_reaches_the_strategy(strategy):
 
 
 def test_the_score_function_returns_points_that_differ_between_encoders(strategy, tiny_base):
-    probe = strategy(server__server_validation='"u"', server__screening='"greedy-soup"').score_fn
+    score_fn = strategy(server__server_validation='"u"', server__screening='"greedy-soup"').score_fn
     encoder = load_encoder(open_base(str(tiny_base)))
-    whole, blank = probe(encoder), probe({name: np.zeros_like(array) for name, array in encoder.items()})
+    whole, blank = score_fn(encoder), score_fn({name: np.zeros_like(array) for name, array in encoder.items()})
     assert 0 <= blank < whole <= 100
-    assert probe(encoder) == whole  # not of a draw
+    assert score_fn(encoder) == whole  # not of a draw

@@ -27,9 +27,9 @@ def commands():
 
 
 def test_every_command_of_the_guide_works(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
     script = commands().replace("127.0.0.1:9443", f"127.0.0.1:{port}")
     # In the guide a person waits until the server is up, and until the jobs have ended.
     script = script.replace(
