@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
+from flower_home import new_flower_home
 
 from coldfusion_fl.engines.deployment.member.join import free_port
 from coldfusion_fl.run.ledger import Ledger
@@ -22,17 +22,8 @@ BIN = Path(sys.executable).parent
 @pytest.fixture
 def flower_home(tmp_path):
     """An environment with a Flower home of its own; whatever was started with it is ended."""
-    home = tmp_path / "flower-home"
-    home.mkdir()
-    mark = {"FLWR_HOME": str(home)}
-    quiet = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1"}
-    yield {**os.environ, **mark, **quiet, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("FLWR_HOME") == str(home):
-                process.kill()
-        except psutil.Error:
-            continue
+    with new_flower_home(tmp_path / "flower-home") as variables:
+        yield {**os.environ, **variables, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.fixture

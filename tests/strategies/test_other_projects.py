@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import psutil
 import pytest
+from flower_home import new_flower_home
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]  # the first test waits for the environment
 ROOT = Path(__file__).parents[2]
@@ -83,23 +83,14 @@ def fresh(scratch, wheel):
 @pytest.fixture
 def foreign(fresh, tmp_path):
     """The foreign project's environment variables; whatever was started with them is ended."""
-    home = tmp_path / "flower-home"
-    home.mkdir()
-    yield {
-        **own_environment(),
-        "PATH": f"{fresh}{os.pathsep}{os.environ['PATH']}",
-        "FLWR_HOME": str(home),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    }
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("FLWR_HOME") == str(home):
-                process.kill()
-        except psutil.Error:
-            continue
+    with new_flower_home(tmp_path / "flower-home") as variables:
+        yield {
+            **own_environment(),
+            **variables,
+            "PATH": f"{fresh}{os.pathsep}{os.environ['PATH']}",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        }
 
 
 @pytest.fixture
