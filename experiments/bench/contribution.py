@@ -18,7 +18,7 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from torch.profiler import ProfilerActivity, profile
 
-from coldfusion_fl.clients import client_app
+from coldfusion_fl.clients import handlers
 from coldfusion_fl.clients.messages import to_record
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
@@ -37,13 +37,13 @@ def contribution(task: str) -> tuple[dict[str, float], profile]:
     context = Context(1, 1, {"task": task, "base": BASE}, RecordDict(), {})
     content = RecordDict({"arrays": to_record(load_encoder(open_base(BASE))), "config": ConfigRecord(CONFIG)})
     message = Message(content, dst_node_id=1, message_type="train")
-    client_app.train(message, context)
+    handlers.train(message, context)
     seconds: dict[str, float] = {}
     for name in STEPS:
-        setattr(client_app, name, timed(getattr(client_app, name), name, seconds))
+        setattr(handlers, name, timed(getattr(handlers, name), name, seconds))
     with profile(activities=[ProfilerActivity.CPU]) as found:
         timed(lambda: pickle.loads(pickle.dumps(message)), "pickled and read, as Ray does", seconds)()
-        reply = timed(client_app.train, "all of it in the ClientApp", seconds)(message, context)
+        reply = timed(handlers.train, "all of it in the ClientApp", seconds)(message, context)
     assert isinstance(reply.content["metrics"], MetricRecord)
     return seconds, found
 

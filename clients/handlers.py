@@ -1,0 +1,155 @@
+"""What a contributor does with a base: it finetunes the base, or scores it, on its own task."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+
+from coldfusion_fl.aggregation.compression import encode
+from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.arrays.mismatch import find_mismatch
+from coldfusion_fl.config.settings import COMPRESSIONS
+from coldfusion_fl.data.task import load_task
+from coldfusion_fl.errors import ErrorCode, MismatchError, SettingsError
+from coldfusion_fl.evaluation.scores import score_task
+from coldfusion_fl.model.base import Base, open_base
+from coldfusion_fl.model.encoder import build_model, load_head, merge, split, split_head
+from coldfusion_fl.run.events import TrainingStep
+from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.training.finetune import FinetuneResult, Progress, finetune
+from coldfusion_fl.training.fisher import fisher_diagonal
+from coldfusion_fl.training.seeds import contributor_seed
+
+from .client_state import ClientState, contributor_folder
+from .messages import TrainRequest, read_evaluate_request, read_train_request, to_record
+from .node_settings import NodeSettings, read_node_settings
+
+# The kinds of `ClientState`.
+_HEAD = "head"
+_COMPRESSION_ERROR = "compression-error"
+
+
+def train(message: Message, context: Context) -> Message:
+    """Finetune the base on this contributor's task and return the encoder.
+
+    The head is new in each round, as in the paper. With `keep-head` it is the head of the previous round. It never
+    leaves the node.
+
+    Raises:
+        SettingsError: this node only evaluates, or the server sent a setting that is not known here.
+        MismatchError: the base has another architecture than this contributor's, or the training diverged.
+    """
+    contributor = read_node_settings(context)
+    if not contributor.seen:
+        raise SettingsError(f"'{contributor.name}' does not contribute: its node config has seen=false.")
+    request = read_train_request(message)
+    settings, server_round = request.finetuning, request.server_round
+    seed = contributor_seed(request.seed, server_round, contributor.name)
+    task = load_task(contributor.task, contributor.catalogues, contributor.data_root)
+    base = _open_base(contributor.base)
+    state = ClientState(context, _state_folder(contributor, request.run))
+
+    # Merge: the base's encoder with a new head or the previous one.
+    model = build_model(base, task.num_labels, base.choose_head(settings.head), seed)
+    merge(model, request.encoder)
+    if settings.keep_head:
+        load_head(model, state.load(_HEAD, server_round))
+
+    rows = task.train.draw(settings.examples, [seed])
+    progress = _progress_callback(contributor, server_round)
+    result = finetune(model, base.tokenizer, task, rows, settings, seed, progress=progress)
+
+    # Split: only the encoder is sent. The head is stored only if the training did not diverge.
+    contribution = split(model, request.encoder.keys())
+    if reason := find_mismatch(request.encoder, contribution):
+        raise MismatchError(
+            f"the training on '{task.name}' diverged: {reason}. Lower the learning rate.",
+            code=ErrorCode.TRAINING_DIVERGED,
+        )
+    if settings.keep_head:
+        state.save(_HEAD, server_round, split_head(model, request.encoder))
+
+    content = RecordDict({"metrics": _training_metrics(server_round, result)})
+    _add_contribution(content, contribution, request, state)
+    if request.fisher_examples:
+        fisher_rows = task.train.draw(request.fisher_examples, [seed])
+        content["fisher"] = to_record(
+            fisher_diagonal(model, base.tokenizer, fisher_rows, settings.max_length, contribution, seed)
+        )
+    return Message(content, reply_to=message)
+
+
+def _training_metrics(server_round: int, result: FinetuneResult) -> MetricRecord:
+    metrics: dict[str, Any] = {
+        "server-round": server_round,
+        "loss": result.loss,
+        "dev-score": result.dev_score,
+        "num-examples": result.examples,
+        "steps": result.steps,
+        "seconds": result.seconds,
+    }
+    return MetricRecord(metrics)
+
+
+def _add_contribution(content: RecordDict, contribution: Encoder, request: TrainRequest, state: ClientState) -> None:
+    """Add the contribution to a reply, encoded as the server asks for it.
+
+    The compression error is stored, and added to the next contribution (error feedback). A newer server may ask for a
+    compression that is not known here: the contribution is then sent as float32, which every server can read.
+    """
+    if request.compression == "float32" or request.compression not in COMPRESSIONS:
+        content["arrays"] = to_record(contribution)
+        return
+    previous_error = state.load(_COMPRESSION_ERROR, request.server_round)
+    encoded, error = encode(contribution, request.encoder, request.compression, previous_error)
+    state.save(_COMPRESSION_ERROR, request.server_round, error)
+    content["arrays"], content["scales"] = to_record(encoded.arrays), to_record(encoded.scales)
+    content["config"] = ConfigRecord({"compression": request.compression})
+
+
+def evaluate(message: Message, context: Context) -> Message:
+    """Score the base on this contributor's own test split.
+
+    Raises:
+        SettingsError: the server sent a setting that is not known here.
+        MismatchError: the base has another architecture than this contributor's.
+    """
+    contributor = read_node_settings(context)
+    request = read_evaluate_request(message)
+    task = load_task(contributor.task, contributor.catalogues, contributor.data_root)
+    base = _open_base(contributor.base)
+    # The seed does not depend on the round: all rounds use the same rows, shots and heads, so a difference between two
+    # scores comes from the bases.
+    scores = [
+        score_task(base, request.encoder, task, mode, request.finetuning, request.settings, request.seed)
+        for mode in request.modes
+    ]
+    values: dict[str, Any] = {score.mode: score.value for score in scores}
+    metrics = MetricRecord({**values, "num-examples": scores[0].test_examples})
+    config = ConfigRecord({"metric": task.metric, "head": scores[0].head, "seen": contributor.seen})
+    return Message(RecordDict({"metrics": metrics, "config": config}), reply_to=message)
+
+
+def _state_folder(contributor: NodeSettings, run: str) -> Path | None:
+    """The folder of a contributor's state in a run; None if the state is in its context."""
+    if contributor.run_folder:
+        return contributor_folder(contributor.run_folder / "nodes", contributor.name)
+    return contributor_folder(contributor.state_folder, run) if contributor.state_folder and run else None
+
+
+@functools.lru_cache(maxsize=1)
+def _open_base(reference: str) -> Base:
+    return open_base(reference)
+
+
+def _progress_callback(contributor: NodeSettings, server_round: int) -> Progress | None:
+    """In a simulation, a callback that writes the training progress to the run folder; None on other nodes."""
+    if contributor.run_folder is None or not contributor.run_folder.is_dir():
+        return None
+    ledger = Ledger(contributor.run_folder)
+
+    def report(step: int, steps: int, loss: float) -> None:
+        ledger.emit(TrainingStep(round=server_round, name=contributor.name, step=step, steps=steps, loss=loss))
+
+    return report
