@@ -88,7 +88,7 @@ class StateFile:
         connection, is not. A run that a person stopped stays `stopped`. Contexts may be nested: the outermost decides.
 
         Args:
-            on_failure: called with the reason.
+            on_failure: called with the reason, unless a person stopped the run.
         """
         if self._is_tracked:
             yield
@@ -102,7 +102,7 @@ class StateFile:
             with contextlib.suppress(ColdFusionError):  # a full disk may be the reason
                 if self.read().state != "stopped":
                     self.failed(reason, final=isinstance(end, ColdFusionError))
-                on_failure(reason)
+                    on_failure(reason)
             raise
         finally:
             self._is_tracked = False

@@ -40,11 +40,11 @@ def test_a_run_that_goes_on_has_not_failed_for_good(ledger):
 
 def test_what_a_person_stopped_has_not_failed(ledger):
     with contextlib.suppress(SystemExit), ledger.track_state():
-        Ledger(ledger.folder).state_file.stopped(
-            "it was interrupted"
-        )  # by the command line, before the server app hears of it
+        # By the command line, before the server app hears of it.
+        Ledger(ledger.folder).state_file.stopped("it was interrupted")
         raise SystemExit(0)
     assert ledger.state.state == "stopped"
+    assert not ledger.events()
 
 
 def test_a_change_of_the_state_keeps_what_is_known(ledger):
