@@ -1,5 +1,6 @@
 """Fixtures for all tests; the builders of models and data are in support/tiny_models.py."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -57,11 +58,11 @@ def toy_data(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def toy_run(toy_data, tiny_base, tmp_path):
-    """Writes the settings of a toy run and returns the file; keyword arguments are TOML texts by dotted key."""
+@pytest.fixture(scope="session")
+def write_toy_run(toy_data, tiny_base):
+    """Writes the settings of a toy run to a file and returns the file; what changes is TOML by dotted key."""
 
-    def write(**changes: str) -> Path:
+    def write(file: Path, **changes: str) -> Path:
         top = {
             "base": f'"{tiny_base}"',
             "rounds": "2",
@@ -79,14 +80,18 @@ def toy_run(toy_data, tiny_base, tmp_path):
             "evaluate.shots": "12",
             "evaluate.few-shot-epochs": "1",
             "evaluate.few-shot-seeds": "1",
+            **changes,
         }
-        top |= {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
-        lines = [f"{key} = {value}" for key, value in top.items() if value]
-        file = tmp_path / "toy-run.toml"
-        file.write_text("\n".join(lines) + "\n")
+        file.write_text("".join(f"{key} = {value}\n" for key, value in top.items() if value))
         return file
 
     return write
+
+
+@pytest.fixture
+def toy_run(write_toy_run, tmp_path):
+    """Writes the settings of a toy run to this test's folder and returns the file; see `write_toy_run`."""
+    return functools.partial(write_toy_run, tmp_path / "toy-run.toml")
 
 
 @pytest.fixture

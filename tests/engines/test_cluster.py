@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from commands import start_run
+from run_folders import same_rounds
 
 from coldfusion_fl.engines.deployment.member.join import free_port
 from coldfusion_fl.run.ledger import Ledger
@@ -66,17 +67,10 @@ def workers(node):
     return [one for one in psutil.Process(node.pid).children(recursive=True) if "ClientAppActor" in one.name()]
 
 
-def bases(folder):
-    ledger = Ledger(folder)
-    assert ledger.state.state == "finished"
-    return [{name: array.tobytes() for name, array in ledger.load_base(number).items()} for number in ledger.rounds()]
-
-
-def test_both_nodes_train_and_the_bases_equal_those_of_one_machine(cluster, toy_run, tmp_path):
+def test_both_nodes_train_and_the_bases_equal_those_of_one_machine(cluster, finished, toy_run, tmp_path):
+    alone, _ = finished
     address, nodes = cluster
-    changes = {"contributors-per-round": "4", "finetune.epochs": "20", "finetune.patience": "1e6"}
-    config = toy_run(**changes, **{"simulation.address": f'"{address}"'})
-    process = start_run(config, tmp_path / "cluster", OMP_NUM_THREADS="1")
+    process = start_run(toy_run(**{"simulation.address": f'"{address}"'}), tmp_path / "run", OMP_NUM_THREADS="1")
     worked = set()
     deadline = time.monotonic() + 300
     while process.poll() is None:
@@ -86,20 +80,19 @@ def test_both_nodes_train_and_the_bases_equal_those_of_one_machine(cluster, toy_
     assert process.returncode == 0, process.stdout.read()
     assert worked == {0, 1}
     assert all(node.poll() is None for node in nodes)  # the cluster is not ours to end
-    alone = start_run(toy_run(**changes), tmp_path / "alone", OMP_NUM_THREADS="1")
-    output, _ = alone.communicate(timeout=300)
-    assert alone.returncode == 0, output
-    assert bases(tmp_path / "cluster") == bases(tmp_path / "alone")
+    assert same_rounds(Ledger(tmp_path / "run"), alone)
 
 
-def test_a_run_without_an_address_connects_to_no_cluster(place, toy_run, tmp_path, monkeypatch):
+def test_without_an_address_ray_starts_here_and_connects_to_no_cluster(place):
     noted = place / "ray" / "ray_current_cluster"
     noted.parent.mkdir()
     noted.write_text(f"127.0.0.1:{free_port()}")  # of one that is gone
-    monkeypatch.setenv("RAY_TMPDIR", str(place))
-    process = start_run(toy_run(rounds="1"), tmp_path / "run", OMP_NUM_THREADS="1")
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, output
+    code = "from coldfusion_fl.engines.simulation import start_ray; assert start_ray('') is None"
+    environment = {**os.environ, "RAY_TMPDIR": str(place)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_cluster_that_does_not_answer_is_named(toy_run, tmp_path):

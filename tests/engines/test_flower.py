@@ -47,8 +47,7 @@ def run_config(toy_data, tiny_base, out, **more):
         "tasks.seen": "'a,b'",
         "tasks.unseen": "''",
         "finetune.examples": 32,
-        "evaluate.every": 0,
-        "evaluate.shots": 0,
+        "evaluate.every": -1,
         "round-timeout": 120,
         **more,
     }
@@ -95,6 +94,5 @@ def test_a_federation_of_two_nodes_that_know_their_own_tasks(flower_home, app, t
     assert "finished:completed" in json.dumps(runs), output + logs.read_text()[-3000:]
     ledger = Ledger(tmp_path / "out")
     assert ledger.record(1).contributions.keys() == {"org-a", "org-b"}
-    assert ledger.load_scores(1).keys() == {"org-a", "org-b"}
     first, last = ledger.load_base(0), ledger.load_base(1)
     assert any(first[name].tobytes() != last[name].tobytes() for name in first)

@@ -1,6 +1,5 @@
 """`coldfusion run` as a user starts it: a process of its own, watched from outside."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from commands import COLDFUSION, start_run
+from run_folders import same_rounds
 
 from coldfusion_fl.aggregation.server_optimizer import blend
 from coldfusion_fl.model.base import open_base
@@ -40,42 +40,6 @@ def run_until(config, folder, kind):
 def gone(processes, seconds):
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     return [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
-
-
-@pytest.fixture(scope="module")
-def finished(toy_data, tiny_base, tmp_path_factory):
-    """One whole run, and what it printed; it is started where another package of our name lies, such as a checkout."""
-    folder = tmp_path_factory.mktemp("whole")
-    (folder / "coldfusion_fl").mkdir()
-    (folder / "coldfusion_fl" / "__init__.py").write_text("raise ImportError('this is another one')")
-    config = folder / "toy.toml"
-    config.write_text(
-        f"""
-        base = "{tiny_base}"
-        rounds = 2
-        contributors-per-round = 3
-        seed = 3
-        [tasks]
-        catalogue = "{toy_data / "toy.toml"}"
-        seen = ["a", "b", "c", "d"]
-        unseen = ["u"]
-        [finetune]
-        learning-rate = 1e-3
-        epochs = 1
-        examples = 32
-        max-length = 16
-        [evaluate]
-        train-examples = 30
-        test-examples = 24
-        shots = 12
-        few-shot-epochs = 1
-        few-shot-seeds = 1
-        """
-    )
-    process = start_run(config, folder / "run")
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return Ledger(folder / "run"), output
 
 
 def test_the_output_shows_progress_and_results(finished):
@@ -137,23 +101,17 @@ assert model(**tokenizer("a cat", return_tensors="pt")).last_hidden_state.isfini
     assert (ledger.folder / "model" / "1_Pooling" / "config.json").is_file()
 
 
-@pytest.mark.slow
-def test_the_same_settings_give_the_same_bytes(finished, tmp_path):
-    ledger, _ = finished
-    process = start_run(ledger.folder.parent / "toy.toml", tmp_path / "again")
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    again = Ledger(tmp_path / "again")
-    for number in ledger.rounds():
-        one, other = ledger.load_base(number), again.load_base(number)
-        assert all(one[name].tobytes() == other[name].tobytes() for name in one), number
-        assert ledger.load_scores(number) == again.load_scores(number)
+def resume(ledger):
+    done = subprocess.run(
+        [*COLDFUSION, "run", "--resume", str(ledger.folder)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.mark.slow
 def test_ctrl_c_stops_within_seconds_and_leaves_nothing_behind(toy_run, tmp_path):
-    folder = tmp_path / "run"
-    process, ledger, family = run_until(toy_run(rounds="50"), folder, "round-started")
+    process, ledger, family = run_until(toy_run(), tmp_path / "run", "round-started")
     assert any("raylet" in " ".join(p.cmdline()) for p in family if p.is_running())
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -163,22 +121,69 @@ def test_ctrl_c_stops_within_seconds_and_leaves_nothing_behind(toy_run, tmp_path
     assert seconds < 15, seconds
     assert "Stopped after round" in output
     assert ledger.state.state == "stopped"
-    assert ledger.state.last_round == ledger.rounds()[-1]
+    assert ledger.state.last_round == ledger.rounds()[-1] < 2
     assert not gone(family, 5)
-    assert not list((folder / "rounds").glob(".*"))
+    assert not list((ledger.folder / "rounds").glob(".*"))
+
+
+@pytest.fixture(scope="module")
+def stateful(write_toy_run, tmp_path_factory):
+    """A whole run whose server and contributors keep something from round to round, with every option of the server."""
+    folder = tmp_path_factory.mktemp("stateful")
+    config = write_toy_run(
+        folder / "toy.toml",
+        **{
+            "finetune.keep-head": "true",
+            "server.compression": '"int8"',
+            "server.fusion": '"fisher"',
+            "server.server-optimizer": '"nesterov(learning-rate=0.5)"',
+            "server.screening": '"size, greedy-soup(tolerance=100), influence-cap"',
+            "server.server-validation": '"u"',
+            "server.rollback": "100",
+            "server.ema": "0.9",
+            "server.blend": "0.5",
+            "server.fisher-examples": "8",
+        },
+    )
+    process = start_run(config, folder / "run")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return Ledger(folder / "run")
 
 
 @pytest.mark.slow
-def test_kill_9_of_the_command_ends_the_simulation_too(toy_run, tmp_path):
-    process, _, family = run_until(toy_run(rounds="50"), tmp_path / "run", "round-started")
+def test_a_run_with_every_option_of_the_server(stateful, tiny_base):
+    assert stateful.rounds() == [0, 1, 2]
+    record = stateful.record(2)
+    assert record.fused
+    assert record.server_validation.after is not None
+    assert record.settings.fusion.startswith("fisher")
+    assert {path.name for path in stateful.round_folder(2).glob("*.safetensors")} == {
+        "base.safetensors",
+        "optimizer.safetensors",
+        "average.safetensors",
+    }
+    blended = blend(load_encoder(open_base(str(tiny_base))), stateful.load_average(2), 0.5)
+    for name, arrays in (("model", stateful.load_base(2)), ("model-average", blended)):
+        saved = load_encoder(open_base(str(stateful.folder / name)))
+        assert all(saved[key].tobytes() == array.tobytes() for key, array in arrays.items()), name
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_command_ends_the_simulation_and_the_run_can_be_resumed(stateful, tmp_path):
+    process, ledger, family = run_until(stateful.folder.parent / "toy.toml", tmp_path / "run", "round-fused")
     process.kill()
     process.wait()
     assert not gone(family, 30)
+    resume(ledger)
+    assert ledger.state.state == "finished"
+    assert same_rounds(ledger, stateful)
+    assert "Nothing to do" in resume(ledger)
 
 
 @pytest.mark.slow
 def test_a_run_that_dies_is_a_failed_run(toy_run, tmp_path):
-    process, ledger, family = run_until(toy_run(rounds="50"), tmp_path / "run", "nodes-connected")
+    process, ledger, family = run_until(toy_run(), tmp_path / "run", "nodes-connected")
     child = next(p for p in family if "coldfusion_fl.cli.worker" in " ".join(p.cmdline()))
     os.kill(child.pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=60)
@@ -189,89 +194,13 @@ def test_a_run_that_dies_is_a_failed_run(toy_run, tmp_path):
     assert not gone(family, 10)
 
 
-@pytest.fixture(scope="module", params=["as it is", "with kept heads, and packed"])
-def unbroken(request, finished, tmp_path_factory):
-    """A whole run: the first, or one whose nodes keep something from round to round."""
-    ledger, _ = finished
-    if request.param == "as it is":
-        return ledger
-    folder = tmp_path_factory.mktemp("kept")
-    text = (ledger.folder.parent / "toy.toml").read_text()
-    config = folder / "toy.toml"
-    config.write_text(text.replace("[finetune]", '[server]\ncompression = "int8"\n[finetune]\nkeep-head = true'))
-    process = start_run(config, folder / "run")
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return Ledger(folder / "run")
-
-
-@pytest.mark.slow
-def test_a_killed_run_is_resumed_and_ends_with_the_same_bytes(unbroken, tmp_path):
-    whole = unbroken
-    config = whole.folder.parent / "toy.toml"
-    process, ledger, family = run_until(config, tmp_path / "run", "round-fused")
-    for victim in [*family, psutil.Process(process.pid)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            victim.kill()
-    process.communicate(timeout=60)
-    assert not gone(family, 30)
-    again = subprocess.run(
-        [*COLDFUSION, "run", "--resume", str(ledger.folder)], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert ledger.state.state == "finished"
-    for number in whole.rounds():
-        one, other = whole.load_base(number), ledger.load_base(number)
-        assert all(one[name].tobytes() == other[name].tobytes() for name in one), number
-        assert whole.load_scores(number) == ledger.load_scores(number)
-    once_more = subprocess.run(
-        [*COLDFUSION, "run", "--resume", str(ledger.folder)], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert once_more.returncode == 0
-    assert "Nothing to do" in once_more.stdout
-
-
-@pytest.mark.slow
-def test_a_run_with_everything_at_the_server(toy_run, tiny_base, tmp_path):
-    everything = {
-        "server.fusion": '"fisher"',
-        "server.server-optimizer": '"nesterov(learning-rate=0.5)"',
-        "server.screening": '"size, greedy-soup(tolerance=100), influence-cap"',
-        "server.server-validation": '"u"',
-        "server.rollback": "100",
-        "server.ema": "0.9",
-        "server.blend": "0.5",
-        "server.fisher-examples": "8",
-        "server.keep-last": "1",
-    }
-    process = start_run(toy_run(**everything), tmp_path / "run")
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    ledger = Ledger(tmp_path / "run")
-    assert ledger.rounds() == [0, 1, 2]
-    record = ledger.record(2)
-    assert record.fused
-    assert record.server_validation.after is not None
-    assert record.settings.fusion.startswith("fisher")
-    assert {path.name for path in ledger.round_folder(2).glob("*.safetensors")} == {
-        "base.safetensors",
-        "optimizer.safetensors",
-        "average.safetensors",
-    }
-    assert not list(ledger.round_folder(1).glob("*.safetensors"))
-    blended = blend(load_encoder(open_base(str(tiny_base))), ledger.load_average(2), 0.5)
-    for name, arrays in (("model", ledger.load_base(2)), ("model-average", blended)):
-        saved = load_encoder(open_base(str(ledger.folder / name)))
-        assert all(saved[key].tobytes() == array.tobytes() for key, array in arrays.items()), name
-
-
 @pytest.mark.slow
 def test_endless_trainings_do_not_block_the_end_of_the_run(toy_run, tmp_path):
-    endless = {"finetune.epochs": "1000000", "finetune.patience": "1e9", "round-timeout": "20", "rounds": "1"}
+    endless = {"finetune.epochs": "1000000", "finetune.patience": "1e9", "round-timeout": "5", "rounds": "1"}
     process, ledger, family = run_until(toy_run(**endless), tmp_path / "run", "round-started")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1, output
-    assert "REJECTED, it did not answer within 20 s" in output
+    assert "REJECTED, it did not answer within 5 s" in output
     assert "the base is KEPT: 0 contributions passed the screening, but min-contributions is 2" in output
     assert "the run failed: no round fused anything" in output
     assert ledger.state.state == "failed"

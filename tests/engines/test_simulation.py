@@ -10,7 +10,6 @@ from coldfusion_fl.clients.client_app import contributor_app
 from coldfusion_fl.config.parsing import read_settings
 from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.engines.simulation import simulate, with_run_config
-from coldfusion_fl.errors import RunError
 from coldfusion_fl.run.ledger import Ledger
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -92,15 +91,3 @@ def test_a_wrong_contribution_has_no_influence_on_the_fused_base(toy_run, tmp_pa
     fused = {name: array.tobytes() for name, array in ledger.load_base(1).items()}
     assert fused != {name: array.tobytes() for name, array in ledger.load_base(0).items()}
     assert honest.setdefault("fused", fused) == fused
-
-
-@pytest.mark.slow
-def test_a_round_without_enough_contributions_keeps_its_base(toy_run, tmp_path):
-    with pytest.raises(RunError, match="no round fused anything"):
-        run(toy_run, tmp_path / "run", attacks(a="raise", b="nan"), **{"min-contributions": "3"})
-    ledger = Ledger(tmp_path / "run")
-    assert ledger.state.state == "failed"
-    assert not ledger.record(1).fused
-    assert "2 contributions passed the screening, but min-contributions is 3" in ledger.record(1).kept_because
-    first, last = ledger.load_base(0), ledger.load_base(1)
-    assert all(first[name].tobytes() == last[name].tobytes() for name in first)

@@ -15,7 +15,7 @@ import toy_run
 from coldfusion_fl.run.ledger import Ledger
 
 ROUNDS = 12
-MOMENTS = 20
+MOMENTS = 12
 
 
 @pytest.fixture(scope="module")

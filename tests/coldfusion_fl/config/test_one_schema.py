@@ -44,7 +44,7 @@ def command(*arguments):
 
 @pytest.mark.usefixtures("toy_settings")
 def test_a_new_setting_shows_up_everywhere(toy_run):
-    file = toy_run(server__toy_size="5")
+    file = toy_run(**{"server.toy-size": "5"})
     settings = read_settings(file)
     assert settings.server.toy_size == 5
     flat = flatten(to_table(settings))
@@ -68,12 +68,12 @@ def test_a_new_setting_shows_up_everywhere(toy_run):
 @pytest.mark.parametrize(
     ("setting", "code", "facts"),
     [
-        ({"toy_size": "1"}, ErrorCode.SETTING_INVALID, ["'server.toy-size'", "at least 2", "is 1"]),
-        ({"toy_siz": "1"}, ErrorCode.SETTING_UNKNOWN, ["'server.toy-siz'", "Did you mean 'toy-size'?"]),
+        ({"server.toy-size": "1"}, ErrorCode.SETTING_INVALID, ["'server.toy-size'", "at least 2", "is 1"]),
+        ({"server.toy-siz": "1"}, ErrorCode.SETTING_UNKNOWN, ["'server.toy-siz'", "Did you mean 'toy-size'?"]),
     ],
 )
 def test_a_new_setting_has_its_messages(toy_run, setting, code, facts):
-    file = toy_run(**{f"server__{key}": value for key, value in setting.items()})
+    file = toy_run(**setting)
     with pytest.raises(SettingsError) as error:
         read_settings(file)
     assert error.value.code == code

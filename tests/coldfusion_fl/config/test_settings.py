@@ -139,7 +139,7 @@ def test_flowers_run_config_is_the_demo():
 
 
 def test_a_preset_is_what_the_file_does_not_say(toy_run):
-    file = toy_run(preset='"paper"', server__server_optimizer='"nesterov"')
+    file = toy_run(**{"preset": '"paper"', "server.server-optimizer": '"nesterov"'})
     settings = read_settings(file)
     assert settings.server.server_optimizer == "nesterov"
     assert (settings.server.fusion, settings.finetune.keep_head) == ("mean", False)

@@ -35,6 +35,7 @@ def test_every_command_of_the_guide_works(tmp_path):
     script = script.replace(
         "> server.log &", "> server.log &\nuntil grep -q 'is up at' server.log; do sleep 1; done", 1
     )
+    script = script.replace("rounds = 2", "rounds = 1", 1)  # a round of three members takes this machine a minute
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     process = subprocess.Popen(
         [shutil.which("bash"), "-c", f"set -em\n{script}\nwait"],
@@ -53,7 +54,9 @@ def test_every_command_of_the_guide_works(tmp_path):
             one.send_signal(signal.SIGKILL)
     assert process.returncode == 0, said
     assert not mine, said
-    assert Ledger(tmp_path / "first-run").rounds() == [0, 1, 2]
+    ledger = Ledger(tmp_path / "first-run")
+    assert ledger.rounds() == [0, 1]
+    assert ledger.load_scores(1).keys() == {"newsgroups", "movie_sentiment", "election_tweets"}
     assert " FAIL  " not in said
-    assert "first-run: finished, 2 of 2 rounds are done" in said
-    assert (tmp_path / "first-run" / "model" / "model.safetensors").is_file()
+    assert "first-run: finished, 1 of 1 rounds are done" in said
+    assert (ledger.folder / "model" / "model.safetensors").is_file()

@@ -1,14 +1,12 @@
 """What members may do to each other and to the server, and what the server learns of them; in real processes."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-from acme import Acme, fill_in, wait_for
 from flwr.proto.fleet_pb2 import PullMessagesRequest, PushMessagesRequest
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
@@ -17,71 +15,20 @@ from safetensors.numpy import load_file
 from coldfusion_fl.engines.deployment.certificates import read_private_key
 from coldfusion_fl.engines.deployment.control import control_of
 from coldfusion_fl.engines.deployment.federation import open_federation
-from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.versions import format_versions
 
 pytestmark = pytest.mark.slow
-HOOKS = Path(__file__).parents[2] / "support" / "hooks"
-MEMBERS = ("a", "b", "c", "old")
-# Round by round what the third one sends, and why that is rejected.
-SPOILT = ["not finite", "shape", "shape", "cannot be read", "round"]
-RUN = {
-    "rounds": str(len(SPOILT)),
-    "contributors-per-round": "3",
-    "evaluate.every": "-1",
-    "finetune.keep-head": "true",
-    "server.max-rejections": "0",
-}
 
 
-def hooked(what):
-    return {"PYTHONPATH": os.pathsep.join([str(HOOKS), os.environ.get("PYTHONPATH", "")]), "COLDFUSION_HOOK": what}
-
-
-@pytest.fixture(scope="module")
-def acme(tmp_path_factory, toy_data, tiny_base):
-    """A server that records what it receives, two honest members, one that is not, and one of another version."""
-    made = Acme(tmp_path_factory.mktemp("federation"))
-    made.init(MEMBERS, toy_data, tiny_base)
-    fill_in(made.folder / "members" / "old", "d", toy_data, tiny_base)
-    made.serve(hooked(f"record={made.home / 'received'}"))
-    for name, hook in zip(MEMBERS, ("", "", "spoil", "old"), strict=True):
-        made.join(name, more=hooked(hook))
-    wait_for(lambda: made.online() == set(MEMBERS))
-    yield made
-    assert not made.end()
-
-
-@pytest.fixture(scope="module")
-def done(acme, toy_data, tiny_base):
-    folder = acme.home / "run"
-    settings = acme.settings(toy_data, tiny_base, **RUN)
-    ended = acme.coldfusion("run", settings, "--federation", acme.folder, "--out", folder, timeout=550)
-    assert ended.returncode == 0, ended.stderr + (folder / "log.txt").read_text()
-    (acme.home / "output").write_text(ended.stdout)
-    return Ledger(folder)
-
-
-@pytest.mark.parametrize(("number", "words"), enumerate(SPOILT, start=1))
-def test_a_wrong_contribution_is_rejected_by_name_and_the_run_continues(done, number, words):
-    [rejected] = done.record(number).rejected
+def test_a_wrong_contribution_is_rejected_by_name_and_the_run_continues(done):
+    assert set(done.record(1).contributions) == {"a", "b", "c"}
+    [rejected] = done.record(2).rejected
     assert rejected.name == "c"
-    assert words in rejected.reason
-    assert set(done.record(number).contributions) == {"a", "b"}
+    assert "cannot be read" in rejected.reason
+    assert set(done.record(2).contributions) == {"a", "b"}
 
 
-def test_the_bases_are_those_of_a_run_without_it(acme, done, toy_data, tiny_base):
-    changes = RUN | {"tasks.seen": '"a, b"', "contributors-per-round": "2"}
-    simulated = acme.coldfusion("run", acme.settings(toy_data, tiny_base, **changes), "--out", acme.home / "simulated")
-    assert simulated.returncode == 0, simulated.stderr
-    for number in done.rounds():
-        here, there = done.load_base(number), Ledger(acme.home / "simulated").load_base(number)
-        assert {name: array.tobytes() for name, array in here.items()} == {
-            name: array.tobytes() for name, array in there.items()
-        }
-
-
-def test_a_member_with_another_version_is_excluded_and_both_versions_are_named(acme, done):
+def test_a_member_with_another_version_is_excluded_and_both_versions_are_named(acme, done, hooked):
     [reason] = {event.reason for event in done.events() if event.kind == "contributor-excluded"}
     assert reason.startswith("it has coldfusion-fl 0.0.1")
     assert f"this server has {format_versions()}" in reason
@@ -100,19 +47,14 @@ def received(acme, done):
 
 
 def test_the_recorded_traffic_is_complete(received):
-    sys.path.insert(0, str(HOOKS))
-    try:
-        from sitecustomize import GARBAGE, HUGE
-    finally:
-        sys.path.remove(str(HOOKS))
-    assert GARBAGE in received  # what is in an array
-    assert len(received) > 4 * HUGE
+    assert b"these bytes are no array" in received  # what is in an array
+    assert len(received) > 40_000_000  # the largest of them
     assert b"server-round" in received
 
 
 def test_no_head_leaves_a_member(acme, received):
     files = sorted(acme.folder.glob("members/*/flower/state/**/head-*.safetensors"))
-    assert len(files) >= 2 * 3
+    assert len(files) >= 2 * 3  # of two rounds and three members
     for file in files:
         for name, array in load_file(file).items():
             data = array.tobytes()

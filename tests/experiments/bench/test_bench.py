@@ -92,7 +92,7 @@ def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path):
     assert gpu.flops(work.model(), [10]) == 6 * weights * 10 + 12 * 32 * 100
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiled_layers_learn_the_same(tmp_path):
     undropped = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     base = open_base(gpu.write_base(tmp_path / "base", **SMALL | undropped | {"num_hidden_layers": 2}))
@@ -107,12 +107,16 @@ def test_compiled_layers_learn_the_same(tmp_path):
         torch.testing.assert_close(one, other, rtol=0, atol=2e-5)
 
 
-@pytest.mark.slow
-def test_rounds_memory_and_a_shared_device(tmp_path):
+@pytest.mark.long
+def test_a_round_against_its_training_alone():
     rows, found = rounds.rounds(turns=1, examples=16, names=("movie_sentiment", "election_tweets"))
     assert rows[0].median > 0
     assert found[0]["round"] > 0
-    rows, found = memory.memory(counts=(8, 9))
+
+
+@pytest.mark.long
+def test_memory_and_a_shared_device(tmp_path):
+    rows, _ = memory.memory(counts=(8, 9))
     assert rows[0].median > 0.5
     seconds = gpu.shared(gpu.write_base(tmp_path / "base", **SMALL), 16, 2)
     assert all(value > 0 for value in seconds.values())

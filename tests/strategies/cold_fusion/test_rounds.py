@@ -55,7 +55,8 @@ def test_the_result_does_not_depend_on_the_order_of_replies():
 def test_too_few_contributions_keep_the_base(ledger):
     fused, result, _ = run_strategy([node("a", 2), node("b", train=failing_training)], ledger=ledger, rounds=2)
     assert fused.tolist() == np.zeros(SHAPE).tolist()
-    assert ledger.load_json(1, "record.json")["fused"] is False
+    assert not ledger.record(1).fused
+    assert ledger.record(1).kept_because == "1 contribution passed the screening, but min-contributions is 2"
     assert [e.kind for e in ledger.events()].count("base-kept") == 2
     assert ledger.load_base(2)["w"].tolist() == np.zeros(SHAPE).tolist()
     assert result.train_metrics_clientapp[2]["contributions"] == 1

@@ -1,7 +1,7 @@
 """Changes the software of a process that starts with this folder on its PYTHONPATH, as COLDFUSION_HOOK says.
 
-`spoil`: a member that sends what it likes. `old`: one with another version. `record=FILE`: a server that keeps every
-byte that members send.
+`spoil`: a member that is honest for one round, and then sends what it likes. `old`: one with another version.
+`record=FILE`: a server that keeps every byte that members send.
 """
 
 import importlib.util
@@ -33,31 +33,22 @@ class _WhenLoaded(MetaPathFinder):
 
 
 GARBAGE = b"these bytes are no array"
-HUGE = 40_000_000  # float32
+HUGE = 10_000_000  # float32; Flower sends pieces of 20 MiB
 
 
 def spoil(client_app):
-    """In each round something else is wrong with the contribution."""
+    """From the second round on its contribution is garbage, and huge."""
     import numpy as np
-    from flwr.app import Array
+    from flwr.app import Array, ArrayRecord
 
     def spoiling(message, context, call_next):
         reply = call_next(message, context)
-        arrays, name = reply.content["arrays"], "encoder.layer.0.output.dense.bias"
-        name = next(known for known in arrays if known.endswith(name))
-        number = int(reply.content["metrics"]["server-round"])
-        good = arrays[name].numpy()
-        if number == 1:
-            arrays[name] = Array(np.full_like(good, np.nan))
-        elif number == 2:
-            arrays[name] = Array(np.zeros((3, 5), good.dtype))
-        elif number == 3:
+        if int(reply.content["metrics"]["server-round"]) > 1:
+            arrays = reply.content["arrays"]
             # Flower sends equal pieces once.
-            arrays[name] = Array(np.random.default_rng(0).random(HUGE, good.dtype))
-        elif number == 4:
-            arrays[name] = Array(str(good.dtype), good.shape, "numpy.ndarray", GARBAGE)
-        elif number == 5:
-            reply.content["metrics"]["server-round"] = 1
+            huge = Array(np.random.default_rng(0).random(HUGE, np.float32))
+            garbage = Array("float32", (32,), "numpy.ndarray", GARBAGE)
+            reply.content["arrays"] = ArrayRecord(dict.fromkeys(arrays, garbage) | {min(arrays): huge})
         return reply
 
     client_app.app = client_app.contributor_app(train_mods=[spoiling])
