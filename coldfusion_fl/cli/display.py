@@ -119,7 +119,7 @@ class Display:
     def _(self, event: events.RunLost) -> str:
         self._begin("the run was lost; starting it again", event)
         where = "before the first base was saved" if event.round < 0 else f"after round {event.round}"
-        return f"The run was interrupted {where}: {event.reason}. Restarting it."
+        return f"The run was interrupted {where} ({event.reason}). Restarting it."
 
     @_update.register
     def _(self, event: events.ContributorExcluded) -> str:
