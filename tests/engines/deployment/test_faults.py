@@ -93,7 +93,7 @@ class Followed:
         process = self.acme.processes.pop(self.name)
         assert process.wait(400) == code, self.acme.said(self.name)
 
-    def is_stopped(self):
+    def stop(self):
         """End it early, as Ctrl-C does, when it has shown what there is to see."""
         self.acme.processes[self.name].send_signal(signal.SIGINT)
         self.ends(130)
@@ -130,7 +130,7 @@ def test_a_killed_member_and_one_whose_network_was_cut_are_missing_and_rejoin(ac
     acme.connection.mend()
     for name in ("b", "c"):
         run.happens("contribution-received", name, rounds=range(2, 20))
-    run.is_stopped()
+    run.stop()
     assert run.fused(1) == {"a"}
     assert 1 in dict(run.rejected("b"))
     assert 1 in dict(run.rejected("c"))
@@ -147,7 +147,7 @@ def test_a_paused_member_is_late_and_nothing_is_fused_twice(acme, toy_data, tiny
     acme.signal_all("c", signal.SIGCONT)
     run.happens("contribution-rejected", "c", rounds=range(2, 20))
     run.happens("contribution-received", "c", rounds=range(2, 20))
-    run.is_stopped()
+    run.stop()
     assert run.fused(1) == {"a", "b"}
     assert (1, "it did not answer within 35 s") in run.rejected("c")
     assert sum("it arrived too late: it belongs to round 1" in reason for _, reason in run.rejected("c")) == 1
