@@ -40,6 +40,7 @@ def check_arguments(given: Mapping[str, Any]) -> None:
     Raises:
         SettingsError: an argument is of another type or out of range.
     """
+    # A text is a collection of its letters, so that a forgotten list would pass every later check.
     for name in ("exclude", "awaited_names"):
         if isinstance(given[name], str):
             raise SettingsError(f"{name} must be a list of names, not the text {given[name]!r}.")

@@ -18,6 +18,7 @@ def find_mismatch(base: Encoder, contribution: Encoder) -> str | None:
         The first problem found, as a clause for a message. The checks are: an extra name, a missing name, another
         shape, another dtype, a value that is not finite.
     """
+    # Names first: a head that leaks is the worst of these, and its message must not hide behind another.
     if extra := sorted(contribution.keys() - base.keys()):
         return (
             f"it has {count(len(extra), 'weight')} that the base does not have: {_quote(extra)} "

@@ -102,6 +102,7 @@ def as_components(
 def _component(node: ast.expr, source: str, known: Mapping[str, type[_Component]], what: str) -> _Component:
     """The component that one expression of a text stands for: a name, or a call with keyword arguments."""
     text = _segment(source, node)
+    # A name alone is a call without arguments. Nothing is evaluated: only literals become values.
     call = node if isinstance(node, ast.Call) else ast.Call(func=node, args=[], keywords=[])
     if not isinstance(call.func, ast.Name):
         raise _invalid(f"{what} = {text!r}: write a name and its parameters, such as 'name(key=value)'.")

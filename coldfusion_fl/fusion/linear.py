@@ -111,6 +111,7 @@ class Fisher(Operator):
             fisher = contribution.fisher
             if fisher is None:
                 raise FusionError(f"the contribution of '{contribution.name}' has no Fisher diagonal.")
+            # A diagonal of tiny numbers counts as zeros: divided by its mean it would overflow.
             size = sum(array.size for array in base.values())
             mean = sum(float(fisher[name].sum(dtype=np.float64)) for name in base) / size
             scale = 1 / mean if mean > np.finfo(np.float32).tiny else 0.0

@@ -34,6 +34,8 @@ class Ties(Operator):
         return {name: self._fuse(array, name, parts) for name, array in base.items()}
 
     def _fuse(self, base: np.ndarray, name: str, parts: Sequence[Contribution]) -> np.ndarray:
+        # The thresholds need whole arrays. All else goes block by block, as the updates of all contributions at once
+        # would take as much memory as the contributions.
         start = base.reshape(-1)
         arrays = [part.encoder[name].reshape(-1) for part in parts]
         found = on_all_cores(lambda array: trim_threshold(array, start, self.density), arrays)

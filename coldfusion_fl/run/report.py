@@ -110,6 +110,7 @@ def _seconds(records: Sequence[RoundRecord], events: Sequence[Event]) -> dict[st
         `rounds`: of the training rounds; `evaluations`: of the evaluations; `contributors`: of the contributors'
         trainings, added up; `total`: from the command to the last event, without the time between a stop and a resume.
     """
+    # Summed from event to event: a run that was stopped and resumed has gaps in which nothing ran.
     total = evaluations = 0.0
     started: EvaluationStarted | None = None
     for previous, event in itertools.pairwise(events):
@@ -152,6 +153,7 @@ def score_table(summary: dict[str, Any]) -> Table:
     for mode in SCORED:
         table.add_column(mode, justify="right")
         table.add_column("Δ", justify="right")
+    # Seen and unseen tasks stand apart, because only the unseen ones show what the base has learnt for others.
     roles = {True: "seen", False: "unseen"}
     previous: Any = None
     for row in summary["tasks"] + summary["means"]:

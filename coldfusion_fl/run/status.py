@@ -83,10 +83,12 @@ def run_status(ledger: Ledger) -> RunStatus:
     """
     settings, records, all_events = ledger.settings, ledger.records(), ledger.events()
     current = ledger.state
+    # A run that ended without a word still says that it is running, but nobody holds its lock.
     state: str = "lost" if current.state == "running" and not ledger.is_locked else current.state
     timeline = _Timeline()
     for event in all_events:
         timeline.handle(event)
+    # The events of a resumed run repeat its interrupted round, so what was fused is counted from the records.
     fused = Counter(name for record in records if record.fused for name in record.contributions)
     rejected = Counter(rejection.name for record in records for rejection in record.rejected)
     for name, member in timeline.members.items():

@@ -130,6 +130,7 @@ def _ask_until_answered(federation: Federation, ledger: Ledger, ask: Callable[[C
         RequestRejectedError: the server rejects the request.
         DeploymentError: the server did not answer for an hour.
     """
+    # A server that restarts is away for some seconds, and its run goes on afterwards. So an absence is no failure.
     deadline, is_away = time.monotonic() + _MAX_ABSENCE, False
     while True:
         try:

@@ -69,6 +69,7 @@ def new_federation(federation: Federation, members: Sequence[str], own: OwnCerti
             f"{own.certificate} is not valid for '{federation.host}', by which members will reach the server.",
             code=ErrorCode.CERTIFICATE_INVALID,
         )
+    # Written beside its place and moved there as a whole, so that the command can be repeated after an error.
     federation.folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(federation.folder) as folder:
         folder.mkdir()
@@ -112,6 +113,7 @@ def add_member(federation: Federation, name: str, public_key: Path | None) -> Pa
             )
         _write_member(federation.folder, federation, name)
         return folder
+    # The key tells the server who a node is, so two members with one key would be one member.
     key = read_public_key(public_key).public_numbers()
     if holder := next((other for other, file in federation.public_keys.items() if _has_key(file, key)), None):
         raise DeploymentError(
@@ -165,6 +167,7 @@ def renew_certificate(federation: Federation) -> None:
     except OSError as error:
         raise DeploymentError(f"{folder} cannot be read: {error}", code=ErrorCode.CERTIFICATE_INVALID) from None
     issued = new_server(authority, federation.host)
+    # Both are written before one is replaced, because a certificate is of no use without its key.
     with (
         atomic_write(federation.server / "server.key") as key,
         atomic_write(federation.server / "server.crt") as certificate,

@@ -127,6 +127,8 @@ class NodeRegistry:
             "Querying the nodes for their names. A client without a query function logs a harmless error and takes "
             "part as node-ID.",
         )
+        # A simulation's nodes say how many they are, so the wait ends when all have answered. In a deployment only the
+        # time tells that nobody else will come.
         deadline = time.monotonic() + timeout
         last_log = 0.0
         reported: tuple[int, list[str]] | None = None
@@ -209,6 +211,7 @@ class NodeRegistry:
         """The member that an answer describes; None, after a message, where it cannot take part."""
         answer = (None if reply.has_error() else reply.content.config_records.get(self._key)) or ConfigRecord()
         name = sanitize(answer.get("name", ""))[:_MAX_NAME]
+        # A node with a problem is queried again and again, but reported only when the problem changes.
         known_problem, _ = self._problems.pop(node, ("", 0.0))
         if problem := self._find_problem(node, name, answer):
             self._problems[node] = problem, time.monotonic()

@@ -90,6 +90,7 @@ class Participants:
             self._node_timeout,
             lambda connected, missing: self._emit(WaitingForNodes(connected=connected, missing=missing)),
         )
+        # Checked before the first round, because a run that can never fuse should not train.
         seen = sorted(name for name, member in members.items() if member.seen)
         unseen = sorted(members.keys() - seen)
         self._check_number(members, seen)
@@ -112,6 +113,7 @@ class Participants:
         Raises:
             RunError: too few are left when the wait is over.
         """
+        # In a deployment an outage takes all nodes away for a while: waiting is cheaper than lost rounds.
         deadline = time.monotonic() + self._node_timeout
         while True:
             members, excluded = self.connected(grid, num_rounds), self._find_excluded(records)

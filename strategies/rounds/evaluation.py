@@ -77,6 +77,7 @@ class EvaluationState:
             configrecord_key: the key of the record that describes the scores.
             timeout: the seconds that nodes had, for messages.
         """
+        # Everybody is silent until its reply is here, so that each node gets a score or a reason.
         silent = dict.fromkeys(self.sent, f"it did not answer within {timeout:g} s")
         for reply in replies:
             name = sender_of(reply, self.sent)

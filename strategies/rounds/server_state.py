@@ -62,6 +62,7 @@ class ServerState:
             RunFolderError: the disk is full, or the ledger holds another run.
             SettingsError: the arrays of the first base cannot be fused.
         """
+        # Inside another loop than `start`, the last hook of a round is not known: several of them call this.
         if self.last_saved is not None and self.last_saved >= record.round:
             return
         if self.last_saved is None and self.ledger and self.ledger.rounds():
@@ -97,6 +98,7 @@ class ServerState:
             return None
         self.records = [self.ledger.record(number) for number in rounds]
         last = self.records[-1]
+        # Settings that change what a base is must be the same; others, such as screening, may be changed at a resume.
         if last.settings:
             may_change = {key.rpartition(".")[2] for key in changeable_keys(Settings)}
             old, new = (
@@ -104,6 +106,7 @@ class ServerState:
                 for settings in (last.settings, self._settings)
             )
             ensure_same(old, new, self.ledger.folder)
+        # The run goes on from its own base. The arrays given only show whether this is the same model.
         given = self._read(initial)
         self.base = self.ledger.load_base(last.round)
         if reason := find_mismatch(self.base, given):

@@ -88,6 +88,7 @@ class ReplyValidator:
 
     def _to_candidate(self, name: str, reply: Message) -> Candidate:
         """Read a reply, compare it with the base, and move its arrays to disk, so that memory holds one reply."""
+        # The cheap checks come first. Finite weights can still differ from the base by more than float32 holds.
         metrics = reported_metrics(reply)
         of_round = metrics.get("server-round", self._round)
         if of_round != self._round:

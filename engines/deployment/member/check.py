@@ -68,6 +68,7 @@ def check_member(folder: Path) -> Iterator[Finding]:
         yield _check_labels(task)
     except ColdFusionError as error:
         yield Finding("data", False, str(error))
+    # Without rows the base can still be checked, and the server without either.
     yield from _check_model(member, task)
     yield from _check_server(member)
 
@@ -113,6 +114,7 @@ def _check_model(member: Member, task: Task | None) -> Iterator[Finding]:
     yield Finding("base", True, f"{member.base}, an encoder of {size / 1e6:,.0f} MB")
     if task is None:
         return
+    # One real step, as only that shows what the model, these texts and this machine need together.
     settings = FinetuneSettings(epochs=1, dev_examples=1)
     rows = task.train.draw(settings.batch_size, [0])
     began = time.monotonic()
@@ -144,6 +146,7 @@ def _check_server(member: Member) -> Iterator[Finding]:
         authority = member.authority or "of this machine"
         yield Finding("certificate", False, f"cannot load the CA certificate {authority}: {first_line(error)}")
         return
+    # Only a handshake. Its ways to fail are told apart, because each is mended at another place.
     try:
         with (
             socket.create_connection((host, port), _TIMEOUT) as plain,
@@ -204,6 +207,7 @@ def _check_key(member: Member) -> Iterator[Finding]:
         return
     finally:
         client.close()
+    # The expected answer is the rejected interval. All others tell what is wrong with the key.
     flower_error = FlowerError.from_json(answer.text) if answer is not None else None
     code = flower_error.code if flower_error else None
     if answer is None or code == ApiErrorCode.FLEET_INVALID_HEARTBEAT_INTERVAL:
