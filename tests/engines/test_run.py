@@ -194,7 +194,7 @@ def test_a_run_that_dies_is_a_failed_run(toy_run, tmp_path):
     assert not gone(family, 10)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_endless_trainings_do_not_block_the_end_of_the_run(toy_run, tmp_path):
     endless = {"finetune.epochs": "1000000", "finetune.patience": "1e9", "round-timeout": "5", "rounds": "1"}
     process, ledger, family = run_until(toy_run(**endless), tmp_path / "run", "round-started")
