@@ -44,23 +44,24 @@ def test_a_simulation_waits_for_a_number_of_nodes(strategy):
 
 
 def test_every_server_setting_reaches_the_strategy(strategy):
-    made = strategy(
-        server__fusion='"ties(density=0.5)"',
-        server__server_optimizer='"nesterov(momentum=0.5)"',
-        server__ema="0.9",
-        server__screening='"size(factor=7), greedy-soup"',
-        server__max_rejections="2",
-        server__server_validation='"u"',
-        server__rollback="3",
-        server__keep_last="4",
-    )
+    settings = {
+        "server.fusion": '"ties(density=0.5)"',
+        "server.server-optimizer": '"nesterov(momentum=0.5)"',
+        "server.ema": "0.9",
+        "server.screening": '"size(factor=7), greedy-soup"',
+        "server.max-rejections": "2",
+        "server.server-validation": '"u"',
+        "server.rollback": "3",
+        "server.keep-last": "4",
+    }
+    made = strategy(**settings)
     assert made.pipeline == Pipeline((Size(factor=7), GreedySoup()), Ties(density=0.5), Nesterov(momentum=0.5))
     assert (made.settings.ema, made.settings.max_rejections, made.settings.rollback) == (0.9, 2, 3)
     assert made.state.keep_last == 4
 
 
 def test_the_score_function_returns_points_that_differ_between_encoders(strategy, tiny_base):
-    score_fn = strategy(server__server_validation='"u"', server__screening='"greedy-soup"').score_fn
+    score_fn = strategy(**{"server.server-validation": '"u"', "server.screening": '"greedy-soup"'}).score_fn
     encoder = load_encoder(open_base(str(tiny_base)))
     whole, blank = score_fn(encoder), score_fn({name: np.zeros_like(array) for name, array in encoder.items()})
     assert 0 <= blank < whole <= 100
