@@ -29,15 +29,15 @@ def main() -> None:
     given = arguments.parse_args()
     app = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["flwr"]["app"]
     server_app, client_app = load(given.server or app["components"]["serverapp"]), load(app["components"]["clientapp"])
-    reported = ServerApp()
+    configured = ServerApp()
 
-    @reported.main()
+    @configured.main()
     def with_config(grid: Grid, context: Context) -> None:
         context.run_config.update(app["config"] | given.config)
         server_app(grid, context)
 
     resources = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": {"num_cpus": 2}}
-    run_simulation(reported, client_app, num_supernodes=given.nodes, backend_config=resources)
+    run_simulation(configured, client_app, num_supernodes=given.nodes, backend_config=resources)
 
 
 if __name__ == "__main__":

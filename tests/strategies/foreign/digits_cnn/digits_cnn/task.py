@@ -74,7 +74,7 @@ def fit(net, parameters, data, epochs, lr):
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(net(images[batch]), labels[batch])
             loss.backward()
-            optimizer.server_optimizer()
+            optimizer.step()
     return loss.item()
 
 
