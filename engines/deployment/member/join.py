@@ -1,6 +1,7 @@
 """Joins a federation: runs a member's SuperNode."""
 
 import multiprocessing
+import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +14,7 @@ from coldfusion_fl.atomic_files import atomic_write, exclusive_lock
 from coldfusion_fl.engines.deployment.member.settings import Member
 from coldfusion_fl.engines.deployment.supervisor import Supervisor, program
 from coldfusion_fl.errors import DeploymentError, ErrorCode
+from coldfusion_fl.process_tree import exit_with_parent
 
 _FLOWER = "flower"
 
@@ -43,7 +45,8 @@ def join(member: Member, folder: Path, log: Callable[[str], None]) -> None:
 def _check_task(member: Member) -> None:
     """Read the rows once, in a process of its own, so that this process does not keep them in memory for weeks."""
     try:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, spawn, initializer=exit_with_parent, initargs=(os.getpid(),)) as pool:
             pool.submit(_read_task, member).result()
     except BrokenProcessPool:
         raise DeploymentError(
