@@ -73,7 +73,11 @@ class Federation:
             file = self.folder / "members" / name / "member.toml"
             settings = {**read_toml(file, SettingsError), "task": task, "base": self._base, "catalogue": "packaged"}
             file.write_text(tomli_w.dumps(settings), encoding="utf-8")
-        self.start("server", "federation", "serve", self.folder)
+        server = self.start("server", "federation", "serve", self.folder)
+        while "is up at" not in Path(self._log.name).read_text(encoding="utf-8"):  # a run does not wait for a server
+            if server.poll() is not None:
+                raise RuntimeError(Path(self._log.name).read_text(encoding="utf-8"))
+            time.sleep(_LOOK_EVERY)
         for name in TASKS:
             self.start(name, "member", "start", self.folder / "members" / name)
         return self
