@@ -57,7 +57,7 @@ def _read(path: Path, errors: str) -> pd.DataFrame:
         raise DataError(
             f"{path}: this file does not exist. Relative paths start at the data root.", code=ErrorCode.DATA_MISSING
         )
-    # Everything is read as text: pandas would turn the label 01 into 1 and the text "NA" into a missing value.
+    # Cells of a text file stay text: pandas would turn the label 01 into 1 and the text "NA" into a missing value.
     suffix = path.with_suffix("").suffix if path.suffix in _OPEN else path.suffix
     text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "index_col": False, "encoding_errors": errors}
     match suffix:
