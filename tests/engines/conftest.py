@@ -1,9 +1,7 @@
 """One run that the tests of both engines look at."""
 
 import pytest
-from commands import start_run
-
-from coldfusion_fl.run.ledger import Ledger
+from commands import complete_run
 
 
 @pytest.fixture(scope="session")
@@ -12,7 +10,4 @@ def finished(write_toy_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     (folder / "coldfusion_fl").mkdir()
     (folder / "coldfusion_fl" / "__init__.py").write_text("raise ImportError('this is another one')")
-    process = start_run(write_toy_run(folder / "toy.toml"), folder / "run")
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return Ledger(folder / "run"), output
+    return complete_run(write_toy_run(folder / "toy.toml"), folder / "run")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from commands import COLDFUSION, start_run
+from commands import COLDFUSION, complete_run, start_run
 from run_folders import same_rounds
 
 from coldfusion_fl.aggregation.server_optimizer import blend
@@ -145,10 +145,7 @@ def stateful(write_toy_run, tmp_path_factory):
             "server.fisher-examples": "8",
         },
     )
-    process = start_run(config, folder / "run")
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return Ledger(folder / "run")
+    return complete_run(config, folder / "run")[0]
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from coldfusion_fl.engines.deployment.member.join import free_port
 COLDFUSION = [str(Path(sys.executable).with_name("coldfusion"))]
 # As many threads as Ray gives a simulated contributor of one core: sums are then made in the same order.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+HOOKS = Path(__file__).parent / "hooks"
 
 
 def wait_for(condition, seconds=120):
@@ -24,6 +25,12 @@ def wait_for(condition, seconds=120):
     while not condition():
         assert time.monotonic() < deadline, "it takes too long"
         time.sleep(0.5)
+
+
+def hooked(what):
+    """Variables of the environment that change a process as sitecustomize.py of the hooks says."""
+    path = os.pathsep.join([str(HOOKS), os.environ.get("PYTHONPATH", "")])
+    return {"PYTHONPATH": path, "COLDFUSION_HOOK": what}
 
 
 class Acme:

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+from coldfusion_fl.run.ledger import Ledger
+
 COLDFUSION = [sys.executable, "-P", "-c", "from coldfusion_fl.cli.main import main; main()"]
 
 
@@ -17,3 +19,11 @@ def start_run(config, folder, **more):
         cwd=folder.parent,
         env=os.environ | more,
     )
+
+
+def complete_run(config, folder):
+    """Run to the end; the ledger, and what was printed."""
+    process = start_run(config, folder)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return Ledger(folder), output

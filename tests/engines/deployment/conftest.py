@@ -1,14 +1,10 @@
 """One federation in real processes, and one run in it, that several files of tests look at."""
 
-import os
-from pathlib import Path
-
 import pytest
-from acme import Acme, fill_in, wait_for
+from acme import Acme, fill_in, hooked, wait_for
 
 from coldfusion_fl.run.ledger import Ledger
 
-HOOKS = Path(__file__).parents[2] / "support" / "hooks"
 RUN = {
     "contributors-per-round": "3",
     "evaluate.every": "-1",
@@ -18,18 +14,7 @@ RUN = {
 
 
 @pytest.fixture(scope="session")
-def hooked():
-    """Variables of the environment that change a process as sitecustomize.py of the hooks says."""
-
-    def variables(what):
-        path = os.pathsep.join([str(HOOKS), os.environ.get("PYTHONPATH", "")])
-        return {"PYTHONPATH": path, "COLDFUSION_HOOK": what}
-
-    return variables
-
-
-@pytest.fixture(scope="session")
-def acme(tmp_path_factory, toy_data, tiny_base, hooked):
+def acme(tmp_path_factory, toy_data, tiny_base):
     """A server that records what it receives, two honest members, one that is not, and one of another version."""
     made = Acme(tmp_path_factory.mktemp("federation"))
     members = {"a": "", "b": "", "c": "spoil", "old": "old"}

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from acme import hooked
 from flwr.proto.fleet_pb2 import PullMessagesRequest, PushMessagesRequest
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
@@ -28,7 +29,7 @@ def test_a_wrong_contribution_is_rejected_by_name_and_the_run_continues(done):
     assert set(done.record(2).contributions) == {"a", "b"}
 
 
-def test_a_member_with_another_version_is_excluded_and_both_versions_are_named(acme, done, hooked):
+def test_a_member_with_another_version_is_excluded_and_both_versions_are_named(acme, done):
     [reason] = {event.reason for event in done.events() if event.kind == "contributor-excluded"}
     assert reason.startswith("it has coldfusion-fl 0.0.1")
     assert f"this server has {format_versions()}" in reason
