@@ -10,7 +10,7 @@ from flwr.clientapp.typing import Mod
 from flwr.common import log
 from flwr.common.constant import ErrorCode as FlowerErrorCode
 
-from coldfusion_fl.errors import ColdFusionError, MismatchError, SettingsError
+from coldfusion_fl.errors import ColdFusionError, MismatchError, SettingsError, first_line
 from coldfusion_fl.versions import format_versions
 
 from .node_settings import is_simulated, read_node_settings
@@ -53,10 +53,12 @@ def hide_tracebacks(handler: _Handler) -> _Handler:
 
 def _public_error_message(error: Exception) -> str:
     """The message for the server. Messages about rows and files can contain data or paths, so they are only logged."""
+    # A simulation is one person's, who needs the real cause.
     if isinstance(error, _PUBLIC_ERRORS) or (is_simulated() and isinstance(error, ColdFusionError)):
         return str(error)
     log(ERROR, "%s: %s", type(error).__name__, error, exc_info=None if isinstance(error, ColdFusionError) else error)
-    return f"{type(error).__name__}: the details are in the contributor's own log"
+    details = first_line(error) if is_simulated() else "the details are in the contributor's own log"
+    return f"{type(error).__name__}: {details}"
 
 
 def describe_node(message: Message, context: Context) -> Message:

@@ -47,7 +47,7 @@ def train(message: Message, context: Context) -> Message:
     settings, server_round = request.finetuning, request.server_round
     seed = contributor_seed(request.seed, server_round, contributor.name)
     task = load_task(contributor.task, contributor.catalogues, contributor.data_root)
-    base = _open_base(contributor.base)
+    base = open_base_once(contributor.base)
     state = ClientState(context, _state_folder(contributor, request.run))
 
     # Merge: the base's encoder with a new head or the previous one.
@@ -118,7 +118,7 @@ def evaluate(message: Message, context: Context) -> Message:
     contributor = read_node_settings(context)
     request = read_evaluate_request(message)
     task = load_task(contributor.task, contributor.catalogues, contributor.data_root)
-    base = _open_base(contributor.base)
+    base = open_base_once(contributor.base)
     # The seed does not depend on the round: all rounds use the same rows, shots and heads, so a difference between two
     # scores comes from the bases.
     scores = [
@@ -139,7 +139,8 @@ def _state_folder(contributor: NodeSettings, run: str) -> Path | None:
 
 
 @functools.lru_cache(maxsize=1)
-def _open_base(reference: str) -> Base:
+def open_base_once(reference: str) -> Base:
+    """Open a base, or return the one that this process has opened before."""
     return open_base(reference)
 
 

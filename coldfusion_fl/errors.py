@@ -19,6 +19,7 @@ The command line prints the message without a traceback, and exits with `exit_co
 failed.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import ClassVar
 
@@ -65,6 +66,8 @@ class ErrorCode(StrEnum):
     RUN_CHANGED = "run-changed"
     DISK_FULL = "disk-full"
     DISK_ERROR = "disk-error"
+    # The machine.
+    MEMORY_SHORT = "memory-short"
     # Federations over a network.
     FEDERATION_INVALID = "federation-invalid"
     MEMBER_INVALID = "member-invalid"
@@ -156,6 +159,19 @@ class RunError(ColdFusionError):
 
     exit_code = 1
     usual_code = ErrorCode.RUN_FAILED
+
+
+def to_message(error: ColdFusionError) -> dict[str, str]:
+    """An error as strings by key, for another process; `from_message` reverses it."""
+    # The other process knows the classes of this module alone, not the subclasses of an engine.
+    name = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == __name__)
+    return {"class": name, "message": str(error), "code": error.code}
+
+
+def from_message(message: Mapping[str, str]) -> ColdFusionError:
+    """The error that `to_message` was given."""
+    error: ColdFusionError = globals()[message["class"]](message["message"], code=ErrorCode(message["code"]))
+    return error
 
 
 def first_line(error: BaseException) -> str:

@@ -1,68 +1,123 @@
 """A run as a Flower simulation on Ray."""
 
 import os
+import queue
 import socket
 import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
 
 import ray
-from flwr.app import Context, Message
+from flwr.app import Context
 from flwr.clientapp import ClientApp
-from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
+from flwr.simulation.ray_transport.ray_actor import pool_size_from_resources
 
-from coldfusion_fl.config.settings import Settings
-from coldfusion_fl.config.tables import flatten, to_table
-from coldfusion_fl.errors import ColdFusionError, ErrorCode, RunError
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.config.settings import SimulationSettings
+from coldfusion_fl.errors import ErrorCode, RunError
 
 _CONNECT_TIMEOUT = 10.0  # seconds
+_POLL_INTERVAL = 0.5  # seconds
+# A message whose worker process dies is handled again by a new process, at most this many times.
+MAX_RETRIES = 3
 
 
-def simulate(settings: Settings, ledger: Ledger, client_app: ClientApp) -> None:
-    """Run ColD Fusion with all contributors simulated by Flower on Ray.
+class Simulation:
+    """Flower's simulation, to which work for its ServerApp is handed one piece at a time.
+
+    So the same worker processes check a run's tasks before the run folder is written, and train afterwards: they load
+    their libraries and read their rows once.
+
+    Ray must be initialised. As a context manager, it ends the simulation when the block ends.
 
     Args:
-        settings: the run's settings.
-        ledger: the run folder.
         client_app: the contributors' app.
-
-    Raises:
-        ColdFusionError: the reason why the run ended early.
+        nodes: the number of simulated nodes.
+        share: the resources of each worker process.
     """
-    from coldfusion_fl.strategies.server_app import serve
 
-    server_app = ServerApp()
-    failures: list[ColdFusionError] = []
+    def __init__(self, client_app: ClientApp, nodes: int, share: SimulationSettings) -> None:
+        self._work: queue.Queue[Callable[[Grid], None] | None] = queue.Queue()
+        self._crash: Exception | None = None
+        self._client_app = client_app
+        self._nodes = nodes
+        self._resources = _resources(share)
+        self._thread = threading.Thread(target=self._simulate, daemon=True)
+        self._thread.start()
 
-    @server_app.main()
-    def main(grid: Grid, context: Context) -> None:
+    def __enter__(self) -> "Simulation":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def call(self, work: Callable[[Grid], Any]) -> Any:
+        """Do a piece of work in the thread of the ServerApp, and return its result.
+
+        Args:
+            work: is called with Flower's grid.
+
+        Raises:
+            RunError: the simulation ended early.
+            Exception: what `work` raised.
+        """
+        result: Future[Any] = Future()
+
+        def do(grid: Grid) -> None:
+            try:
+                result.set_result(work(grid))
+            except BaseException as error:  # the caller's to handle: Flower would replace it by an error of its own
+                result.set_exception(error)
+
+        self._work.put(do)
+        while True:
+            try:
+                return result.result(timeout=_POLL_INTERVAL)
+            except TimeoutError:
+                if not self._thread.is_alive() and not result.done():
+                    raise RunError(
+                        f"Flower's simulation ended early: {self._crash}", code=ErrorCode.WORKERS_FAILED
+                    ) from self._crash
+
+    def stop(self) -> None:
+        """End the simulation, and wait until its workers have ended."""
+        self._work.put(None)
+        self._thread.join()
+
+    def _simulate(self) -> None:
+        server_app = ServerApp()
+
+        @server_app.main()
+        def main(grid: Grid, context: Context) -> None:
+            while work := self._work.get():
+                work(grid)
+
         try:
-            serve(grid, settings, ledger)
-        except ColdFusionError as error:  # Flower would replace it by an error of its own
-            failures.append(error)
-
-    share = settings.simulation
-    run_simulation(
-        server_app,
-        client_app,
-        num_supernodes=len(settings.task_names),
-        backend_config={"client_resources": {"num_cpus": share.cpus, "num_gpus": share.gpus}},
-    )
-    if failures:
-        raise failures[0]
+            run_simulation(
+                server_app,
+                self._client_app,
+                num_supernodes=self._nodes,
+                backend_config={"client_resources": self._resources},
+            )
+        except Exception as error:
+            self._crash = error
 
 
-def with_run_config(settings: Settings) -> Mod:
-    """A Flower mod that gives contributors the run-config that `flwr run` would give them."""
-    run_config = flatten(to_table(settings))
+def _resources(share: SimulationSettings) -> dict[str, Any]:
+    """The options of Flower's Ray actors, which it calls client resources and hands to Ray as they are.
 
-    def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-        # Flower rejects a changed run_config, so the app gets a new context, with the node's state in it.
-        context = Context(context.run_id, context.node_id, context.node_config, context.state, run_config)
-        return call_next(message, context)
+    By default Ray does not replace a dead actor, and Flower keeps it in its pool: it fails each message at once, so
+    that it gets nearly all of them. With these options Ray starts a new process for the actor, and repeats its message.
+    """
+    return {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_restarts": -1, "max_task_retries": MAX_RETRIES}
 
-    return mod
+
+def number_of_workers(share: SimulationSettings) -> int:
+    """The number of worker processes that fit on the machines of the simulation."""
+    return pool_size_from_resources(_resources(share))
 
 
 def start_ray(address: str) -> RunError | None:

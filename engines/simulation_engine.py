@@ -5,15 +5,22 @@ Only this module is loaded by the command line; `simulation`, with Flower and Ra
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from coldfusion_fl.cli.engine import Engine
+import psutil
+
+from coldfusion_fl.cli.engine import Engine, Progress
 from coldfusion_fl.config.settings import Settings
-from coldfusion_fl.errors import ColdFusionError
+from coldfusion_fl.errors import RunError
+from coldfusion_fl.preflight.resources import describe_disk, describe_memory
 from coldfusion_fl.run.ledger import Ledger
 
 if TYPE_CHECKING:
+    from flwr.clientapp import ClientApp
     from flwr.clientapp.typing import Mod
+
+    from coldfusion_fl.engines.simulation import Simulation
 
 
 class SimulationEngine(Engine):
@@ -31,6 +38,10 @@ class SimulationEngine(Engine):
         """Flower mods that the simulated contributors get beside the usual ones."""
         return ()
 
+    def __init__(self) -> None:
+        self._ray: Future[RunError | None] = Future()
+        self._simulation: Simulation | None = None
+
     def set_up_process(self) -> None:
         """See `Engine`."""
         # Ray's workers import first from the working folder of the process that started Ray. In a checkout of this
@@ -38,23 +49,46 @@ class SimulationEngine(Engine):
         os.chdir("/")
         import coldfusion_fl.engines.simulation  # noqa: F401
 
-    def check(self, settings: Settings, source: str) -> None:
-        """See `Engine`."""
-        from coldfusion_fl.data.task import load_task
-        from coldfusion_fl.run.preflight import check_contents
-
-        check_contents(settings, source)
-        load_task.cache_clear()  # the contributors' processes read the rows again; here they would only take memory
-
-    def prepare(self, settings: dict[str, Any]) -> ColdFusionError | None:
+    def prepare(self, settings: dict[str, Any]) -> None:
         """See `Engine`."""
         from coldfusion_fl.engines.simulation import start_ray
 
-        return start_ray(settings.get("simulation", {}).get("address", ""))
+        self._ray.set_result(start_ray(settings.get("simulation", {}).get("address", "")))
+
+    def check(self, settings: Settings, source: str, progress: Progress) -> list[str]:
+        """See `Engine`."""
+        from coldfusion_fl.preflight.settings_check import check_server_side
+
+        # The base is checked while Ray starts; then the workers check the tasks, side by side.
+        encoder_bytes = check_server_side(settings, source)
+        notes = [describe_disk(settings, encoder_bytes)]
+        if failure := self._ray.result():
+            raise failure
+        from coldfusion_fl.engines.simulated_preflight import check_tasks
+        from coldfusion_fl.engines.simulation import Simulation, number_of_workers
+
+        self._simulation = Simulation(self._client_app(settings), len(settings.task_names), settings.simulation)
+        findings = self._simulation.call(lambda grid: check_tasks(grid, settings, progress))
+        if not settings.simulation.address:  # the workers of a cluster have the memory of several machines
+            workers = number_of_workers(settings.simulation)
+            processes = psutil.Process().children(recursive=True)
+            notes.append(describe_memory(findings.worker_memory, workers, encoder_bytes, processes))
+        return [*notes, *(f"{name}: {note}" for name in settings.task_names for note in findings.notes[name])]
+
+    def _client_app(self, settings: Settings) -> "ClientApp":
+        from coldfusion_fl.clients.client_app import contributor_app
+        from coldfusion_fl.engines.simulated_preflight import ACTION, check_task, forget_checker
+        from coldfusion_fl.engines.worker_mods import report_replacement, with_run_config
+
+        mods = [report_replacement(settings), with_run_config(settings), forget_checker, *self.mods(settings)]
+        app = contributor_app(mods=mods)
+        app.query(ACTION)(check_task)
+        return app
 
     def run(self, settings: Settings, ledger: Ledger) -> None:
         """See `Engine`."""
-        from coldfusion_fl.clients.client_app import contributor_app
-        from coldfusion_fl.engines.simulation import simulate, with_run_config
+        from coldfusion_fl.strategies.server_app import serve
 
-        simulate(settings, ledger, contributor_app(mods=[with_run_config(settings), *self.mods(settings)]))
+        assert self._simulation, "check() starts it"
+        with self._simulation:
+            self._simulation.call(lambda grid: serve(grid, settings, ledger))

@@ -44,7 +44,7 @@ from coldfusion_fl.config.settings import Settings, TaskSettings
 from coldfusion_fl.config.tables import merged, split_names
 from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.run.preflight import check_contents, check_settings
+from coldfusion_fl.preflight.settings_check import check_contents, check_settings
 
 from .attacks.attack import parse_attacks
 from .plan import BASE, Comparison, Experiment, Kind, Recipe, Scoring

@@ -194,7 +194,7 @@ class ColDFusion(Strategy):
         arrays = self.save_round(arrays)
         pool = self.participants.pool(grid, self.state.records, self.schedule.num_rounds)
         names = self.sample(pool.names, server_round)
-        self._round, self._grid = RoundState.start(server_round, names, pool.excluded, pool.missing, self.emit), grid
+        self._round, self._grid = RoundState.start(server_round, names, pool, self.emit), grid
         nodes = {name: pool.members[name].node_id for name in longest_training_first(names, self.state.records)}
         extras = {"compression": self.compression} if self.compression != "float32" else {}
         self._round.sent = self.messages.build(MessageType.TRAIN, server_round, arrays, {**config, **extras}, nodes)

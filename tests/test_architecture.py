@@ -22,6 +22,7 @@ LAYERS = (
     ("training",),
     ("evaluation",),
     ("run",),
+    ("preflight",),
     ("cli",),
     ("strategies", "clients"),
     ("engines",),

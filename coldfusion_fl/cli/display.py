@@ -126,6 +126,10 @@ class Display:
         return f"  {event.name} is EXCLUDED from the next rounds: {event.reason}"
 
     @_update.register
+    def _(self, event: events.WorkerReplaced) -> str:
+        return f"  {event.name}: its worker process was killed, perhaps for lack of memory. A new one repeats the work"
+
+    @_update.register
     def _(self, event: events.EvaluationStarted) -> None:
         self._begin(f"evaluating base {event.round} on {count(len(event.names), 'node')}", event)
         self._nodes = {name: _Node() for name in event.names}

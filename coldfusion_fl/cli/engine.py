@@ -7,15 +7,18 @@ A package registers an engine in its pyproject.toml::
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Any, ClassVar
 
 from coldfusion_fl.config.settings import Settings
-from coldfusion_fl.errors import ColdFusionError, ErrorCode, SettingsError
+from coldfusion_fl.errors import ErrorCode, SettingsError
 from coldfusion_fl.run.ledger import Ledger
 
 _GROUP = "coldfusion.engines"
+
+# Called with a line about the work so far.
+Progress = Callable[[str], None]
 
 
 class Engine(ABC):
@@ -37,28 +40,28 @@ class Engine(ABC):
     def set_up_process(self) -> None:  # noqa: B027
         """Set up the run process: imports, signal handlers, working folder. Called first, before any other thread."""
 
+    def prepare(self, settings: dict[str, Any]) -> None:  # noqa: B027
+        """Start services that take time; runs in the main thread while `check` runs in another one.
+
+        Args:
+            settings: the run's settings as nested tables, not checked yet.
+        """
+
     @abstractmethod
-    def check(self, settings: Settings, source: str) -> None:
+    def check(self, settings: Settings, source: str, progress: Progress) -> list[str]:
         """Check everything that a run with these settings needs.
 
         Args:
             settings: the run's settings.
             source: the file they were read from, for messages.
+            progress: called with a line about the work so far.
+
+        Returns:
+            Lines for the user: what was found, and what the run needs.
 
         Raises:
             ColdFusionError: a setting, a task, the base or a service is not as it must be.
         """
-
-    def prepare(self, settings: dict[str, Any]) -> ColdFusionError | None:
-        """Start services that take time; runs in the main thread while `check` runs in another one.
-
-        Args:
-            settings: the run's settings as nested tables, not checked yet.
-
-        Returns:
-            The reason why the run cannot start; it is reported after the errors that `check` finds. None: all is ready.
-        """
-        return None
 
     @abstractmethod
     def run(self, settings: Settings, ledger: Ledger) -> None:

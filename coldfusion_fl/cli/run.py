@@ -17,8 +17,8 @@ from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.data.catalogue import resolve_catalogues
 from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import ErrorCode, RunError, SettingsError, count
+from coldfusion_fl.preflight.settings_check import check_server_table, check_settings
 from coldfusion_fl.run.ledger import Ledger, ensure_free
-from coldfusion_fl.run.preflight import check_server_table, check_settings
 
 _INTERRUPTED = 130
 
@@ -79,8 +79,10 @@ def run(
     (check_server_table if federation else check_settings)(settings, str(source))
     engine, args = ("deployment", [str(federation.resolve())]) if federation else ("simulation", [])
     with RunProcess(to_table(settings), str(source), engine, args) as process:
-        with console.status("Checking the tasks and the base"):
-            process.wait_for_checks()
+        with console.status("Checking the base") as status:
+            notes = process.wait_for_checks(status.update)
+        for note in notes:
+            console.print(note, markup=False)
         # Nothing is written before all checks have passed.
         if ledger := _open_ledger(settings, config, federation, is_new=not resume):
             process.start(ledger)

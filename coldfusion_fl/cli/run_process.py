@@ -12,9 +12,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from coldfusion_fl import errors
-from coldfusion_fl.cli.engine import load_engine
-from coldfusion_fl.errors import ErrorCode, RunError
+from coldfusion_fl.cli.engine import Progress, load_engine
+from coldfusion_fl.errors import RunError, from_message
 from coldfusion_fl.process_tree import ProcessTree
 from coldfusion_fl.run.events import Event, RunFailed, RunFinished, RunStarted
 from coldfusion_fl.run.ledger import Ledger
@@ -91,17 +90,27 @@ class RunProcess:
             if self._process.stdin:
                 self._process.stdin.close()
 
-    def wait_for_checks(self) -> None:
+    def wait_for_checks(self, progress: Progress = lambda line: None) -> list[str]:
         """Wait until the engine has checked the settings, the tasks and the base.
+
+        Args:
+            progress: called with a line about the work so far.
+
+        Returns:
+            Lines for the user: what was found, and what the run needs.
 
         Raises:
             ColdFusionError: the error that the checks found.
             RunError: the process ended during the checks.
         """
-        if line := self._check_result.readline():
-            if found := json.loads(line):
-                raise getattr(errors, found["class"])(found["message"], code=ErrorCode(found["code"]))
-            return
+        for line in self._check_result:
+            message = json.loads(line)
+            if "error" in message:
+                raise from_message(message["error"])
+            if "notes" in message:
+                notes: list[str] = message["notes"]
+                return notes
+            progress(message["progress"])
         self.stop()
         output = self._early_output().decode(errors="replace").strip()
         raise RunError(

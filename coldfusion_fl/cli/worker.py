@@ -14,10 +14,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from coldfusion_fl import errors
 from coldfusion_fl.cli.engine import Engine, load_engine
 from coldfusion_fl.config.parsing import parse_settings
-from coldfusion_fl.errors import ColdFusionError
+from coldfusion_fl.errors import ColdFusionError, to_message
 from coldfusion_fl.process_tree import exit_with_parent, kill_own_tree
 from coldfusion_fl.run.ledger import Ledger
 
@@ -54,15 +53,13 @@ def run_worker(engine: Engine, pipe: int) -> None:
     # earlier.
     checks = threading.Thread(target=_check, args=(engine, request, pipe), daemon=True)
     checks.start()
-    failure = engine.prepare(request["settings"])
+    engine.prepare(request["settings"])
     checks.join()
     if not (folder := sys.stdin.readline()):
         return  # the checks failed, so there is no run folder
     ledger = Ledger(Path(json.loads(folder)))
     _redirect_output(ledger.folder / "log.txt")
     try:
-        if failure:
-            raise failure
         engine.run(parse_settings(ledger.settings, str(ledger.folder)), ledger)
     except ColdFusionError as error:
         _log.error("%s", error)
@@ -76,20 +73,21 @@ def run_worker(engine: Engine, pipe: int) -> None:
 
 
 def _check(engine: Engine, request: dict[str, Any], pipe: int) -> None:
-    """Write the result of the checks to the pipe: the error, or null."""
-    result = None
-    try:
-        engine.check(parse_settings(request["settings"], request["source"]), request["source"])
-    except ColdFusionError as error:
-        # The parent knows the classes of `errors` alone, not the subclasses of an engine.
-        name = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
-        result = {"class": name, "message": str(error), "code": error.code}
-    except BaseException:  # a bug, or no memory left: without an answer, the parent would wait forever
-        traceback.print_exc()
-        sys.stderr.flush()
-        kill_own_tree()
+    """Write the progress of the checks and then their result to the pipe, a line of JSON each. See `RunProcess`."""
     with os.fdopen(pipe, "w") as stream:
-        stream.write(json.dumps(result) + "\n")
+
+        def send(message: dict[str, Any]) -> None:
+            print(json.dumps(message), file=stream, flush=True)
+
+        try:
+            settings = parse_settings(request["settings"], request["source"])
+            send({"notes": engine.check(settings, request["source"], lambda line: send({"progress": line}))})
+        except ColdFusionError as error:
+            send({"error": to_message(error)})
+        except BaseException:  # a bug, or no memory left: without an answer, the parent would wait forever
+            traceback.print_exc()
+            sys.stderr.flush()
+            kill_own_tree()
 
 
 def _redirect_output(file: Path) -> None:

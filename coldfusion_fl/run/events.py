@@ -143,6 +143,17 @@ class ContributorExcluded(_Event):
     reason: str
 
 
+class WorkerReplaced(_Event):
+    """A worker process of a simulation ended unexpectedly, and a new one has begun to work.
+
+    Attributes:
+        name: the contributor that the new process works for first.
+    """
+
+    kind: Literal["worker-replaced"] = "worker-replaced"
+    name: str
+
+
 class RoundFused(_Event):
     """The round made a new base.
 
@@ -287,6 +298,7 @@ Event = Annotated[
     | ContributionReceived
     | ContributionRejected
     | ContributorExcluded
+    | WorkerReplaced
     | RoundFused
     | BaseKept
     | EvaluationStarted

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from coldfusion_fl.cli.engine import Engine
+from coldfusion_fl.cli.engine import Engine, Progress
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.run.ledger import Ledger
 
@@ -33,12 +33,15 @@ class DeploymentEngine(Engine):
         # SIGTERM must stop the run at the server too, as Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
-    def check(self, settings: Settings, source: str) -> None:
+    def check(self, settings: Settings, source: str, progress: Progress) -> list[str]:
         """See `Engine`."""
         from coldfusion_fl.engines.deployment.federation import open_federation
-        from coldfusion_fl.engines.deployment.federation_run import check_server_side
+        from coldfusion_fl.engines.deployment.federation_run import check_federation
+        from coldfusion_fl.preflight.resources import describe_disk
+        from coldfusion_fl.preflight.settings_check import check_server_side
 
-        check_server_side(open_federation(self._folder), settings, source)
+        check_federation(open_federation(self._folder), settings, source)
+        return [describe_disk(settings, check_server_side(settings, source))]
 
     def run(self, settings: Settings, ledger: Ledger) -> None:
         """See `Engine`."""

@@ -16,13 +16,10 @@ from flwr.common import log
 
 from coldfusion_fl.config.messages import did_you_mean
 from coldfusion_fl.config.settings import Settings
-from coldfusion_fl.data.task import load_task
 from coldfusion_fl.engines.deployment.app_bundle import build_app_bundle
 from coldfusion_fl.engines.deployment.control import Control, RequestRejectedError, control_of
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.errors import DeploymentError, ErrorCode, RunError, SettingsError
-from coldfusion_fl.model.base import open_base
-from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.run.events import RunLost, ServerReachable, ServerUnreachable
 from coldfusion_fl.run.ledger import Ledger
 
@@ -35,10 +32,8 @@ _MAX_SHUTDOWN = 120.0  # seconds
 _Answer = TypeVar("_Answer")
 
 
-def check_server_side(federation: Federation, settings: Settings, source: str) -> None:
-    """Check what the server's side of a run needs: the members, the server, the base and the task for validation.
-
-    Members check their data themselves.
+def check_federation(federation: Federation, settings: Settings, source: str) -> None:
+    """Check that the members are known and that the server answers. Members check their data themselves.
 
     Args:
         federation: the federation that is to run it.
@@ -47,7 +42,7 @@ def check_server_side(federation: Federation, settings: Settings, source: str) -
 
     Raises:
         SettingsError: the settings name a task that is not the name of a member.
-        ColdFusionError: the server does not answer, or the base or the rows of the validation task cannot be read.
+        DeploymentError: the server does not answer.
     """
     is_new = not (Path(settings.out) / "run.json").exists()  # members may leave during a run, which then goes on
     for name in settings.task_names if is_new else ():
@@ -59,9 +54,6 @@ def check_server_side(federation: Federation, settings: Settings, source: str) -
             )
     with control_of(federation) as control:
         control.nodes()
-    if settings.server.server_validation:
-        load_task(settings.server.server_validation, settings.tasks.catalogue, settings.tasks.data_root)
-    load_encoder(open_base(settings.base))
 
 
 def supervise(federation: Federation, ledger: Ledger) -> None:

@@ -21,6 +21,7 @@ class AttackedSimulation(SimulationEngine):
     title = "Flower's simulation with attackers"
 
     def __init__(self, attacks: str) -> None:
+        super().__init__()
         self._attacks: dict[str, str] = json.loads(attacks)
 
     def mods(self, settings: Settings) -> Sequence["Mod"]:

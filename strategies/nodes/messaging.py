@@ -24,6 +24,8 @@ UNREACHABLE = frozenset(
     }
 )
 MAX_REASON = 300
+# How Flower's simulation begins the reason of an error of Ray itself.
+_RAY_ERROR = "<class 'ray.exceptions."
 # Only the in-memory grid of a simulation says how often it may be polled; the grid of a deployment polls every 3 s.
 _POLL_SECONDS = 3.0
 
@@ -134,8 +136,19 @@ def records_of(reply: Message, kind: type[_Record]) -> dict[str, _Record]:
     return {key: record for key, record in reply.content.items() if isinstance(record, kind)}
 
 
+def is_worker_loss(reply: Message) -> bool:
+    """Whether an error reply says that the worker process of a simulated node was killed each time."""
+    # An exception in the worker has another code.
+    return reply.error.code == ErrorCode.UNKNOWN and (reply.error.reason or "").startswith(_RAY_ERROR)
+
+
 def error_reason(reply: Message) -> str:
     """The last line of an error reply: Flower puts a whole traceback in front of it, and brackets around it."""
+    if is_worker_loss(reply):
+        return (
+            "its worker process was killed each time, most likely because memory ran out. Use fewer workers "
+            "('simulation.cpus'), smaller batches ('finetune.batch-size') or shorter texts ('finetune.max-length')"
+        )
     lines = [line.strip() for line in (reply.error.reason or "").removesuffix("'>").splitlines() if line.strip()]
     last = lines[-1] if lines else "no reason was given"
     return sanitize(last.removeprefix("Exception ClientAppException occurred. Message: "))[:MAX_REASON]

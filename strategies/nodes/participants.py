@@ -26,12 +26,14 @@ class Pool:
         excluded: contributors that are no longer sampled, with the reason.
         names: the contributors that can be sampled.
         missing: contributors that took part before, or are expected, and are not connected.
+        is_simulated: whether all nodes are simulated.
     """
 
     members: Mapping[str, Member]
     excluded: dict[str, str]
     names: list[str]
     missing: list[str]
+    is_simulated: bool
 
 
 class Participants:
@@ -120,7 +122,7 @@ class Participants:
             names = [name for name, member in members.items() if member.seen and name not in excluded]
             if len(names) >= self._min_contributions:
                 here = {name: reason for name, reason in excluded.items() if name in members}
-                return Pool(members, here, names, self._find_missing(members, records))
+                return Pool(members, here, names, self._find_missing(members, records), in_simulation(grid))
             if in_simulation(grid) or time.monotonic() > deadline:
                 raise RunError(
                     f"a round needs {count(self._min_contributions, 'contributor')}; available: {len(names)}, "

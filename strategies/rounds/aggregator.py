@@ -75,13 +75,16 @@ class Aggregator:
             The next base; None where the round keeps its base, for a reason that its record has.
 
         Raises:
-            RunError: the server's score of the base is not a finite number.
+            RunError: the server's score of the base is not a finite number; or nothing is fused, and workers were
+                killed. Such a round is not saved, so that a resumed run repeats it.
         """
         record = round_.record
         record.trained = time.time()
         try:
             base = self._optimize(round_, self._fuse(round_, candidates))
         except NoNewBaseError as reason:
+            if round_.lost_workers:
+                raise RunError(_describe_lost_workers(round_, str(reason)), ErrorCode.WORKERS_FAILED) from None
             record.kept_because = str(reason)
             log(WARNING, "Round %d keeps its base: %s.", round_.number, reason)
             round_.emit_kept(str(reason))
@@ -192,6 +195,15 @@ def _facts(round_: ScreeningRound, staleness: Mapping[str, int]) -> dict[str, Up
         )
         for name, candidate in round_.candidates.items()
     }
+
+
+def _describe_lost_workers(round_: RoundState, reason: str) -> str:
+    reasons = {rejection.name: rejection.reason for rejection in round_.record.rejected}
+    names = sorted(round_.lost_workers)
+    return (
+        f"round {round_.number} fused nothing ({reason}), because worker processes were killed. {', '.join(names)}: "
+        f"{reasons[names[0]]}."
+    )
 
 
 def _finite_or_none(score: float) -> float | None:

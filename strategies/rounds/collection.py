@@ -15,7 +15,7 @@ from coldfusion_fl.fusion import Operator
 from coldfusion_fl.run.events import ContributionReceived
 from coldfusion_fl.run.records import RejectionRecord
 
-from ..nodes.messaging import UNREACHABLE, error_reason
+from ..nodes.messaging import UNREACHABLE, error_reason, is_worker_loss
 from .round_state import RoundState, sender_of
 from .server_state import ServerState
 from .stragglers import LateReply, Stragglers, rebase_update
@@ -61,7 +61,7 @@ class ContributionCollector:
 
         A reply that answers no message of the round, a second one of a contributor, one that cannot be fused, an error
         and a missing answer are rejected. The reply that the SuperLink gives for a node that it cannot reach is not the
-        contributor's: the contributor may still answer.
+        contributor's: the contributor may still answer. Nor is the end of its worker in a simulation its fault.
 
         Args:
             round_: the round; rejections are added to it.
@@ -89,6 +89,9 @@ class ContributionCollector:
                         name=name, reason="it replied twice; only the first reply is used", counts_toward_exclusion=True
                     )
                 )
+            elif round_.is_simulated and reply.has_error() and is_worker_loss(reply):
+                round_.lost_workers.append(name)
+                unreachable[name] = error_reason(reply)
             elif reply.has_error() and reply.error.code in UNREACHABLE:
                 unreachable[name] = f"it cannot be reached: {error_reason(reply)}"
             else:

@@ -12,6 +12,8 @@ from flwr.common import log
 from coldfusion_fl.run.events import BaseKept, ContributionRejected, Emit, RoundFused, RoundStarted
 from coldfusion_fl.run.records import RejectionRecord, RoundRecord
 
+from ..nodes.participants import Pool
+
 
 def sender_of(reply: Message, sent: Mapping[str, Message]) -> str | None:
     """The name of the node whose message a reply answers; None where it answers none of them."""
@@ -27,22 +29,26 @@ class RoundState:
         record: what is recorded of the round so far.
         sent: the messages to the sampled contributors, by name.
         staleness: of late contributions: the rounds between the base that they were trained on and this one, by name.
+        lost_workers: the contributors whose worker process in a simulation was killed.
+        is_simulated: whether the contributors are simulated.
         emit: emits an event of the run.
     """
 
     record: RoundRecord
     sent: dict[str, Message] = field(default_factory=dict)
     staleness: dict[str, int] = field(default_factory=dict)
+    lost_workers: list[str] = field(default_factory=list)
+    is_simulated: bool = False
     emit: Emit = lambda event: None
 
     @classmethod
-    def start(
-        cls, number: int, sampled: list[str], excluded: dict[str, str], missing: list[str], emit: Emit
-    ) -> "RoundState":
-        """A round whose contributors are sampled; see `RoundRecord` for the arguments."""
-        emit(RoundStarted(round=number, sampled=sampled, missing=missing))
-        record = RoundRecord(round=number, began=time.time(), sampled=sampled, excluded=excluded, missing=missing)
-        return cls(record, emit=emit)
+    def start(cls, number: int, sampled: list[str], pool: Pool, emit: Emit) -> "RoundState":
+        """A round whose contributors are sampled from a pool."""
+        emit(RoundStarted(round=number, sampled=sampled, missing=pool.missing))
+        record = RoundRecord(
+            round=number, began=time.time(), sampled=sampled, excluded=pool.excluded, missing=pool.missing
+        )
+        return cls(record, is_simulated=pool.is_simulated, emit=emit)
 
     @property
     def number(self) -> int:

@@ -1,5 +1,7 @@
 """Flower's real simulation on Ray, with a tiny model and contributors that misbehave."""
 
+import os
+import signal
 import time
 
 import numpy as np
@@ -9,8 +11,12 @@ from flwr.app import Array
 from coldfusion_fl.clients.client_app import contributor_app
 from coldfusion_fl.config.parsing import read_settings
 from coldfusion_fl.config.tables import to_table
-from coldfusion_fl.engines.simulation import simulate, with_run_config
+from coldfusion_fl.engines import simulation
+from coldfusion_fl.engines.simulation import Simulation
+from coldfusion_fl.engines.worker_mods import report_replacement, with_run_config
+from coldfusion_fl.errors import ErrorCode, RunError
 from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.strategies.server_app import serve
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -23,6 +29,8 @@ def attacks(**kinds):
         kind = kinds.get(name) if message.metadata.message_type == "train" else None
         if kind == "raise":
             raise ValueError("out of paper")
+        if kind == "die":  # as when the kernel ends a process because memory is short
+            os.kill(os.getpid(), signal.SIGKILL)
         if kind == "sleep":
             time.sleep(60)  # Flower's simulation ends only when this does
         reply = call_next(message, context)
@@ -47,7 +55,9 @@ def run(toy_run, folder, *mods, **changes):
     }
     settings = read_settings(toy_run(**changes)).model_copy(update={"out": str(folder)})
     ledger = Ledger.create(folder, to_table(settings))
-    simulate(settings, ledger, contributor_app(mods=[*mods, with_run_config(settings)]))
+    app = contributor_app(mods=[report_replacement(settings), *mods, with_run_config(settings)])
+    with Simulation(app, len(settings.task_names), settings.simulation) as started:
+        started.call(lambda grid: serve(grid, settings, ledger))
     return ledger
 
 
@@ -91,3 +101,29 @@ def test_a_wrong_contribution_has_no_influence_on_the_fused_base(toy_run, tmp_pa
     fused = {name: array.tobytes() for name, array in ledger.load_base(1).items()}
     assert fused != {name: array.tobytes() for name, array in ledger.load_base(0).items()}
     assert honest.setdefault("fused", fused) == fused
+
+
+@pytest.mark.slow
+def test_a_contributor_that_always_kills_its_worker_is_named_and_the_others_are_fused(toy_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(simulation, "MAX_RETRIES", 1)
+    ledger = run(toy_run, tmp_path / "run", attacks(c="die"), **{"evaluate.every": "-1"})
+    record = ledger.record(1)
+    (rejection,) = record.rejected
+    assert (rejection.name, rejection.received, rejection.counts_toward_exclusion) == ("c", False, False)
+    assert "memory" in rejection.reason
+    assert record.contributions.keys() == {"a", "b", "d"}
+    # The contributor's work was given to a new worker once, and the pool is whole again.
+    assert "worker-replaced" in {event.kind for event in ledger.events()}
+
+
+@pytest.mark.slow
+def test_a_round_in_which_workers_died_and_nothing_was_fused_is_not_saved(toy_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(simulation, "MAX_RETRIES", 0)
+    two = {"tasks.seen": '"a, b"', "contributors-per-round": "2", "evaluate.every": "-1"}
+    with pytest.raises(RunError) as error:
+        run(toy_run, tmp_path / "run", attacks(b="die"), **two)
+    assert error.value.code == ErrorCode.WORKERS_FAILED
+    assert "b: its worker process" in str(error.value)
+    ledger = Ledger(tmp_path / "run")
+    assert ledger.rounds() == [0]
+    assert ledger.state.state == "failed"

@@ -1,10 +1,8 @@
 """Checks everything that a member needs, before it joins."""
 
-import resource
 import socket
 import ssl
 import stat
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from coldfusion_fl.engines.deployment.certificates import read_private_key
 from coldfusion_fl.engines.deployment.federation import split_address
 from coldfusion_fl.engines.deployment.member.settings import Member, read_member
 from coldfusion_fl.errors import ColdFusionError, DeploymentError, first_line
+from coldfusion_fl.preflight.resources import available_memory
 from coldfusion_fl.versions import VERSIONS_HEADER, format_versions
 
 _TIMEOUT = 10.0
@@ -101,40 +100,32 @@ def _check_labels(task: Task) -> Finding:
 def _check_model(member: Member, task: Task | None) -> Iterator[Finding]:
     from coldfusion_fl.config.settings import FinetuneSettings
     from coldfusion_fl.model.base import open_base
-    from coldfusion_fl.model.encoder import build_model, load_encoder
-    from coldfusion_fl.training.finetune import finetune
+    from coldfusion_fl.preflight.task_check import TaskChecker, peak_memory
 
+    # The settings of a run come from the server. With its defaults, this member needs what most runs need.
+    settings = FinetuneSettings()
     try:
-        base = open_base(member.base)
-        encoder = load_encoder(base)
+        checker = TaskChecker(open_base(member.base), settings)
     except ColdFusionError as error:
         yield Finding("base", False, str(error))
         return
-    size = sum(array.nbytes for array in encoder.values())
-    yield Finding("base", True, f"{member.base}, an encoder of {size / 1e6:,.0f} MB")
+    yield Finding("base", True, f"{member.base}, an encoder of {checker.encoder_bytes / 1e6:,.0f} MB")
     if task is None:
         return
-    # One real step, as only that shows what the model, these texts and this machine need together.
-    settings = FinetuneSettings(epochs=1, dev_examples=1)
-    rows = task.train.draw(settings.batch_size, [0])
-    began = time.monotonic()
     try:
-        finetune(
-            build_model(base, task.num_labels, base.choose_head("auto"), 0), base.tokenizer, task, rows, settings, 0
-        )
-    except (MemoryError, RuntimeError) as error:
-        yield Finding("training", False, f"a training step of {settings.batch_size} texts fails: {first_line(error)}")
+        done = checker.check(task)
+    except ColdFusionError as error:
+        yield Finding("training", False, str(error))
         return
-    needed = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + _COPIES * size
-    free = psutil.virtual_memory().available + psutil.Process().memory_info().rss
+    needed = peak_memory() + _COPIES * checker.encoder_bytes
+    free = available_memory() + psutil.Process().memory_info().rss
     details = (
-        f"a step of {settings.batch_size} texts of at most {settings.max_length} tokens took "
-        f"{time.monotonic() - began:.1f} s. Training needs about {needed / _GIB:.1f} GiB of memory, and "
-        f"{free / _GIB:.1f} GiB are free"
+        f"a step and a score with {done.rows} texts of at most {done.longest} tokens took {done.seconds:.1f} s. "
+        f"Training needs about {needed / _GIB:.1f} GiB of memory, and {free / _GIB:.1f} GiB are free"
     )
     if needed >= free:
         details += ". Free some memory, or join from a larger machine."
-    yield Finding("training", needed < free, details)
+    yield Finding("training", needed < free, "; ".join([details, *done.notes]))
 
 
 def _check_server(member: Member) -> Iterator[Finding]:

@@ -23,7 +23,9 @@ def start(tmp_path, monkeypatch):
         code = "import os, sys, time\nfrom coldfusion_fl.cli.engine import Engine\nfrom coldfusion_fl.errors import *\n"
         code += "from coldfusion_fl.run.events import RoundStarted\n"
         code += "class Mine(Engine):\n    title = 'My engine'\n    environment = {'MINE': '1'}\n"
-        code += "    def check(self, settings, source): pass\n    def run(self, settings, ledger): pass\n"
+        code += (
+            "    def check(self, settings, source, progress): return []\n    def run(self, settings, ledger): pass\n"
+        )
         (tmp_path / "my_engine.py").write_text(code + textwrap.indent(textwrap.dedent(methods), "    "))
         about = tmp_path / "my_engine-1.dist-info"
         about.mkdir()
@@ -52,7 +54,7 @@ def test_an_engine_that_is_not_installed_is_an_error_that_names_the_installed_on
 
 def test_an_error_of_the_checks_is_raised_in_the_parent_with_its_code(start):
     check = """
-    def check(self, settings, source):
+    def check(self, settings, source, progress):
         assert (settings.contributors_per_round, source) == (2, "my.toml")
         class MyError(DataError):
             "A class that the parent does not know."
@@ -69,7 +71,7 @@ def test_an_error_of_the_checks_is_raised_in_the_parent_with_its_code(start):
     [
         ("def set_up_process(self):\n    print('some traceback')\n    sys.exit(7)", 7),
         # A bug in the thread of the checks must not leave both sides waiting for each other.
-        ("def check(self, settings, source):\n    raise MemoryError('some traceback')", 1),
+        ("def check(self, settings, source, progress):\n    raise MemoryError('some traceback')", 1),
     ],
 )
 def test_the_output_of_a_process_that_ends_before_the_run_is_in_the_error(start, method, code):
@@ -107,12 +109,17 @@ def test_a_crash_of_the_engine_is_a_failed_run(start, ledger):
     assert "Traceback" in (ledger.folder / "log.txt").read_text()
 
 
-def test_the_reason_why_services_do_not_start_is_that_of_the_run(start, ledger):
-    with start("def prepare(self, settings):\n    return RunError('no cluster')") as run:
-        run.wait_for_checks()
-        run.start(ledger)
-        list(run.events())
-    assert ledger.state.reason == "no cluster"
+def test_the_progress_of_the_checks_and_what_they_found_reach_the_parent(start):
+    check = """
+    def check(self, settings, source, progress):
+        for number in (1, 2):
+            progress(f"task {number}")
+        return ["a note", "another"]
+    """
+    lines = []
+    with start(check) as run:
+        assert run.wait_for_checks(lines.append) == ["a note", "another"]
+    assert lines == ["task 1", "task 2"]
 
 
 def test_output_before_the_log_is_redirected_is_not_lost(start, ledger):

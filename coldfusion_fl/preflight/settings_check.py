@@ -47,16 +47,19 @@ def check_server_table(settings: Settings, source: str) -> None:
         raise SettingsError(f"{source}, [server]: {error}", code=error.code) from None
 
 
-def check_contents(settings: Settings, source: str) -> None:
-    """Read the rows of all tasks and the base, to find what is wrong with them. This takes seconds.
+def check_server_side(settings: Settings, source: str) -> int:
+    """Check what the server needs: the base, and the task of the server validation. This takes seconds.
 
     Args:
         settings: the run's settings.
         source: the file they were read from, for messages.
 
+    Returns:
+        The size of an encoder, in bytes.
+
     Raises:
         SettingsError: the settings ask for a GPU, and there is none.
-        DataError: the rows of a task cannot be read, or do not make a task.
+        DataError: the rows of the task cannot be read, or do not make a task.
         ModelError: the base cannot be loaded.
     """
     import torch
@@ -72,9 +75,25 @@ def check_contents(settings: Settings, source: str) -> None:
             "Set it to 0, or install a CUDA build of PyTorch.",
             code=ErrorCode.GPU_MISSING,
         )
-    for name in _tasks(settings):
-        load_task(name, settings.tasks.catalogue, settings.tasks.data_root)
-    load_encoder(open_base(settings.base))
+    if settings.server.server_validation:
+        load_task(settings.server.server_validation, settings.tasks.catalogue, settings.tasks.data_root)
+    return sum(array.nbytes for array in load_encoder(open_base(settings.base)).values())
+
+
+def check_contents(settings: Settings, source: str) -> None:
+    """Check the base and all tasks in this process. A simulation has its workers check the tasks, side by side.
+
+    Raises:
+        ColdFusionError: as `check_server_side`, `load_task` and `TaskChecker.check`.
+    """
+    check_server_side(settings, source)
+    from coldfusion_fl.data.task import load_task
+    from coldfusion_fl.model.base import open_base
+    from coldfusion_fl.preflight.task_check import TaskChecker
+
+    checker = TaskChecker(open_base(settings.base), settings.finetune)
+    for name in settings.task_names:
+        checker.check(load_task(name, settings.tasks.catalogue, settings.tasks.data_root))
 
 
 def _tasks(settings: Settings) -> list[str]:

@@ -6,7 +6,7 @@ from coldfusion_fl.cli.run import run_settings
 from coldfusion_fl.config.parsing import parse_settings, read_settings
 from coldfusion_fl.config.tables import flatten, to_table, unflatten
 from coldfusion_fl.errors import ColdFusionError
-from coldfusion_fl.run.preflight import check_contents, check_settings
+from coldfusion_fl.preflight.settings_check import check_contents, check_settings
 
 
 def check(config, folder):

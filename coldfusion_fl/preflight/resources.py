@@ -1,0 +1,128 @@
+"""What a run needs of a machine: memory for its processes, and disk space for its rounds."""
+
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+from coldfusion_fl.aggregation.server_optimizer import SERVER_OPTIMIZERS
+from coldfusion_fl.config.components import as_component
+from coldfusion_fl.config.settings import Settings
+from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError, count
+
+_GIB = 1 << 30
+_CGROUP = Path("/sys/fs/cgroup")
+# The server holds the base, the sum of the contributions, and one contribution in the messages' own form and decoded.
+_SERVER_COPIES = 4
+# A run folder has some files beside the arrays, and the model.
+_SPARE_COPIES = 1
+
+
+def describe_memory(worker_bytes: int, workers: int, encoder_bytes: int, processes: Iterable[psutil.Process]) -> str:
+    """Compare the memory that a simulation needs with that of this machine.
+
+    Args:
+        worker_bytes: what each worker needs, measured by a training step.
+        workers: the number of workers.
+        encoder_bytes: the size of an encoder.
+        processes: the run's processes so far, whose memory is counted as free.
+
+    Returns:
+        A sentence with the figures, for the start of the run.
+
+    Raises:
+        SettingsError: the machine has less memory in all.
+    """
+    used = sum(_resident(process) for process in processes)
+    total, free = total_memory(), available_memory() + used
+    needed = workers * worker_bytes + psutil.Process().memory_info().rss + _SERVER_COPIES * encoder_bytes
+    figures = (
+        f"{count(workers, 'worker')} with {worker_bytes / _GIB:.1f} GiB of memory each and the server need "
+        f"{needed / _GIB:.1f} GiB"
+    )
+    advice = "Raise 'simulation.cpus' to have fewer workers, or lower 'finetune.batch-size' or 'finetune.max-length'."
+    if needed > total:
+        raise SettingsError(
+            f"{figures}, but this machine has {total / _GIB:.1f} GiB. {advice}", code=ErrorCode.MEMORY_SHORT
+        )
+    if needed > free:
+        return f"WARNING: {figures}, but only {free / _GIB:.1f} GiB are free. {advice}"
+    return f"{figures}; {free / _GIB:.1f} GiB are free."
+
+
+def describe_disk(settings: Settings, encoder_bytes: int) -> str:
+    """Compare the disk space that the run's rounds need with what is free.
+
+    Args:
+        settings: the run's settings, with its folder; rounds that are saved there need no more space.
+        encoder_bytes: the size of an encoder.
+
+    Returns:
+        A sentence with the folder and the figures, for the start of the run.
+
+    Raises:
+        RunFolderError: less space is free.
+    """
+    folder, server = Path(settings.out), settings.server
+    a_round = encoder_bytes * copies_per_round(settings)
+    saved = sum(1 for _ in (folder / "rounds").glob("[0-9]*"))
+    rounds = settings.rounds + 1  # and the base that the run begins with
+    # One more than are kept: the oldest is removed after the newest is saved.
+    kept = min(rounds, server.keep_last + 1) if server.keep_last else rounds
+    in_flight = encoder_bytes * (settings.contributors_per_round + _SPARE_COPIES)
+    needed = max(0, kept - saved) * a_round + in_flight
+    free = shutil.disk_usage(_existing(folder)).free
+    figures = f"{count(kept, 'round')} of {a_round / 1e6:,.0f} MB"
+    if needed > free:
+        raise RunFolderError(
+            f"{folder}: {figures} need {needed / 1e9:.1f} GB of disk space, but {free / 1e9:.1f} GB are free. Choose "
+            "another folder with --out, free some space, or set 'server.keep-last' to keep the arrays of fewer rounds.",
+            code=ErrorCode.DISK_FULL,
+        )
+    return f"Run folder: {folder}. It needs {needed / 1e9:.1f} GB ({figures}); {free / 1e9:.1f} GB are free."
+
+
+def copies_per_round(settings: Settings) -> int:
+    """The number of encoders that a round saves: the base, the state of the server optimizer, and the average."""
+    optimizer = as_component(settings.server.server_optimizer, SERVER_OPTIMIZERS, "server-optimizer")
+    return 1 + len(optimizer.state_kinds) + bool(settings.server.ema)
+
+
+def total_memory() -> int:
+    """The memory of this machine, or of its container if that has less, in bytes."""
+    limit = _read_number(_CGROUP / "memory.max")
+    return min(psutil.virtual_memory().total, limit) if limit else psutil.virtual_memory().total
+
+
+def available_memory() -> int:
+    """The memory that new processes can have, in bytes."""
+    available = int(psutil.virtual_memory().available)
+    limit, used = _read_number(_CGROUP / "memory.max"), _read_number(_CGROUP / "memory.current")
+    if not limit or used is None:
+        return available
+    # Files in the cache count as used, and are dropped when memory is needed.
+    cached = re.search(r"^inactive_file (\d+)$", (_CGROUP / "memory.stat").read_text(encoding="ascii"), re.MULTILINE)
+    return min(available, max(0, limit - used + (int(cached[1]) if cached else 0)))
+
+
+def _read_number(file: Path) -> int | None:
+    """The number in a file of the control group; None if there is no file or no limit."""
+    try:
+        text = file.read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the closest folder above it that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())

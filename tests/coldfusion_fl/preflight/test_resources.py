@@ -1,0 +1,80 @@
+"""What a run needs of memory and disk, and what is said of it."""
+
+import psutil
+import pytest
+
+from coldfusion_fl.config.settings import Settings
+from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
+from coldfusion_fl.preflight import resources
+from coldfusion_fl.preflight.resources import describe_disk, describe_memory
+
+GIB = 1 << 30
+MB = 1_000_000
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    def have(total, free):
+        monkeypatch.setattr(resources, "total_memory", lambda: total * GIB)
+        monkeypatch.setattr(resources, "available_memory", lambda: free * GIB)
+
+    return have
+
+
+@pytest.mark.parametrize(("free", "warns"), [(20, False), (3, True)])
+def test_memory_that_is_short_at_the_moment_is_a_warning_with_the_figures(machine, free, warns):
+    machine(32, free)
+    line = describe_memory(2 * GIB, 4, 90 * MB, [])
+    assert "4 workers with 2.0 GiB" in line
+    assert f"{free}.0 GiB are free" in line
+    assert ("WARNING" in line) == ("simulation.cpus" in line) == warns
+
+
+def test_a_run_that_the_machine_can_never_hold_is_refused(machine):
+    machine(7, 7)
+    with pytest.raises(SettingsError) as error:
+        describe_memory(2 * GIB, 4, 90 * MB, [])
+    assert error.value.code == ErrorCode.MEMORY_SHORT
+    assert "finetune.batch-size" in str(error.value)
+
+
+def test_the_runs_own_processes_do_not_count_as_used(machine):
+    own = psutil.Process()
+    machine(32, 0)
+    assert f"{own.memory_info().rss / GIB:.1f} GiB are free" in describe_memory(2 * GIB, 1, 0, [own])
+
+
+def settings(folder, **changes):
+    server = {"keep_last": changes.pop("keep_last", 0), **changes.pop("server", {})}
+    table = {"base": "x", "out": str(folder), "tasks": {"seen": ["a", "b"]}, "contributors_per_round": 2, **changes}
+    return Settings(**table, server=server)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rounds", "size"),
+    [
+        ({"rounds": 9}, 10, 90),
+        ({"rounds": 9, "keep_last": 2}, 3, 90),
+        ({"rounds": 9, "server": {"server_optimizer": "nesterov()", "ema": 0.7}}, 10, 270),
+        ({"rounds": 9, "server": {"server_optimizer": "adam()"}}, 10, 270),
+    ],
+)
+def test_the_disk_space_of_all_rounds_is_told_with_the_folder(tmp_path, changes, rounds, size):
+    line = describe_disk(settings(tmp_path / "runs" / "mine", **changes), 90 * MB)
+    assert str(tmp_path / "runs" / "mine") in line
+    assert f"{rounds} rounds of {size} MB" in line
+    needed = (rounds * size + 3 * 90) / 1000
+    assert f"{needed:.1f} GB" in line
+
+
+def test_rounds_that_are_saved_need_no_more_space(tmp_path):
+    for number in range(9):
+        (tmp_path / "rounds" / f"{number:03d}").mkdir(parents=True)
+    assert f"needs {(90 + 270) / 1000:.1f} GB" in describe_disk(settings(tmp_path, rounds=9), 90 * MB)
+
+
+def test_a_run_that_would_fill_the_disk_is_refused(tmp_path):
+    with pytest.raises(RunFolderError) as error:
+        describe_disk(settings(tmp_path, rounds=1000), 10**15)
+    assert error.value.code == ErrorCode.DISK_FULL
+    assert "server.keep-last" in str(error.value)

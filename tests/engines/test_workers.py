@@ -1,0 +1,41 @@
+"""A simulation whose worker processes are killed, as the kernel does when memory is short."""
+
+import random
+import time
+
+import psutil
+import pytest
+from commands import start_run
+from run_folders import same_rounds
+
+from coldfusion_fl.run.ledger import Ledger
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+KILLS = 3
+
+
+def workers(process):
+    """The processes of Ray's actors, whatever they do at the moment."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if "ClientAppActor" in child.name()]
+
+
+def test_workers_killed_at_random_moments_change_no_base(finished, toy_run, tmp_path):
+    unbroken, _ = finished
+    process, ledger, chance = start_run(toy_run(), tmp_path / "run"), Ledger(tmp_path / "run"), random.Random(5)
+    killed = []
+    while process.poll() is None and len(killed) < KILLS:
+        time.sleep(chance.uniform(0.2, 3.0))
+        began = any(event.kind == "round-started" for event in ledger.events())
+        if began and (living := workers(process)):
+            victim = chance.choice(living)
+            victim.kill()
+            killed.append(victim.pid)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert killed
+    assert same_rounds(ledger, unbroken)
+    assert not any(record.rejected for record in ledger.records())
+    replaced = [event for event in ledger.events() if event.kind == "worker-replaced"]
+    assert replaced
+    assert "was killed" in output
