@@ -9,6 +9,7 @@ import typer
 from .compression import encoded
 from .frozen import frozen
 from .memory import memory
+from .preflight import preflight
 from .rounds import rounds
 from .table import Row, print_table, write
 from .training import training
@@ -16,6 +17,7 @@ from .training import training
 PARTS: dict[str, Callable[[], tuple[list[Row], Any]]] = {
     "training": training,
     "rounds": rounds,
+    "preflight": preflight,
     "compression": encoded,
     "frozen": frozen,
     "memory": memory,

@@ -39,7 +39,7 @@ NAMES = (
     "convention_party",
 )
 # What `coldfusion run` gives its processes, and Ray its workers of one core.
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 def rounds(turns: int = 2, examples: int = 384, names: tuple[str, ...] = NAMES) -> tuple[list[Row], list[Any]]:
@@ -76,7 +76,7 @@ def run(config: Path, examples: int, names: tuple[str, ...]) -> dict[str, float]
 def alone(reference: str, examples: int, names: tuple[str, ...], processes: int) -> float:
     """Seconds of n finetunings in parallel plain processes, after imports."""
     before = dict(os.environ)
-    os.environ.update(_ENVIRONMENT)  # the processes get it as they start, which libraries need
+    os.environ.update(ENVIRONMENT)  # the processes get it as they start, which libraries need
     try:
         pool = multiprocessing.get_context("spawn").Pool(processes, _load, (reference, names))
     finally:

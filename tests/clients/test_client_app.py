@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.supercore.task_identity import TaskIdentity
 
 from coldfusion_fl.aggregation.compression import EncodedContribution, decode
-from coldfusion_fl.clients import node_settings
+from coldfusion_fl.clients import client_app, node_settings
 from coldfusion_fl.clients.client_app import contributor_app
 from coldfusion_fl.clients.node_settings import read_node_settings
 from coldfusion_fl.config.parsing import read_settings
@@ -223,6 +223,15 @@ def test_the_message_of_a_bug_is_only_logged(node, encoder, monkeypatch, caplog)
     assert "RuntimeError" in reason
     assert "/secret/place" not in reason
     assert "patient Smith" in caplog.text
+
+
+def test_in_a_simulation_the_cause_of_a_bug_is_in_the_reply(node, encoder, monkeypatch):
+    def broken(*args):
+        raise RuntimeError("row 7 cannot be read")
+
+    monkeypatch.setattr("coldfusion_fl.clients.handlers.load_task", broken)
+    monkeypatch.setattr(client_app, "is_simulated", lambda: True)
+    assert ask("train", node, encoder).error.reason == "RuntimeError: row 7 cannot be read"
 
 
 def test_a_query_loads_neither_torch_nor_transformers():

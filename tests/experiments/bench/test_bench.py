@@ -12,6 +12,7 @@ from coldfusion_fl.experiments.bench import (
     frozen,
     gpu,
     memory,
+    preflight,
     rounds,
     table,
     training,
@@ -112,6 +113,13 @@ def test_a_round_against_its_training_alone():
     rows, found = rounds.rounds(turns=1, examples=16, names=("movie_sentiment", "election_tweets"))
     assert rows[0].median > 0
     assert found[0]["round"] > 0
+
+
+@pytest.mark.long
+def test_a_start_with_and_without_checks():
+    rows, found = preflight.preflight(turns=1, names=("movie_sentiment", "election_tweets"))
+    assert len(rows[0].figures) == 1
+    assert found[0].keys() == {"checked", "unchecked"}
 
 
 @pytest.mark.long

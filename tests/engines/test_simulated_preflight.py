@@ -1,0 +1,65 @@
+"""The checks of a simulation's tasks, by its nodes; here the nodes are in this process."""
+
+import pytest
+from fake_grid import FakeGrid, set_task_identity
+from flwr.app import Context, Error, RecordDict
+from flwr.common.constant import ErrorCode as FlowerErrorCode
+
+from coldfusion_fl.clients import node_settings
+from coldfusion_fl.config.parsing import read_settings
+from coldfusion_fl.config.tables import flatten, to_table
+from coldfusion_fl.engines import simulated_preflight
+from coldfusion_fl.engines.simulated_preflight import check_task, check_tasks
+from coldfusion_fl.errors import DataError, ErrorCode, RunError
+
+KILLED = Error(FlowerErrorCode.UNKNOWN, "<class 'ray.exceptions.ActorUnavailableError'>:<'The actor is unavailable'>")
+
+
+@pytest.fixture
+def check(toy_run, monkeypatch):
+    """Checks the tasks of a toy run; the workers of the tasks in `killed` are killed each time."""
+    monkeypatch.setattr(node_settings, "is_simulated", lambda: True)
+    set_task_identity()
+
+    def check(progress=lambda line: None, killed=(), **changes):
+        settings = read_settings(toy_run(**changes))
+        run_config = flatten(to_table(settings))
+
+        def node(number, name):
+            context = Context(1, number, {"partition-id": number}, RecordDict(), run_config)
+            return lambda message: KILLED if name in killed else check_task(message, context).content
+
+        nodes = {number + 2: node(number, name) for number, name in enumerate(settings.task_names)}
+        return check_tasks(FakeGrid(nodes), settings, progress)
+
+    yield check
+    simulated_preflight._task_checker.cache_clear()
+
+
+def test_each_task_is_checked_and_the_memory_is_measured(check):
+    lines = []
+    findings = check(lines.append)
+    assert findings.notes.keys() == {"a", "b", "c", "d", "u"}
+    assert findings.worker_memory > 50 << 20
+    assert "5 of 5" in lines[-1]
+
+
+def test_all_tasks_that_cannot_be_trained_on_are_named_in_their_order(check, tmp_path, toy_data):
+    lines = [f'[tasks.{name}]\nfolder = "{toy_data / name}"\n' for name in "acu"]
+    for name, text in (("b", "a cat"), ("d", "")):
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"text": "{text}", "label": "x"}}\n' * 9)
+        lines.append(f'[tasks.{name}]\ntrain = "{tmp_path / name}.jsonl"\n')
+    (tmp_path / "mine.toml").write_text("\n".join(lines))
+    with pytest.raises(DataError) as error:
+        check(**{"tasks.catalogue": f'"{tmp_path / "mine.toml"}"'})
+    first, second = str(error.value).splitlines()
+    assert "task 'b'" in first
+    assert "task 'd'" in second
+
+
+def test_a_task_whose_worker_is_killed_is_named_with_the_likely_cause(check):
+    with pytest.raises(RunError) as error:
+        check(killed=("c",))
+    assert error.value.code == ErrorCode.WORKERS_FAILED
+    assert "the check of c failed" in str(error.value)
+    assert "memory" in str(error.value)
