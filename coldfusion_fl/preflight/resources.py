@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
+from rich.filesize import decimal
 
 from coldfusion_fl.aggregation.server_optimizer import SERVER_OPTIMIZERS
 from coldfusion_fl.config.components import as_component
@@ -74,14 +75,14 @@ def describe_disk(settings: Settings, encoder_bytes: int) -> str:
     in_flight = encoder_bytes * (settings.contributors_per_round + _SPARE_COPIES)
     needed = max(0, kept - saved) * a_round + in_flight
     free = shutil.disk_usage(_existing(folder)).free
-    figures = f"{count(kept, 'round')} of {a_round / 1e6:,.0f} MB"
+    figures = f"{count(kept, 'round')} of {decimal(a_round)}"
     if needed > free:
         raise RunFolderError(
-            f"{folder}: {figures} need {needed / 1e9:.1f} GB of disk space, but {free / 1e9:.1f} GB are free. Choose "
-            "another folder with --out, free some space, or set 'server.keep-last' to keep the arrays of fewer rounds.",
+            f"{folder}: {figures} need {decimal(needed)} of disk space, but {decimal(free)} are free. Choose another "
+            "folder with --out, free some space, or set 'server.keep-last' to keep the arrays of fewer rounds.",
             code=ErrorCode.DISK_FULL,
         )
-    return f"Run folder: {folder}. It needs {needed / 1e9:.1f} GB ({figures}); {free / 1e9:.1f} GB are free."
+    return f"Run folder: {folder}. It needs {decimal(needed)} ({figures}); {decimal(free)} are free."
 
 
 def copies_per_round(settings: Settings) -> int:

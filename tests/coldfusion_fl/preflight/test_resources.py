@@ -2,6 +2,7 @@
 
 import psutil
 import pytest
+from rich.filesize import decimal
 
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
@@ -62,15 +63,14 @@ def settings(folder, **changes):
 def test_the_disk_space_of_all_rounds_is_told_with_the_folder(tmp_path, changes, rounds, size):
     line = describe_disk(settings(tmp_path / "runs" / "mine", **changes), 90 * MB)
     assert str(tmp_path / "runs" / "mine") in line
-    assert f"{rounds} rounds of {size} MB" in line
-    needed = (rounds * size + 3 * 90) / 1000
-    assert f"{needed:.1f} GB" in line
+    assert f"{rounds} rounds of {size}.0 MB" in line
+    assert decimal((rounds * size + 3 * 90) * MB) in line
 
 
 def test_rounds_that_are_saved_need_no_more_space(tmp_path):
     for number in range(9):
         (tmp_path / "rounds" / f"{number:03d}").mkdir(parents=True)
-    assert f"needs {(90 + 270) / 1000:.1f} GB" in describe_disk(settings(tmp_path, rounds=9), 90 * MB)
+    assert "needs 360.0 MB" in describe_disk(settings(tmp_path, rounds=9), 90 * MB)
 
 
 def test_a_run_that_would_fill_the_disk_is_refused(tmp_path):
