@@ -1,4 +1,4 @@
-"""The check of a task with a base before a run: all rows tokenised, one training step, one score.
+"""The check of a task with a base before a run: rows tokenised, one training step, one score.
 
 Many faults show only when rows, tokenizer and model meet: token ids without an embedding, positions that the model
 lacks, outputs that are not numbers, too little memory. A run would find them in its first round, after minutes or hours
@@ -8,7 +8,7 @@ of waiting.
 import math
 import resource
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,14 +19,14 @@ from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.catalogue import SPLITS
 from coldfusion_fl.data.task import Examples, Task
-from coldfusion_fl.errors import ColdFusionError, DataError, ErrorCode, MismatchError, ModelError, first_line
+from coldfusion_fl.errors import ColdFusionError, ErrorCode, MismatchError, ModelError, first_line
 from coldfusion_fl.model.base import Base
 from coldfusion_fl.model.encoder import build_model, get_encoder, load_encoder, merge, split
+from coldfusion_fl.preflight.token_counts import TokenCounts, count_tokens
 from coldfusion_fl.training.batches import tokenize
 from coldfusion_fl.training.finetune import finetune
 from coldfusion_fl.training.predict import predict
 
-_CHUNK = 1000  # rows that are tokenised at once
 # The rows that are scored, and that are trained on if a larger batch has shown the need for memory already.
 _FEW_ROWS = 2
 _MANY_UNKNOWN = 0.2
@@ -74,7 +74,7 @@ class TaskChecker:
         self.encoder_bytes = sum(array.nbytes for array in self._encoder.values())
 
     def check(self, task: Task) -> TaskCheck:
-        """Tokenise all rows of a task, and make a training step and a score with its longest texts.
+        """Tokenise the rows of a task, and make a training step and a score with its longest texts.
 
         Raises:
             DataError: the tokenizer cannot read a row.
@@ -91,7 +91,14 @@ class TaskChecker:
         merge(model, self._encoder)
         splits = {name: getattr(task, name) for name in SPLITS}
         tokens = {
-            name: _count_tokens(self._base, examples, self._settings.max_length, name, _number_of_embeddings(model))
+            name: count_tokens(
+                self._base,
+                examples,
+                self._settings.max_length,
+                name,
+                _number_of_embeddings(model),
+                self._settings.batch_size,
+            )
             for name, examples in splits.items()
         }
         longest = max(int(counted.lengths.max()) for counted in tokens.values())
@@ -134,71 +141,11 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-@dataclass(frozen=True)
-class _Tokens:
-    """The tokens of a split.
-
-    Attributes:
-        lengths: the number of tokens of each row, shape (n,), int64.
-        unknown: the number of unknown tokens.
-    """
-
-    lengths: np.ndarray
-    unknown: int
-
-    def longest(self, count: int) -> np.ndarray:
-        """The indices of the longest rows, shape (k,)."""
-        return np.argsort(-self.lengths, kind="stable")[:count]
-
-
-def _find_unknown(splits: Iterable[_Tokens]) -> tuple[str, ...]:
+def _find_unknown(splits: Iterable[TokenCounts]) -> tuple[str, ...]:
     """A note if the tokenizer does not know many of the tokens, such as those of another language."""
     counted = list(splits)
     share = sum(tokens.unknown for tokens in counted) / sum(int(tokens.lengths.sum()) for tokens in counted)
     return (f"the base's tokenizer does not know {share:.0%} of the tokens",) if share > _MANY_UNKNOWN else ()
-
-
-def _count_tokens(base: Base, examples: Examples, max_length: int, split_name: str, embeddings: int | None) -> _Tokens:
-    """Tokenise a split, a chunk of rows at a time so that memory does not grow with the split.
-
-    Args:
-        base: the base.
-        examples: the rows.
-        max_length: the length in tokens that texts are cut at.
-        split_name: for messages.
-        embeddings: the number of the model's token embeddings; None: unknown.
-    """
-    lengths: list[int] = []
-    unknown = 0
-    for start in range(0, len(examples), _CHUNK):
-        numbers = np.arange(start, min(start + _CHUNK, len(examples)))
-        for number, ids in zip(numbers, _token_ids(base, examples, numbers, max_length, split_name), strict=True):
-            if embeddings is not None and max(ids) >= embeddings:
-                raise ModelError(
-                    f"row {number + 1} of the {split_name} split has the token id {max(ids)}, but {base.reference} "
-                    f"has {embeddings} token embeddings. Use the tokenizer that belongs to the model.",
-                    code=ErrorCode.MODEL_UNSUPPORTED,
-                )
-            lengths.append(len(ids))
-            unknown += ids.count(base.tokenizer.unk_token_id)
-    return _Tokens(np.array(lengths), unknown)
-
-
-def _token_ids(
-    base: Base, examples: Examples, numbers: np.ndarray, max_length: int, split_name: str
-) -> Iterator[list[int]]:
-    """The token ids of some rows. If the tokenizer fails, the error names the first row that it cannot read."""
-    try:
-        rows = tokenize(base.tokenizer, examples.take(numbers), max_length)
-    except Exception as failure:  # each tokenizer raises another type
-        for number in numbers if len(numbers) > 1 else ():
-            _ = list(_token_ids(base, examples, np.array([number]), max_length, split_name))
-        raise DataError(
-            f"the tokenizer of {base.reference} cannot read row {numbers[0] + 1} of the {split_name} split: "
-            f"{type(failure).__name__}: {first_line(failure)}"
-        ) from None
-    for row in rows:
-        yield row["input_ids"]
 
 
 def _number_of_embeddings(model: nn.Module) -> int | None:

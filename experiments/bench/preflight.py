@@ -1,6 +1,6 @@
 """What the checks before a run add to its start: the time until the first contribution, with and without them.
 
-With the checks, the workers tokenise all rows of eight packaged tasks and make a training step and a score of each.
+With the checks, the workers tokenise rows of eight packaged tasks and make a training step and a score of each.
 Without them, the process of the run reads the rows, as it did before there were such checks. Each start has a process
 of its own.
 """
