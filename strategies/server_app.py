@@ -19,7 +19,8 @@ from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ErrorCode, RunError
 from coldfusion_fl.evaluation.scores import score_task
 from coldfusion_fl.model.base import Base, open_base
-from coldfusion_fl.model.encoder import load_encoder, save_model
+from coldfusion_fl.model.encoder import load_encoder
+from coldfusion_fl.model.export import check_export, save_model
 from coldfusion_fl.run.events import RunFinished, RunStarted
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.model_card import model_card
@@ -111,10 +112,12 @@ def serve(
         node_names: as in `new_strategy`.
 
     Raises:
+        ModelError: the base cannot be loaded, or no model folder can be made of its files.
         RunError: no round made a new base.
     """
     with ledger.lock(), ledger.track_state():
         base = open_base(settings.base)
+        check_export(base)  # the model is written after all rounds: what is wrong with its folder must show before
         strategy = new_strategy(settings, base, ledger, node_names)
         config = _node_config(settings, ledger, strategy)
         strategy.start(

@@ -1,12 +1,10 @@
-"""A base on disk: a model folder in Hugging Face format, opened, and written again with other weights."""
+"""A base on disk: a model folder in Hugging Face format, opened."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -133,38 +131,6 @@ def _read_pooling(folder: Path) -> str:
     except (OSError, ValueError, AttributeError) as failure:
         raise ModelError(f"{file}: it cannot be read: {failure}. Repair the file, or delete it.") from None
     return "mean" if is_mean else "class-token"
-
-
-def write_base(base: Base, encoder: Any, state: dict[str, torch.Tensor], folder: Path) -> None:
-    """Write a copy of a base's folder with other weights.
-
-    All other files (tokenizer, `1_Pooling`, `modules.json`, ...) are copied, so that transformers and
-    sentence-transformers load the result as they load the base.
-
-    Args:
-        base: the base whose folder is copied.
-        encoder: the encoder module, for its class and configuration.
-        state: the new weights, named as in `encoder.state_dict()`.
-        folder: the folder to create; it must not exist.
-    """
-    shutil.copytree(
-        base.folder,
-        folder,
-        ignore=lambda directory, names: _outdated_files(names) if Path(directory) == base.folder else set(),
-    )
-    encoder.save_pretrained(folder, state_dict=state)
-
-
-def _outdated_files(names: list[str]) -> set[str]:
-    """The files of a base's folder that do not describe the new weights: weights in any format, and the model card."""
-    outdated = set(_OTHER_RUNTIMES) | {"README.md", ".git", ".cache"}
-    return {
-        name
-        for name in names
-        if name in outdated
-        or name.endswith(".safetensors.index.json")
-        or Path(name).suffix in {".safetensors", *(pattern[1:] for pattern in _OTHER_WEIGHTS)}
-    }
 
 
 # Without this, transformers prints progress bars and warnings about new heads between the lines of a run's display.

@@ -17,7 +17,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.errors import ErrorCode, MismatchError, ModelError, count, first_line
-from coldfusion_fl.model.base import Base, write_base
+from coldfusion_fl.model.base import Base
 
 
 class MeanHeadModel(nn.Module):
@@ -226,24 +226,3 @@ def merge(model: nn.Module, encoder: Encoder) -> None:
         raise MismatchError(f"the encoder does not fit this {type(model).__name__}: {reason}.")
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in encoder.items()}
     get_encoder(model).load_state_dict(tensors, strict=False)
-
-
-def save_model(base: Base, encoder: Encoder, folder: Any) -> None:
-    """Write an encoder as a model folder like the base's, for `AutoModel.from_pretrained`.
-
-    Args:
-        base: the base whose folder is copied.
-        encoder: the weights to write.
-        folder: the folder to create; it must not exist.
-
-    Raises:
-        MismatchError: the encoder does not fit the base's architecture.
-    """
-    # The folder holds an encoder without a head. Its integer buffers are not part of the arrays, and a pooler that
-    # the encoder lacks must not be written with random weights.
-    model = build_model(base, num_labels=2, head="class-token", seed=0)
-    merge(model, encoder)
-    module = get_encoder(model)
-    buffers = {name: value for name, value in module.state_dict().items() if not value.is_floating_point()}
-    weights = {name: module.state_dict()[name] for name in encoder}
-    write_base(base, module, weights | buffers, folder)

@@ -12,7 +12,8 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from coldfusion_fl.data.task import Examples
 from coldfusion_fl.errors import ErrorCode, MismatchError, ModelError
 from coldfusion_fl.model.base import open_base
-from coldfusion_fl.model.encoder import build_model, get_encoder, load_encoder, merge, save_model, split, split_head
+from coldfusion_fl.model.encoder import build_model, get_encoder, load_encoder, merge, split, split_head
+from coldfusion_fl.model.export import save_model
 from coldfusion_fl.training.batches import tokenize
 
 
@@ -104,22 +105,6 @@ def test_transformers_loads_a_saved_model_with_the_same_values(base, tmp_path):
     assert {name: a.tobytes() for name, a in again.items()} == {name: a.tobytes() for name, a in encoder.items()}
     assert AutoTokenizer.from_pretrained(tmp_path / "out")("cat")["input_ids"]
     AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
-
-
-def test_the_other_files_of_the_folder_are_copied(tiny_base, tmp_path):
-    base = open_base(str(tiny_base))
-    save_model(base, load_encoder(base), tmp_path / "out")
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {
-        "1_Pooling",
-        "modules.json",
-        "vocab.txt",
-        "tokenizer.json",
-        "config.json",
-        "model.safetensors",
-    } <= names
-    assert "README.md" not in names  # the card describes the old weights
-    assert open_base(str(tmp_path / "out")).pooling == "mean"
 
 
 def test_a_fresh_head_depends_on_its_seed_alone(tiny_base):

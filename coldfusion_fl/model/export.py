@@ -1,0 +1,170 @@
+"""The folder of a fused model: new weights beside the files of the base's folder that still describe the model.
+
+Files are carried over by name, so that nothing else of the base's folder (checkpoints, other formats of the old
+weights, data) is in the result. Their content is copied, without links and modes, because a base may be read-only or a
+snapshot of links.
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from huggingface_hub.repocard import metadata_load
+from transformers import AutoConfig, AutoTokenizer
+
+from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.errors import ModelError, first_line
+from coldfusion_fl.model.base import Base
+from coldfusion_fl.model.encoder import build_model, get_encoder, merge
+
+_MODULES = "modules.json"
+# The files of the common tokenizers. The class of a tokenizer may name more.
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "vocab.txt", "vocab.json", "merges.txt", "bpe.codes", "spm.model", "spiece.model", "sentencepiece.bpe.model",
+    "tokenizer.model",
+)  # fmt: skip
+_NAMED_FILES = (
+    re.compile(r"tokenizer\.[0-9.]+\.json"),  # of a tokenizer with one file for each version of transformers
+    re.compile(r"modules\.json|config_sentence_transformers\.json|sentence_.*_config\.json"),
+    re.compile(r"(licen[cs]e|copying|notice)([-_. ].*)?", re.IGNORECASE),
+)
+_LICENCE_KEYS = ("license", "license_name", "license_link")
+_SAMPLE = "The quick brown fox: 42 naïve cafés, 東京!"
+
+
+def save_model(base: Base, encoder: Encoder, folder: Path) -> None:
+    """Write an encoder as a model folder that transformers and sentence-transformers load like the base's folder.
+
+    Args:
+        base: the base whose files are carried over.
+        encoder: the weights to write.
+        folder: the folder to create; it must not exist.
+
+    Raises:
+        MismatchError: the encoder does not fit the base's architecture.
+        ModelError: a file of the base's folder cannot be carried over.
+    """
+    # The folder holds an encoder without a head. Its integer buffers are not part of the arrays, and a pooler that
+    # the encoder lacks must not be written with random weights.
+    model = build_model(base, num_labels=2, head="class-token", seed=0)
+    merge(model, encoder)
+    module: Any = get_encoder(model)
+    buffers = {name: value for name, value in module.state_dict().items() if not value.is_floating_point()}
+    weights: dict[str, torch.Tensor] = {name: module.state_dict()[name] for name in encoder}
+    folder.mkdir()
+    _carry_files(base, folder)
+    module.save_pretrained(folder, state_dict=weights | buffers)
+    for file in folder.glob("*.safetensors"):  # which the library makes readable for its owner alone
+        shutil.copymode(folder / "config.json", file)
+
+
+def check_export(base: Base) -> None:
+    """Write the folder of a fused model into a temporary place, without the weights, and load it.
+
+    The weights are left out because they take time, and because `load_encoder` checks them.
+
+    Raises:
+        ModelError: a file of the base's folder cannot be carried over, or the folder does not load like the base's.
+    """
+    with tempfile.TemporaryDirectory(prefix="coldfusion-") as temporary:
+        folder = Path(temporary)
+        _carry_files(base, folder)
+        base.config.save_pretrained(folder)
+        try:
+            AutoConfig.from_pretrained(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        # The type of the exception depends on the kind of tokenizer.
+        except Exception as failure:
+            raise ModelError(
+                f"{base.reference}: a model folder with this base's files cannot be loaded: {first_line(failure)} Save "
+                "the base again with save_pretrained of its model and its tokenizer."
+            ) from None
+        if tokenizer(_SAMPLE)["input_ids"] != base.tokenizer(_SAMPLE)["input_ids"]:
+            raise ModelError(
+                f"{base.reference}: its tokenizer needs a file that is not one of {type(tokenizer).__name__}'s, so a "
+                "fused model could not use it. Save the tokenizer again with its save_pretrained."
+            )
+
+
+def read_licence(folder: Path) -> dict[str, str | list[str]]:
+    """The licence in the YAML header of a folder's README.md: `license`, `license_name` and `license_link`.
+
+    Returns:
+        The keys that the header has; empty if there is no README.md, or none can be read from it.
+    """
+    try:
+        header = metadata_load(folder / "README.md") or {}
+    except Exception:  # a header that is no YAML raises the types of the YAML library
+        return {}
+    return {key: header[key] for key in _LICENCE_KEYS if header.get(key) and isinstance(header[key], str | list)}
+
+
+def _carry_files(base: Base, folder: Path) -> None:
+    """Copy the content of the carried files into a folder.
+
+    Raises:
+        ModelError: a file cannot be read. An error of writing stays an `OSError`: the caller knows its folder.
+    """
+    for path in sorted(set(_carried_files(base))):
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            source = (base.folder / path).open("rb")
+        except OSError as failure:
+            raise ModelError(f"{base.reference}: {path} cannot be read: {failure.strerror}.") from None
+        with source, target.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+
+
+def _carried_files(base: Base) -> Iterator[Path]:
+    """The files that are carried over, relative to the base's folder. Only regular files are: a pipe could block."""
+    class_files = [name for names in type(base.tokenizer).vocab_files_names.values() for name in _as_list(names)]
+    for path in base.folder.iterdir():
+        is_listed = path.name in (*_TOKENIZER_FILES, *class_files)
+        if (is_listed or any(pattern.fullmatch(path.name) for pattern in _NAMED_FILES)) and path.is_file():
+            yield Path(path.name)
+    # `1_Pooling` also says which head the base was pretrained for, with or without a modules.json.
+    for place in ("1_Pooling", *_module_paths(base)):
+        if (base.folder / place).is_file():
+            yield Path(place)
+        for parent, _, names in os.walk(base.folder / place):
+            files = (Path(parent) / name for name in names)
+            yield from (file.relative_to(base.folder) for file in files if file.is_file())
+
+
+def _module_paths(base: Base) -> Iterator[str]:
+    """The paths that modules.json names, without the folder itself, where the encoder is.
+
+    Raises:
+        ModelError: the file cannot be read, a path leads out of the folder, or the encoder is elsewhere.
+    """
+    file = base.folder / _MODULES
+    if not file.is_file():
+        return
+    try:
+        modules = [(PurePosixPath(module["path"]), str(module["type"])) for module in json.loads(file.read_bytes())]
+    except (OSError, ValueError, KeyError, TypeError) as failure:
+        raise ModelError(
+            f"{file}: not a list of modules of sentence-transformers: {first_line(failure)}. Repair or delete it."
+        ) from None
+    for path, kind in modules:
+        if path.is_absolute() or ".." in path.parts:
+            raise ModelError(f"{file}: the path '{path}' leads out of the model folder. Repair or delete the file.")
+        if path.parts and kind.endswith("Transformer"):
+            raise ModelError(
+                f"{file}: the encoder of this model is in '{path}', so the model folder's own weights are not those "
+                f"that sentence-transformers loads. Give {base.folder / path} as the base, or delete {_MODULES}."
+            )
+        if path.parts:
+            yield str(path)
+
+
+def _as_list(names: str | list[str]) -> list[str]:
+    return [names] if isinstance(names, str) else names
