@@ -105,7 +105,7 @@ def _federation(recipe: Recipe, settings: Settings, place: Path, log: Log) -> Ba
 
 
 def _blended(ledger: Ledger, number: int, settings: Settings) -> Path:
-    """What a run that ended after this round would leave as its model-average."""
+    """What a run that ended after this round would leave as its result."""
     file = ledger.round_folder(number) / "blend.safetensors"
     if not file.exists():
         first = load_encoder(open_base(settings.base))

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from coldfusion_fl.aggregation.pipeline import Pipeline
+from coldfusion_fl.aggregation.pipeline import Pipeline, check_blend
 from coldfusion_fl.aggregation.screening import ScoreFunction
 from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.config.parsing import check_value
@@ -49,6 +49,7 @@ def check_arguments(given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if (setting := setting_of(name)) and not _has_other_form(name, value):
             check_value(*setting, value, name)
+    check_blend(given["ema"], given["blend"])
     keys = given["shared_keys"]
     if keys is not None and not callable(keys) and not (isinstance(keys, str) and keys):
         raise SettingsError(f"shared_keys must be patterns with commas between them, or a function, not {keys!r}.")

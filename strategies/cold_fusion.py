@@ -62,7 +62,9 @@ class ColDFusion(Strategy):
     server_optimizer : Union[str, ServerOptimizer] (default: "plain")
         How the next base follows: an optimizer of `coldfusion_fl.aggregation.server_optimizer`, or its text.
     ema : float (default: 0.0)
-        Decay of an exponential moving average of the bases, kept as `average`; 0: none.
+        Decay of an exponential moving average of the bases, which is then the `result`; 0: the last base is.
+    blend : float (default: 1.0)
+        Weight of the moving average in the `result`; the rest is the first base.
     screening : Union[str, Sequence[Union[str, Rule]]] (default: "")
         Rules that contributions must pass, or their text, such as "size(factor=5), direction".
     exclude : Collection[str] (default: ())
@@ -108,6 +110,7 @@ class ColDFusion(Strategy):
         fusion: str | Operator = "mean",
         server_optimizer: str | ServerOptimizer = "plain",
         ema: float = 0.0,
+        blend: float = 1.0,
         screening: str | Sequence[str | Rule] = "",
         exclude: Collection[str] = (),
         compression: str = "float32",
@@ -128,7 +131,7 @@ class ColDFusion(Strategy):
         self.is_shared = as_filter(shared_keys)
         self.score_fn = as_score_function(score_fn)
         self.messages = MessageBuilder(arrayrecord_key, configrecord_key, seed)
-        self.state = ServerState(ledger, keep_last, ema, self.settings)
+        self.state = ServerState(ledger, keep_last, ema, blend, self.settings)
         registry = NodeRegistry(
             configrecord_key, node_names, lambda name, reason: self.emit(ContributorExcluded(name=name, reason=reason))
         )
@@ -151,9 +154,9 @@ class ColDFusion(Strategy):
         self._grid: Grid | None = None
 
     @property
-    def average(self) -> Encoder:
-        """The moving average of the bases, arrays by name; empty where `ema` is 0."""
-        return self.state.average
+    def result(self) -> Encoder:
+        """What the run delivers if it ends now, arrays by name: the last base, or the average where `ema` is set."""
+        return self.state.result
 
     def summary(self) -> None:
         """Log summary configuration of the strategy."""
@@ -218,11 +221,13 @@ class ColDFusion(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Save the round, and send its base to every node if it is to be evaluated."""
+        """Save the round, and send the `result` so far to every node if it is to be evaluated."""
         # Not in aggregate_train: a wrapper, such as one for differential privacy, may have changed the arrays since.
         arrays = self.save_round(arrays)
         self._evaluation = EvaluationState(server_round, emit=self.emit)
         if self.schedule.is_due(server_round):
+            if (result := self.result) is not self.state.base:
+                arrays = move_to_record(dict(result))
             members = self.participants.connected(grid, self.schedule.num_rounds)
             self.emit(EvaluationStarted(round=server_round, names=sorted(members)))
             for name, member in sorted(members.items()):

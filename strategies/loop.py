@@ -106,7 +106,7 @@ class RunLoop:
             metrics = strategy.aggregate_evaluate(server_round, replies)
             strategy.emit(EvaluationFinished(round=server_round))
             if metrics is not None:
-                log(INFO, "\t└──> Scores of base %d: %s", server_round, metrics)
+                log(INFO, "\t└──> Scores after round %d: %s", server_round, metrics)
                 result.evaluate_metrics_clientapp[server_round] = metrics
         if self._evaluate_fn and (central := self._evaluate_fn(server_round, result.arrays)) is not None:
             result.evaluate_metrics_serverapp[server_round] = central

@@ -10,8 +10,8 @@ from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 
 from coldfusion_fl.aggregation.screening import ScoreFunction
-from coldfusion_fl.aggregation.server_optimizer import blend
 from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.config.tables import flatten, to_table, unflatten
@@ -20,7 +20,7 @@ from coldfusion_fl.errors import ErrorCode, RunError
 from coldfusion_fl.evaluation.scores import score_task
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import load_encoder
-from coldfusion_fl.model.export import check_export, save_model
+from coldfusion_fl.model.export import check_export, read_licence, save_model
 from coldfusion_fl.run.events import RunFinished, RunStarted
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.model_card import model_card
@@ -73,6 +73,7 @@ def new_strategy(
         server_optimizer=server.server_optimizer,
         compression=server.compression,
         ema=server.ema,
+        blend=server.blend,
         screening=server.screening,
         exclude=server.exclude,
         staleness_discount=server.staleness_discount,
@@ -128,7 +129,7 @@ def serve(
             train_config=config,
             evaluate_config=config,
         )
-        _write_results(settings, ledger, base)
+        _write_results(settings, ledger, base, strategy)
 
 
 def _node_config(settings: Settings, ledger: Ledger, strategy: ColDFusion) -> ConfigRecord:
@@ -140,8 +141,8 @@ def _node_config(settings: Settings, ledger: Ledger, strategy: ColDFusion) -> Co
     return ConfigRecord(config)
 
 
-def _write_results(settings: Settings, ledger: Ledger, base: Base) -> None:
-    """Write the last base and the average as models, and the report.
+def _write_results(settings: Settings, ledger: Ledger, base: Base, strategy: ColDFusion) -> None:
+    """Write the result as `model`, the last base beside it where it is another encoder, and the report.
 
     Raises:
         RunError: no round made a new base.
@@ -153,14 +154,15 @@ def _write_results(settings: Settings, ledger: Ledger, base: Base) -> None:
             f"are in {ledger.folder / 'progress.jsonl'}, and `coldfusion log` shows them.",
             ErrorCode.NOTHING_FUSED,
         )
-    last = records[-1].round
-    models = {"model": ledger.load_base(last)}
+    models = {"model": strategy.result}
     if settings.server.ema:
-        models["model-average"] = blend(load_encoder(base), ledger.load_average(last), settings.server.blend)
+        models["last-base"] = strategy.state.base
+    licence = read_licence(base.folder)
     for name, encoder in models.items():
         with ledger.writing(name) as folder:
             save_model(base, encoder, folder)
-            (folder / "README.md").write_text(model_card(ledger), encoding="utf-8")
+            card = model_card(ledger, encoder_hash(encoder), licence, is_result=name == "model")
+            (folder / "README.md").write_text(card, encoding="utf-8")
     write_report(ledger)
     ledger.emit(RunFinished())
     log(logging.INFO, "The fused model is in %s", ledger.folder / "model")

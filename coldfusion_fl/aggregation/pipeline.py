@@ -92,14 +92,23 @@ def check_server_settings(settings: Settings) -> None:
         SettingsError: as `Pipeline.parse` and `Pipeline.check`.
     """
     server = settings.server
-    if server.blend < 1 and not server.ema:
-        raise _conflict("blend needs the moving average of the bases: set ema too, such as 0.7.")
+    check_blend(server.ema, server.blend)
     Pipeline.parse(server.screening, server.fusion, server.server_optimizer).check(
         settings.contributors_per_round,
         settings.min_contributions,
         has_score_function=bool(server.server_validation),
         has_rollback=bool(server.rollback),
     )
+
+
+def check_blend(ema: float, blend: float) -> None:
+    """Check that there is a moving average to blend with the first base.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if blend < 1 and not ema:
+        raise _conflict("blend needs the moving average of the bases: set ema too, such as 0.7.")
 
 
 def _conflict(message: str) -> SettingsError:

@@ -131,7 +131,7 @@ class Display:
 
     @_update.register
     def _(self, event: events.EvaluationStarted) -> None:
-        self._begin(f"evaluating base {event.round} on {count(len(event.names), 'node')}", event)
+        self._begin(f"evaluating after round {event.round} on {count(len(event.names), 'node')}", event)
         self._nodes = {name: _Node() for name in event.names}
 
     @_update.register
@@ -148,7 +148,7 @@ class Display:
         self._evaluations.append(event.time - self._phase_began)
         scores = [node.frozen for node in self._nodes.values() if node.frozen is not None]
         mean = f"mean frozen score {sum(scores) / len(scores):.1f}" if scores else "no scores"
-        return f"  base {event.round}: {mean} over {count(len(scores), 'task')}"
+        return f"  after round {event.round}: {mean} over {count(len(scores), 'task')}"
 
     def _begin(self, phase: str, event: Event) -> None:
         self._phase, self._phase_began = phase, event.time

@@ -12,7 +12,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "paper": {"server": {"fusion": "mean", "server-optimizer": "plain"}, "finetune": {"keep-head": False}},
     # Kept heads and a Nesterov step go further (DiLoCo, Douillard et al. 2023), and forget more of what the first base
     # knew. An average of the bases, drawn back towards the first one (WiSE-FT, Wortsman et al. 2022), keeps that: it is
-    # the result, `model-average/`. Chosen on development splits: experiments/recipes.toml.
+    # the result. Chosen on development splits: experiments/recipes.toml.
     "recommended": {
         "server": {
             "fusion": "mean",

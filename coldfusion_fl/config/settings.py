@@ -46,10 +46,10 @@ class ServerSettings(SettingsTable):
         0.0,
         ge=0,
         lt=1,
-        description="Decay of an exponential moving average of the bases, saved as `model-average/`; 0: no average.",
+        description="Decay of an exponential moving average of the bases, which is then the result; 0: no average.",
     )
     blend: float = Field(
-        1.0, gt=0, le=1, description="Weight of the moving average in `model-average/`; the rest is the first base."
+        1.0, gt=0, le=1, description="Weight of the moving average in the result; the rest is the first base."
     )
     screening: str = Field(
         "",

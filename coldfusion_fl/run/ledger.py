@@ -7,7 +7,8 @@
     progress.jsonl      one event a line: see `events`
     log.txt             the output of Flower, Ray and the contributors
     rounds/             see `round_store`
-    model/              the last base, in Hugging Face format
+    model/              the result, in Hugging Face format: the last base; where `ema` is set, the average of the bases
+    last-base/          the last base, where it is not the result
     report.json, report.csv, scores.png
 
 A file that must not be half-written is written under another name, synced and renamed.

@@ -21,7 +21,8 @@ class BaseRecord:
 
     Attributes:
         record: the record of the round that made it.
-        mean_frozen_score: the mean of its frozen scores, in points; None: it was not evaluated.
+        mean_frozen_score: the mean of the frozen scores after the round, in points: of the base or, where `ema` is set, of
+            the average of the bases so far; None: nothing was evaluated.
     """
 
     record: RoundRecord
@@ -74,7 +75,8 @@ def print_lineage(ledger: Ledger, bases: Sequence[BaseRecord], console: Console)
 
 def _print_base(base: BaseRecord, console: Console) -> None:
     record, digest = base.record, base.record.base_sha256[:_DIGITS]
-    score = "" if base.mean_frozen_score is None else f", mean frozen score {base.mean_frozen_score:.2f}"
+    of = " of the average" if record.round and record.settings and record.settings.ema else ""
+    score = "" if base.mean_frozen_score is None else f", mean frozen score{of} {base.mean_frozen_score:.2f}"
     if not record.round or record.began is None or record.settings is None:
         console.print(f"\nround 0  first base {digest}{score}", markup=False)
         return

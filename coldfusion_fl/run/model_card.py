@@ -1,23 +1,33 @@
 """The model card of a fused model: its README."""
 
+import re
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub.repocard import ModelCardData
 
 from coldfusion_fl.errors import count
 from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.report import SCORED, summarize
+from coldfusion_fl.run.records import RoundSettings
+from coldfusion_fl.run.report import SCORED, notes, summarize
+
+# What Markdown takes for markup in a sentence or in a cell of a table.
+_MARKUP = re.compile(r"[\\`*\[\]<>|~$&#]|(?<![^\W_])_|_(?![^\W_])")
 
 _CARD = """\
 ---
-library_name: transformers
-tags: [cold-fusion, federated-learning, model-merging]
+{header}
 ---
 
 # A ColD Fusion base
 
-Made with coldfusion-fl in {rounds} from the base `{base}` (SHA-256 of its arrays: {base_hash}), {contributors}
-per round, fusion `{fusion}`, server optimizer `{server_optimizer}`, screening
+Made with coldfusion-fl in {rounds} from the base {base} (SHA-256 of its arrays: {base_hash}), {contributors}
+per round, fusion {fusion}, server optimizer {server_optimizer}, screening
 {screening}, seed {seed}. Each contributor finetuned the shared encoder on its own data and sent back the
-encoder alone. SHA-256 of this model's arrays: {hash}.
+encoder alone. {what} SHA-256 of this model's arrays: {hash}.
+
+{licence}
 
 Fused contributors, with the number of rounds: {fused}.
 
@@ -30,13 +40,7 @@ encoder = AutoModel.from_pretrained(FOLDER)
 tokenizer = AutoTokenizer.from_pretrained(FOLDER)
 ```
 
-## Test scores, in points
-
-| task | | frozen: base | fused | few-shot: base | fused |
-|---|---|---|---|---|---|
-{rows}
-
-Head: {heads}. Frozen: a linear probe. Few-shot: finetuned on {shots} labelled examples.{note}
+## Test scores{scores}
 
 ## Method
 
@@ -46,41 +50,97 @@ ACL 2023.
 Software: {versions}.
 """
 
+_SCORES = """\
+, in points
 
-def model_card(ledger: Ledger) -> str:
-    """The Markdown card of a run's fused model: how it was made, and its scores.
+| task | | frozen: base | fused | few-shot: base | fused |
+|---|---|---|---|---|---|
+{rows}
+
+Head: {heads}. Frozen: a linear probe. Few-shot: finetuned on {shots} labelled examples.{notes}"""
+
+
+def model_card(
+    ledger: Ledger, encoder_hash: str, licence: Mapping[str, str | list[str]], *, is_result: bool = True
+) -> str:
+    """The Markdown card of a model of a run: how it was made, and its scores.
 
     Args:
         ledger: the run; its rounds are saved.
+        encoder_hash: the SHA-256 of the model's arrays.
+        licence: the base's, as `export.read_licence` returns it.
+        is_result: whether the model is the run's result; if not, it is the last base, which has no scores.
     """
-    settings, summary = ledger.settings, summarize(ledger)
-    rows = []
-    for row in summary["tasks"] + summary["means"]:
-        role = "" if row["seen"] == "" else "seen" if row["seen"] else "unseen"
-        cells = [row[f"{mode}-{which}"] for mode in SCORED for which in ("base", "fused")]
-        written = " | ".join("" if cell is None else f"{cell:.1f}" for cell in cells)
-        rows.append(f"| {row['task']} | {role} | {written} |")
-    records = ledger.records()
+    settings, records = ledger.settings, ledger.records()
     fused = Counter(name for record in records if record.fused for name in record.contributions)
-    last, evaluated = records[-1], summary["evaluated"]
-    old = summary["tasks"] and evaluated["fused"] != evaluated["last-round"]
-    made = last.settings
+    made = records[-1].settings
     assert made  # every saved round has them
+    kept = sum(not record.fused for record in records if record.round)
     return _CARD.format(
-        rounds=count(last.round, "round"),
-        base=settings["base"],
+        header=ModelCardData(
+            library_name="transformers", tags=["cold-fusion", "federated-learning", "model-merging"], **licence
+        ).to_yaml(),
+        rounds=count(records[-1].round, "round") + (f", of which {kept} kept its base," if kept else ""),
+        base=_code(settings["base"]),
         base_hash=records[0].base_sha256,
-        hash=last.base_sha256,
+        what=_what(made, settings["server"]["blend"] if made.ema else 1, is_result),
+        hash=encoder_hash,
+        licence=_licence_sentence(licence),
         contributors=count(settings["contributors-per-round"], "contributor"),
-        fusion=made.fusion,
-        server_optimizer=made.server_optimizer,
-        screening=", ".join(f"`{rule}`" for rule in made.screening) or "none beyond the array checks",
+        fusion=_code(made.fusion),
+        server_optimizer=_code(made.server_optimizer),
+        screening=", ".join(map(_code, made.screening)) or "none beyond the array checks",
         seed=settings["seed"],
-        fused=", ".join(f"{name} ({number})" for name, number in sorted(fused.items())) or "none",
-        unseen=", ".join(settings["tasks"]["unseen"]) or "none",
-        rows="\n".join(rows),
-        heads=", ".join(sorted({row["head"] for row in summary["tasks"]})),
-        shots=settings["evaluate"]["shots"],
-        note=f" The scores are from round {evaluated['fused']}, the last evaluated base." if old else "",
+        fused=", ".join(f"{_text(name)} ({number})" for name, number in sorted(fused.items())) or "none",
+        unseen=", ".join(map(_text, settings["tasks"]["unseen"])) or "none",
+        scores=_scores(ledger) if is_result else "\n\nThe scores of the run are those of its result, `model`.",
         versions=", ".join(f"{name} {version}" for name, version in ledger.versions.items()),
     )
+
+
+def _what(made: RoundSettings, blend: float, is_result: bool) -> str:
+    """Which encoder of the run this is."""
+    if not is_result:
+        return "This is the last base. The result of the run is the average of its bases, `model`."
+    if not made.ema:
+        return "This is the last base."
+    rest = f", with the weight {blend:g}, blended with the first base" if blend < 1 else ""
+    return f"This is the moving average of the bases (decay {made.ema:g}){rest}."
+
+
+def _licence_sentence(licence: Mapping[str, str | list[str]]) -> str:
+    if "license" not in licence:
+        return "No licence could be read from the README.md of the base's folder."
+    names = licence["license"]
+    return f"Licence of the base: {_text(names if isinstance(names, str) else ', '.join(map(str, names)))}."
+
+
+def _scores(ledger: Ledger) -> str:
+    summary = summarize(ledger)
+    if not summary["tasks"]:
+        return "\n\nThe run has no scores."
+    return _SCORES.format(
+        rows="\n".join(map(_table_row, summary["tasks"] + summary["means"])),
+        heads=", ".join(sorted({_text(row["head"]) for row in summary["tasks"]})),
+        shots=ledger.settings["evaluate"]["shots"],
+        notes="".join(f" {note}" for note in notes(summary)),
+    )
+
+
+def _table_row(row: dict[str, Any]) -> str:
+    role = "" if row["seen"] == "" else "seen" if row["seen"] else "unseen"
+    numbers = [row[f"{mode}-{which}"] for mode in SCORED for which in ("base", "fused")]
+    written = " | ".join("" if number is None else f"{number:.1f}" for number in numbers)
+    return f"| {_text(row['task'])}{'†' if row.get('differs') else ''} | {role} | {written} |"
+
+
+def _text(text: str) -> str:
+    """A text as Markdown that shows it as it is."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    """A text as a code span; its fence is longer than any row of backticks in the text."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if "`" in text else ""
+    return f"{fence}{space}{text}{space}{fence}"

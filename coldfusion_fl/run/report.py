@@ -9,12 +9,17 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from coldfusion_fl.atomic_files import remove
 from coldfusion_fl.run.events import EvaluationFinished, EvaluationStarted, Event, RunStarted
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.records import RoundRecord
 
 # With fewer test rows one answer moves a score by a point or more.
 TINY = 100
+# What two scores of a task must have in common to be compared, and its name in messages.
+_ALIKE = {"test-rows-hash": "test rows", "num-examples": "test rows", "metric": "metric", "head": "head"}
+# A spreadsheet takes a cell that begins like this for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 # The scores that a run computes; the finetuned score would take a whole training for each task.
 SCORED = ("frozen", "few-shot")
 _COLUMNS = (
@@ -24,17 +29,21 @@ _COLUMNS = (
     "head",
     "test-rows",
     *(f"{mode}-{which}" for mode in SCORED for which in ("base", "fused", "difference")),
+    "test-rows-hash",
+    "differs",
 )
 
 
 def summarize(ledger: Ledger) -> dict[str, Any]:
-    """Compare the first base with the last evaluated one, by task, and collect the scores over the rounds.
+    """Compare the first base with the result of the last evaluated round, by task, and collect all scores.
 
     Returns:
-        `tasks`: one row per task with the keys of the CSV, None where a base was not evaluated on it.
-        `means`: rows with the same keys, over the tasks that have both scores.
-        `rounds`: the frozen scores of every evaluated base, by round and task.
-        `evaluated`: the rounds whose bases are compared, and the last round.
+        `tasks`: one row per task with the keys of the CSV, None where there is no score. `differs` names what the two
+            scores do not have in common; they then have no difference.
+        `means`: rows with the same keys, over the tasks that have a difference.
+        `rounds`: the frozen scores after every evaluated round, by round and task.
+        `evaluated`: the rounds whose scores are compared, and the last round.
+        `kept`: the rounds that kept their base, with the reason.
         `rejected`: the rejections, with round, name and reason.
         `seconds`: durations, see `_seconds`.
         `privacy`: the privacy loss; None where the fusion is not private.
@@ -51,6 +60,7 @@ def summarize(ledger: Ledger) -> dict[str, Any]:
         "means": _means(rows),
         "rounds": {number: {name: s.get("frozen") for name, s in found.items()} for number, found in evaluated.items()},
         "evaluated": {"base": first, "fused": last, "last-round": max(scores, default=0)},
+        "kept": [{"round": r.round, "reason": r.kept_because or ""} for r in records if r.round and not r.fused],
         "rejected": _rejected(records),
         "seconds": _seconds(records, ledger.events()),
         "privacy": next((record.privacy.to_json() for record in reversed(records) if record.privacy), None),
@@ -65,15 +75,23 @@ def _row(name: str, base: dict[str, Any], fused: dict[str, Any]) -> dict[str, An
         "metric": about.get("metric", ""),
         "head": about.get("head", ""),
         "test-rows": about.get("num-examples", 0),
+        "test-rows-hash": about.get("test-rows-hash", ""),
+        "differs": (differs := _differs(base, fused)),
     }
     for mode in SCORED:
         before, after = base.get(mode), fused.get(mode)
         row |= {
             f"{mode}-base": before,
             f"{mode}-fused": after,
-            f"{mode}-difference": None if before is None or after is None else after - before,
+            f"{mode}-difference": None if before is None or after is None or differs else after - before,
         }
     return row
+
+
+def _differs(base: dict[str, Any], fused: dict[str, Any]) -> str:
+    """What two scores of a task do not have in common, such as their test rows; a fact that one lacks is unknown."""
+    there = [key for key in _ALIKE if key in base and key in fused]
+    return ", ".join(dict.fromkeys(_ALIKE[key] for key in there if base[key] != fused[key]))
 
 
 def _means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -130,23 +148,32 @@ def _seconds(records: Sequence[RoundRecord], events: Sequence[Event]) -> dict[st
 
 
 def write_report(ledger: Ledger) -> None:
-    """Write report.json, report.csv and scores.png into the run folder."""
+    """Write report.json and, where the run has scores, report.csv and scores.png into the run folder."""
     summary = summarize(ledger)
     with ledger.writing("report.json") as path:
         path.write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    with ledger.writing("report.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, _COLUMNS)
-        table.writeheader()
-        table.writerows(summary["tasks"] + summary["means"])
-    if summary["rounds"]:
+    if summary["tasks"]:
+        with ledger.writing("report.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, _COLUMNS)
+            table.writeheader()
+            for row in summary["tasks"] + summary["means"]:
+                table.writerow({key: _neutralize(cell) for key, cell in row.items()})
+    if any(row["frozen-difference"] is not None for row in summary["tasks"]):
         from coldfusion_fl.run.figures import draw_scores
 
         with ledger.writing("scores.png") as path:
             draw_scores(summary, path)
+    else:
+        remove(ledger.folder / "scores.png")  # the figure of an earlier end of this run
+
+
+def _neutralize(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: task names come from other parties. Numbers stay numbers."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def score_table(summary: dict[str, Any]) -> Table:
-    """The report for a terminal."""
+    """The scores for a terminal; there are some."""
     table = Table(title="Test scores in points, first base → fused", title_justify="left")
     table.add_column("task")
     table.add_column("metric")
@@ -164,21 +191,38 @@ def score_table(summary: dict[str, Any]) -> Table:
             previous = group
         cells = [cell for mode in SCORED for cell in _cells(row, mode)]
         tiny = "*" if isinstance(row["test-rows"], int) and row["test-rows"] < TINY else ""
-        table.add_row(f"  {escape(row['task'])}{tiny}", escape(row["metric"]), *cells)
-    heads = escape(", ".join(sorted({row["head"] for row in summary["tasks"]})))
-    tiny_note = f"  * fewer than {TINY} test rows." if any(r["test-rows"] < TINY for r in summary["tasks"]) else ""
-    evaluated = summary["evaluated"]
-    old = evaluated["fused"] != evaluated["last-round"]
-    old_note = f"  The last evaluated base is from round {evaluated['fused']}." if old else ""
-    table.caption = f"head: {heads}.{tiny_note}{old_note}"
+        marks = tiny + ("†" if row.get("differs") else "")
+        table.add_row(f"  {escape(row['task'])}{marks}", escape(row["metric"]), *cells)
+    heads = ", ".join(sorted({row["head"] for row in summary["tasks"]}))
+    tiny_note = [f"* fewer than {TINY} test rows."] if any(r["test-rows"] < TINY for r in summary["tasks"]) else []
+    table.caption = escape("  ".join([f"head: {heads}.", *tiny_note, *notes(summary)]))
     table.caption_justify = "left"
     return table
+
+
+def notes(summary: dict[str, Any]) -> list[str]:
+    """Sentences on what the scores are not: of the first base, of the last round, or of the same test rows."""
+    evaluated, rows, found = summary["evaluated"], summary["tasks"], []
+    if not rows:
+        return []
+    if evaluated["base"]:
+        found.append(f"The first base has no scores: those after round {evaluated['base']} stand in its place.")
+    if evaluated["fused"] != evaluated["last-round"]:
+        found.append(f"The last scores are of round {evaluated['fused']} of {evaluated['last-round']}.")
+    if differs := sorted({row["differs"] for row in rows if row["differs"]}):
+        names = " or ".join(differs)
+        found.append(f"† the two scores are of other {names}, and cannot be compared. They are in no mean.")
+    return found
 
 
 def _cells(row: dict[str, Any], mode: str) -> tuple[str, str]:
     before, after, difference = (row[f"{mode}-{which}"] for which in ("base", "fused", "difference"))
     if difference is None:
-        there = [score for score in (before, after) if score is not None]
-        return (f"{before:.1f} → ?" if after is None and there else f"? → {after:.1f}" if there else ""), ""
+        known = before is not None or after is not None
+        return f"{_points(before)} → {_points(after)}" if known else "", ""
     colour = "green" if difference > 0 else "red" if difference < 0 else "white"
     return f"{before:.1f} → {after:.1f}", f"[{colour}]{difference:+.1f}"
+
+
+def _points(score: float | None) -> str:
+    return "?" if score is None else f"{score:.1f}"

@@ -7,7 +7,7 @@
         optimizer.safetensors   the state of the server optimizer, where it has one
         average.safetensors     the moving average of the bases, where one is kept
         record.json             the round's record: see `records.RoundRecord`
-        scores.json             the scores of that base, by node
+        scores.json             the scores, by node, of what a run that ends here delivers: base or average
         SHA256SUMS              the hashes of all these, for `sha256sum --check`
 """
 
@@ -91,14 +91,14 @@ class RoundStore:
             (folder / _CHECKSUMS).write_text(_format_checksums(checksums), encoding="utf-8")
 
     def save_scores(self, number: int, scores: Mapping[str, Any]) -> None:
-        """Save the scores of a round's base, by node."""
+        """Save the scores after a round, by node."""
         folder = self.round_folder(number)
         with disk_errors(self.folder):
             write_json(folder / _SCORES, scores)
             self._write_checksums(number, self._checksums(number) | {_SCORES: sha256(folder / _SCORES)})
 
     def remove_damaged_scores(self, number: int) -> None:
-        """Remove the scores of a round if they are damaged. The base is then evaluated again."""
+        """Remove the scores of a round if they are damaged. They are then made again."""
         checksums, file = self._checksums(number), self.round_folder(number) / _SCORES
         if _SCORES in checksums and (not file.is_file() or sha256(file) != checksums[_SCORES]):
             self._write_checksums(number, {name: digest for name, digest in checksums.items() if name != _SCORES})
@@ -162,11 +162,11 @@ class RoundStore:
         return self._checksums(number).get(_RECORD, "")
 
     def has_scores(self, number: int) -> bool:
-        """Whether the scores of a round's base are saved."""
+        """Whether the scores after a round are saved."""
         return _SCORES in self._checksums(number)
 
     def load_scores(self, number: int) -> dict[str, dict[str, Any]]:
-        """The scores of a round's base, by node; empty where it was not evaluated.
+        """The scores after a round, by node; empty where nothing was evaluated.
 
         Raises:
             RunFolderError: they are damaged.

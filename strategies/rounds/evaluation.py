@@ -1,4 +1,4 @@
-"""Which bases the nodes evaluate, and what their scores are."""
+"""After which rounds the nodes evaluate, and what their scores are."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -108,7 +108,7 @@ class EvaluationState:
         return MetricRecord({key: float(np.mean(found)) for key, found in sorted(values.items())})
 
     def _fail(self, name: str, reason: str) -> None:
-        log(WARNING, "'%s' could not evaluate the base of round %d: %s", name, self.round, reason)
+        log(WARNING, "'%s' could not evaluate after round %d: %s", name, self.round, reason)
         self.emit(ScoreFailed(round=self.round, name=name, reason=reason))
 
 

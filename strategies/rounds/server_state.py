@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from flwr.app import ArrayRecord
 from flwr.common import log
 
-from coldfusion_fl.aggregation.server_optimizer import moving_average
+from coldfusion_fl.aggregation.server_optimizer import blend, moving_average
 from coldfusion_fl.arrays.blocks import finite
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.hashing import encoder_hash
@@ -30,26 +30,39 @@ class ServerState:
         ledger: the opened run folder; None: nothing is written to disk.
         keep_last: the number of rounds whose arrays the ledger keeps; 0: all.
         ema: the decay of the moving average of the bases; 0: none.
+        blend: the weight of the average in the result; the rest is the first base.
         settings: what the bases depend on; each record holds it, and a run cannot resume with other settings.
 
     Attributes:
         base: the base of the last saved round.
+        first: the base that the run began with; empty where the result does not need it.
         optimizer_state: the state of the server optimizer.
         average: the moving average of the bases.
         records: the records of the saved rounds.
         last_saved: the last saved round; None: none yet.
     """
 
-    def __init__(self, ledger: "Ledger | None", keep_last: int, ema: float, settings: RoundSettings) -> None:
+    def __init__(
+        self, ledger: "Ledger | None", keep_last: int, ema: float, blend: float, settings: RoundSettings
+    ) -> None:
         self.ledger = ledger
         self.base: EncoderDict = {}
+        self.first: EncoderDict = {}
         self.optimizer_state: EncoderDict = {}
         self.average: EncoderDict = {}
         self.records: list[RoundRecord] = []
         self.last_saved: int | None = None
         self.keep_last = keep_last
         self._ema = ema
+        self._blend = blend
         self._settings = settings
+
+    @property
+    def result(self) -> Encoder:
+        """What the run delivers if it ends now: the base, or, with `ema`, the average blended with the first base."""
+        if not self.average or not self.last_saved:
+            return self.base
+        return blend(self.first, self.average, self._blend)
 
     def save_round(self, arrays: ArrayRecord, record: RoundRecord) -> None:
         """Save a round, unless it is saved already.
@@ -72,6 +85,8 @@ class ServerState:
                 ErrorCode.RUN_FOLDER_IN_USE,
             )
         self.base = self._read(arrays)
+        if self.last_saved is None and self._blend < 1:
+            self.first = self.base
         if self._ema:
             self.average = moving_average(self.average or self.base, self.base, self._ema)
         record.ended = time.time()
@@ -91,7 +106,8 @@ class ServerState:
             That round; None where the ledger has none.
 
         Raises:
-            RunFolderError: its arrays have other names, shapes or dtypes, or it had other settings.
+            RunFolderError: its arrays have other names, shapes or dtypes, or it had other settings; or the result needs
+                the first base, whose arrays were removed, and other arrays are given.
         """
         rounds = self.ledger.rounds() if self.ledger else []
         if not self.ledger or not rounds:
@@ -115,12 +131,15 @@ class ServerState:
                 "or start a new run.",
                 ErrorCode.RUN_CHANGED,
             )
-        if self.records[0].base_sha256 != encoder_hash(given):
+        is_same = self.records[0].base_sha256 == encoder_hash(given)
+        if not is_same:
             log(
                 WARNING,
                 "The initial arrays differ from those that the run started with. They are ignored, and the run resumes "
                 "from its saved base.",
             )
+        if self._blend < 1:
+            self.first = given if is_same else self._load_first(self.ledger)
         self.optimizer_state = self.ledger.load_optimizer_state(last.round)
         self.average = self.ledger.load_average(last.round)
         self.last_saved = last.round
@@ -134,6 +153,14 @@ class ServerState:
             return self.ledger.load_base(number) if self.ledger else None
         except RunFolderError:  # its arrays were removed to save disk space
             return None
+
+    def _load_first(self, ledger: "Ledger") -> EncoderDict:
+        try:
+            return ledger.load_base(0)
+        except RunFolderError as missing:
+            raise RunFolderError(
+                f"{missing} The result needs the first base (blend): pass the original model.", ErrorCode.RUN_CHANGED
+            ) from None
 
     def _read(self, arrays: ArrayRecord) -> EncoderDict:
         """The arrays of a base. Those of the first come from outside, and are checked: contributions must fit them."""

@@ -13,6 +13,7 @@ from commands import COLDFUSION, complete_run, start_run
 from run_folders import same_rounds
 
 from coldfusion_fl.aggregation.server_optimizer import blend
+from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.run.ledger import Ledger
@@ -161,9 +162,10 @@ def test_a_run_with_every_option_of_the_server(stateful, tiny_base):
         "average.safetensors",
     }
     blended = blend(load_encoder(open_base(str(tiny_base))), stateful.load_average(2), 0.5)
-    for name, arrays in (("model", stateful.load_base(2)), ("model-average", blended)):
+    for name, arrays in (("model", blended), ("last-base", stateful.load_base(2))):
         saved = load_encoder(open_base(str(stateful.folder / name)))
         assert all(saved[key].tobytes() == array.tobytes() for key, array in arrays.items()), name
+        assert encoder_hash(arrays) in (stateful.folder / name / "README.md").read_text()
 
 
 @pytest.mark.slow

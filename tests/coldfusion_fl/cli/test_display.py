@@ -47,7 +47,7 @@ def test_the_live_display_shows_progress_losses_and_rejections(display):
 def test_lines_without_a_terminal(display):
     lines = lines_of(display, EVENTS)
     assert lines[0] == "3 contributors connected and 1 unseen task for evaluation only"
-    assert "  base 0: mean frozen score 50.0 over 1 task" in lines
+    assert "  after round 0: mean frozen score 50.0 over 1 task" in lines
     assert "round 1/2: training on a, b, c" in lines
     assert "  c: REJECTED, it lacks a weight" in lines
 

@@ -114,7 +114,7 @@ def test_the_strategy_has_the_defaults_of_the_settings():
     shared = {name: setting for name in arguments if (setting := setting_of(name))}
     assert shared.keys() == {
         "contributors_per_round", "min_contributions", "min_available_nodes", "node_timeout", "seed", "evaluate_every",
-        "fusion", "server_optimizer", "ema", "screening", "exclude", "compression", "staleness_discount",
+        "fusion", "server_optimizer", "ema", "blend", "screening", "exclude", "compression", "staleness_discount",
         "max_rejections", "rollback", "keep_last",
     }  # fmt: skip
     for name, (table, field) in shared.items():

@@ -4,65 +4,17 @@ import json
 import numpy as np
 import pytest
 from rich.console import Console
+from scored_runs import MADE, make_scored_run, scored
 
 from coldfusion_fl.run.events import RoundStarted, RunStarted
 from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.model_card import model_card
-from coldfusion_fl.run.records import ContributionRecord, RejectionRecord, RoundRecord, RoundSettings
+from coldfusion_fl.run.records import RoundRecord
 from coldfusion_fl.run.report import score_table, summarize, write_report
-
-MADE = RoundSettings(
-    fusion="ties(density=0.2, scale=1)",
-    server_optimizer="plain",
-    ema=0,
-    screening=["size(factor=5, least=0.01)"],
-    exclude=[],
-    max_rejections=3,
-    seed=1,
-    contributors_per_round=2,
-    min_contributions=1,
-    compression="float32",
-    staleness_discount=0,
-)
-
-
-def scored(frozen, rows=200, seen=True, **more):
-    return {
-        "frozen": frozen,
-        "metric": "accuracy",
-        "head": "mean",
-        "seen": seen,
-        "num-examples": rows,
-        **more,
-    }
 
 
 @pytest.fixture
 def ledger(tmp_path):
-    settings = {
-        "base": "some/base",
-        "seed": 1,
-        "contributors-per-round": 2,
-        "tasks": {"seen": ["a", "b"], "unseen": ["u"]},
-        "evaluate": {"shots": 100},
-    }
-    ledger = Ledger.create(tmp_path / "run", settings)
-    base = {"w": np.zeros(2, np.float32)}
-    ledger.save_round(base, RoundRecord(round=0, base_sha256="f00"))
-    ledger.save_scores(
-        0,
-        {"a": scored(50.0), "b": scored(60.0, rows=40), "u": scored(30.0, seen=False, **{"few-shot": 20.0})},
-    )
-    rejected = [RejectionRecord(name="b", reason="it lacks a weight")]
-    fused = {"a": ContributionRecord(norm=1, share=1, reported={"seconds": 3.0})}
-    times = {"began": 10.0, "trained": 15.0}
-    ledger.save_round(base, RoundRecord(round=1, rejected=rejected, fused=True, contributions=fused, **times))
-    ledger.save_round(base, RoundRecord(round=2, base_sha256="ba5", settings=MADE))
-    ledger.save_scores(
-        2,
-        {"a": scored(54.0), "b": scored(50.0, rows=40), "u": scored(33.0, seen=False, **{"few-shot": 26.0})},
-    )
-    return ledger
+    return make_scored_run(tmp_path / "run")
 
 
 def test_the_summary_sets_seen_and_unseen_apart(ledger):
@@ -93,8 +45,7 @@ def test_the_last_evaluated_base_is_compared_and_named(ledger):
     assert summary["evaluated"] == {"base": 0, "fused": 2, "last-round": 3}
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(score_table(summary))
-    assert "The last evaluated base is from round 2." in console.export_text()
-    assert "from round 2, the last evaluated base" in model_card(ledger)
+    assert "The last scores are of round 2 of 3." in console.export_text()
 
 
 def test_the_total_leaves_out_the_time_between_a_stop_and_its_resume(ledger):
@@ -132,15 +83,12 @@ def test_the_files(ledger):
     assert (ledger.folder / "scores.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_table_and_the_card_say_the_same(ledger):
+def test_the_table(ledger):
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(score_table(summarize(ledger)))
     text = console.export_text()
     for part in ("50.0 → 54.0", "+4.0", "20.0 → 26.0", "b*", "fewer than 100 test rows", "head: mean"):
         assert part in text
-    card = model_card(ledger)
-    assert "| u | unseen | 30.0 | 33.0 | 20.0 | 26.0 |" in card
-    assert "2 rounds from the base `some/base`" in card
 
 
 def test_a_run_without_scores_has_an_empty_report(tmp_path):
@@ -148,3 +96,59 @@ def test_a_run_without_scores_has_an_empty_report(tmp_path):
     write_report(ledger)
     assert json.loads((ledger.folder / "report.json").read_text())["tasks"] == []
     assert not (ledger.folder / "scores.png").exists()
+    assert not (ledger.folder / "report.csv").exists()
+
+
+def test_rounds_that_kept_their_base_are_listed_with_the_reason(ledger):
+    ledger.save_round({"w": np.zeros(2, np.float32)}, RoundRecord(round=3, kept_because="too few", settings=MADE))
+    assert summarize(ledger)["kept"] == [{"round": 2, "reason": ""}, {"round": 3, "reason": "too few"}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "differs"),
+    [
+        ({"test-rows-hash": "bb"}, "test rows"),
+        ({"num-examples": 150}, "test rows"),
+        ({"num-examples": 150, "test-rows-hash": "bb"}, "test rows"),
+        ({"metric": "macro-f1"}, "metric"),
+        ({"metric": "macro-f1", "head": "class-token", "test-rows-hash": "bb"}, "test rows, metric, head"),
+        ({}, ""),
+    ],
+)
+def test_scores_of_other_rows_are_marked_and_in_no_mean(ledger, changes, differs):
+    ledger.save_scores(0, {"a": scored(50.0, **{"test-rows-hash": "aa"}), "b": scored(60.0)})
+    ledger.save_scores(2, {"a": scored(54.0, **{"test-rows-hash": "aa", **changes}), "b": scored(50.0)})
+    summary = summarize(ledger)
+    row = summary["tasks"][0]
+    assert (row["differs"], row["frozen-base"], row["frozen-fused"]) == (differs, 50, 54)
+    assert row["frozen-difference"] == (None if differs else 4)
+    assert summary["means"][0]["frozen-difference"] == (-10 if differs else -3)
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(score_table(summary))
+    text = " ".join(console.export_text().split())
+    assert ("a†" in text, f"of other {differs}" in text) == (bool(differs), bool(differs))
+    assert "50.0 → 54.0" in text
+
+
+def test_scores_without_a_hash_of_their_rows_are_compared(ledger):
+    """Runs of earlier versions saved none."""
+    ledger.save_scores(2, {"a": scored(54.0, **{"test-rows-hash": "aa"})})
+    assert summarize(ledger)["tasks"][0]["frozen-difference"] == 4
+
+
+def test_a_run_whose_scores_cannot_be_compared_has_no_figure(ledger):
+    write_report(ledger)
+    ledger.save_scores(2, {name: scored(54.0, rows=9) for name in "abu"})
+    write_report(ledger)
+    assert not (ledger.folder / "scores.png").exists()
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\tx", '=cmd|"/c calc"!A1'])
+def test_a_cell_of_the_csv_is_no_formula(ledger, name):
+    for number, points in ((0, 50.0), (2, 40.0)):
+        ledger.save_scores(number, {name: scored(points, metric="=x", head="@y")})
+    write_report(ledger)
+    with (ledger.folder / "report.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert (row["task"], row["metric"], row["head"]) == (f"'{name}", "'=x", "'@y")
+    assert float(row["frozen-difference"]) == -10

@@ -55,6 +55,8 @@ def test_components_are_given_as_text_or_as_objects():
         ({"fusion": 3}, "fusion must be an object or a text, such as 'mean', but is 3"),
         ({"screening": [len]}, "screening must be an object or a text"),
         ({"ema": 1.0}, "ema must be below 1, but is 1.0"),
+        ({"blend": 0.5}, "blend needs the moving average"),
+        ({"ema": 0.5, "blend": 0.0}, "blend must be above 0"),
     ],
 )
 def test_wrong_arguments_are_reported_by_the_constructor(settings, words):

@@ -1,8 +1,14 @@
 """Nodes evaluate the bases."""
 
-from fake_grid import node
-from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
-from strategy_runs import run_strategy, trained_nodes
+import numpy as np
+import pytest
+from fake_grid import SHAPE, FakeGrid, node
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from strategy_runs import run_strategy, trained_nodes, zero_arrays
+
+from coldfusion_fl.errors import ErrorCode, RunFolderError
+from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.strategies import ColDFusion
 
 
 def test_unseen_tasks_evaluate_and_never_contribute():
@@ -39,3 +45,46 @@ def test_scores_count_once_and_only_from_the_nodes_that_were_asked(ledger):
     assert result.evaluate_metrics_clientapp[1]["frozen"] == 50.0
     for found in ledger.load_scores(1).values():
         assert found == {"metric": "accuracy", "seen": True, "frozen": 50.0, "num-examples": 9}
+
+
+def evaluated_values(grid, name=100):
+    """The mean weights that a node was sent for evaluation, by round."""
+    return {
+        m.content["config"]["server-round"]: float(m.content["arrays"]["w"].numpy().mean())
+        for m in grid.sent
+        if m.metadata.message_type == "evaluate" and m.metadata.dst_node_id == name
+    }
+
+
+def test_the_nodes_evaluate_what_the_run_would_deliver_after_each_round(ledger):
+    """Bases 0, 1, 2, their averages 0, 0.5, 1.25, and half of these with the first base."""
+    last, _, grid = run_strategy([node("a"), node("b")], rounds=2, ledger=ledger, ema=0.5, blend=0.5)
+    assert evaluated_values(grid) == {0: 0, 1: 0.25, 2: 0.625}
+    assert {number: ledger.load_scores(number)["a"]["frozen"] for number in (0, 1, 2)} == evaluated_values(grid)
+    assert last[0, 0] == 2  # the rounds go on from the bases
+
+
+def test_without_an_average_the_nodes_evaluate_the_bases():
+    _, _, grid = run_strategy([node("a"), node("b")], rounds=2)
+    assert evaluated_values(grid) == {0: 0, 1: 1, 2: 2}
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2])
+def test_a_resumed_run_evaluates_and_delivers_the_same_average(tmp_path, stop):
+    def run(folder, *rounds):
+        for number in rounds:
+            ledger = Ledger.open(tmp_path / folder)
+            strategy = ColDFusion(min_available_nodes=2, ema=0.5, blend=0.5, ledger=ledger, keep_last=1)
+            strategy.start(FakeGrid({100: node("a"), 101: node("b")}), zero_arrays(), num_rounds=number, timeout=0.5)
+        return [ledger.load_scores(number) for number in ledger.rounds()], strategy.result["w"].tobytes()
+
+    assert run("resumed", stop, 3) == run("unbroken", 3)
+
+
+def test_an_average_that_needs_a_removed_first_base_is_reported_at_the_resume(ledger):
+    settings = {"ema": 0.5, "blend": 0.5, "keep_last": 1, "min_available_nodes": 2, "ledger": ledger}
+    grid, other = FakeGrid({100: node("a"), 101: node("b")}), ArrayRecord({"w": Array(np.ones(SHAPE, np.float32))})
+    ColDFusion(**settings).start(grid, zero_arrays(), num_rounds=1, timeout=0.5)
+    with pytest.raises(RunFolderError, match="pass the original model") as error:
+        ColDFusion(**settings).start(grid, other, num_rounds=2, timeout=0.5)
+    assert error.value.code == ErrorCode.RUN_CHANGED

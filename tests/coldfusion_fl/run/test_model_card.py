@@ -1,0 +1,97 @@
+"""The model card says which encoder the model is, how it was made, and shows its scores."""
+
+import numpy as np
+import pytest
+import yaml
+from scored_runs import MADE, make_scored_run, scored
+
+from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.run.model_card import model_card
+from coldfusion_fl.run.records import RoundRecord
+
+BASE = {"w": np.zeros(2, np.float32)}
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return make_scored_run(tmp_path / "run")
+
+
+def header(card):
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_the_card_has_the_scores_the_rounds_and_the_hash(ledger):
+    card = model_card(ledger, "abc123", {})
+    assert "| u | unseen | 30.0 | 33.0 | 20.0 | 26.0 |" in card
+    assert "in 2 rounds, of which 1 kept its base, from the base `some/base`" in card
+    assert "SHA-256 of this model's arrays: abc123." in card
+    assert header(card)["library_name"] == "transformers"
+    assert "licence could be read" in card
+
+
+def test_rounds_that_all_fused_are_counted_alone(ledger):
+    ledger.round_folder(2).rename(ledger.folder / "away")
+    ledger.save_round(BASE, RoundRecord(round=2, fused=True, settings=MADE))
+    assert "in 2 rounds from the base" in model_card(ledger, "", {})
+
+
+def test_the_licence_is_in_the_header_and_in_the_text(ledger):
+    licence = {"license": "other", "license_name": "mine: 1", "license_link": "LICENSE"}
+    card = model_card(ledger, "", licence)
+    assert licence.items() <= header(card).items()
+    assert "Licence of the base: other." in card
+    assert header(model_card(ledger, "", {"license": ["mit", "apache-2.0"]}))["license"] == ["mit", "apache-2.0"]
+
+
+def test_the_average_is_named_and_the_last_base_has_no_scores(tmp_path):
+    ledger = make_scored_run(tmp_path / "run", server={"blend": 0.6})
+    ledger.save_round(BASE, RoundRecord(round=3, fused=True, settings=MADE.model_copy(update={"ema": 0.7})))
+    result, last = model_card(ledger, "1", {}), model_card(ledger, "2", {}, is_result=False)
+    assert "the moving average of the bases (decay 0.7), with the weight 0.6, blended with the first base" in result
+    assert "| a | seen | 50.0 | 54.0 |" in result
+    assert "This is the last base." in last
+    assert "|---|" not in last
+
+
+def test_a_run_without_scores_has_no_table(tmp_path):
+    facts = {"base": "x", "seed": 1, "contributors-per-round": 2, "tasks": {"unseen": []}, "evaluate": {"shots": 0}}
+    ledger = Ledger.create(tmp_path / "run", facts)
+    ledger.save_round(BASE, RoundRecord(round=0))
+    ledger.save_round(BASE, RoundRecord(round=1, fused=True, settings=MADE))
+    card = model_card(ledger, "", {})
+    assert "The run has no scores." in card
+    assert "|---|" not in card
+    assert "Head:" not in card
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("movie_sentiment", "movie_sentiment"),
+        ("a|b", r"a\|b"),
+        ("`a`", r"\`a\`"),
+        ("[a](http://x)", r"\[a\](http://x)"),
+        ("<b>a</b>", r"\<b\>a\</b\>"),
+        ("_a_", r"\_a\_"),
+        ("*a*", r"\*a\*"),
+        ("a\\", r"a\\"),
+        ("a\nb", "a b"),
+    ],
+)
+def test_a_name_is_shown_as_it_is(ledger, name, shown):
+    for number in (0, 2):
+        ledger.save_scores(number, {name: scored(50.0)})
+    assert f"\n| {shown} | seen | 50.0 | 50.0 |  |  |\n" in model_card(ledger, "", {})
+
+
+@pytest.mark.parametrize(("base", "shown"), [("a`b", "`` a`b ``"), ("a [b]|*", "`a [b]|*`")])
+def test_the_base_is_shown_as_it_is(tmp_path, base, shown):
+    assert f"from the base {shown} " in model_card(make_scored_run(tmp_path / "run", base=base), "", {})
+
+
+def test_marked_scores_are_marked_in_the_card_too(ledger):
+    ledger.save_scores(2, {"a": scored(54.0, rows=150)})
+    card = model_card(ledger, "", {})
+    assert "| a† | seen | 50.0 | 54.0 |" in card
+    assert "of other test rows" in card
