@@ -175,7 +175,7 @@ class Display:
     def __rich__(self) -> RenderableType:
         now = time.time()
         bar = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             TextColumn("{task.fields[time]}"),
             expand=False,
@@ -210,6 +210,9 @@ def format_duration(seconds: float) -> str:
 
 
 def plain_console() -> Console:
-    """A console that does not highlight; where the output is not a terminal, it does not wrap lines of up to 160."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
+    """A console that shows texts as they are: it has no highlights, and `:cat:` in a name stays as it is.
+
+    Where the output is not a terminal, it does not wrap lines of up to 160 characters.
+    """
+    console = Console(highlight=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=160)

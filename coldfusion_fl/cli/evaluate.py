@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from coldfusion_fl.cli.app import Catalogues, DataRoot, app, console
 from coldfusion_fl.config.parsing import parse_table, read_settings
@@ -70,16 +72,16 @@ def evaluate(
         base = open_base(model)
         encoder = load_encoder(base)
     scores = []
-    table = Table(title=f"{mode} test scores of {model}, in points", title_justify="left")
+    table = Table(title=escape(f"{mode} test scores of {model}, in points"), title_justify="left")
     for column in ("task", "metric", "head", "training rows", "test rows", "score"):
         table.add_column(column, justify="left" if column in ("task", "metric", "head") else "right")
     with console.status("") as status:
         for number, name in enumerate(names, start=1):
-            status.update(f"{mode} score of {name} ({number} of {len(names)})")
+            status.update(Text(f"{mode} score of {name} ({number} of {len(names)})"))
             task = load_task(name, catalogues, data_root)
             s = score_task(base, encoder, task, mode, finetuning, evaluating, seed)
             scores.append(s)
-            table.add_row(s.task, s.metric, s.head, str(s.train_examples), str(s.test_examples), f"{s.value:.1f}")
+            table.add_row(escape(s.task), s.metric, s.head, str(s.train_examples), str(s.test_examples), f"{s.value:.1f}")
     console.print(table)
     if json_file:
         json_file.write_text(json.dumps([dataclasses.asdict(s) for s in scores], indent=1), encoding="utf-8")

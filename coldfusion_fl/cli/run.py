@@ -1,5 +1,6 @@
 """`coldfusion run`: a run of ColD Fusion, new or resumed."""
 
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -12,8 +13,8 @@ from coldfusion_fl.cli.app import app, console
 from coldfusion_fl.cli.display import Display, format_duration
 from coldfusion_fl.cli.run_process import RunProcess
 from coldfusion_fl.config.parsing import parse_settings, read_settings
-from coldfusion_fl.config.settings import Settings
-from coldfusion_fl.config.tables import to_table
+from coldfusion_fl.config.settings import Settings, TaskSettings
+from coldfusion_fl.config.tables import join_names, to_table
 from coldfusion_fl.data.catalogue import resolve_catalogues
 from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import ErrorCode, RunError, SettingsError, count
@@ -154,7 +155,8 @@ def _open_ledger(settings: Settings, config: Path | None, federation: Path | Non
     ledger.state_file.finished()
     console.print(
         f"Nothing to do: the run in {folder} is complete ({count(done, 'round')}). To add rounds, raise 'rounds' in "
-        f"the settings file and resume: coldfusion run {config or 'CONFIG'} --resume {folder}",
+        f"the settings file and resume: {shlex.join(['coldfusion', 'run', str(config or 'CONFIG')])} --resume "
+        f"{shlex.quote(str(folder))}",
         markup=False,
     )
     return None
@@ -176,7 +178,7 @@ def _follow(process: RunProcess, ledger: Ledger, display: Display) -> None:
         ledger.state_file.failed(reason)
         raise RunError(
             f"the run failed: {reason}\nThe log is {ledger.folder / 'log.txt'}\nTo resume it after its last complete "
-            f"round: coldfusion run --resume {ledger.folder}"
+            f"round: {_resume_command(ledger)}"
         )
     ledger.state_file.finished(peak_memory_bytes=process.peak_memory)
     _show_result(ledger)
@@ -206,18 +208,26 @@ def _stop(process: RunProcess, ledger: Ledger) -> NoReturn:
     last = ledger.state.last_round
     where = "before the first base was written" if last is None else f"after round {last}"
     console.print(
-        f"Stopped {where}. All complete rounds are in {ledger.folder}\nTo resume: coldfusion run --resume "
-        f"{ledger.folder}",
+        f"Stopped {where}. All complete rounds are in {ledger.folder}\nTo resume: {_resume_command(ledger)}",
         markup=False,
     )
     sys.exit(_INTERRUPTED)
+
+
+def _resume_command(ledger: Ledger) -> str:
+    return shlex.join(["coldfusion", "run", "--resume", str(ledger.folder)])
 
 
 def _show_result(ledger: Ledger) -> None:
     from coldfusion_fl.run.report import score_table, summarize
 
     summary = summarize(ledger)
-    console.print(score_table(summary))
+    if summary["tasks"]:
+        console.print(score_table(summary))
+    else:
+        console.print("The run has no scores: no node evaluated a base.")
+    for kept in summary["kept"]:
+        console.print(f"Round {kept['round']} kept its base: {kept['reason']}", markup=False)
     for rejection in summary["rejected"]:
         console.print(
             f"Rejected in round {rejection['round']}: {rejection['name']}, {rejection['reason']}", markup=False
@@ -228,18 +238,42 @@ def _show_result(ledger: Ledger) -> None:
         f"{format_duration(seconds['evaluations'])} of evaluation. Peak memory: {memory / 2**30:.1f} GiB.",
         markup=False,
     )
+    _show_files(ledger)
+
+
+def _show_files(ledger: Ledger) -> None:
+    """Show where the files of a run are, and how to use its model."""
     here = Path.cwd()
     folder = ledger.folder.relative_to(here) if ledger.folder.is_relative_to(here) else ledger.folder
+    reports = ", ".join(name for name in ("report.csv", "report.json", "scores.png") if (folder / name).exists())
+    last = f"\nThe last base     {folder}/last-base" if (folder / "last-base").exists() else ""
     console.print(
         f"""
-The fused model   {folder}/model
-The scores        {folder}/report.csv, report.json, scores.png
+The fused model   {folder}/model{last}
+The report        {folder}/{reports}
 Each round        {folder}/rounds
 The log           {folder}/log.txt
 
-Evaluate the model on a task of your own:
-  coldfusion evaluate {folder}/model --tasks bbc_news --mode few-shot
+Evaluate the model:
+  {evaluate_command(ledger, folder / "model")}
 Load it in Python:
-  AutoModel.from_pretrained("{folder}/model")""",
+  AutoModel.from_pretrained({str(folder / "model")!r})""",
         markup=False,
     )
+
+
+def evaluate_command(ledger: Ledger, model: Path) -> str:
+    """The command line that evaluates a run's model on its first unseen task, or its first seen one.
+
+    In a federation, the rows are with the members. The command then has names to fill in.
+    """
+    command = ["coldfusion", "evaluate", str(model), "--mode", "few-shot"]
+    if ledger.federation:
+        return f"{shlex.join(command)} --tasks TASK --catalogue FILE"
+    tasks = TaskSettings.model_validate(ledger.settings["tasks"])
+    command += ["--tasks", join_names((tasks.unseen + tasks.seen)[:1])]
+    if tasks.catalogue != TaskSettings().catalogue:
+        command += ["--catalogue", join_names(tasks.catalogue)]
+    if tasks.data_root:
+        command += ["--data-root", tasks.data_root]
+    return shlex.join(command)

@@ -1,7 +1,7 @@
 """Nested tables of settings, as TOML has them, and their flat form, as Flower's run-config has them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -36,7 +36,7 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
         elif isinstance(value, list):
-            flat[prefix + key] = ", ".join(str(name).replace(",", "\\,") for name in value)
+            flat[prefix + key] = join_names(value)
         else:
             flat[prefix + key] = value
     return flat
@@ -52,6 +52,11 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
             place = place.setdefault(part, {})
         place[last] = value
     return nested
+
+
+def join_names(names: Iterable[Any]) -> str:
+    """Names as one text that `split_names` splits again."""
+    return ", ".join(str(name).replace(",", "\\,") for name in names)
 
 
 def split_names(text: str) -> tuple[str, ...]:

@@ -21,8 +21,8 @@ class BaseRecord:
 
     Attributes:
         record: the record of the round that made it.
-        mean_frozen_score: the mean of the frozen scores after the round, in points: of the base or, where `ema` is set, of
-            the average of the bases so far; None: nothing was evaluated.
+        mean_frozen_score: the mean of the frozen scores after the round, in points: of the base or, where `ema` is set,
+            of the average of the bases so far; None: nothing was evaluated.
     """
 
     record: RoundRecord

@@ -155,3 +155,17 @@ def test_the_option_version(coldfusion):
     code, out, _ = coldfusion("--version")
     assert code == 0
     assert out.strip() == format_versions()
+
+
+def test_names_with_marks_are_shown_as_they_are(coldfusion, toy_data, tiny_base, tmp_path):
+    """The marks are those of rich: `[/x]` alone would end in a traceback."""
+    file, model = tmp_path / "[red] mine.toml", tmp_path / "[bold]base"
+    file.write_text(f'[tasks."[/x]:cat:"]\nfolder = "{toy_data / "a"}"\n')
+    model.symlink_to(tiny_base)
+    _, listed, _ = coldfusion("tasks", "--catalogue", file)
+    assert "[red]mine.toml" in "".join(listed.split())  # the title is wrapped
+    code, scores, error = coldfusion("evaluate", model, "--tasks", "[/x]:cat:", "--catalogue", file)
+    assert code == 0, error
+    assert "│ [/x]:cat: │" in listed
+    assert "│ [/x]:cat: │" in scores
+    assert "[bold]base" in "".join(scores.split())

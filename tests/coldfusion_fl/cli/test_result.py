@@ -1,0 +1,87 @@
+"""What `coldfusion run` prints when a run is complete."""
+
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scored_runs import MADE, make_scored_run, scored
+
+from coldfusion_fl.cli import run
+from coldfusion_fl.cli.run import evaluate_command
+from coldfusion_fl.config.settings import TaskSettings
+from coldfusion_fl.config.tables import split_names, to_table
+from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.run.records import RoundRecord
+
+
+def options(command):
+    """The words of a command after `coldfusion evaluate`, as a shell reads them: the model, and the options."""
+    script = "import sys; print('\\0'.join(sys.argv[1:]), end='')"
+    words = subprocess.run(
+        ["sh", "-c", command.replace("coldfusion", f'{shlex.quote(sys.executable)} -c {shlex.quote(script)}', 1)],
+        capture_output=True, text=True, check=True,
+    ).stdout.split("\0")  # fmt: skip
+    assert words[0] == "evaluate"
+    return words[1], dict(zip(words[2::2], words[3::2], strict=True))
+
+
+def made_run(tmp_path, name="run", **tasks):
+    return make_scored_run(tmp_path / name, tasks=to_table(TaskSettings(**tasks)))
+
+
+@pytest.mark.parametrize("folder", ["run", "my run", "a'b", "$HOME", "[x]"])
+@pytest.mark.parametrize("task", ["u", "movie reviews", "it's", "a,b", "[bold]", "$(id)", "`id`", "a;b"])
+def test_the_hint_names_an_unseen_task_of_the_run(tmp_path, folder, task):
+    ledger = made_run(tmp_path, folder, seen=("a",), unseen=(task, "v"))
+    model, given = options(evaluate_command(ledger, ledger.folder / "model"))
+    assert model == str(ledger.folder / "model")
+    assert split_names(given.pop("--tasks")) == (task,)
+    assert given == {"--mode": "few-shot"}
+
+
+def test_the_hint_names_a_seen_task_and_the_catalogue_and_the_data(tmp_path):
+    catalogues = (str(tmp_path / "my tasks, mine.toml"), "packaged")
+    ledger = made_run(tmp_path, seen=("a", "b"), catalogue=catalogues, data_root="/my data")
+    _, given = options(evaluate_command(ledger, tmp_path))
+    assert split_names(given["--catalogue"]) == catalogues
+    assert (given["--tasks"], given["--data-root"]) == ("a", "/my data")
+
+
+def test_the_hint_of_a_federation_leaves_the_task_to_the_reader(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {"tasks": to_table(TaskSettings(seen=("a",)))}, federation="/acme")
+    assert evaluate_command(ledger, tmp_path / "m m").endswith("m m' --mode few-shot --tasks TASK --catalogue FILE")
+
+
+def test_the_result_has_paths_as_they_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    ledger = made_run(tmp_path, "[red] :cat:", seen=("a",))
+    (ledger.folder / "report.json").touch()
+    run._show_result(ledger)
+    out = capsys.readouterr().out
+    for part in ("[red] :cat:/model\n", "[red] :cat:/report.json\n", "'[red] :cat:/model')", "Round 2 kept its base"):
+        assert part in out
+    assert "last-base" not in out
+
+
+def test_names_in_the_table_are_shown_as_they_are(tmp_path, capsys):
+    ledger = made_run(tmp_path, seen=("a",))
+    for number in (0, 2):
+        ledger.save_scores(number, {"[red]:cat:|x": scored(50.0)})
+    run._show_result(ledger)
+    assert "[red]:cat:|x" in capsys.readouterr().out
+
+
+def test_a_run_without_scores_has_no_table(tmp_path, capsys):
+    ledger = Ledger.create(tmp_path / "run", {"tasks": to_table(TaskSettings(seen=("a",)))})
+    ledger.save_round({"w": np.zeros(2, np.float32)}, RoundRecord(round=0, settings=MADE))
+    run._show_result(ledger)
+    out = capsys.readouterr().out
+    assert "The run has no scores" in out
+    assert "first base → fused" not in out
+
+
+def test_the_command_to_resume_is_quoted_for_a_shell(tmp_path):
+    ledger = Ledger.create(tmp_path / "my $run", {})
+    assert shlex.split(run._resume_command(ledger)) == ["coldfusion", "run", "--resume", str(ledger.folder)]
