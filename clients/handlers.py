@@ -113,7 +113,7 @@ def evaluate(message: Message, context: Context) -> Message:
 
     Raises:
         SettingsError: the server sent a setting that is not known here.
-        MismatchError: the base has another architecture than this contributor's.
+        MismatchError: the base has another architecture than this contributor's, or the outputs are not numbers.
     """
     contributor = read_node_settings(context)
     request = read_evaluate_request(message)
@@ -127,7 +127,8 @@ def evaluate(message: Message, context: Context) -> Message:
     ]
     values: dict[str, Any] = {score.mode: score.value for score in scores}
     metrics = MetricRecord({**values, "num-examples": scores[0].test_examples})
-    config = ConfigRecord({"metric": task.metric, "head": scores[0].head, "seen": contributor.seen})
+    facts = {"metric": task.metric, "head": scores[0].head, "test-rows-hash": scores[0].test_rows_hash}
+    config = ConfigRecord({**facts, "seen": contributor.seen})
     return Message(RecordDict({"metrics": metrics, "config": config}), reply_to=message)
 
 

@@ -1,6 +1,7 @@
 """The ServerApp: executes a run as its settings say, and writes its results into the run folder."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.config.tables import flatten, to_table, unflatten
 from coldfusion_fl.data.task import load_task
-from coldfusion_fl.errors import ErrorCode, RunError
+from coldfusion_fl.errors import ErrorCode, MismatchError, RunError
 from coldfusion_fl.evaluation.scores import score_task
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import load_encoder
@@ -88,13 +89,21 @@ def new_strategy(
 
 
 def validation_score(settings: Settings, base: Base) -> ScoreFunction:
-    """The server's own score: the frozen score of an encoder on the validation split of a task, in points."""
+    """The server's own score: the frozen score of an encoder on the validation split of a task, in points.
+
+    NaN where the encoder's outputs are not numbers: the strategy takes it for the worst score.
+    """
     task = load_task(settings.server.server_validation, settings.tasks.catalogue, settings.tasks.data_root)
     held_out = replace(task, test=task.validation)
 
     def score(encoder: Encoder) -> float:
         arrays = {name: encoder[name] for name in encoder}
-        return score_task(base, arrays, held_out, "frozen", settings.finetune, settings.evaluate, settings.seed).value
+        try:
+            found = score_task(base, arrays, held_out, "frozen", settings.finetune, settings.evaluate, settings.seed)
+        except MismatchError as reason:  # its outputs are not numbers: no contribution may end the run with that
+            log(logging.WARNING, "An encoder has no server-validation score: %s", reason)
+            return math.nan
+        return found.value
 
     return score
 

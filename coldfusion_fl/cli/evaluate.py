@@ -73,15 +73,16 @@ def evaluate(
         encoder = load_encoder(base)
     scores = []
     table = Table(title=escape(f"{mode} test scores of {model}, in points"), title_justify="left")
-    for column in ("task", "metric", "head", "training rows", "test rows", "score"):
-        table.add_column(column, justify="left" if column in ("task", "metric", "head") else "right")
+    for column in ("task", "metric", "head", "training rows", "test rows", "hash of these", "score"):
+        table.add_column(column, justify="right" if column in ("training rows", "test rows", "score") else "left")
     with console.status("") as status:
         for number, name in enumerate(names, start=1):
             status.update(Text(f"{mode} score of {name} ({number} of {len(names)})"))
             task = load_task(name, catalogues, data_root)
             s = score_task(base, encoder, task, mode, finetuning, evaluating, seed)
             scores.append(s)
-            table.add_row(escape(s.task), s.metric, s.head, str(s.train_examples), str(s.test_examples), f"{s.value:.1f}")
+            rows = (str(s.train_examples), str(s.test_examples), s.test_rows_hash)
+            table.add_row(escape(s.task), s.metric, s.head, *rows, f"{s.value:.1f}")
     console.print(table)
     if json_file:
         json_file.write_text(json.dumps([dataclasses.asdict(s) for s in scores], indent=1), encoding="utf-8")

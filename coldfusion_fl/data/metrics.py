@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from coldfusion_fl.errors import ErrorCode, MismatchError
+
 # scipy and scikit-learn take more than a second to import, so they are imported only when a metric is computed.
 
 
@@ -24,7 +26,10 @@ def _macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
 def _matthews(truth: np.ndarray, predicted: np.ndarray) -> float:
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(truth, predicted))
+    with warnings.catch_warnings():
+        # Of labels and predictions of a single class, such as those of a small fold, which score 0.
+        warnings.filterwarnings("ignore", "A single label was found", UserWarning)
+        return float(matthews_corrcoef(truth, predicted))
 
 
 def _spearman(truth: np.ndarray, predicted: np.ndarray) -> float:
@@ -68,5 +73,14 @@ def score(metric: str, truth: np.ndarray, predicted: np.ndarray) -> float:
 
     Returns:
         100 times the metric: 0 to 100, or -100 to 100 for the two correlations (`matthews` and `spearman`).
+
+    Raises:
+        MismatchError: a prediction is NaN or infinite.
     """
+    if not np.isfinite(predicted).all():
+        raise MismatchError(
+            "the predictions are not numbers, so they have no score. Lower the learning rate of the training, or check "
+            "the model's weights.",
+            code=ErrorCode.TRAINING_DIVERGED,
+        )
     return 100 * METRICS[metric].function(truth, predicted)

@@ -4,6 +4,8 @@ All scores are test scores in points. Each score names its head, because on a ba
 pooling the head changes the score more than fusing does.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +16,14 @@ from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.config.settings import MODES, EvaluateSettings, FinetuneSettings
 from coldfusion_fl.data.metrics import score
 from coldfusion_fl.data.task import Examples, Task
-from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.errors import ErrorCode, MismatchError, SettingsError
 from coldfusion_fl.model.base import Base
 from coldfusion_fl.model.encoder import build_model, get_encoder, mean_pool, merge
 from coldfusion_fl.training.batches import tokenize
 from coldfusion_fl.training.finetune import finetune
 from coldfusion_fl.training.predict import predict
+
+_HASH_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Score:
         value: the score, in points; for few-shot, the mean over the seeds.
         train_examples: the number of labelled rows that were trained on.
         test_examples: the number of rows that were scored.
+        test_rows_hash: identifies these rows: two scores of a task can be compared if it is the same. 12 hex digits.
     """
 
     task: str
@@ -43,6 +48,7 @@ class Score:
     value: float
     train_examples: int
     test_examples: int
+    test_rows_hash: str
 
 
 def score_task(
@@ -69,6 +75,7 @@ def score_task(
 
     Raises:
         SettingsError: the mode is unknown, or a few-shot score has 0 shots.
+        MismatchError: the encoder does not fit the base, or the model's outputs are not finite numbers.
     """
     head = base.choose_head(finetuning.head)
     test = task.test.draw(settings.test_examples, [0])
@@ -92,7 +99,14 @@ def score_task(
             value = _finetuned_score(base, encoder, task, train, test, finetuning, seed, early_stop=True)
         case _:
             raise SettingsError(f"unknown mode '{mode}'; the modes are {', '.join(MODES)}.")
-    return Score(task.name, mode, task.metric, head, value, len(train), len(test))
+    return Score(task.name, mode, task.metric, head, value, len(train), len(test), hash_rows(task, test))
+
+
+def hash_rows(task: Task, rows: Examples) -> str:
+    """Identify rows of a task by their texts, pairs and labels, in their order; 12 hex digits."""
+    labels = [task.classes[label] for label in rows.labels] if task.classes else rows.labels.tolist()
+    content = json.dumps([rows.texts, rows.pairs, labels])
+    return hashlib.sha256(content.encode()).hexdigest()[:_HASH_DIGITS]
 
 
 def draw_shots(task: Task, shots: int, seed: int) -> Examples:
@@ -120,7 +134,7 @@ def _finetuned_score(
     model = build_model(base, task.num_labels, base.choose_head(schedule.head), seed)
     merge(model, encoder)
     finetune(model, base.tokenizer, task, train, schedule, seed, early_stop=early_stop)
-    outputs = predict(model, base.tokenizer, tokenize(base.tokenizer, test, schedule.max_length))
+    outputs = _predict(model, base, task, test, schedule.max_length)
     return task.score_outputs(outputs, test.labels)
 
 
@@ -144,11 +158,25 @@ def _frozen_score(
     merge(model, encoder)
     has_pooler = any(name.startswith("pooler.") for name in encoder)
     extractor = _Features(get_encoder(model), head, has_pooler)
-    train_features, test_features = (
-        predict(extractor, base.tokenizer, tokenize(base.tokenizer, examples, max_length)) for examples in (train, test)
-    )
+    train_features, test_features = (_predict(extractor, base, task, rows, max_length) for rows in (train, test))
     probe = fit_probe(task, train_features, train.labels)
     return score(task.metric, test.labels, probe.predict(test_features))
+
+
+def _predict(model: nn.Module, base: Base, task: Task, rows: Examples, max_length: int) -> np.ndarray:
+    """The outputs of a model for rows, shape (n, size).
+
+    Raises:
+        MismatchError: an output is NaN or infinite. The class with the largest output would still be a number.
+    """
+    outputs = predict(model, base.tokenizer, tokenize(base.tokenizer, rows, max_length))
+    if not np.isfinite(outputs).all():
+        raise MismatchError(
+            f"the model's outputs on '{task.name}' are not numbers, so it has no score. If the model was trained for "
+            "the score, lower the learning rate; if not, check its weights.",
+            code=ErrorCode.TRAINING_DIVERGED,
+        )
+    return outputs
 
 
 class _Features(nn.Module):

@@ -1,5 +1,7 @@
 """After which rounds the nodes evaluate, and what their scores are."""
 
+import itertools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from logging import WARNING
@@ -17,8 +19,9 @@ from .round_state import sender_of
 from .validation import reported_metrics
 
 # What a node says about its scores, beside the numbers.
-_DESCRIPTION = {"metric": str, "head": str, "seen": bool}
+_DESCRIPTION = {"metric": str, "head": str, "seen": bool, "test-rows-hash": str}
 _MAX_TEXT = 60
+_MAX_NAMES = 5
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,10 @@ class EvaluationState:
                 continue
             config = records_of(reply, ConfigRecord).get(configrecord_key, ConfigRecord())
             numbers = {key: value for key, value in reported_metrics(reply).items() if key not in _DESCRIPTION}
+            if wrong := _not_finite(reply):
+                self._fail(name, f"not a number: {', '.join(wrong)}")
+                if not any(isinstance(value, float) for value in numbers.values()):
+                    continue
             self.scores[name] = numbers | _description(config)
             self.emit(ScoreReceived(round=self.round, name=name, scores=numbers))
         for name, reason in silent.items():
@@ -110,6 +117,13 @@ class EvaluationState:
     def _fail(self, name: str, reason: str) -> None:
         log(WARNING, "'%s' could not evaluate after round %d: %s", name, self.round, reason)
         self.emit(ScoreFailed(round=self.round, name=name, reason=reason))
+
+
+def _not_finite(reply: Message) -> list[str]:
+    """The names of the numbers in a reply that are NaN or infinite, at most a few: they are no scores."""
+    items = (item for record in records_of(reply, MetricRecord).values() for item in record.items())
+    wrong = (key for key, value in items if isinstance(value, float) and not math.isfinite(value))
+    return [sanitize(key)[:_MAX_TEXT] for key in itertools.islice(wrong, _MAX_NAMES)]
 
 
 def _description(config: Mapping[str, Any]) -> dict[str, Any]:

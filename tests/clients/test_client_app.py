@@ -1,5 +1,6 @@
 """The contributor's ClientApp, called as Flower calls it."""
 
+import re
 import subprocess
 import sys
 
@@ -172,8 +173,14 @@ def test_it_evaluates_on_its_own_test_rows(node, encoder):
     assert 0 <= metrics["frozen"] <= 100
     assert 0 <= metrics["few-shot"] <= 100
     assert reply.content["config"]["head"] == "mean"
+    assert re.fullmatch("[0-9a-f]{12}", reply.content["config"]["test-rows-hash"])
     no_shots = ask("evaluate", node, encoder, **few | {"evaluate.shots": 0})
     assert "few-shot" not in no_shots.content["metrics"]
+
+
+def test_outputs_that_are_not_numbers_are_an_error_reply(node, encoder):
+    reply = ask("evaluate", node, {name: array * np.float32(1e30) for name, array in encoder.items()})
+    assert "the model's outputs on 'b' are not numbers" in reply.error.reason
 
 
 @pytest.mark.parametrize(

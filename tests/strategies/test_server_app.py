@@ -66,3 +66,4 @@ def test_the_score_function_returns_points_that_differ_between_encoders(strategy
     whole, blank = score_fn(encoder), score_fn({name: np.zeros_like(array) for name, array in encoder.items()})
     assert 0 <= blank < whole <= 100
     assert score_fn(encoder) == whole  # not of a draw
+    assert score_fn({name: array * np.float32(1e30) for name, array in encoder.items()}) == -np.inf  # not numbers

@@ -82,6 +82,7 @@ def test_evaluate(coldfusion, toy_run, toy_data, tiny_base, tmp_path, mode):
         ("b", mode, "mean", 24),
     ]
     assert f"{scores[0]['value']:.1f}" in out
+    assert scores[0]["test_rows_hash"] in out
 
 
 @pytest.mark.parametrize(

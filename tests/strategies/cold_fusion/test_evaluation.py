@@ -33,7 +33,7 @@ def test_scores_count_once_and_only_from_the_nodes_that_were_asked(ledger):
             if message.metadata.message_type != "evaluate":
                 return node(name)(message)
             metrics_record = MetricRecord({"frozen": 50.0, "num-examples": 9, **metrics})
-            config = ConfigRecord({"metric": "accuracy", "seen": True})
+            config = ConfigRecord({"metric": "accuracy", "seen": True, "test-rows-hash": "ab12"})
             return [*more, RecordDict({"metrics": metrics_record, "config": config})]  # the last one is taken first
 
         return answer
@@ -44,7 +44,19 @@ def test_scores_count_once_and_only_from_the_nodes_that_were_asked(ledger):
     _, result, _ = run_strategy(nodes, ledger=ledger)
     assert result.evaluate_metrics_clientapp[1]["frozen"] == 50.0
     for found in ledger.load_scores(1).values():
+        assert found.pop("test-rows-hash") == "ab12"
         assert found == {"metric": "accuracy", "seen": True, "frozen": 50.0, "num-examples": 9}
+
+
+def test_a_score_that_is_not_a_number_is_not_saved(ledger):
+    def nan(message):
+        if message.metadata.message_type != "evaluate":
+            return node("a")(message)
+        return RecordDict({"metrics": MetricRecord({"frozen": float("nan"), "num-examples": 9})})
+
+    run_strategy([nan, node("b")], ledger=ledger)
+    assert "frozen" not in ledger.load_scores(1).get("a", {})
+    assert "a" in [event.name for event in ledger.events() if event.kind == "score-failed" and event.round == 1]
 
 
 def evaluated_values(grid, name=100):
