@@ -163,9 +163,8 @@ def _write_results(settings: Settings, ledger: Ledger, base: Base, strategy: Col
             f"are in {ledger.folder / 'progress.jsonl'}, and `coldfusion log` shows them.",
             ErrorCode.NOTHING_FUSED,
         )
-    models = {"model": strategy.result}
-    if settings.server.ema:
-        models["last-base"] = strategy.state.base
+    last_base = ledger.load_base(records[-1].round)
+    models = {"model": strategy.result, "last-base": last_base} if settings.server.ema else {"model": last_base}
     licence = read_licence(base.folder)
     for name, encoder in models.items():
         with ledger.writing(name) as folder:

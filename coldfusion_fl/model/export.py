@@ -93,7 +93,7 @@ def check_export(base: Base) -> None:
             )
 
 
-def read_licence(folder: Path) -> dict[str, str | list[str]]:
+def read_licence(folder: Path) -> dict[str, Any]:
     """The licence in the YAML header of a folder's README.md: `license`, `license_name` and `license_link`.
 
     Returns:

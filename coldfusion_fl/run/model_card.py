@@ -60,9 +60,7 @@ _SCORES = """\
 Head: {heads}. Frozen: a linear probe. Few-shot: finetuned on {shots} labelled examples.{notes}"""
 
 
-def model_card(
-    ledger: Ledger, encoder_hash: str, licence: Mapping[str, str | list[str]], *, is_result: bool = True
-) -> str:
+def model_card(ledger: Ledger, encoder_hash: str, licence: Mapping[str, Any], *, is_result: bool = True) -> str:
     """The Markdown card of a model of a run: how it was made, and its scores.
 
     Args:
@@ -108,7 +106,7 @@ def _what(made: RoundSettings, blend: float, is_result: bool) -> str:
     return f"This is the moving average of the bases (decay {made.ema:g}){rest}."
 
 
-def _licence_sentence(licence: Mapping[str, str | list[str]]) -> str:
+def _licence_sentence(licence: Mapping[str, Any]) -> str:
     if "license" not in licence:
         return "No licence could be read from the README.md of the base's folder."
     names = licence["license"]
