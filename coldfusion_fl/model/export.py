@@ -99,11 +99,12 @@ def read_licence(folder: Path) -> dict[str, Any]:
     Returns:
         The keys that the header has; empty if there is no README.md, or none can be read from it.
     """
+    file = folder / "README.md"
     try:
-        header = metadata_load(folder / "README.md") or {}
+        header = (metadata_load(file) if file.is_file() else None) or {}
     except Exception:  # a header that is no YAML raises the types of the YAML library
         return {}
-    return {key: header[key] for key in _LICENCE_KEYS if header.get(key) and isinstance(header[key], str | list)}
+    return {key: header[key] for key in _LICENCE_KEYS if _is_text(header.get(key))}
 
 
 def _carry_files(base: Base, folder: Path) -> None:
@@ -155,8 +156,8 @@ def _module_paths(base: Base) -> Iterator[str]:
             f"{file}: not a list of modules of sentence-transformers: {first_line(failure)}. Repair or delete it."
         ) from None
     for path, kind in modules:
-        if path.is_absolute() or ".." in path.parts:
-            raise ModelError(f"{file}: the path '{path}' leads out of the model folder. Repair or delete the file.")
+        if path.is_absolute() or ".." in path.parts or "\0" in str(path):
+            raise ModelError(f"{file}: the path {str(path)!r} leads out of the model folder. Repair or delete the file.")
         if path.parts and kind.endswith("Transformer"):
             raise ModelError(
                 f"{file}: the encoder of this model is in '{path}', so the model folder's own weights are not those "
@@ -164,6 +165,11 @@ def _module_paths(base: Base) -> Iterator[str]:
             )
         if path.parts:
             yield str(path)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value of a header is a text or a list of texts."""
+    return bool(value) and all(isinstance(part, str) for part in (value if isinstance(value, list) else [value]))
 
 
 def _as_list(names: str | list[str]) -> list[str]:

@@ -166,6 +166,7 @@ def test_the_real_small_model_keeps_all_of_sentence_transformers_files(tmp_path)
         ('[{"path": "1_Pooling"}]', "'type'"),
         (json.dumps([{"path": "../../etc", "type": "x.Dense"}]), "'../../etc' leads out"),
         (json.dumps([{"path": "/etc", "type": "x.Dense"}]), "'/etc' leads out"),
+        (json.dumps([{"path": "a\0b", "type": "x.Dense"}]), "leads out"),
         (json.dumps([{"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]), "0_Transformer"),
     ],
 )
@@ -208,6 +209,7 @@ def test_licence_and_notice_files_are_carried_over(folder):
             {"license": "other", "license_name": "mine: 1", "license_link": "LICENSE"},
         ),
         ("---\nlicense: 7\n---\n", {}),
+        ("---\nlicense: [[mit]]\n---\n", {}),
         ("---\nlicense: {\n---\n", {}),
         ("---\n- mit\n---\n", {}),
         ("no header", {}),
@@ -222,6 +224,9 @@ def test_the_licence_of_a_readme(tmp_path, readme, licence):
 
 def test_a_readme_that_is_no_text_has_no_licence(tmp_path):
     (tmp_path / "README.md").write_bytes(b"\xff\xfe---")
+    assert read_licence(tmp_path) == {}
+    (tmp_path / "README.md").unlink()
+    os.mkfifo(tmp_path / "README.md")
     assert read_licence(tmp_path) == {}
 
 
