@@ -55,7 +55,8 @@ def fit_probe(task: Task, features: np.ndarray, labels: np.ndarray) -> BaseEstim
             return probe.fit(features, labels)
         except ValueError as failure:  # features that are too large to be standardised
             raise MismatchError(
-                f"no linear probe can be fitted on '{task.name}': {first_line(failure)} Check the model's weights.",
+                f"no linear probe can be fitted on '{task.name}': {first_line(failure).rstrip('.')}. Check the model's "
+                "weights.",
                 code=ErrorCode.TRAINING_DIVERGED,
             ) from None
 

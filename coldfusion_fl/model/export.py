@@ -83,8 +83,8 @@ def check_export(base: Base) -> None:
         # The type of the exception depends on the kind of tokenizer.
         except Exception as failure:
             raise ModelError(
-                f"{base.reference}: a model folder with this base's files cannot be loaded: {first_line(failure)} Save "
-                "the base again with save_pretrained of its model and its tokenizer."
+                f"{base.reference}: a model folder with this base's files cannot be loaded: "
+                f"{first_line(failure).rstrip('.')}. Save its model and its tokenizer again with save_pretrained."
             ) from None
         if tokenizer(_SAMPLE)["input_ids"] != base.tokenizer(_SAMPLE)["input_ids"]:
             raise ModelError(
@@ -119,7 +119,9 @@ def _carry_files(base: Base, folder: Path) -> None:
         try:
             source = (base.folder / path).open("rb")
         except OSError as failure:
-            raise ModelError(f"{base.reference}: {path} cannot be read: {failure.strerror}.") from None
+            raise ModelError(
+                f"{base.reference}: {path} cannot be read: {failure.strerror}. Make it readable."
+            ) from None
         with source, target.open("wb") as copy:
             shutil.copyfileobj(source, copy)
 
@@ -153,11 +155,14 @@ def _module_paths(base: Base) -> Iterator[str]:
         modules = [(PurePosixPath(module["path"]), str(module["type"])) for module in json.loads(file.read_bytes())]
     except (OSError, ValueError, KeyError, TypeError) as failure:
         raise ModelError(
-            f"{file}: not a list of modules of sentence-transformers: {first_line(failure)}. Repair or delete it."
+            f"{file}: not a list of modules of sentence-transformers: {first_line(failure).rstrip('.')}. Repair or "
+            "delete it."
         ) from None
     for path, kind in modules:
         if path.is_absolute() or ".." in path.parts or "\0" in str(path):
-            raise ModelError(f"{file}: the path {str(path)!r} leads out of the model folder. Repair or delete the file.")
+            raise ModelError(
+                f"{file}: the path {str(path)!r} leads out of the model folder. Repair or delete the file."
+            )
         if path.parts and kind.endswith("Transformer"):
             raise ModelError(
                 f"{file}: the encoder of this model is in '{path}', so the model folder's own weights are not those "

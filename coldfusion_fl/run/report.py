@@ -42,7 +42,7 @@ def summarize(ledger: Ledger) -> dict[str, Any]:
             scores do not have in common; they then have no difference.
         `means`: rows with the same keys, over the tasks that have a difference.
         `rounds`: the frozen scores after every evaluated round, by round and task.
-        `evaluated`: the rounds whose scores are compared, and the last round.
+        `evaluated`: the rounds whose scores are compared, and the last round; None where the first base has no scores.
         `kept`: the rounds that kept their base, with the reason.
         `rejected`: the rejections, with round, name and reason.
         `seconds`: durations, see `_seconds`.
@@ -51,15 +51,15 @@ def summarize(ledger: Ledger) -> dict[str, Any]:
     records = ledger.records()
     scores = {number: ledger.load_scores(number) for number in ledger.rounds()}
     evaluated = {number: found for number, found in scores.items() if found}
-    first, last = (min(evaluated), max(evaluated)) if evaluated else (0, 0)
-    base, fused = evaluated.get(first, {}), evaluated.get(last, {}) if last else {}
+    last = max(evaluated, default=0)
+    base, fused = evaluated.get(0, {}), evaluated.get(last, {}) if last else {}
     rows = [_row(name, base.get(name, {}), fused.get(name, {})) for name in base.keys() | fused.keys()]
     rows.sort(key=lambda row: (not row["seen"], row["task"]))
     return {
         "tasks": rows,
         "means": _means(rows),
         "rounds": {number: {name: s.get("frozen") for name, s in found.items()} for number, found in evaluated.items()},
-        "evaluated": {"base": first, "fused": last, "last-round": max(scores, default=0)},
+        "evaluated": {"base": 0 if base else None, "fused": last, "last-round": max(scores, default=0)},
         "kept": [{"round": r.round, "reason": r.kept_because or ""} for r in records if r.round and not r.fused],
         "rejected": _rejected(records),
         "seconds": _seconds(records, ledger.events()),
@@ -201,12 +201,12 @@ def score_table(summary: dict[str, Any]) -> Table:
 
 
 def notes(summary: dict[str, Any]) -> list[str]:
-    """Sentences on what the scores are not: of the first base, of the last round, or of the same test rows."""
+    """Sentences on what the scores lack: those of the first base, those of the last round, or the same test rows."""
     evaluated, rows, found = summary["evaluated"], summary["tasks"], []
     if not rows:
         return []
-    if evaluated["base"]:
-        found.append(f"The first base has no scores: those after round {evaluated['base']} stand in its place.")
+    if evaluated["base"] is None:
+        found.append("The first base has no scores.")
     if evaluated["fused"] != evaluated["last-round"]:
         found.append(f"The last scores are of round {evaluated['fused']} of {evaluated['last-round']}.")
     if differs := sorted({row["differs"] for row in rows if row["differs"]}):

@@ -143,6 +143,18 @@ def test_a_run_whose_scores_cannot_be_compared_has_no_figure(ledger):
     assert not (ledger.folder / "scores.png").exists()
 
 
+def test_a_first_base_without_scores_is_not_replaced_by_a_later_one(ledger):
+    (ledger.round_folder(0) / "scores.json").unlink()
+    summary = summarize(ledger)
+    assert summary["evaluated"] == {"base": None, "fused": 2, "last-round": 2}
+    assert [(row["frozen-base"], row["frozen-difference"]) for row in summary["tasks"]] == [(None, None)] * 3
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(score_table(summary))
+    text = console.export_text()
+    assert "? → 54.0" in text
+    assert "The first base has no scores." in text
+
+
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\tx", '=cmd|"/c calc"!A1'])
 def test_a_cell_of_the_csv_is_no_formula(ledger, name):
     for number, points in ((0, 50.0), (2, 40.0)):
