@@ -30,7 +30,7 @@ def read_toml(path: Path, error: type[ColdFusionError]) -> dict[str, Any]:
     """Parse a TOML file; any problem with it is raised as `error`, and the message names the file."""
     code = ErrorCode.SETTINGS_FILE if error is SettingsError else None
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
     except FileNotFoundError:
         raise error(f"{path}: this file does not exist. Check the path.", code) from None
     except IsADirectoryError:
