@@ -17,9 +17,17 @@ A catalogue has one table `[tasks.NAME]` per task::
     folder = "mail"                       # ... or a folder with train.*, validation.* and test.*
     metric = "macro-f1"
     shards = 5                            # mail-1 to mail-5, each with a fifth of the train rows
+
+    [tasks.cola]
+    train = "cola.tsv"
+    header = ["source", "label", "mark", "text"]   # the file has no header row
+    quoting = "none"                      # quotes are part of the texts
+    delimiter = ";"
+    encoding = "cp1252"
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -36,6 +44,8 @@ from coldfusion_fl.errors import CatalogueError, ErrorCode, SettingsError
 
 SHIPPED = ("packaged", "paper36", "excerpts")
 SPLITS = ("train", "validation", "test")
+# A column's name in a template.
+PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
 class TaskSpec(SettingsTable):
@@ -46,10 +56,17 @@ class TaskSpec(SettingsTable):
         folder: a folder with the files train.*, validation.* and test.*.
         train: the name of a split of a Hub data set, or a path; likewise `validation` and `test`.
         text: one or two column names, or templates with column names in braces; two make it a pair task.
+            A dot names a nested field, such as `body.subject`.
         label: the name of the label's column.
         labels: the label values to keep, and the class name for each; empty: all values, unchanged.
         metric: a key of `metrics.METRICS`; `spearman` makes the task a regression.
-        encoding_errors: `strict`, or `replace` to read text files with bytes that are not UTF-8.
+        encoding: the encoding of text files; empty: that of the byte order mark, else UTF-8.
+        encoding_errors: `strict`, or `replace` to read text files with bytes that are not in their encoding.
+        delimiter: the character between cells; empty: that of the suffix, or the one that gives the first row the
+            named columns.
+        quoting: `double` (a quote inside a quoted cell is written twice), `backslash` (it follows a backslash), `none`
+            (quotes are part of the texts), or `auto`: the file decides, if only one of them is possible.
+        header: the names of all columns of files without a header row; empty: the first row has them.
         requires: the distribution that contains the package of a `package:` path.
         shards: the number of tasks, NAME-1 to NAME-shards, among which the train rows are divided evenly. All of them
             have the same validation and test split.
@@ -67,7 +84,11 @@ class TaskSpec(SettingsTable):
     label: str = "label"
     labels: dict[str, str] = Field(default_factory=dict)
     metric: str = "accuracy"
+    encoding: str = ""
     encoding_errors: Literal["strict", "replace"] = "strict"
+    delimiter: str = ""
+    quoting: Literal["auto", "double", "backslash", "none"] = "auto"
+    header: Names = ()
     requires: str = ""
     shards: int = Field(1, ge=1)
     shard: int = Field(0, ge=0)
@@ -76,6 +97,18 @@ class TaskSpec(SettingsTable):
     def is_regression(self) -> bool:
         """Whether the label is a number and not a class."""
         return METRICS[self.metric].is_regression
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns that the texts and the label are made of."""
+        names = [name for text in self.text for name in PLACEHOLDER.findall(text) or [text]]
+        return tuple(dict.fromkeys([*names, self.label]))
+
+    def missing_columns(self, names: Collection[str]) -> list[str]:
+        """The columns that a table with these names of columns lacks."""
+        texts = [text for text in self.text if text not in names]
+        wanted = [name for text in texts for name in PLACEHOLDER.findall(text) or [text]]
+        return [name for name in [*wanted, self.label] if name not in names]
 
 
 @dataclass(frozen=True)
@@ -185,8 +218,31 @@ def _parse_task(name: str, entry: Any, reference: str) -> TaskSpec:
         raise CatalogueError(f"{where}: 'text' must be one or two columns, but has {len(spec.text)}.")
     if spec.metric not in METRICS:
         raise CatalogueError(f"{where}: unknown metric '{spec.metric}'.{did_you_mean(spec.metric, METRICS)}")
+    _check_reading(spec, where)
     if spec.shard:
         raise CatalogueError(f"{where}: remove 'shard'; 'shards' alone creates one task per shard.")
     if spec.labels and spec.is_regression:
         raise CatalogueError(f"{where}: 'labels' is not valid for a regression ('{spec.metric}').")
     return spec
+
+
+def _check_reading(spec: TaskSpec, where: str) -> None:
+    """Check the keys that say how text files are read."""
+    keys = ("delimiter", "quoting", "header", "encoding")
+    if spec.hub and (given := [key for key in keys if key in spec.model_fields_set]):
+        raise CatalogueError(f"{where}: '{given[0]}' is valid only for files, not with 'hub'.")
+    if len(spec.delimiter) > 1 or spec.delimiter in ("\n", "\r", '"'):
+        raise CatalogueError(
+            f"{where}: 'delimiter' must be one character between cells, but is {spec.delimiter!r}. A tab is "
+            'delimiter = "\\t", in double quotes.'
+        )
+    if len(set(spec.header)) < len(spec.header):
+        raise CatalogueError(f"{where}: 'header' names a column twice. Each column needs its own name.")
+    if spec.header and (missing := spec.missing_columns(spec.header)):
+        raise CatalogueError(f"{where}: 'header' has no column '{missing[0]}'.{did_you_mean(missing[0], spec.header)}")
+    try:
+        "".encode(spec.encoding or "utf-8")
+    except LookupError:
+        raise CatalogueError(
+            f"{where}: unknown encoding '{spec.encoding}'. Examples: utf-8, cp1252, latin-1, utf-16, gb18030."
+        ) from None

@@ -1,134 +1,114 @@
 """Reading labelled rows from local files, from installed packages and from the Hugging Face Hub."""
 
-import bz2
-import gzip
+import io
 import json
 import lzma
-import warnings
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from coldfusion_fl.data.catalogue import TaskSpec
+from coldfusion_fl.data.decoding import OPENERS, read_text
+from coldfusion_fl.data.delimited import DELIMITERS, read_delimited
+from coldfusion_fl.data.report import ReadReport
 from coldfusion_fl.errors import DataError, ErrorCode, first_line
 
-_SPLIT_NAMES = {
-    "train": ("train",),
-    "validation": ("validation", "valid", "dev"),
-    "test": ("test",),
-}
-_SUFFIXES = (".jsonl", ".csv", ".tsv", ".tab", ".parquet")
-_OPEN: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_JSON = (".jsonl", ".ndjson", ".json")
+SUFFIXES = (*_JSON, *DELIMITERS, ".parquet")
 
 
-def read_rows(path: Path, encoding_errors: str = "strict") -> pd.DataFrame:
-    """Read a table of rows from a file or folder.
+def format_suffix(path: Path) -> str:
+    """The suffix that decides a file's format, in lower case: the last one that is not of a compression."""
+    suffix = path.with_suffix("").suffix if path.suffix.lower() in OPENERS else path.suffix
+    return suffix.lower()
 
-    The suffix of a file decides its format: `.jsonl`, `.csv`, `.tsv`, `.parquet`, or `.tab` (of Orange, with three
-    header lines). The text formats may also be compressed, with a second suffix `.gz`, `.bz2` or `.xz`. A folder must
-    have one sub-folder per class with one `.txt` file per row; it gives the columns `text` and `label`.
+
+def read_rows(paths: Sequence[Path], spec: TaskSpec, report: ReadReport) -> pd.DataFrame:
+    """Read a table of rows from a file or folder, or from the shards of one split.
+
+    The suffix of a file decides its format: `.jsonl`, `.ndjson` or `.json` (a row per line, or one list), `.csv`,
+    `.tsv`, `.txt`, `.parquet`, or `.tab` (with or without Orange's three header lines). The text formats may also be
+    compressed, with a second suffix `.gz`, `.bz2` or `.xz`. A folder must have one sub-folder per class with one
+    `.txt` file per row; it gives the columns `text` and `label`.
 
     Args:
-        path: the file or folder.
-        encoding_errors: for bytes that are not UTF-8: `strict` rejects the file, `replace` replaces them by U+FFFD.
+        paths: the file or folder; or several files, whose rows follow each other.
+        spec: the keys of the catalogue that say how files are read.
+        report: is told of what the files decided.
 
     Raises:
-        DataError: the file does not exist, has an unknown format, is not UTF-8 or cannot be parsed.
+        DataError: a file does not exist, has an unknown format or encoding, or cannot be parsed.
     """
+    tables = [_read_one(path, spec, report) for path in paths]
+    return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
+
+
+def _read_one(path: Path, spec: TaskSpec, report: ReadReport) -> pd.DataFrame:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas only warns, and drops cells
-            return _read(path, encoding_errors)
-    except pd.errors.ParserWarning:
-        raise DataError(
-            f"{path}: its rows have more cells than the header has names. Name every column in the first line, and "
-            "quote texts that contain the separator."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from None
-    except (ValueError, OSError, EOFError, lzma.LZMAError) as error:  # pandas and pyarrow raise ValueErrors
+        return _read(path, spec, report)
+    # pandas and pyarrow raise ValueErrors
+    except (ValueError, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise DataError(f"{path}: it cannot be read: {first_line(error)}") from None
 
 
-def _read(path: Path, errors: str) -> pd.DataFrame:
+def _read(path: Path, spec: TaskSpec, report: ReadReport) -> pd.DataFrame:
     if path.is_dir():
-        return _class_folders(path, errors)
+        return _class_folders(path, spec, report)
     if not path.is_file():
         raise DataError(
             f"{path}: this file does not exist. Relative paths start at the data root.", code=ErrorCode.DATA_MISSING
         )
-    # Cells of a text file stay text: pandas would turn the label 01 into 1 and the text "NA" into a missing value.
-    suffix = path.with_suffix("").suffix if path.suffix in _OPEN else path.suffix
-    text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "index_col": False, "encoding_errors": errors}
-    match suffix:
-        case ".jsonl":
-            return _json_lines(path, errors)
-        case ".csv":
-            return pd.read_csv(path, **text)
-        case ".tsv":
-            return pd.read_csv(path, sep="\t", **text)
-        case ".tab":
-            return pd.read_csv(path, sep="\t", skiprows=[1, 2], **text)
-        case ".parquet":
-            return pd.read_parquet(path)
-    raise DataError(f"{path}: the format '{suffix}' is not supported. The formats are {', '.join(_SUFFIXES)}.")
+    suffix = format_suffix(path)
+    if suffix in DELIMITERS:
+        return read_delimited(path, read_text(path, spec, report), spec, report, suffix)
+    if spec.delimiter or spec.header or spec.quoting != "auto":
+        raise DataError(
+            f"{path}: 'delimiter', 'quoting' and 'header' are valid only for {', '.join(DELIMITERS)}. Remove them."
+        )
+    if suffix in _JSON:
+        return _json_rows(path, read_text(path, spec, report))
+    if suffix == ".parquet":
+        return pd.read_parquet(path)
+    raise DataError(f"{path}: the format '{suffix}' is not supported. The formats are {', '.join(SUFFIXES)}.")
 
 
-def _json_lines(path: Path, errors: str) -> pd.DataFrame:
-    rows = []
-    with _OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8", errors=errors) as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}, line {number}: this is not JSON: {error.msg}.") from None
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number}: a row must be a JSON object, {{...}}.")
-            rows.append(row)
+def _json_rows(path: Path, text: str) -> pd.DataFrame:
+    """A JSON object per line; or, in a `.json` file, one list of objects."""
+    rows: list[Any] = []
+    if format_suffix(path) == ".json" and text.lstrip().startswith("["):
+        rows = _parse_json(text, str(path))
+        if not all(isinstance(row, dict) for row in rows):
+            raise DataError(f"{path}: each row in the list must be a JSON object, {{...}}.")
+        return pd.DataFrame(rows, dtype=object)
+    # Only line ends separate rows: a text may have other separators, such as U+2028.
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        if not line.strip():
+            continue
+        row = _parse_json(line, f"{path}, line {number}")
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, line {number}: a row must be a JSON object, {{...}}.")
+        rows.append(row)
     return pd.DataFrame(rows, dtype=object)
 
 
-def _class_folders(path: Path, errors: str) -> pd.DataFrame:
+def _parse_json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: this is not JSON: {error.msg}.") from None
+    except RecursionError:
+        raise DataError(f"{where}: this JSON is nested too deeply.") from None
+
+
+def _class_folders(path: Path, spec: TaskSpec, report: ReadReport) -> pd.DataFrame:
     files = sorted(path.glob("*/*.txt"))
     if not files:
         raise DataError(f"{path}: a folder of rows must have one sub-folder per class, with .txt files.")
-    texts = []
-    for file in files:
-        try:
-            texts.append(file.read_text(encoding="utf-8", errors=errors))
-        except UnicodeDecodeError as error:
-            raise _not_utf8(file, error) from None
+    texts = [io.StringIO(read_text(file, spec, report), newline=None).read() for file in files]
     return pd.DataFrame({"text": texts, "label": [file.parent.name for file in files]}, dtype=object)
-
-
-def _not_utf8(path: Path, error: UnicodeDecodeError) -> DataError:
-    return DataError(
-        f'{path}: byte {error.start} is not UTF-8. Save the file as UTF-8, or set encoding-errors = "replace" in the '
-        "catalogue."
-    )
-
-
-def find_split_file(folder: Path, split: str) -> Path | None:
-    """Find the file of a split in a folder, such as `train.jsonl`; None if there is none.
-
-    Raises:
-        DataError: the folder does not exist, or has two files for the split.
-    """
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder}: this folder does not exist. Relative paths start at the data root.", code=ErrorCode.DATA_MISSING
-        )
-    found = [
-        file
-        for file in sorted(folder.iterdir())
-        if file.name.split(".")[0] in _SPLIT_NAMES[split] and (set(file.suffixes) & set(_SUFFIXES))
-    ]
-    if len(found) > 1:
-        names = " and ".join(file.name for file in found)
-        raise DataError(f"{folder}: more than one file is named like the {split} split: {names}. Keep one of them.")
-    return found[0] if found else None
 
 
 def read_hub(hub: str, config: str, revision: str, split: str, label: str) -> pd.DataFrame:
@@ -157,6 +137,8 @@ def read_hub(hub: str, config: str, revision: str, split: str, label: str) -> pd
             "tasks of the catalogue 'packaged'.",
             code=ErrorCode.DATA_MISSING,
         ) from None
+    if label not in rows.features:
+        rows = rows.flatten()  # the fields of a table become columns, such as `annotation.label`
     frame = rows.to_pandas()
     feature = rows.features.get(label)
     if isinstance(feature, datasets.ClassLabel):

@@ -45,30 +45,6 @@ def test_a_settings_file_that_is_not_there(coldfusion):
     assert "nowhere.toml: this file does not exist" in err
 
 
-def test_tasks_lists_sizes_classes_and_baselines(coldfusion, toy_data):
-    code, out, _ = coldfusion("tasks", "--catalogue", toy_data / "toy.toml")
-    assert code == 0
-    row = next(line for line in out.splitlines() if line.startswith("│ b "))
-    assert [cell.strip() for cell in row.strip("│").split("│")] == [
-        "b",
-        "accuracy",
-        "3",
-        "60",
-        "18",
-        "24",
-        "33.3",
-    ]
-
-
-def test_tasks_that_cannot_be_read_are_named(coldfusion):
-    code, out, err = coldfusion("tasks", "rte", "--catalogue", "excerpts")
-    assert code == 2
-    assert "--data-root" in err
-    code, out, err = coldfusion("tasks", "--catalogue", "excerpts")
-    assert code == 2
-    assert "rte" in out
-
-
 @pytest.mark.parametrize("mode", ["frozen", "few-shot", "finetuned"])
 def test_evaluate(coldfusion, toy_run, toy_data, tiny_base, tmp_path, mode):
     code, out, err = coldfusion(

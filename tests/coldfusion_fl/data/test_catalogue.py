@@ -42,6 +42,13 @@ def test_the_shipped_catalogues_are_valid(name):
         ),
         ('[tasks.x]\ntrain = "b.csv"\nmetric = "spearman"\nlabels = {a = "b"}', ["'labels'", "'spearman'"]),
         ('[tasks.x]\ntrain = "b.csv"\nencoding-errors = "ignore"', ["strict", "replace"]),
+        ('[tasks.x]\nhub = "a"\nquoting = "none"', ["'quoting'", "'hub'"]),
+        ('[tasks.x]\ntrain = "b.csv"\nquoting = "no"', ["auto", "double", "backslash", "none"]),
+        ('[tasks.x]\ntrain = "b.csv"\ndelimiter = ", "', ["'delimiter'", "one character", "', '"]),
+        ("[tasks.x]\ntrain = \"b.csv\"\ndelimiter = '\\t'", ["'delimiter'", '"\\t"']),
+        ('[tasks.x]\ntrain = "b.csv"\nencoding = "utf8x"', ["'utf8x'", "cp1252"]),
+        ('[tasks.x]\ntrain = "b.csv"\nheader = ["text", "lable"]', ["'header'", "'label'", "'lable'"]),
+        ('[tasks.x]\ntrain = "b.csv"\nheader = ["text", "label", "label"]', ["'header'", "twice"]),
         ("tasks = 3", ["[tasks.NAME]"]),
         ("[task.x]", ["'task'"]),
         ("[tasks", ["TOML"]),
@@ -81,3 +88,8 @@ def test_a_catalogue_cannot_set_the_shard(tmp_path):
     (tmp_path / "c.toml").write_text('[tasks.mail]\nfolder = "mail"\nshards = 3\nshard = 2')
     with pytest.raises(CatalogueError, match="'shard'"):
         read_catalogues([str(tmp_path / "c.toml")])
+
+
+def test_a_catalogue_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "c.toml").write_text('[tasks.a]\ntrain = "t.csv"', encoding="utf-8-sig")
+    assert list(read_catalogues([str(tmp_path / "c.toml")]).specs) == ["a"]

@@ -173,7 +173,7 @@ def test_invalid_rows_are_an_error(splits, changes, code, fact):
         ("t.jsonl", b"[1]\n", "line 1: .*JSON object"),
         ("t.jsonl", b'{"text": "\xff"}\n', "UTF-8"),
         ("t.parquet", b"nothing", "t.parquet"),
-        ("t.tsv", b'text\tlabel\n"open\tx\n', "t.tsv"),
+        ("t.tsv", b'text\tlabel\n"open\tx\tz\n', "line 2: a quote"),
         ("t.csv.gz", gzip.compress(b"text,label\na,b\n" * 90, mtime=0)[:-9], "t.csv.gz"),
         ("t.csv.xz", b"no archive", "t.csv.xz"),
         ("t.csv", b"text,label\na,b,c\nd,e,f\n", "cells.*header"),

@@ -1,0 +1,203 @@
+"""The columns of a task in a table of rows, as strings."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from coldfusion_fl.config.messages import did_you_mean
+from coldfusion_fl.data.catalogue import PLACEHOLDER, TaskSpec
+from coldfusion_fl.data.report import LeftOut, ReadReport, SplitReport
+from coldfusion_fl.errors import DataError, ErrorCode, count
+
+_SHOWN_NAMES = 5
+_SHOWN_CHARACTERS = 40
+# Half of a UTF-16 pair, which JSON can write: no tokenizer takes it.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# Anything but spaces, control characters and characters without a width.
+_VISIBLE = re.compile("[^\\s\x00-\x1f\x7f-\x9f\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+_LISTS = (list, tuple, set, frozenset, np.ndarray)
+
+
+def select_columns(rows: pd.DataFrame, spec: TaskSpec, split: str, report: ReadReport) -> pd.DataFrame:
+    """The columns text, pair (of pair tasks) and label, as strings; incomplete rows are left out.
+
+    Args:
+        rows: the rows of a split.
+        spec: the names of the columns, and the classes to keep.
+        split: the split's name.
+        report: is told how many rows are left out, and why.
+
+    Raises:
+        DataError: a column is missing, or its cells are not texts; or no row has one of the classes to keep.
+    """
+    column = _Columns(rows, spec, split)
+    labels, classes = _labels(column, report)
+    texts = {
+        name: _clean_texts(column.texts(text), split, report)
+        for name, text in zip(("text", "pair"), spec.text, strict=False)
+    }
+    table = pd.DataFrame({**texts, "label": classes}, dtype=object)
+    has_text = (table[list(texts)] != "").all(axis=1)
+    has_label, is_kept = (np.array([label != "" for label in names], bool) for names in (labels, classes))
+    left_out = report.splits.setdefault(split, SplitReport(split, len(rows))).left_out
+    left_out[LeftOut.NO_TEXT] += int((~has_text).sum())
+    left_out[LeftOut.NO_LABEL] += int((has_text & ~has_label).sum())
+    left_out[LeftOut.OTHER_CLASS] += int((has_text & has_label & ~is_kept).sum())
+    return table[has_text & is_kept].reset_index(drop=True)
+
+
+def quote_names(names: Collection[str]) -> str:
+    """Names in quotes for a message; long ones and long lists are cut."""
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(f"'{shorten(name)}'" for name in list(names)[:_SHOWN_NAMES]) + more
+
+
+def shorten(name: str) -> str:
+    """A name for a message, cut if it is long."""
+    return name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}..."
+
+
+def _labels(column: "_Columns", report: ReadReport) -> tuple[list[str], list[str]]:
+    """The labels as the rows have them, and the names of their classes; both are empty where there is none."""
+    spec, split = column.spec, column.split
+    cells = column.cells(spec.label, is_label=True)
+    labels = [cell.strip() if _VISIBLE.search(cell) else "" for cell in cells]
+    if trimmed := sum(label != cell for label, cell in zip(labels, cells, strict=True) if label):
+        report.add_guess(f"{split}: spaces around {count(trimmed, 'label')} were removed")
+    if halves := [label for label in labels if _LONE_SURROGATE.search(label)]:
+        raise DataError(
+            f"the {split} split has the label {halves[0]!a}, in which half of a character is missing. Repair it.",
+            code=ErrorCode.LABELS_INVALID,
+        )
+    if not spec.labels:
+        return labels, labels
+    if any(labels) and not set(labels) & spec.labels.keys():
+        found = sorted(set(filter(None, labels)))
+        raise DataError(
+            f"'labels' names {quote_names(spec.labels)}, but no row of the {split} split has such a label. The labels "
+            f"are: {quote_names(found)}.",
+            code=ErrorCode.LABELS_INVALID,
+        )
+    return labels, [spec.labels.get(label, "") for label in labels]
+
+
+def _clean_texts(texts: list[str], split: str, report: ReadReport) -> list[str]:
+    """Texts without lone surrogates; a text without a visible character becomes an empty one."""
+    halves = [i for i, text in enumerate(texts) if _LONE_SURROGATE.search(text)]
+    for i in halves:
+        texts[i] = _LONE_SURROGATE.sub("\ufffd", texts[i])
+    if halves:
+        report.add_guess(f"{split}: {count(len(halves), 'text')} had half of a character, which became U+FFFD")
+    return [text if _VISIBLE.search(text) else "" for text in texts]
+
+
+class _Columns:
+    """The columns of a table of rows, by name.
+
+    Args:
+        rows: the rows.
+        spec: the task.
+        split: the split's name, for messages.
+    """
+
+    def __init__(self, rows: pd.DataFrame, spec: TaskSpec, split: str) -> None:
+        self.spec = spec
+        self.split = split
+        self._rows = rows
+
+    def texts(self, text: str) -> list[str]:
+        """A column, or a template that is filled with the columns that it names."""
+        names = PLACEHOLDER.findall(text)
+        if text in self._rows.columns or not names:
+            return [cell.strip() for cell in self.cells(text)]
+        values = [[cell.strip() for cell in self.cells(name)] for name in names]
+        return [_fill(text, cells).strip() for cells in zip(*values, strict=True)]
+
+    def cells(self, name: str, *, is_label: bool = False) -> list[str]:
+        """A column as strings; an empty cell becomes an empty string."""
+        values = self._find(name)
+        if values is None:
+            raise DataError(
+                f"the {self.split} split has no column '{name}'.{did_you_mean(name, list(_names(self._rows)))}",
+                code=ErrorCode.COLUMN_MISSING,
+            )
+        for value in values:
+            if isinstance(value, (*_LISTS, Mapping)):
+                raise self._nested(name, value, is_label)
+        try:
+            return [self._to_string(value) for value in values]
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"the {self.split} split: column '{name}' has bytes that are not {error.encoding.upper()}. Set their "
+                "encoding in the catalogue."
+            ) from None
+
+    def _find(self, name: str) -> list[Any] | None:
+        """The cells of a column, or of a field such as `body.subject` of a column of tables; None: there is none."""
+        if name in self._rows.columns:
+            return list(self._rows[name])
+        parts = name.split(".")
+        for length in range(len(parts) - 1, 0, -1):
+            if (outer := ".".join(parts[:length])) in self._rows.columns:
+                found = [_field(value, parts[length:]) for value in self._rows[outer]]
+                return None if all(value is _NO_FIELD for value in found) else found
+        return None
+
+    def _nested(self, name: str, value: object, is_label: bool) -> DataError:
+        where = f"the {self.split} split: the cells of column '{name}'"
+        if isinstance(value, Mapping):
+            fields = [f"{name}.{field}" for field in value] or [f"{name}.FIELD"]
+            key = "label" if is_label else "text"
+            message = f'{where} are tables. Name one of their fields, {quote_names(fields)}: {key} = "{fields[0]}".'
+        elif is_label:
+            message = (
+                f"{where} are lists, so this is a multi-label task, which is not supported. Write one class per row, "
+                "as a text or a number."
+            )
+        else:
+            message = f"{where} are lists. Join each list into one text in the file."
+        return DataError(message, code=ErrorCode.LABELS_INVALID if is_label else ErrorCode.DATA_UNREADABLE)
+
+    def _to_string(self, value: Any) -> str:
+        """A cell as a string. 2.0 becomes "2": pandas turns the integers of a column with empty cells to floats."""
+        if isinstance(value, np.bool_ | np.integer | np.floating):
+            value = value.item()
+        if value is None or value is _NO_FIELD or value is pd.NA or value is pd.NaT:
+            return ""
+        if isinstance(value, float):
+            return "" if np.isnan(value) else str(int(value)) if value.is_integer() else str(value)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return bytes(value).decode(self.spec.encoding or "utf-8", self.spec.encoding_errors)
+        return str(value)
+
+
+_NO_FIELD = object()
+
+
+def _field(value: Any, path: Sequence[str]) -> Any:
+    """The value at a path of keys in nested tables, or `_NO_FIELD`; a key may have dots itself."""
+    if not path:
+        return value
+    if not isinstance(value, Mapping):
+        return _NO_FIELD
+    for length in range(len(path), 0, -1):
+        if (key := ".".join(path[:length])) in value:
+            return _field(value[key], path[length:])
+    return _NO_FIELD
+
+
+def _names(rows: pd.DataFrame) -> Iterator[str]:
+    """The names of the columns, and of the fields of columns of tables."""
+    for column in rows.columns:
+        yield str(column)
+        first = next((value for value in rows[column] if isinstance(value, Mapping)), {})
+        yield from (f"{column}.{field}" for field in first)
+
+
+def _fill(template: str, cells: Sequence[str]) -> str:
+    """Fill a template in one pass, so that braces in a cell's own text are not replaced."""
+    remaining = iter(cells)
+    return PLACEHOLDER.sub(lambda _: next(remaining), template)

@@ -1,0 +1,82 @@
+"""What a task says about the rows that were read, and about its labels."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from coldfusion_fl.data.catalogue import TaskSpec
+from coldfusion_fl.data.task import Examples, Task, build_task
+from coldfusion_fl.errors import DataError, ErrorCode
+
+
+def build(rows, **keys):
+    return build_task("t", TaskSpec(train="t", **keys), {"train": pd.DataFrame(rows)})
+
+
+def test_each_row_is_counted_once():
+    rows = [{"text": f"t{i}", "label": "xyz"[i % 3]} for i in range(60)]
+    rows += [{"text": "", "label": "x"}, {"text": "", "label": ""}, {"text": "a", "label": ""}, rows[0]]
+    task = build(rows, labels={"x": "x", "y": "why"}, shards=2, shard=1)
+    train = task.report.splits["train"]
+    assert {reason.name: number for reason, number in train.left_out.items()} == {
+        "NO_TEXT": 2,
+        "NO_LABEL": 1,
+        "OTHER_CLASS": 20,
+        "DUPLICATE": 1,
+        "OTHER_SHARD": 14,
+    }
+    assert train.read == 64
+    assert train.kept == len(task.train) + len(task.validation) + len(task.test)
+    assert [task.report.splits[split].rows for split in ("train", "validation", "test")] == [
+        len(part) for part in (task.train, task.validation, task.test)
+    ]
+    assert task.report.lines()[0].startswith("train: 64 rows read from train, 38 left out (2 without text, ")
+
+
+def test_the_brief_report_has_only_what_may_need_attention():
+    task = build([{"text": f"t{i}", "label": ["a", "A"][i % 2]} for i in range(60)])
+    assert len(task.report.lines()) == 4
+    assert [line[:8] for line in task.report.lines(brief=True)] == ["warning:"]
+
+
+def test_the_counts_of_classes():
+    task = build([{"text": f"t{i}", "label": "xyz"[i % 3]} for i in range(60)])
+    assert {name: sum(numbers) for name, numbers in task.class_counts().items()} == {"x": 20, "y": 20, "z": 20}
+
+
+@pytest.mark.parametrize("names", [("caf\xe9", "cafe\u0301"), ("Good", "good"), ("a b", "a\xa0b"), ("1", "\uff11")])
+def test_classes_that_are_spelt_alike_stay_two_and_are_a_warning(names):
+    task = build([{"text": f"t{i}", "label": (*names, "other")[i % 3]} for i in range(60)])
+    assert len(task.classes) == 3
+    assert all(ascii(name) in task.report.warnings[0] for name in names)
+
+
+def test_a_column_of_texts_as_labels():
+    rows = [{"text": f"t{i}", "label": f"a long text of its own, number {i % 40}" * 9} for i in range(60)]
+    assert "40 classes" in build(rows).report.warnings[0]
+    for row, i in zip(rows, range(60), strict=True):
+        row["label"] = f"text {i}"
+    with pytest.raises(DataError, match="'label' the right column") as error:
+        build(rows)
+    assert error.value.code == ErrorCode.LABELS_INVALID
+
+
+def test_a_long_label_is_cut_in_a_message():
+    train = pd.DataFrame({"text": ["a", "b", "c", "d"], "label": ["x", "y"] * 2})
+    with pytest.raises(DataError) as error:
+        build_task("t", TaskSpec(train="t"), {"train": train, "test": train.assign(label="long " * 99)})
+    assert len(str(error.value)) < 300
+
+
+def test_a_split_that_is_empty_says_why():
+    with pytest.raises(DataError, match="3 without a label"):
+        build([{"text": "a", "label": ""}] * 3)
+
+
+def test_a_task_with_a_report_can_be_sent_to_another_process():
+    task = build([{"text": f"t{i}", "label": "xy"[i % 2]} for i in range(60)])
+    assert pickle.loads(pickle.dumps(task)).report == task.report
+    empty = Examples(["a"], None, np.array([0]))
+    assert Task("by hand", "accuracy", ("x", "y"), empty, empty, empty).report.lines() == []
