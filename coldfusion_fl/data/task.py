@@ -1,5 +1,6 @@
 """A task: labelled texts in three splits, with their classes and their metric."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,9 +76,37 @@ class Task:
         """The number of a head's outputs: one per class; 1 for a regression."""
         return len(self.classes) if self.classes else 1
 
+    @functools.cached_property
+    def _mean_and_deviation(self) -> tuple[float, float]:
+        """Of the train split's labels; the deviation of constant labels is 1."""
+        labels = self.train.labels.astype(np.float64)
+        return float(labels.mean()), float(labels.std()) if np.ptp(labels) else 1.0
+
+    def for_training(self, examples: Examples) -> Examples:
+        """The examples with the labels that a head is trained on.
+
+        The labels of a regression are standardised by the train split's mean and deviation: a new head's outputs are
+        close to 0, and would take thousands of steps to reach prices or years. Class indices do not change.
+        """
+        if self.classes is not None:
+            return examples
+        mean, deviation = self._mean_and_deviation
+        return dataclasses.replace(examples, labels=((examples.labels - mean) / deviation).astype(np.float32))
+
+    def predictions(self, outputs: np.ndarray) -> np.ndarray:
+        """The predictions, shape (n,), of a head's outputs, shape (n, num_labels).
+
+        Returns:
+            Class indices (int64), or numbers (float64) in the unit of the task's labels.
+        """
+        if self.classes is not None:
+            return outputs.argmax(axis=-1)
+        mean, deviation = self._mean_and_deviation
+        return outputs.squeeze(-1).astype(np.float64) * deviation + mean
+
     def score_outputs(self, outputs: np.ndarray, labels: np.ndarray) -> float:
         """The score, in points, of a head's outputs of shape (n, num_labels) for labels of shape (n,)."""
-        return score(self.metric, labels, outputs.squeeze(-1) if self.classes is None else outputs.argmax(axis=-1))
+        return score(self.metric, labels, self.predictions(outputs))
 
     def class_counts(self) -> dict[str, tuple[int, int, int]]:
         """The number of rows of each class in train, validation and test; empty for a regression."""

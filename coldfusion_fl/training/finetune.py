@@ -72,7 +72,8 @@ def finetune(
 
     The optimizer is AdamW (β = 0.9, 0.999) with linear decay; gradients are clipped to a norm of 1. The forward pass
     runs in bfloat16 autocast if the device supports it natively. Batches hold rows of similar length, in random order.
-    The same seed on the same machine gives the same weights.
+    The same seed on the same machine gives the same weights. The numbers of a regression are standardised: see
+    `Task.for_training`.
 
     With `early_stop`, the development split is scored once per epoch, or every 64K examples if an epoch is longer.
     The training ends when the best score has gained less than 0.1 points over the patience: `settings.patience` epochs,
@@ -81,7 +82,7 @@ def finetune(
     Args:
         model: encoder and head, as `encoder.build_model` returns them.
         tokenizer: the base's tokenizer.
-        task: the task, for its development split and metric.
+        task: the task, for its development split, its metric and the scale of its numbers.
         examples: the training rows.
         settings: the schedule.
         seed: the seed of the row order and of the dropout.
@@ -89,7 +90,7 @@ def finetune(
         progress: called at most twice per second, and at the last planned step.
     """
     started = time.monotonic()
-    rows = tokenize(tokenizer, examples, settings.max_length)
+    rows = tokenize(tokenizer, task.for_training(examples), settings.max_length)
     dev = task.validation.draw(settings.dev_examples, [0])
     dev_rows = tokenize(tokenizer, dev, settings.max_length) if early_stop else []
     steps_per_epoch = math.ceil(len(rows) / settings.batch_size)

@@ -26,7 +26,8 @@ def fisher_diagonal(
 ) -> EncoderDict:
     """F = (1/N) Σ_x E_{y∼p(y|x)} (∇_θ log p(y|x))², with one sample of y per x for the expectation (eq. 6).
 
-    The output of a regression is treated as the mean of a normal distribution with variance 1.
+    The output of a regression is treated as the mean of a normal distribution with variance 1; it is in
+    the standardised unit of `Task.for_training`.
 
     Args:
         model: an encoder with its head.

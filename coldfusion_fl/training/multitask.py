@@ -83,7 +83,7 @@ def train_multitask(
     merge(model, encoder)
     model.to(device())
     rows = [
-        tokenize(base.tokenizer, task.train.draw(limit, [seed]), settings.max_length)
+        tokenize(base.tokenizer, task.for_training(task.train.draw(limit, [seed])), settings.max_length)
         for task, limit in zip(tasks, examples, strict=True)
     ]
     # One generator draws the order of the tasks and, step by step, the batches of each.

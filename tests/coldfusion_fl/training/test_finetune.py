@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from coldfusion_fl.model.encoder import build_model, merge, split
 from coldfusion_fl.training import batches as batches_module
 from coldfusion_fl.training.batches import batches, shuffled_batches, tokenize
 from coldfusion_fl.training.finetune import EarlyStopping, finetune
+from coldfusion_fl.training.predict import predict
 
 FINETUNING = FinetuneSettings(learning_rate=3e-3, epochs=2, examples=0, max_length=16, patience=100)
 EVALUATION = EvaluateSettings(train_examples=60, test_examples=24, shots=30, few_shot_epochs=4, few_shot_seeds=2)
@@ -52,10 +54,45 @@ def test_training_learns(base, encoder, task):
     assert (score.head, score.test_examples, score.train_examples) == ("mean", 24, 60)
 
 
-def test_a_regression_learns(base, encoder, regression):
+@pytest.mark.parametrize(("factor", "offset"), [(1, 0), (10, 1970), (25_000, 90_000), (-20, 80), (1e-3, 0)])
+def test_a_regression_learns_in_any_unit(base, encoder, regression, factor, offset):
+    """Years, prices, percentages and shares."""
+    task = rescaled(regression, factor, offset)
     schedule = FINETUNING.model_copy(update={"epochs": 8})
-    assert score_task(base, encoder, regression, "finetuned", schedule, EVALUATION, seed=0).value > 50
-    assert score_task(base, encoder, regression, "frozen", schedule, EVALUATION, seed=0).value > 50
+    assert score_task(base, encoder, task, "finetuned", schedule, EVALUATION, seed=0).value > 50
+    assert score_task(base, encoder, task, "frozen", schedule, EVALUATION, seed=0).value > 50
+
+
+def test_the_unit_of_a_regression_does_not_change_the_encoder(base, encoder, regression):
+    """A power of 2 as the factor makes all standardised labels exactly equal."""
+    one, _ = finetuned(base, encoder, regression, 1)
+    other, _ = finetuned(base, encoder, rescaled(regression, 64, 0), 1)
+    assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+
+
+def test_predictions_of_a_regression_have_the_unit_of_its_labels(base, encoder, regression):
+    task = rescaled(regression, 10, 1970)
+    model = build_model(base, 1, "mean", 0)
+    merge(model, encoder)
+    finetune(model, base.tokenizer, task, task.train, FINETUNING.model_copy(update={"epochs": 8}), 0)
+    predictions = task.predictions(predict(model, base.tokenizer, tokenize(base.tokenizer, task.test, 16)))
+    assert np.abs(predictions - task.test.labels).mean() < task.test.labels.std()
+
+
+def test_constant_numbers_are_standardised_to_zero(regression):
+    task = rescaled(regression, 0, 0.1)
+    assert not task.for_training(task.train).labels.any()
+    assert task.predictions(np.zeros((3, 1))) == pytest.approx(0.1)
+
+
+def rescaled(task, factor, offset):
+    """A regression with its labels in another unit."""
+    splits = {
+        split: replace(part, labels=(part.labels * factor + offset).astype(np.float32))
+        for split in ("train", "validation", "test")
+        if (part := getattr(task, split))
+    }
+    return replace(task, **splits)
 
 
 def run_early_stop(scores, patience, examples_between=100):

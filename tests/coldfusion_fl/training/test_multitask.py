@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,12 @@ def test_it_returns_the_same_encoder_for_the_same_seed(base, encoder, tasks, hea
     assert {name: array.shape for name, array in one.items()} == {n: array.shape for n, array in encoder.items()}
     assert all(np.array_equal(one[name], again[name]) for name in one)
     assert any(not np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_the_unit_of_a_regression_does_not_matter(base, encoder, tasks, regression):
+    far = replace(regression, train=replace(regression.train, labels=regression.train.labels * 1024))
+    one, other = (train_multitask(base, encoder, [tasks[0], task], TUNING, [32, 32], 1) for task in (regression, far))
+    assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def test_each_task_uses_its_number_of_examples(base, encoder, tasks):
