@@ -66,7 +66,7 @@ def _labels(column: "_Columns", report: ReadReport) -> tuple[list[str], list[str
     cells = column.cells(spec.label, is_label=True)
     labels = [cell.strip() if _VISIBLE.search(cell) else "" for cell in cells]
     if trimmed := sum(label != cell for label, cell in zip(labels, cells, strict=True) if label):
-        report.add_guess(f"{split}: spaces around {count(trimmed, 'label')} were removed")
+        report.add_note(f"{split}: spaces around {count(trimmed, 'label')} were removed")
     if halves := [label for label in labels if _LONE_SURROGATE.search(label)]:
         raise DataError(
             f"the {split} split has the label {halves[0]!a}, in which half of a character is missing. Repair it.",
@@ -86,11 +86,11 @@ def _labels(column: "_Columns", report: ReadReport) -> tuple[list[str], list[str
 
 def _clean_texts(texts: list[str], split: str, report: ReadReport) -> list[str]:
     """Texts without lone surrogates; a text without a visible character becomes an empty one."""
-    halves = [i for i, text in enumerate(texts) if _LONE_SURROGATE.search(text)]
+    halves = [i for i, text in enumerate(texts) if not text.isascii() and _LONE_SURROGATE.search(text)]
     for i in halves:
         texts[i] = _LONE_SURROGATE.sub("\ufffd", texts[i])
     if halves:
-        report.add_guess(f"{split}: {count(len(halves), 'text')} had half of a character, which became U+FFFD")
+        report.add_note(f"{split}: {count(len(halves), 'text')} had half of a character, which became U+FFFD")
     return [text if _VISIBLE.search(text) else "" for text in texts]
 
 
@@ -120,9 +120,11 @@ class _Columns:
         """A column as strings; an empty cell becomes an empty string."""
         values = self._find(name)
         if values is None:
+            suggestion = did_you_mean(name, list(_names(self._rows)))
+            if is_label and self.split != "train":
+                suggestion += " If its rows have no labels, remove this split: its rows then come from train."
             raise DataError(
-                f"the {self.split} split has no column '{name}'.{did_you_mean(name, list(_names(self._rows)))}",
-                code=ErrorCode.COLUMN_MISSING,
+                f"the {self.split} split has no column '{name}'.{suggestion}", code=ErrorCode.COLUMN_MISSING
             )
         for value in values:
             if isinstance(value, (*_LISTS, Mapping)):

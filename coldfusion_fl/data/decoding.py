@@ -20,6 +20,16 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# The first bytes of files that are no text, whatever their names say.
+_OTHER_FORMATS = (
+    (b"PK\x03\x04", "a ZIP or Excel file; save its table as CSV in UTF-8"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel file; save its table as CSV in UTF-8"),
+    (b"PAR1", "a parquet file; name it .parquet"),
+    (b"\x1f\x8b", "compressed with gzip; name it .gz"),
+    (b"BZh", "compressed with bzip2; name it .bz2"),
+    (b"\xfd7zXZ", "compressed with xz; name it .xz"),
+    (b"\x28\xb5\x2f\xfd", "compressed with Zstandard; decompress it"),
+)
 # The encoding that a message proposes for bytes that are not UTF-8.
 _LIKELY = "cp1252"
 _SHOWN_CHARACTERS = 60
@@ -41,10 +51,12 @@ def read_text(path: Path, spec: TaskSpec, report: ReadReport) -> str:
     """
     with OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
         data: bytes = file.read()
+    if other := next((format for start, format in _OTHER_FORMATS if data.startswith(start)), ""):
+        raise DataError(f"{path}: this is no text, but {other}.")
     marked = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "")
     encoding = spec.encoding or marked or "utf-8"
     if not spec.encoding and marked.startswith(("utf-16", "utf-32")):
-        report.add_guess(f"{path.name}: read as {marked.upper()}, because of its byte order mark")
+        report.add_note(f"{path.name}: read as {marked.upper()}, because of its byte order mark")
     elif not spec.encoding and (unmarked := _unmarked_utf16(data)):
         raise DataError(
             f"{path}: this looks like UTF-16 without a byte order mark. Set its encoding in the catalogue: "
@@ -54,11 +66,21 @@ def read_text(path: Path, spec: TaskSpec, report: ReadReport) -> str:
         text = data.decode(encoding, spec.encoding_errors)
     except UnicodeDecodeError as error:
         raise _wrong_encoding(path, data, error, spec) from None
+    if spec.encoding and not marked and _is_utf8_beyond_ascii(data, text):
+        report.warnings.append(f'{path.name} is valid UTF-8, but the catalogue has encoding = "{spec.encoding}"')
     if spec.encoding_errors == "replace" and (replaced := text.count("\ufffd")):
-        report.add_guess(
+        report.add_note(
             f"{path.name}: {count(replaced, 'character')} that could not be decoded became U+FFFD (encoding-errors)"
         )
     return text.removeprefix("\ufeff")
+
+
+def _is_utf8_beyond_ascii(data: bytes, text: str) -> bool:
+    """Whether bytes are UTF-8, and another text in UTF-8 than in the encoding that they were decoded with."""
+    try:
+        return not data.isascii() and data.decode("utf-8") != text
+    except UnicodeDecodeError:
+        return False
 
 
 def _unmarked_utf16(data: bytes) -> str:

@@ -9,25 +9,26 @@ import io
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from coldfusion_fl.data.catalogue import TaskSpec
+from coldfusion_fl.data.quoting import find_quoting, is_regular, quoted_cells
 from coldfusion_fl.data.report import ReadReport
 from coldfusion_fl.errors import DataError, ErrorCode, count
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 _CANDIDATES = (",", ";", "\t", "|")
-_LINE_END = re.compile(r"\r\n|\n|\r")
+# The first line with which Excel names the delimiter.
+_EXCEL_HINT = re.compile(r"sep=(.)(?:\r\n|\n|\r)")
 _LONE_CARRIAGE_RETURN = re.compile(r"\r(?!\n)")
 # The second and third header row of Orange's format: a type and flags per column.
 _ORANGE_TYPES = frozenset(("c", "d", "s", "t", "continuous", "discrete", "string", "time"))
 _ORANGE_FLAGS = frozenset(("class", "c", "meta", "m", "ignore", "i", "weight", "w"))
-_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
 _SHOWN_CHARACTERS = 40
+_HEADER_CHARACTERS = 2**20
 
 
 def read_delimited(path: Path, text: str, spec: TaskSpec, report: ReadReport, suffix: str) -> pd.DataFrame:
@@ -43,11 +44,14 @@ def read_delimited(path: Path, text: str, spec: TaskSpec, report: ReadReport, su
     Raises:
         DataError: the table cannot be read, two readings are possible, or its columns have other names.
     """
+    if hint := _EXCEL_HINT.match(text):
+        text = text[hint.end() :]
+        spec = spec if spec.delimiter else spec.model_copy(update={"delimiter": hint[1]})
     if suffix == ".tab" and not spec.header:
         text = _without_orange_rows(text)
     delimiter = spec.delimiter or _find_delimiter(path, text, spec, report, DELIMITERS[suffix])
     text = _join_broken_lines(path, text, delimiter, report)
-    quoting = spec.quoting if spec.quoting != "auto" else _find_quoting(path, text, delimiter, spec, report)
+    quoting = spec.quoting if spec.quoting != "auto" else find_quoting(path, text, delimiter, spec, report)
     _check_first_row(path, _first_row(text, delimiter, quoting), spec)
     options: dict[str, Any] = {"names": list(spec.header), "header": None} if spec.header else {}
     if quoting == "none":
@@ -59,8 +63,9 @@ def read_delimited(path: Path, text: str, spec: TaskSpec, report: ReadReport, su
             warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas only warns, and drops cells
             # Pandas would turn the label 01 into 1 and the text "NA" into a missing value.
             return pd.read_csv(
-                io.StringIO(text, newline=""),
+                io.BytesIO(text.encode()),  # a StringIO takes four bytes per character
                 sep=delimiter,
+                encoding="utf-8",
                 dtype=str,
                 keep_default_na=False,
                 index_col=False,
@@ -94,7 +99,7 @@ def _first_row(text: str, delimiter: str, quoting: str = "double") -> list[str]:
     """The cells of the first row that is not empty."""
     options: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if quoting == "none" else {}
     try:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, **options)
+        rows = csv.reader(io.StringIO(text[:_HEADER_CHARACTERS], newline=""), delimiter=delimiter, **options)
         return next((row for row in rows if row), [])
     except csv.Error:  # a cell of more than 128 KiB: no header
         return []
@@ -110,7 +115,7 @@ def _find_delimiter(path: Path, text: str, spec: TaskSpec, report: ReadReport, u
     others = [delimiter for delimiter in _CANDIDATES if delimiter != usual and fits(delimiter)]
     if fits(usual) or len(others) != 1:
         return usual
-    report.add_guess(f"{path.name}: the delimiter is {others[0]!r}, as its first row shows")
+    report.add_note(f"{path.name}: the delimiter is {others[0]!r}, as its first row shows")
     return others[0]
 
 
@@ -137,106 +142,13 @@ def _check_first_row(path: Path, row: list[str], spec: TaskSpec) -> None:
         )
 
 
-def _is_regular(text: str, delimiter: str, line_end: re.Pattern[str] = _LINE_END) -> bool:
-    """Whether all lines have as many cells as the first one, if quotes have no meaning."""
-    numbers = {line.count(delimiter) for line in line_end.split(text) if line}
-    return len(numbers) == 1 and 0 not in numbers
-
-
 def _join_broken_lines(path: Path, text: str, delimiter: str, report: ReadReport) -> str:
     """Replace carriage returns inside cells by spaces, where only lines that end with a line feed are regular."""
-    if "\n" not in text or not (found := len(_LONE_CARRIAGE_RETURN.findall(text))) or '"' in text:
+    if "\n" not in text or not (found := len(_LONE_CARRIAGE_RETURN.findall(text))):
         return text
-    if _is_regular(text, delimiter) or not _is_regular(text, delimiter, re.compile("\n")):
+    if any(quoted_cells(text, delimiter)):  # carriage returns may be inside quotes
         return text
-    report.add_guess(f"{path.name}: {count(found, 'carriage return')} inside cells became spaces")
+    if is_regular(text, delimiter) or not is_regular(text, delimiter, re.compile("\n")):
+        return text
+    report.add_note(f"{path.name}: {count(found, 'carriage return')} inside cells became spaces")
     return _LONE_CARRIAGE_RETURN.sub(" ", text)
-
-
-def _quoted_cells(text: str, delimiter: str, content: str) -> Iterator[re.Match[str]]:
-    """The cells that begin with a quote; the group is empty if the quote is not closed at the end of the cell."""
-    delimiter = re.escape(delimiter)
-    return re.finditer(rf'(?:(?<=[\n\r{delimiter}])|\A)"(?:{content})*+("(?=[{delimiter}\r\n]|\Z))?', text)
-
-
-def _find_quoting(path: Path, text: str, delimiter: str, spec: TaskSpec, report: ReadReport) -> str:
-    """Decide whether quotes enclose cells: `double`, `backslash` or `none`.
-
-    A quote inside an enclosed cell is written twice, or after a backslash. A text that merely begins with a quote
-    breaks both rules, unless a later text ends with one. Then quotes have no meaning, if the lines are regular rows
-    without them.
-    """
-    cells = list(_quoted_cells(text, delimiter, '[^"]+|""'))
-    broken = [cell for cell in cells if not cell[1]]
-    spanning = [cell for cell in cells if delimiter in cell[0] or _LINE_END.search(cell[0])]
-    if not broken and not spanning:
-        return "double"
-    if broken and _has_backslashes(text, delimiter):
-        report.add_guess(f'{path.name}: a quote in a quoted cell is written as \\", so quoting = "backslash"')
-        return "backslash"
-    # Without quoting, the names in a quoted header would have quotes.
-    is_regular = (bool(spec.header) or not _has_quoted_header(text, delimiter)) and _is_regular(text, delimiter)
-    if not is_regular:
-        _reject_open_quotes(path, text, broken)
-        return "double"
-    if not broken and _quotes_join_rows(path, text, delimiter, spec, spanning):
-        return "double"
-    report.add_guess(f'{path.name}: quotes are part of the texts, so quoting = "none"')
-    return "none"
-
-
-def _quotes_join_rows(path: Path, text: str, delimiter: str, spec: TaskSpec, spanning: Sequence[re.Match[str]]) -> bool:
-    """Whether quotes really enclose the cells with line ends, in a file whose lines are regular rows without quoting.
-
-    The labels show it: if the lines of such a cell are rows, each of them has a label that other rows have too, or a
-    number in a regression.
-
-    Raises:
-        DataError: some lines of a cell have such labels, and others do not.
-    """
-    lines = _LINE_END.split(text)
-    names = list(spec.header) or next(line for line in lines if line).split(delimiter)
-    if spec.label not in names:
-        return True
-    if any(cell[0].count(delimiter) != len(_LINE_END.findall(cell[0])) * (len(names) - 1) for cell in spanning):
-        return False  # with quoting, the row of this cell would have too few or too many cells
-    labels = [line.split(delimiter)[names.index(spec.label)] if line else "" for line in lines]
-    spans = [slice(_line_number(text, cell.start()) - 1, _line_number(text, cell.end())) for cell in spanning]
-    inside = {number for span in spans for number in range(len(lines))[span]}
-    others = {label for number, label in enumerate(labels) if number not in inside}
-    has_label = [_NUMBER.fullmatch(label) if spec.is_regression else label in others for label in labels]
-    if all(has_label[number] for number in inside):
-        return False
-    # One of the lines has the label of the row that they make together.
-    if all(sum(map(bool, has_label[span])) <= 1 for span in spans):
-        return True
-    raise DataError(
-        f"{path}, line {spans[0].start + 1}: a quote opens here and closes in a later line, and the rows are complete "
-        'with and without it. Set quoting = "none" in the catalogue if quotes are part of the texts, or '
-        'quoting = "double" if they enclose cells.'
-    )
-
-
-def _has_quoted_header(text: str, delimiter: str) -> bool:
-    return any(cell.startswith('"') for cell in _LINE_END.split(text.lstrip("\r\n"), 1)[0].split(delimiter))
-
-
-def _has_backslashes(text: str, delimiter: str) -> bool:
-    """Whether all quoted cells are closed if a quote inside them follows a backslash, and some cell has one."""
-    cells = list(_quoted_cells(text, delimiter, r'[^"\\]+|\\[\s\S]|""'))
-    return all(cell[1] for cell in cells) and any('\\"' in cell[0] for cell in cells)
-
-
-def _reject_open_quotes(path: Path, text: str, broken: list[re.Match[str]]) -> None:
-    """Reject a quote that joins lines, although no rule of quoting closes it. Within a line it does no harm."""
-    for cell in broken:
-        if "\n" in cell[0] or "\r" in cell[0] or cell.end() == len(text):
-            raise DataError(
-                f"{path}, line {_line_number(text, cell.start())}: a quote at the start of a cell is not closed at its "
-                'end. Set quoting = "none" in the catalogue if quotes are part of the texts, quoting = "backslash" if '
-                'a quote inside a cell is written as \\", or repair this line.'
-            )
-
-
-def _line_number(text: str, position: int) -> int:
-    return len(_LINE_END.findall(text, 0, position)) + 1

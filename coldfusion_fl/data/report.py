@@ -1,4 +1,4 @@
-"""What was read of a task's files, and what was not: counts, guesses, unused files and warnings."""
+"""What was read of a task's files, and what was not: counts, notes, unused files and warnings."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -57,20 +57,20 @@ class ReadReport:
 
     Attributes:
         splits: the counts by split.
-        guesses: sentences about what no setting says and the files decide, such as a delimiter.
+        notes: sentences about what the files decided, such as a delimiter, and about characters that were changed.
         unused: the names of files beside the used ones that look like rows.
         warnings: sentences about rows that are valid but may be a mistake.
     """
 
     splits: dict[str, SplitReport] = field(default_factory=dict)
-    guesses: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def add_guess(self, sentence: str) -> None:
+    def add_note(self, sentence: str) -> None:
         """Add a sentence once, although several files of a task may lead to the same one."""
-        if sentence not in self.guesses:
-            self.guesses.append(sentence)
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     def lines(self, *, brief: bool = False) -> list[str]:
         """The report as plain text, one fact per line.
@@ -81,7 +81,7 @@ class ReadReport:
         unused = [f"not used: {', '.join(self.unused)}"] if self.unused else []
         return [
             *(f"{split}: {one.line()}" for split, one in self.splits.items() if one.reasons or not brief),
-            *self.guesses,
+            *self.notes,
             *unused,
             *(f"warning: {warning}" for warning in self.warnings),
         ]

@@ -3,6 +3,7 @@
 import io
 import json
 import lzma
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +85,7 @@ def _json_rows(path: Path, text: str) -> pd.DataFrame:
             raise DataError(f"{path}: each row in the list must be a JSON object, {{...}}.")
         return pd.DataFrame(rows, dtype=object)
     # Only line ends separate rows: a text may have other separators, such as U+2028.
-    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1):
         if not line.strip():
             continue
         row = _parse_json(line, f"{path}, line {number}")
@@ -106,7 +107,10 @@ def _parse_json(text: str, where: str) -> Any:
 def _class_folders(path: Path, spec: TaskSpec, report: ReadReport) -> pd.DataFrame:
     files = sorted(path.glob("*/*.txt"))
     if not files:
-        raise DataError(f"{path}: a folder of rows must have one sub-folder per class, with .txt files.")
+        raise DataError(
+            f"{path}: a folder of rows must have one sub-folder per class, with .txt files. A "
+            "folder with a train.* file is named with 'folder', not with 'train'."
+        )
     texts = [io.StringIO(read_text(file, spec, report), newline=None).read() for file in files]
     return pd.DataFrame({"text": texts, "label": [file.parent.name for file in files]}, dtype=object)
 

@@ -131,7 +131,7 @@ def test_categorical_columns():
 def test_half_of_a_character_is_replaced_and_counted(base):
     task = build(lambda i: f"t{i} \ud83d" if i < 3 else f"t{i} \U0001f600")
     assert {"t0 \ufffd", "t3 \U0001f600"} < texts_of(task)
-    assert "3 texts" in task.report.guesses[0]
+    assert "3 texts" in task.report.notes[0]
     assert base.tokenizer(task.train.texts)
     with pytest.raises(DataError, match=r"\\ud83d"):
         build(labels=lambda i: "\ud83d")
@@ -140,7 +140,7 @@ def test_half_of_a_character_is_replaced_and_counted(base):
 def test_spaces_around_labels_are_removed_and_counted():
     task = build(labels=lambda i: ["x", " x", "y"][i % 3])
     assert task.classes == ("x", "y")
-    assert "20 labels" in task.report.guesses[0]
+    assert "20 labels" in task.report.notes[0]
 
 
 @pytest.mark.parametrize("texts", ["a\x00b {i}", "\x1b[31m{i}", "\u202e{i}", "\u200b{i}"])

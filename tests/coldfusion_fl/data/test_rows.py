@@ -40,8 +40,8 @@ def texts(task):
     return {text for part in (task.train, task.validation, task.test) for text in part.texts}
 
 
-def guesses(task):
-    return " ".join(task.report.guesses)
+def notes(task):
+    return " ".join(task.report.notes)
 
 
 @pytest.mark.parametrize("delimiter", ["\t", ","])
@@ -54,7 +54,7 @@ def test_quotes_that_enclose_nothing_are_part_of_the_texts(read, delimiter, end,
     task = read(name, table(delimiter, opened=opened, closed=closed, end=end))
     assert texts(task) == {'"' * (i in opened) + f"text {i}" + '"' * (i in closed) for i in range(ROWS)}
     assert task.classes == ("x", "y")
-    assert 'quoting = "none"' in guesses(task)
+    assert 'quoting = "none"' in notes(task)
 
 
 @pytest.mark.parametrize("labels", ["xy", ["0.5", "1e3"]])
@@ -81,13 +81,13 @@ def test_quoted_cells_with_delimiters_quotes_and_line_ends(read, delimiter):
     cell = f'"a ""b""{delimiter}c\r\n{{i}}"'
     task = read("t.tsv" if delimiter == "\t" else "t.csv", table(delimiter, text=cell))
     assert texts(task) == {f'a "b"{delimiter}c\r\n{i}' for i in range(ROWS)}
-    assert not task.report.guesses
+    assert not task.report.notes
 
 
 def test_quotes_after_backslashes(read):
     task = read("t.csv", table(",", text='"He said \\"hi, {i}\\"\nand left"'))
     assert texts(task) == {f'He said "hi, {i}"\nand left' for i in range(ROWS)}
-    assert 'quoting = "backslash"' in guesses(task)
+    assert 'quoting = "backslash"' in notes(task)
 
 
 def test_an_open_quote_among_quoted_cells_is_an_error_with_its_line_and_the_key(read):
@@ -106,12 +106,12 @@ def test_words_in_quotes_at_the_start_of_a_text_keep_their_quotes(read):
 def test_the_first_row_shows_the_delimiter(read, name, delimiter):
     task = read(name, table(delimiter))
     assert len(texts(task)) == ROWS
-    assert repr(delimiter) in guesses(task)
+    assert repr(delimiter) in notes(task)
 
 
 def test_the_usual_delimiter_is_no_guess(read):
     for name, delimiter in (("t.csv", ","), ("t.tsv", "\t"), ("t.tab", "\t"), ("t.txt", "\t"), ("t.CSV", ",")):
-        assert not read(name, table(delimiter)).report.guesses
+        assert not read(name, table(delimiter)).report.notes
 
 
 def test_the_catalogue_gives_the_delimiter(read):
@@ -173,7 +173,7 @@ def test_another_encoding_is_an_error_that_names_the_key(read, encoding, propose
 def test_carriage_returns_inside_the_cells_of_a_file_with_line_feeds(read):
     task = read("t.tsv", table(text="a {i}\rb"))
     assert "a 3 b" in texts(task)
-    assert f"{ROWS} carriage returns" in guesses(task)
+    assert f"{ROWS} carriage returns" in notes(task)
 
 
 def test_a_nul_character_does_not_cut_a_text(read):
