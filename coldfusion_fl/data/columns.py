@@ -72,6 +72,8 @@ def _labels(column: "_Columns", report: ReadReport) -> tuple[list[str], list[str
             f"the {split} split has the label {halves[0]!a}, in which half of a character is missing. Repair it.",
             code=ErrorCode.LABELS_INVALID,
         )
+    if headers := labels.count(spec.label):
+        report.warnings.append(f"{split}: the label of {count(headers, 'row')} is '{spec.label}', like a second header")
     if not spec.labels:
         return labels, labels
     if any(labels) and not set(labels) & spec.labels.keys():

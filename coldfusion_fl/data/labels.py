@@ -51,7 +51,7 @@ def check_classes(classes: tuple[str, ...], rows: int, report: ReadReport) -> No
     """
     alike: dict[str, list[str]] = {}
     for name in classes:
-        alike.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+        alike.setdefault(_spelling(name), []).append(name)
     for names in alike.values():
         if len(names) > 1:
             # Names that look the same need their code points.
@@ -64,25 +64,46 @@ def check_classes(classes: tuple[str, ...], rows: int, report: ReadReport) -> No
         )
 
 
+def _spelling(name: str) -> str:
+    """What names that look or mean the same have in common: `1` and `1.0`, `Good` and `good`, two ways to write é."""
+    try:
+        return str(float(name))
+    except ValueError:
+        return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
 def to_class_indices(column: pd.Series, classes: tuple[str, ...]) -> np.ndarray:
     """The index of each label's class, shape (n,), int64."""
     index = {name: i for i, name in enumerate(classes)}
     return column.map(index).to_numpy(np.int64)
 
 
-def to_numbers(column: pd.Series) -> np.ndarray:
+def to_numbers(column: pd.Series, report: ReadReport) -> np.ndarray:
     """The labels of a regression as numbers, shape (n,), float32.
+
+    Args:
+        column: the labels.
+        report: is told if numbers are equal in float32 that differ in the file.
 
     Raises:
         DataError: a label is not a finite number.
     """
     try:
-        labels = column.astype(float).to_numpy(np.float32)
+        numbers = column.astype(float).to_numpy(np.float64)
     except ValueError as error:
         raise DataError(
             f"the label of a regression must be a number such as 3.5, without a unit or other signs: {error}.",
             code=ErrorCode.LABELS_INVALID,
         ) from None
+    with np.errstate(over="ignore"):
+        labels = numbers.astype(np.float32)
     if not np.isfinite(labels).all():
-        raise DataError("a label of the regression is infinite or not a number.", code=ErrorCode.LABELS_INVALID)
+        raise DataError(
+            "a label of the regression is infinite, above 3e38 or not a number.", code=ErrorCode.LABELS_INVALID
+        )
+    before, after = len(np.unique(numbers)), len(np.unique(labels))
+    if after < before:
+        report.warnings.append(
+            f"{before} different labels are only {after} different numbers of single precision; subtract a constant"
+        )
     return labels

@@ -44,8 +44,7 @@ def find_quoting(path: Path, text: str, delimiter: str, spec: TaskSpec, report: 
     if broken and _has_backslashes(text, delimiter):
         report.add_note(f'{path.name}: a quote in a quoted cell is written as \\", so quoting = "backslash"')
         return "backslash"
-    # Without quoting, the names in a quoted header would have quotes.
-    if (_has_quoted_header(text, delimiter) and not spec.header) or not is_regular(text, delimiter):
+    if not _names_its_cells(text, delimiter, spec) or not is_regular(text, delimiter):
         _reject_open_quotes(path, text, broken)
         return "double"
     if not broken and _do_quotes_join_lines(path, text, delimiter, spec, spanning):
@@ -73,8 +72,14 @@ def _has_backslashes(text: str, delimiter: str) -> bool:
     return all(cell[1] for cell in cells) and any('\\"' in cell[0] for cell in cells)
 
 
-def _has_quoted_header(text: str, delimiter: str) -> bool:
-    return any(cell.startswith('"') for cell in _LINE_END.split(text.lstrip("\r\n"), 1)[0].split(delimiter))
+def _first_line(text: str) -> str:
+    return _LINE_END.split(text.lstrip("\r\n"), 1)[0]
+
+
+def _names_its_cells(text: str, delimiter: str, spec: TaskSpec) -> bool:
+    """Whether the cells of the first line have names or are names, if quotes have no meaning."""
+    cells = _first_line(text).split(delimiter)
+    return len(cells) == len(spec.header) if spec.header else not any(cell.startswith('"') for cell in cells)
 
 
 def _reject_open_quotes(path: Path, text: str, broken: Sequence[re.Match[str]]) -> None:
@@ -101,7 +106,7 @@ def _do_quotes_join_lines(
         DataError: some of the lines have such labels, and others do not.
     """
     lines = _LINE_END.split(text)
-    names = list(spec.header) or next(line for line in lines if line.strip()).split(delimiter)
+    names = list(spec.header) or _first_line(text).split(delimiter)
     if spec.label not in names:
         return True  # the missing column is an error later
     if any(cell[0].count(delimiter) != len(_LINE_END.findall(cell[0])) * (len(names) - 1) for cell in spanning):

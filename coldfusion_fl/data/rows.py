@@ -90,7 +90,9 @@ def _json_rows(path: Path, text: str) -> pd.DataFrame:
             continue
         row = _parse_json(line, f"{path}, line {number}")
         if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number}: a row must be a JSON object, {{...}}.")
+            raise DataError(
+                f"{path}, line {number}: a row must be a JSON object, {{...}}. One list of rows is a .json file."
+            )
         rows.append(row)
     return pd.DataFrame(rows, dtype=object)
 

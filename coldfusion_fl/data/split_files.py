@@ -69,6 +69,8 @@ def find_split_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
     Raises:
         DataError: the folder does not exist, has no train split, has two files for a split, or lacks a shard.
     """
+    if folder.is_file():
+        raise DataError(f"{folder}: this is a file. Name it with 'train', not with 'folder'.")
     if not folder.is_dir():
         raise DataError(
             f"{folder}: this folder does not exist. Relative paths start at the data root.", code=ErrorCode.DATA_MISSING

@@ -235,7 +235,7 @@ def build_task(name: str, spec: TaskSpec, splits: Mapping[str, pd.DataFrame], re
         tables["train"] = _take_shard(tables["train"], spec, report)
     for split in SPLITS:
         report.splits[split].rows = len(tables[split])
-    examples = {split: _to_examples(table, classes) for split, table in tables.items()}
+    examples = {split: _to_examples(table, classes, report) for split, table in tables.items()}
     return Task(name, spec.metric, classes, **examples, report=report)
 
 
@@ -254,7 +254,7 @@ def _take_shard(train: pd.DataFrame, spec: TaskSpec, report: ReadReport) -> pd.D
     return shard
 
 
-def _to_examples(table: pd.DataFrame, classes: tuple[str, ...] | None) -> Examples:
-    labels = to_numbers(table["label"]) if classes is None else to_class_indices(table["label"], classes)
+def _to_examples(table: pd.DataFrame, classes: tuple[str, ...] | None, report: ReadReport) -> Examples:
+    labels = to_numbers(table["label"], report) if classes is None else to_class_indices(table["label"], classes)
     pairs = table["pair"].tolist() if "pair" in table.columns else None
     return Examples(table["text"].tolist(), pairs, labels)

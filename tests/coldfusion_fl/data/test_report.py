@@ -46,11 +46,24 @@ def test_the_counts_of_classes():
     assert {name: sum(numbers) for name, numbers in task.class_counts().items()} == {"x": 20, "y": 20, "z": 20}
 
 
-@pytest.mark.parametrize("names", [("caf\xe9", "cafe\u0301"), ("Good", "good"), ("a b", "a\xa0b"), ("1", "\uff11")])
+@pytest.mark.parametrize(
+    "names", [("caf\xe9", "cafe\u0301"), ("Good", "good"), ("a b", "a\xa0b"), ("1", "1.0"), ("01", "1")]
+)
 def test_classes_that_are_spelt_alike_stay_two_and_are_a_warning(names):
     task = build([{"text": f"t{i}", "label": (*names, "other")[i % 3]} for i in range(60)])
     assert len(task.classes) == 3
     assert all(ascii(name) in task.report.warnings[0] for name in names)
+
+
+def test_a_second_header_is_a_warning():
+    rows = [{"text": f"t{i}", "label": "xy"[i % 2]} for i in range(60)]
+    assert "'label'" in build([*rows, {"text": "text", "label": "label"}]).report.warnings[0]
+
+
+@pytest.mark.parametrize(("first", "warnings"), [(0, 0), (2020, 0), (1_600_000_000, 1)])
+def test_numbers_that_single_precision_cannot_tell_apart_are_a_warning(first, warnings):
+    task = build([{"text": f"t{i}", "label": first + i} for i in range(100)], metric="spearman")
+    assert bool(task.report.warnings) is bool(warnings)
 
 
 def test_a_column_of_texts_as_labels():

@@ -131,6 +131,28 @@ def test_a_file_without_a_header(read, delimiter):
     assert len(texts(task)) == ROWS
 
 
+def test_quoted_cells_of_a_file_without_a_header(read):
+    task = read("t.csv", table(",", text='"a, {i}"', header=False), 'header = ["text", "label"]')
+    assert "a, 3" in texts(task)
+
+
+def test_excel_names_the_delimiter_in_the_first_line(read):
+    assert len(texts(read("t.csv", "sep=;\r\n" + table(";", end="\r\n")))) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("content", "fact"), [(b"PK\x03\x04", "Excel"), (b"PAR1", "parquet"), (gzip.compress(b"text,label\n"), "gz")]
+)
+def test_a_file_of_another_format_is_named(read, content, fact):
+    with pytest.raises(DataError, match=fact):
+        read("t.csv", content)
+
+
+def test_an_encoding_for_a_file_in_utf8_is_a_warning(read):
+    assert "UTF-8" in read("t.csv", table(",", text="é {i}"), 'encoding = "latin-1"').report.warnings[0]
+    assert not read("t.csv", table(",", text="é {i}").encode("latin-1"), 'encoding = "latin-1"').report.warnings
+
+
 def test_a_header_of_another_size_is_an_error(read):
     with pytest.raises(DataError, match="'header'.*3 columns.*2 cells"):
         read("t.tsv", table(header=False), 'header = ["id", "text", "label"]')
