@@ -112,8 +112,10 @@ def _find_delimiter(path: Path, text: str, spec: TaskSpec, report: ReadReport, u
         row = _first_row(text, delimiter)
         return len(row) == len(spec.header) if spec.header else not spec.missing_columns(row)
 
+    if fits(usual):
+        return usual
     others = [delimiter for delimiter in _CANDIDATES if delimiter != usual and fits(delimiter)]
-    if fits(usual) or len(others) != 1:
+    if len(others) != 1:
         return usual
     report.add_note(f"{path.name}: the delimiter is {others[0]!r}, as its first row shows")
     return others[0]

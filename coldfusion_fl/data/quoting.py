@@ -44,7 +44,8 @@ def find_quoting(path: Path, text: str, delimiter: str, spec: TaskSpec, report: 
     if broken and _has_backslashes(text, delimiter):
         report.add_note(f'{path.name}: a quote in a quoted cell is written as \\", so quoting = "backslash"')
         return "backslash"
-    if not _names_its_cells(text, delimiter, spec) or not is_regular(text, delimiter):
+    may_be_texts = not (broken and _are_usual(cells, text)) and _names_its_cells(text, delimiter, spec)
+    if not may_be_texts or not is_regular(text, delimiter):
         _reject_open_quotes(path, text, broken)
         return "double"
     if not broken and _do_quotes_join_lines(path, text, delimiter, spec, spanning):
@@ -70,6 +71,12 @@ def _has_backslashes(text: str, delimiter: str) -> bool:
     """Whether all quoted cells are closed if a quote inside them follows a backslash, and some cell has one."""
     cells = list(quoted_cells(text, delimiter, _ESCAPED))
     return all(cell[1] for cell in cells) and any('\\"' in cell[0] for cell in cells)
+
+
+def _are_usual(cells: Sequence[re.Match[str]], text: str) -> bool:
+    """Whether quotes enclose most rows' cells, or a closed cell has a quote that is written twice."""
+    closed = [cell[0] for cell in cells if cell[1]]
+    return 2 * len(closed) > len(_LINE_END.findall(text)) or any('""' in cell[1:-1] for cell in closed)
 
 
 def _first_line(text: str) -> str:

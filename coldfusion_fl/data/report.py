@@ -6,6 +6,8 @@ from enum import StrEnum
 
 from coldfusion_fl.errors import count
 
+_SHOWN_LINES = 10
+
 
 class LeftOut(StrEnum):
     """The reasons why a row is not used, as clauses of a sentence."""
@@ -81,7 +83,12 @@ class ReadReport:
         unused = [f"not used: {', '.join(self.unused)}"] if self.unused else []
         return [
             *(f"{split}: {one.line()}" for split, one in self.splits.items() if one.reasons or not brief),
-            *self.notes,
+            *_cut(self.notes),
             *unused,
-            *(f"warning: {warning}" for warning in self.warnings),
+            *_cut([f"warning: {warning}" for warning in self.warnings]),
         ]
+
+
+def _cut(lines: list[str]) -> list[str]:
+    """The first of many lines, such as one for each of many small files, and the number of the others."""
+    return lines if len(lines) <= _SHOWN_LINES else [*lines[:_SHOWN_LINES], f"and {len(lines) - _SHOWN_LINES} more"]

@@ -172,7 +172,7 @@ def _find_paths(spec: TaskSpec, data_root: Path | None, report: ReadReport) -> d
             [path for files in paths.values() for path in files], [split for split in SPLITS if split not in paths]
         )
     _require_distinct_splits(
-        {split: [path.resolve() for path in paths[split]] if split in paths else None for split in SPLITS}
+        {split: ", ".join(str(path.resolve()) for path in paths.get(split, [])) for split in SPLITS}
     )
     return paths
 
@@ -181,7 +181,7 @@ def _describe_paths(paths: Sequence[Path]) -> str:
     return paths[0].name if len(paths) == 1 else f"{paths[0].name} to {paths[-1].name} ({len(paths)} files)"
 
 
-def _require_distinct_splits(sources: Mapping[str, object]) -> None:
+def _require_distinct_splits(sources: Mapping[str, str]) -> None:
     """Reject a test or validation split that is the train split: its rows would be trained on."""
     for split in ("validation", "test"):
         if sources[split] and sources[split] == sources["train"]:
@@ -233,8 +233,7 @@ def build_task(name: str, spec: TaskSpec, splits: Mapping[str, pd.DataFrame], re
     # All tasks of a sharded data set get the same splits, so the shards are taken last.
     if spec.shard:
         tables["train"] = _take_shard(tables["train"], spec, report)
-    for split in SPLITS:
-        report.splits[split].rows = len(tables[split])
+    report.splits = {split: dataclasses.replace(report.splits[split], rows=len(tables[split])) for split in SPLITS}
     examples = {split: _to_examples(table, classes, report) for split, table in tables.items()}
     return Task(name, spec.metric, classes, **examples, report=report)
 

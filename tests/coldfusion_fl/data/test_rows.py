@@ -100,6 +100,13 @@ def test_words_in_quotes_at_the_start_of_a_text_keep_their_quotes(read):
     assert '"Titanic" 3' in texts(read("t.tsv", table(text='"Titanic" {i}')))
 
 
+def test_a_quote_that_is_not_escaped_among_quoted_cells_changes_no_other_text(read):
+    lines = table(text='"text {i}"').replace('"text 7"', '"He said "hi" there"')
+    assert {"text 3", "text 9"} < texts(read("t.tsv", lines))
+    lines = table(text="text {i}").replace("text 7", '"He said ""hi"""').replace("text 8", '"Titanic" won')
+    assert {'He said "hi"', "text 9"} < texts(read("t.csv", lines.replace("\t", ",")))
+
+
 @pytest.mark.parametrize(
     ("name", "delimiter"), [("t.csv", ";"), ("t.csv", "\t"), ("t.csv", "|"), ("t.tsv", ","), ("t.txt", ";")]
 )
