@@ -109,7 +109,7 @@ def settings_of(*seen):
 
 def test_a_task_must_be_the_name_of_a_member(federation):
     with pytest.raises(SettingsError, match="'hospitel'.*acme.*Did you mean 'hospital'") as error:
-        federation_run.check_server_side(federation, settings_of("hospitel", "bank"), "run.toml")
+        federation_run.check_federation(federation, settings_of("hospitel", "bank"), "run.toml")
     assert error.value.code == ErrorCode.MEMBER_UNKNOWN
 
 
@@ -117,13 +117,13 @@ def test_a_run_is_resumed_without_a_member_that_left(federation, tmp_path):
     Ledger.create(tmp_path / "begun", {})
     settings = settings_of("gone", "bank").model_copy(update={"out": str(tmp_path / "begun")})
     with pytest.raises(DeploymentError) as error:
-        federation_run.check_server_side(federation, settings, "run.toml")
+        federation_run.check_federation(federation, settings, "run.toml")
     assert error.value.code == ErrorCode.SERVER_UNREACHABLE  # which is the only problem
 
 
 def test_no_run_starts_while_the_server_does_not_answer(federation):
     with pytest.raises(DeploymentError, match="coldfusion federation serve"):
-        federation_run.check_server_side(federation, settings_of("hospital", "bank"), "run.toml")
+        federation_run.check_federation(federation, settings_of("hospital", "bank"), "run.toml")
 
 
 def test_a_run_that_failed_by_itself_is_not_started_again(supervise, ledger):
