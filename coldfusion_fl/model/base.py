@@ -1,6 +1,5 @@
 """A base on disk: a model folder in Hugging Face format, opened."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from transformers.utils import logging as transformers_logging
 
 from coldfusion_fl.data.paths import PACKAGE, expand_user, package_path
 from coldfusion_fl.errors import DataError, ErrorCode, ModelError, first_line
+from coldfusion_fl.model.pooling import read_pooling
 
 WEIGHTS = "model.safetensors"
 # Hub repositories often hold the same weights in other formats too, which are never read.
@@ -27,6 +27,7 @@ class Base:
         config: the model's Hugging Face configuration.
         tokenizer: the model's tokenizer.
         pooling: the head that the model was pretrained for, `class-token` or `mean`.
+        notes: sentences on what was guessed or left out, for the user.
     """
 
     folder: Path
@@ -34,6 +35,7 @@ class Base:
     config: Any
     tokenizer: PreTrainedTokenizerBase
     pooling: str
+    notes: tuple[str, ...] = ()
 
     def choose_head(self, setting: str) -> str:
         """The kind of head for a setting: `class-token` or `mean` as given; the model's own for `auto`."""
@@ -79,7 +81,8 @@ def open_base(reference: str) -> Base:
             code=ErrorCode.MODEL_UNSUPPORTED,
         )
     _limit_length(tokenizer, config)
-    return Base(folder, reference, config, tokenizer, _read_pooling(folder))
+    pooling, notes = read_pooling(folder, config)
+    return Base(folder, reference, config, tokenizer, pooling, notes)
 
 
 def _limit_length(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
@@ -118,19 +121,6 @@ def _resolve_folder(reference: str) -> Path:
         ) from None
 
 
-def _read_pooling(folder: Path) -> str:
-    """The head that a model was pretrained for.
-
-    A sentence-embedding model names its pooling in 1_Pooling/config.json. All other models use the class token.
-    """
-    file = folder / "1_Pooling" / "config.json"
-    if not file.is_file():
-        return "class-token"
-    try:
-        is_mean = json.loads(file.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens")
-    except (OSError, ValueError, AttributeError) as failure:
-        raise ModelError(f"{file}: it cannot be read: {failure}. Repair the file, or delete it.") from None
-    return "mean" if is_mean else "class-token"
 
 
 # Without this, transformers prints progress bars and warnings about new heads between the lines of a run's display.

@@ -52,6 +52,11 @@ def make_base(folder: Path, architecture: str = "bert", **config) -> Path:
     return folder
 
 
+def edit_json(file: Path, **values) -> None:
+    """Change or add values in a JSON file."""
+    file.write_text(json.dumps((json.loads(file.read_text()) if file.is_file() else {}) | values))
+
+
 _WORDS = {
     "animal": ["cat", "dog", "horse", "sheep", "lion", "tiger", "mouse", "rabbit"],
     "food": ["bread", "cheese", "apple", "rice", "soup", "cake", "sugar", "butter"],
