@@ -108,15 +108,17 @@ def _check(contributor: NodeSettings, context: Context) -> list[str]:
 
     task = load_task(contributor.task, contributor.catalogues, contributor.data_root)
     settings = parse_settings(unflatten(context.run_config), "the run-config").finetune
-    return list(_task_checker(contributor.base, settings).check(task).notes)
+    return [*task.describe(), *_task_checker(contributor.base, settings).check(task).notes]
 
 
 @functools.lru_cache(maxsize=1)
 def _task_checker(base: str, settings: FinetuneSettings) -> "TaskChecker":
     from coldfusion_fl.clients.handlers import open_base_once
+    from coldfusion_fl.model.encoder import load_encoder
     from coldfusion_fl.preflight.task_check import TaskChecker
 
-    return TaskChecker(open_base_once(base), settings)
+    opened = open_base_once(base)
+    return TaskChecker(opened, load_encoder(opened), settings)
 
 
 def forget_checker(message: Message, context: Context, call_next: ClientAppCallable) -> Message:

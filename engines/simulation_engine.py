@@ -60,8 +60,8 @@ class SimulationEngine(Engine):
         from coldfusion_fl.preflight.settings_check import check_server_side
 
         # The base is checked while Ray starts; then the workers check the tasks, side by side.
-        encoder_bytes = check_server_side(settings, source)
-        notes = [describe_disk(settings, encoder_bytes)]
+        base = check_server_side(settings, source)
+        notes = [describe_disk(settings, base.encoder_bytes)]
         if failure := self._ray.result():
             raise failure
         from coldfusion_fl.engines.simulated_preflight import check_tasks
@@ -72,8 +72,9 @@ class SimulationEngine(Engine):
         if not settings.simulation.address:  # the workers of a cluster have the memory of several machines
             workers = number_of_workers(settings.simulation)
             processes = psutil.Process().children(recursive=True)
-            notes.append(describe_memory(findings.worker_memory, workers, encoder_bytes, processes))
-        return [*notes, *(f"{name}: {note}" for name in settings.task_names for note in findings.notes[name])]
+            notes.append(describe_memory(findings.worker_memory, workers, base.encoder_bytes, processes))
+        notes += [f"base: {note}" for note in base.notes]
+        return notes + [f"{name}: {note}" for name in settings.task_names for note in findings.notes[name]]
 
     def _client_app(self, settings: Settings) -> "ClientApp":
         from coldfusion_fl.clients.client_app import contributor_app

@@ -68,9 +68,20 @@ def evaluate(
         from coldfusion_fl.evaluation.scores import score_task
         from coldfusion_fl.model.base import open_base
         from coldfusion_fl.model.encoder import load_encoder
+        from coldfusion_fl.preflight.task_check import TaskChecker
 
         base = open_base(model)
         encoder = load_encoder(base)
+    for note in base.notes:
+        console.print(f"base: {note}", markup=False)
+    with console.status("") as status:
+        # All tasks are checked before the first score, which may take long.
+        checker = TaskChecker(base, encoder, finetuning)
+        for name in names:
+            status.update(Text(f"Checking {name}"))
+            task = load_task(name, catalogues, data_root)
+            for note in [*task.report.lines(brief=True), *checker.check(task).notes]:
+                console.print(f"{name}: {note}", markup=False)
     scores = []
     table = Table(title=escape(f"{mode} test scores of {model}, in points"), title_justify="left")
     for column in ("task", "metric", "head", "training rows", "test rows", "hash of these", "score"):

@@ -78,6 +78,8 @@ def run(
         ensure_free(folder)
     # First the checks that take no time, here; then, in the run process, those that read all rows and the base.
     (check_server_table if federation else check_settings)(settings, str(source))
+    if resume and _is_complete(Ledger.check_resume(folder, to_table(settings)), settings, config):
+        return
     engine, args = ("deployment", [str(federation.resolve())]) if federation else ("simulation", [])
     with RunProcess(to_table(settings), str(source), engine, args) as process:
         with console.status("Checking the base") as status:
@@ -85,9 +87,9 @@ def run(
         for note in notes:
             console.print(note, markup=False)
         # Nothing is written before all checks have passed.
-        if ledger := _open_ledger(settings, config, federation, is_new=not resume):
-            process.start(ledger)
-            _follow(process, ledger, Display(settings.rounds))
+        ledger = _open_ledger(settings, federation, is_new=not resume)
+        process.start(ledger)
+        _follow(process, ledger, Display(settings.rounds))
 
 
 def run_settings(config: Path | None, out: Path | None, resume: Path | None, keep_last: int | None) -> Settings:
@@ -143,23 +145,26 @@ def _federation_of(ledger: Ledger, federation: Path | None) -> Path | None:
     return federation or (Path(recorded) if recorded else None)
 
 
-def _open_ledger(settings: Settings, config: Path | None, federation: Path | None, is_new: bool) -> Ledger | None:
-    """Create or reopen the run folder; None, after a message, where all rounds are already done."""
-    folder = Path(settings.out)
-    if is_new:
-        return Ledger.create(folder, to_table(settings), str(federation.resolve()) if federation else "")
-    ledger = Ledger.resume(folder, to_table(settings))
+def _is_complete(ledger: Ledger, settings: Settings, config: Path | None) -> bool:
+    """Whether all rounds of a run to resume are done; then a message says so."""
     done = max(ledger.rounds(), default=-1)
-    if settings.rounds > done or not (folder / "model").exists():
-        return ledger
+    if settings.rounds > done or not (ledger.folder / "model").exists():
+        return False
     ledger.state_file.finished()
     console.print(
-        f"Nothing to do: the run in {folder} is complete ({count(done, 'round')}). To add rounds, raise 'rounds' in "
-        f"the settings file and resume: {shlex.join(['coldfusion', 'run', str(config or 'CONFIG')])} --resume "
-        f"{shlex.quote(str(folder))}",
+        f"Nothing to do: the run in {ledger.folder} is complete ({count(done, 'round')}). To add rounds, raise "
+        f"'rounds' in the settings file and resume: {shlex.join(['coldfusion', 'run', str(config or 'CONFIG')])} "
+        f"--resume {shlex.quote(str(ledger.folder))}",
         markup=False,
     )
-    return None
+    return True
+
+
+def _open_ledger(settings: Settings, federation: Path | None, is_new: bool) -> Ledger:
+    folder, table = Path(settings.out), to_table(settings)
+    if not is_new:
+        return Ledger.resume(folder, table)
+    return Ledger.create(folder, table, str(federation.resolve()) if federation else "")
 
 
 def _follow(process: RunProcess, ledger: Ledger, display: Display) -> None:

@@ -20,6 +20,8 @@ from coldfusion_fl.data.split_files import find_split_files, unused_beside
 from coldfusion_fl.data.splits import complete_splits, warn_of_overlaps
 from coldfusion_fl.errors import DataError, ErrorCode, count
 
+_SHOWN_CLASSES = 12
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -76,6 +78,10 @@ class Task:
         """The number of a head's outputs: one per class; 1 for a regression."""
         return len(self.classes) if self.classes else 1
 
+    @property
+    def _splits(self) -> dict[str, Examples]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
     @functools.cached_property
     def _mean_and_deviation(self) -> tuple[float, float]:
         """Of the train split's labels; the deviation of constant labels is 1."""
@@ -111,9 +117,20 @@ class Task:
     def class_counts(self) -> dict[str, tuple[int, int, int]]:
         """The number of rows of each class in train, validation and test; empty for a regression."""
         names = self.classes or ()
-        splits = (self.train, self.validation, self.test)
-        counts = [np.bincount(part.labels, minlength=len(names)).tolist() for part in splits] if names else []
+        parts = self._splits.values() if names else ()
+        counts = [np.bincount(part.labels, minlength=len(names)).tolist() for part in parts]
         return dict(zip(names, zip(*counts, strict=True), strict=True))
+
+    def describe(self) -> list[str]:
+        """The task's sizes and classes, and what was left out or guessed: one fact per line, for the start of a run."""
+        sizes = ", ".join(f"{len(part):,} {name}" for name, part in self._splits.items())
+        if self.classes is None:
+            labels = self.train.labels
+            return [f"{sizes}; numbers from {labels.min():g} to {labels.max():g}", *self.report.lines(brief=True)]
+        counts = {name: sum(numbers) for name, numbers in self.class_counts().items()}
+        shown = ", ".join(f"{name} {number:,}" for name, number in list(counts.items())[:_SHOWN_CLASSES])
+        more = f" and {len(counts) - _SHOWN_CLASSES} more" if len(counts) > _SHOWN_CLASSES else ""
+        return [f"{sizes}; {count(len(counts), 'class', 'classes')}: {shown}{more}", *self.report.lines(brief=True)]
 
     def baseline(self) -> float:
         """The test score, in points, of always predicting the train split's most frequent class, or its mean."""

@@ -56,6 +56,7 @@ def open_base(reference: str) -> Base:
     """
     folder = _resolve_folder(reference)
     # Cheap checks come first, so that the common mistakes get a message of their own.
+    _check_adapter(folder, reference)
     _check_files(folder, reference)
     config, notes = read_config(folder, reference)
     check_is_encoder(config, reference)
@@ -67,12 +68,6 @@ def open_base(reference: str) -> Base:
 
 
 def _check_files(folder: Path, reference: str) -> None:
-    if (folder / "adapter_config.json").is_file():
-        raise ModelError(
-            f"{reference}: the folder holds an adapter of PEFT (adapter_config.json), which is not applied. Merge it "
-            "into its model with merge_and_unload, and save the result with save_pretrained into a new folder.",
-            code=ErrorCode.MODEL_UNSUPPORTED,
-        )
     if not (folder / "config.json").is_file():
         inner = next((file.parent for file in sorted(folder.glob("0_*/config.json"))), None)
         advice = (
@@ -87,6 +82,16 @@ def _check_files(folder: Path, reference: str) -> None:
             f"{reference}: there are no weights in {folder} ({WEIGHTS}). Only safetensors files are read, because "
             "pickled weights (.bin) can contain code. Convert them with save_pretrained of a recent transformers.",
             code=ErrorCode.MODEL_MISSING,
+        )
+
+
+def _check_adapter(folder: Path, reference: str) -> None:
+    # A configuration alone, as it may be left from a training, changes nothing.
+    if any(folder.glob("adapter_model.*")):
+        raise ModelError(
+            f"{reference}: the folder holds an adapter of PEFT, which is not applied. Merge it into its model with "
+            "merge_and_unload, and save the result with save_pretrained into a new folder.",
+            code=ErrorCode.MODEL_UNSUPPORTED,
         )
 
 

@@ -5,7 +5,6 @@ weights, data) is in the result. Their content is copied, without links and mode
 snapshot of links.
 """
 
-import json
 import os
 import re
 import shutil
@@ -22,8 +21,8 @@ from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.errors import ModelError, first_line
 from coldfusion_fl.model.base import Base
 from coldfusion_fl.model.encoder import build_model, get_encoder, merge
+from coldfusion_fl.model.sentence_modules import MODULES_FILE, read_modules
 
-_MODULES = "modules.json"
 # The files of the common tokenizers. The class of a tokenizer may name more.
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
@@ -78,8 +77,8 @@ def check_export(base: Base) -> None:
         _carry_files(base, folder)
         base.config.save_pretrained(folder)
         try:
-            AutoConfig.from_pretrained(folder)
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         # The type of the exception depends on the kind of tokenizer.
         except Exception as failure:
             raise ModelError(
@@ -148,25 +147,17 @@ def _module_paths(base: Base) -> Iterator[str]:
     Raises:
         ModelError: the file cannot be read, a path leads out of the folder, or the encoder is elsewhere.
     """
-    file = base.folder / _MODULES
-    if not file.is_file():
-        return
-    try:
-        modules = [(PurePosixPath(module["path"]), str(module["type"])) for module in json.loads(file.read_bytes())]
-    except (OSError, ValueError, KeyError, TypeError) as failure:
-        raise ModelError(
-            f"{file}: not a list of modules of sentence-transformers: {first_line(failure).rstrip('.')}. Repair or "
-            "delete it."
-        ) from None
-    for path, kind in modules:
-        if path.is_absolute() or ".." in path.parts or "\0" in str(path):
+    file = base.folder / MODULES_FILE
+    for module in read_modules(base.folder):
+        path = PurePosixPath(module.path)
+        if path.is_absolute() or ".." in path.parts or "\0" in module.path:
             raise ModelError(
-                f"{file}: the path {str(path)!r} leads out of the model folder. Repair or delete the file."
+                f"{file}: the path {module.path!r} leads out of the model folder. Repair or delete the file."
             )
-        if path.parts and kind.endswith("Transformer"):
+        if path.parts and module.kind == "Transformer":
             raise ModelError(
                 f"{file}: the encoder of this model is in '{path}', so the model folder's own weights are not those "
-                f"that sentence-transformers loads. Give {base.folder / path} as the base, or delete {_MODULES}."
+                f"that sentence-transformers loads. Give {base.folder / path} as the base, or delete {MODULES_FILE}."
             )
         if path.parts:
             yield str(path)

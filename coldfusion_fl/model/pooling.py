@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from coldfusion_fl.errors import ModelError
+from coldfusion_fl.model.sentence_modules import MODULES_FILE, SentenceModule, read_modules
 
 # sentence-transformers before 5.4 wrote one flag for each mode; since then it writes `pooling_mode`.
 _FLAGS = {
@@ -17,8 +18,7 @@ _FLAGS = {
 }
 _HEADS = {"mean": "mean", "cls": "class-token"}
 _DEFAULT_FOLDER = "1_Pooling"
-_MODULES = "modules.json"
-_SENTENCE_FILES = (_MODULES, "sentence_bert_config.json", "config_sentence_transformers.json")
+_SENTENCE_FILES = (MODULES_FILE, "sentence_bert_config.json", "config_sentence_transformers.json")
 # These modules add nothing to an encoder and a head.
 _PLAIN_MODULES = ("Transformer", "Pooling", "Normalize")
 
@@ -38,13 +38,15 @@ def read_pooling(folder: Path, config: Any) -> tuple[str, tuple[str, ...]]:
     Raises:
         ModelError: a file cannot be read, or names no valid pooling.
     """
-    modules = _read_modules(folder)
+    modules = read_modules(folder)
     file = next((file for file in _pooling_files(folder, modules) if file.is_file()), None)
     if file is None:
         return "class-token", (_note_without_pooling(folder, config),)
     head, notes = _choose_head(_read_modes(file), str(file.relative_to(folder)))
-    if others := [kind for kind, _ in modules if kind not in _PLAIN_MODULES]:
-        notes += (f"{_MODULES} names modules that are not part of the encoder and are not used: {', '.join(others)}.",)
+    if others := [module.kind for module in modules if module.kind not in _PLAIN_MODULES]:
+        notes += (
+            f"{MODULES_FILE} names modules that are not part of the encoder and are not used: {', '.join(others)}.",
+        )
     return head, notes
 
 
@@ -55,23 +57,9 @@ def _read_json(file: Path) -> Any:
         raise ModelError(f"{file}: it cannot be read: {failure}. Repair the file, or delete it.") from None
 
 
-def _read_modules(folder: Path) -> list[tuple[str, str]]:
-    """The class name and the folder of each module of sentence-transformers."""
-    file = folder / _MODULES
-    if not file.is_file():
-        return []
-    modules = _read_json(file)
-    try:
-        return [(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in modules]
-    except (TypeError, KeyError):
-        raise ModelError(
-            f"{file}: it is not a list of modules with 'type' and 'path'. Repair the file, or delete it."
-        ) from None
-
-
-def _pooling_files(folder: Path, modules: list[tuple[str, str]]) -> list[Path]:
+def _pooling_files(folder: Path, modules: list[SentenceModule]) -> list[Path]:
     """The files that may name the pooling, the most certain one first."""
-    paths = [path for kind, path in modules if kind == "Pooling"]
+    paths = [module.path for module in modules if module.kind == "Pooling"]
     inside = [path for path in paths if (folder / path).resolve().is_relative_to(folder.resolve())]
     return [folder / path / "config.json" for path in [*inside, _DEFAULT_FOLDER]]
 

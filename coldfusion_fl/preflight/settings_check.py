@@ -1,6 +1,7 @@
 """Checks of a run's settings, before anything is written."""
 
 import os
+from dataclasses import dataclass
 
 from coldfusion_fl.aggregation.pipeline import check_server_settings
 from coldfusion_fl.config.settings import Settings
@@ -47,26 +48,37 @@ def check_server_table(settings: Settings, source: str) -> None:
         raise SettingsError(f"{source}, [server]: {error}", code=error.code) from None
 
 
-def check_server_side(settings: Settings, source: str) -> int:
+@dataclass(frozen=True)
+class CheckedBase:
+    """What the check of a base found.
+
+    Attributes:
+        encoder_bytes: the size of its encoder.
+        notes: sentences about the base, for the user.
+    """
+
+    encoder_bytes: int
+    notes: tuple[str, ...]
+
+
+def check_server_side(settings: Settings, source: str) -> CheckedBase:
     """Check what the server needs: the base, and the task of the server validation. This takes seconds.
 
     Args:
         settings: the run's settings.
         source: the file they were read from, for messages.
 
-    Returns:
-        The size of an encoder, in bytes.
-
     Raises:
         SettingsError: the settings ask for a GPU, and there is none.
         DataError: the rows of the task cannot be read, or do not make a task.
-        ModelError: the base cannot be loaded.
+        ModelError: the base cannot be loaded, or a model cannot be written like it.
     """
     import torch
 
     from coldfusion_fl.data.task import load_task
     from coldfusion_fl.model.base import open_base
     from coldfusion_fl.model.encoder import load_encoder
+    from coldfusion_fl.model.export import check_export
 
     share = settings.simulation
     if share.gpus and not share.address and not torch.cuda.is_available():
@@ -77,7 +89,10 @@ def check_server_side(settings: Settings, source: str) -> int:
         )
     if settings.server.server_validation:
         load_task(settings.server.server_validation, settings.tasks.catalogue, settings.tasks.data_root)
-    return sum(array.nbytes for array in load_encoder(open_base(settings.base)).values())
+    base = open_base(settings.base)
+    encoder_bytes = sum(array.nbytes for array in load_encoder(base).values())
+    check_export(base)
+    return CheckedBase(encoder_bytes, base.notes)
 
 
 def check_contents(settings: Settings, source: str) -> None:
@@ -89,9 +104,11 @@ def check_contents(settings: Settings, source: str) -> None:
     check_server_side(settings, source)
     from coldfusion_fl.data.task import load_task
     from coldfusion_fl.model.base import open_base
+    from coldfusion_fl.model.encoder import load_encoder
     from coldfusion_fl.preflight.task_check import TaskChecker
 
-    checker = TaskChecker(open_base(settings.base), settings.finetune)
+    base = open_base(settings.base)
+    checker = TaskChecker(base, load_encoder(base), settings.finetune)
     for name in settings.task_names:
         checker.check(load_task(name, settings.tasks.catalogue, settings.tasks.data_root))
 

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.catalogue import SPLITS
 from coldfusion_fl.data.task import Examples, Task
 from coldfusion_fl.errors import ColdFusionError, ErrorCode, MismatchError, ModelError, first_line
 from coldfusion_fl.model.base import Base
-from coldfusion_fl.model.encoder import build_model, get_encoder, load_encoder, merge, split
+from coldfusion_fl.model.encoder import build_model, get_encoder, merge, split
 from coldfusion_fl.preflight.token_counts import TokenCounts, count_tokens
 from coldfusion_fl.training.batches import tokenize
 from coldfusion_fl.training.finetune import finetune
@@ -57,21 +58,15 @@ class TaskChecker:
 
     Args:
         base: the base.
+        encoder: its arrays by name, from `load_encoder`.
         settings: the finetuning of the run.
-
-    Attributes:
-        encoder_bytes: the size of the base's encoder.
-
-    Raises:
-        ModelError: the weights of the base cannot be loaded.
     """
 
-    def __init__(self, base: Base, settings: FinetuneSettings) -> None:
+    def __init__(self, base: Base, encoder: Encoder, settings: FinetuneSettings) -> None:
         self._base = base
+        self._encoder = encoder
         self._settings = settings
-        self._encoder = load_encoder(base)
         self._batch_tokens = 0
-        self.encoder_bytes = sum(array.nbytes for array in self._encoder.values())
 
     def check(self, task: Task) -> TaskCheck:
         """Tokenise the rows of a task, and make a training step and a score with its longest texts.

@@ -13,7 +13,7 @@ from coldfusion_fl.training.batches import tokenize
 
 _CHUNK = 1000  # rows that are tokenised at once, so that memory does not grow with the split
 # A core tokenises about a million characters in a second, and a data set may have hundreds of millions.
-_MAX_CHARACTERS = 200_000
+_MAX_CHARACTERS = 100_000
 
 
 @dataclass(frozen=True)

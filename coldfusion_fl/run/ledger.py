@@ -111,6 +111,17 @@ class Ledger(RoundStore):
         return ledger
 
     @classmethod
+    def check_resume(cls, folder: Path, settings: Mapping[str, Any]) -> "Ledger":
+        """Check that `resume` can open a folder with these settings.
+
+        Raises:
+            RunFolderError: as `resume`.
+        """
+        ledger = cls.reopen(folder)
+        ensure_same(ledger.settings, _as_json(settings), folder)
+        return ledger
+
+    @classmethod
     def resume(cls, folder: Path, settings: Mapping[str, Any]) -> "Ledger":
         """Open the folder of a run that is to resume with these settings, given as nested tables.
 
@@ -118,8 +129,7 @@ class Ledger(RoundStore):
             RunFolderError: as `reopen`; or the run has other settings, which the message lists.
         """
         settings = _as_json(settings)
-        ledger = cls.reopen(folder)
-        ensure_same(ledger.settings, settings, folder)
+        ledger = cls.check_resume(folder, settings)
         facts = ledger._facts
         resumed = [*facts.get("resumed", []), {"time": timestamp(), "versions": installed_versions()}]
         with disk_errors(folder):

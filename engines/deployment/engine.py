@@ -41,7 +41,8 @@ class DeploymentEngine(Engine):
         from coldfusion_fl.preflight.settings_check import check_server_side
 
         check_federation(open_federation(self._folder), settings, source)
-        return [describe_disk(settings, check_server_side(settings, source))]
+        base = check_server_side(settings, source)
+        return [describe_disk(settings, base.encoder_bytes), *(f"base: {note}" for note in base.notes)]
 
     def run(self, settings: Settings, ledger: Ledger) -> None:
         """See `Engine`."""

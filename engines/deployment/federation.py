@@ -85,7 +85,7 @@ def open_federation(folder: Path) -> Federation:
     """
     file = folder / _FILE
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DeploymentError(
             f"{folder} is not a federation: it has no {_FILE}. Create one: coldfusion federation init {folder} "

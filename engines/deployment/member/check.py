@@ -63,7 +63,7 @@ def check_member(folder: Path) -> Iterator[Finding]:
     task: Task | None = None
     try:
         task = load_task(member.task, member.catalogue, member.data_root)
-        yield Finding("data", True, _count_rows(task))
+        yield Finding("data", True, "; ".join([_count_rows(task), *task.report.lines(brief=True)]))
         yield _check_labels(task)
     except ColdFusionError as error:
         yield Finding("data", False, str(error))
@@ -100,24 +100,27 @@ def _check_labels(task: Task) -> Finding:
 def _check_model(member: Member, task: Task | None) -> Iterator[Finding]:
     from coldfusion_fl.config.settings import FinetuneSettings
     from coldfusion_fl.model.base import open_base
+    from coldfusion_fl.model.encoder import load_encoder
     from coldfusion_fl.preflight.task_check import TaskChecker, peak_memory
 
     # The settings of a run come from the server. With its defaults, this member needs what most runs need.
     settings = FinetuneSettings()
     try:
-        checker = TaskChecker(open_base(member.base), settings)
+        base = open_base(member.base)
+        encoder = load_encoder(base)
     except ColdFusionError as error:
         yield Finding("base", False, str(error))
         return
-    yield Finding("base", True, f"{member.base}, an encoder of {checker.encoder_bytes / 1e6:,.0f} MB")
+    size = sum(array.nbytes for array in encoder.values())
+    yield Finding("base", True, "; ".join([f"{member.base}, an encoder of {size / 1e6:,.0f} MB", *base.notes]))
     if task is None:
         return
     try:
-        done = checker.check(task)
+        done = TaskChecker(base, encoder, settings).check(task)
     except ColdFusionError as error:
         yield Finding("training", False, str(error))
         return
-    needed = peak_memory() + _COPIES * checker.encoder_bytes
+    needed = peak_memory() + _COPIES * size
     free = available_memory() + psutil.Process().memory_info().rss
     details = (
         f"a step and a score with {done.rows} texts of at most {done.longest} tokens took {done.seconds:.1f} s. "

@@ -68,7 +68,7 @@ def read_member(folder: Path) -> Member:
     """
     file = folder / MEMBER_FILE
     try:
-        member = parse_table(Member, tomllib.loads(file.read_text(encoding="utf-8")), str(file))
+        member = parse_table(Member, tomllib.loads(file.read_text(encoding="utf-8-sig")), str(file))
     except FileNotFoundError:
         raise DeploymentError(
             f"{folder} has no {MEMBER_FILE}. The server's administrator creates it with coldfusion federation init or "

@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from coldfusion_fl.errors import ErrorCode, ModelError
 from coldfusion_fl.model.base import open_base
-from coldfusion_fl.model.encoder import build_model, load_encoder, merge, save_model
+from coldfusion_fl.model.encoder import build_model, load_encoder, merge
+from coldfusion_fl.model.export import save_model
 
 IDS = {"input_ids": torch.tensor([[101, 4937, 102]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
 
@@ -129,12 +130,21 @@ def test_a_config_that_cannot_be_used_is_rejected_when_the_base_is_opened(tmp_pa
 def test_an_adapter_is_rejected(tmp_path, is_alone):
     folder = make_base(tmp_path / "base")
     edit_json(folder / "adapter_config.json", peft_type="LORA", base_model_name_or_path="some/model")
+    (folder / "adapter_model.safetensors").write_bytes(b"")
     if is_alone:
         (folder / "config.json").unlink()
-        (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
-    with pytest.raises(ModelError, match=r"adapter_config\.json.*merge_and_unload") as error:
+        (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="merge_and_unload") as error:
         open_base(str(folder))
     assert error.value.code == ErrorCode.MODEL_UNSUPPORTED
+
+
+def test_a_configuration_of_an_adapter_without_its_weights_changes_nothing(tmp_path):
+    folder = make_base(tmp_path / "base")
+    before = load_encoder(open_base(str(folder)))
+    edit_json(folder / "adapter_config.json", peft_type="LORA", base_model_name_or_path="some/model")
+    after = load_encoder(open_base(str(folder)))
+    assert {name: array.tobytes() for name, array in after.items()} == {n: a.tobytes() for n, a in before.items()}
 
 
 def test_a_model_in_a_folder_of_its_own_is_named(tmp_path):

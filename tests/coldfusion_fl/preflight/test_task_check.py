@@ -10,6 +10,7 @@ from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.task import Examples, Task
 from coldfusion_fl.errors import ErrorCode, MismatchError, ModelError
 from coldfusion_fl.model.base import open_base
+from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.preflight import task_check
 from coldfusion_fl.preflight.task_check import TaskChecker
 
@@ -34,7 +35,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture
 def checker(base):
-    return TaskChecker(base, SETTINGS)
+    return TaskChecker(base, load_encoder(base), SETTINGS)
 
 
 def test_the_longest_texts_are_trained_on(checker):
