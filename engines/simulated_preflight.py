@@ -104,9 +104,13 @@ def check_task(message: Message, context: Context) -> Message:
 
 
 def _check(contributor: NodeSettings, context: Context) -> list[str]:
+    from coldfusion_fl.data.catalogue import read_catalogues
     from coldfusion_fl.data.task import load_task
 
     task = load_task(contributor.task, contributor.catalogues, contributor.data_root)
+    # The shards of a data set have the same columns, classes and test rows, and there may be a thousand of them.
+    if read_catalogues(contributor.catalogues, contributor.data_root)[contributor.task].shard > 1:
+        return task.describe()
     settings = parse_settings(unflatten(context.run_config), "the run-config").finetune
     return [*task.describe(), *_task_checker(contributor.base, settings).check(task).notes]
 

@@ -11,6 +11,7 @@ from coldfusion_fl.config.tables import flatten, to_table
 from coldfusion_fl.engines import simulated_preflight
 from coldfusion_fl.engines.simulated_preflight import check_task, check_tasks
 from coldfusion_fl.errors import DataError, ErrorCode, RunError
+from coldfusion_fl.preflight.task_check import TaskCheck, TaskChecker
 
 KILLED = Error(FlowerErrorCode.UNKNOWN, "<class 'ray.exceptions.ActorUnavailableError'>:<'The actor is unavailable'>")
 
@@ -55,6 +56,16 @@ def test_all_tasks_that_cannot_be_trained_on_are_named_in_their_order(check, tmp
     first, second = str(error.value).splitlines()
     assert "task 'b'" in first
     assert "task 'd'" in second
+
+
+def test_of_the_shards_of_a_data_set_only_the_first_one_is_trained_on(check, tmp_path, toy_data, monkeypatch):
+    (tmp_path / "mine.toml").write_text(f'[tasks.a]\nfolder = "{toy_data / "a"}"\nshards = 3\n')
+    trained = []
+    monkeypatch.setattr(TaskChecker, "check", lambda self, task: trained.append(task.name) or TaskCheck(1, 1, 0.0, ()))
+    shards = {"tasks.catalogue": f'"{tmp_path / "mine.toml"}"', "tasks.seen": '"a-1, a-2, a-3"', "tasks.unseen": ""}
+    findings = check(**shards)
+    assert trained == ["a-1"]
+    assert findings.notes.keys() == {"a-1", "a-2", "a-3"}
 
 
 def test_a_task_whose_worker_is_killed_is_named_with_the_likely_cause(check):
