@@ -1,5 +1,6 @@
-"""The state that a node keeps from round to round: its head, and the compression error of its contributions."""
+"""The state that a node keeps from round to round: its head, the compression error of its contributions, a secret."""
 
+import secrets
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,6 +11,8 @@ from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.atomic_files import atomic_write, remove
 
 _SAVED_ROUNDS = "saved-rounds"
+_SECRET = "secret"
+_SECRET_BYTES = 32
 # A resumed run repeats its last round, which starts from the state of the round before. So two rounds are kept.
 _KEPT_ROUNDS = 2
 
@@ -52,6 +55,19 @@ class ClientState:
             save_file(dict(arrays), path)
         for _, file in self._files(kind)[:-_KEPT_ROUNDS]:
             remove(file)
+
+    def secret(self) -> bytes:
+        """Random bytes that the node keeps for itself, 32; the same ones each time."""
+        if self._folder is None:
+            if _SECRET not in self._state:
+                self._state[_SECRET] = ConfigRecord({_SECRET: secrets.token_bytes(_SECRET_BYTES)})
+            return bytes(self._state.config_records[_SECRET][_SECRET])  # type: ignore[arg-type]
+        file = self._folder / _SECRET
+        if not file.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with atomic_write(file) as path:
+                path.write_bytes(secrets.token_bytes(_SECRET_BYTES))
+        return file.read_bytes()
 
     def _files(self, kind: str) -> list[tuple[int, Path]]:
         """The files of a kind with their rounds, the oldest first."""

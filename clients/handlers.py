@@ -1,6 +1,7 @@
 """What a contributor does with a base: it finetunes the base, or scores it, on its own task."""
 
 import functools
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +128,26 @@ def evaluate(message: Message, context: Context) -> Message:
     ]
     values: dict[str, Any] = {score.mode: score.value for score in scores}
     metrics = MetricRecord({**values, "num-examples": scores[0].test_examples})
-    facts = {"metric": task.metric, "head": scores[0].head, "test-rows-hash": scores[0].test_rows_hash}
-    config = ConfigRecord({**facts, "seen": contributor.seen})
+    state = ClientState(context, _state_folder(contributor, request.run))
+    config = ConfigRecord(
+        {
+            "metric": task.metric,
+            "head": scores[0].head,
+            "seen": contributor.seen,
+            "test-rows-hash": _disguise(scores[0].test_rows_hash, contributor, state),
+        }
+    )
     return Message(RecordDict({"metrics": metrics, "config": config}), reply_to=message)
+
+
+def _disguise(rows_hash: str, contributor: NodeSettings, state: ClientState) -> str:
+    """A hash of private rows for the server, which can compare it with the node's other ones alone.
+
+    With a plain hash, the server could confirm a guess of the rows, and see which members have the same ones.
+    """
+    if contributor.run_folder:  # a simulation, where `coldfusion evaluate` gives the same hash
+        return rows_hash
+    return hashlib.blake2b(rows_hash.encode(), key=state.secret(), digest_size=len(rows_hash) // 2).hexdigest()
 
 
 def _state_folder(contributor: NodeSettings, run: str) -> Path | None:

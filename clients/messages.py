@@ -46,6 +46,7 @@ class EvaluateRequest:
         settings: the numbers of rows, shots and seeds.
         modes: the scores to compute.
         seed: the run's seed.
+        run: the id of the run; empty if the server does not send it.
     """
 
     encoder: Encoder
@@ -53,6 +54,7 @@ class EvaluateRequest:
     settings: EvaluateSettings
     modes: tuple[str, ...]
     seed: int
+    run: str
 
 
 def read_train_request(message: Message) -> TrainRequest:
@@ -88,6 +90,7 @@ def read_evaluate_request(message: Message) -> EvaluateRequest:
         settings=settings,
         modes=tuple(mode for mode in modes if mode != "few-shot" or settings.shots),
         seed=int(config.get("seed", 0)),
+        run=str(config.get("run", "")),
     )
 
 

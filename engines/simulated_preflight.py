@@ -7,9 +7,8 @@ and the rows for the run.
 
 import functools
 import json
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from coldfusion_fl.clients.node_settings import NodeSettings, read_node_settings
 from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.config.settings import FinetuneSettings, Settings
 from coldfusion_fl.config.tables import unflatten
+from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.errors import ColdFusionError, ErrorCode, RunError, from_message, to_message
 from coldfusion_fl.strategies.nodes.messaging import error_reason, exchange_messages
 
@@ -62,7 +62,7 @@ def check_tasks(grid: Grid, settings: Settings, progress: Callable[[str], None])
         for node_id in _all_nodes(grid, len(names))
     ]
     findings, errors, lost = TaskFindings(), {}, []
-    for number, reply in enumerate(exchange_messages(grid, messages, math.inf), start=1):
+    for number, reply in enumerate(exchange_messages(grid, messages, settings.node_timeout), start=1):
         progress(f"Checking the tasks with the base: {number} of {len(names)}")
         if reply.has_error():
             lost.append(error_reason(reply))
@@ -78,7 +78,8 @@ def check_tasks(grid: Grid, settings: Settings, progress: Callable[[str], None])
         ordered = [errors[name] for name in names if name in errors]
         raise type(ordered[0])("\n".join(map(str, ordered)), code=ordered[0].code)
     if missing := [name for name in names if name not in findings.notes]:
-        raise RunError(f"the check of {', '.join(missing)} failed: {lost[0]}", code=ErrorCode.WORKERS_FAILED)
+        reason = lost[0] if lost else f"there was no answer within {settings.node_timeout:g} s ('node-timeout')"
+        raise RunError(f"the check of {', '.join(missing)} failed: {reason}", code=ErrorCode.WORKERS_FAILED)
     return findings
 
 
@@ -104,15 +105,27 @@ def check_task(message: Message, context: Context) -> Message:
 
 
 def _check(contributor: NodeSettings, context: Context) -> list[str]:
-    from coldfusion_fl.data.catalogue import read_catalogues
     from coldfusion_fl.data.task import load_task
 
+    settings = parse_settings(unflatten(context.run_config), "the run-config")
     task = load_task(contributor.task, contributor.catalogues, contributor.data_root)
-    # The shards of a data set have the same columns, classes and test rows, and there may be a thousand of them.
-    if read_catalogues(contributor.catalogues, contributor.data_root)[contributor.task].shard > 1:
+    if _is_later_shard(contributor, settings.task_names):
         return task.describe()
-    settings = parse_settings(unflatten(context.run_config), "the run-config").finetune
-    return [*task.describe(), *_task_checker(contributor.base, settings).check(task).notes]
+    return [*task.describe(), *_task_checker(contributor.base, settings.finetune).check(task).notes]
+
+
+def _is_later_shard(contributor: NodeSettings, names: Sequence[str]) -> bool:
+    """Whether an earlier task of the run is a shard of the same data set.
+
+    Shards have the same columns, classes and test rows, and there may be a thousand of them.
+    """
+    specs = read_catalogues(contributor.catalogues, contributor.data_root).specs
+    spec = specs[contributor.task]
+    if spec.shards == 1:
+        return False
+    whole = spec.model_copy(update={"shard": 0})
+    first = next(name for name in names if specs[name].model_copy(update={"shard": 0}) == whole)
+    return first != contributor.task
 
 
 @functools.lru_cache(maxsize=1)

@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 import ray
@@ -17,7 +17,7 @@ from flwr.simulation import run_simulation
 from flwr.simulation.ray_transport.ray_actor import pool_size_from_resources
 
 from coldfusion_fl.config.settings import SimulationSettings
-from coldfusion_fl.errors import ErrorCode, RunError
+from coldfusion_fl.errors import ErrorCode, RunError, SettingsError, count
 
 _CONNECT_TIMEOUT = 10.0  # seconds
 _POLL_INTERVAL = 0.5  # seconds
@@ -41,7 +41,7 @@ class Simulation:
 
     def __init__(self, client_app: ClientApp, nodes: int, share: SimulationSettings) -> None:
         self._work: queue.Queue[Callable[[Grid], None] | None] = queue.Queue()
-        self._crash: Exception | None = None
+        self._crash: BaseException | None = None
         self._client_app = client_app
         self._nodes = nodes
         self._resources = _resources(share)
@@ -73,14 +73,10 @@ class Simulation:
                 result.set_exception(error)
 
         self._work.put(do)
-        while True:
-            try:
-                return result.result(timeout=_POLL_INTERVAL)
-            except TimeoutError:
-                if not self._thread.is_alive() and not result.done():
-                    raise RunError(
-                        f"Flower's simulation ended early: {self._crash}", code=ErrorCode.WORKERS_FAILED
-                    ) from self._crash
+        while not wait([result], timeout=_POLL_INTERVAL).done:
+            if not self._thread.is_alive() and not result.done():
+                raise RunError(f"Flower's simulation ended early: {self._crash}", code=ErrorCode.WORKERS_FAILED)
+        return result.result()
 
     def stop(self) -> None:
         """End the simulation, and wait until its workers have ended."""
@@ -104,6 +100,8 @@ class Simulation:
             )
         except Exception as error:
             self._crash = error
+            while self._crash.__cause__:  # Flower's own errors only say that there was one
+                self._crash = self._crash.__cause__
 
 
 def _resources(share: SimulationSettings) -> dict[str, Any]:
@@ -115,9 +113,20 @@ def _resources(share: SimulationSettings) -> dict[str, Any]:
     return {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_restarts": -1, "max_task_retries": MAX_RETRIES}
 
 
-def number_of_workers(share: SimulationSettings) -> int:
-    """The number of worker processes that fit on the machines of the simulation."""
-    return pool_size_from_resources(_resources(share))
+def count_workers(share: SimulationSettings) -> int:
+    """The number of worker processes that fit on the machines of the simulation.
+
+    Raises:
+        SettingsError: not even one fits.
+    """
+    try:
+        return pool_size_from_resources(_resources(share))
+    except ValueError:
+        raise SettingsError(
+            f"no machine of the simulation has {count(share.cpus, 'core')} and {share.gpus:g} GPUs for a worker. Lower "
+            "'simulation.cpus' or 'simulation.gpus'.",
+            code=ErrorCode.WORKERS_FAILED,
+        ) from None
 
 
 def start_ray(address: str) -> RunError | None:

@@ -13,7 +13,7 @@ import psutil
 from coldfusion_fl.cli.engine import Engine, Progress
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import RunError
-from coldfusion_fl.preflight.resources import describe_disk, describe_memory
+from coldfusion_fl.preflight.resources import check_disk, describe_memory
 from coldfusion_fl.run.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -61,17 +61,18 @@ class SimulationEngine(Engine):
 
         # The base is checked while Ray starts; then the workers check the tasks, side by side.
         base = check_server_side(settings, source)
-        notes = [describe_disk(settings, base.encoder_bytes)]
+        notes = [check_disk(settings, base.encoder_bytes)]
         if failure := self._ray.result():
             raise failure
         from coldfusion_fl.engines.simulated_preflight import check_tasks
-        from coldfusion_fl.engines.simulation import Simulation, number_of_workers
+        from coldfusion_fl.engines.simulation import Simulation, count_workers
 
+        # No more workers than tasks are ever at work.
+        workers = min(count_workers(settings.simulation), len(settings.task_names))
         self._simulation = Simulation(self._client_app(settings), len(settings.task_names), settings.simulation)
         findings = self._simulation.call(lambda grid: check_tasks(grid, settings, progress))
         if not settings.simulation.address:  # the workers of a cluster have the memory of several machines
-            workers = number_of_workers(settings.simulation)
-            processes = psutil.Process().children(recursive=True)
+            processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
             notes.append(describe_memory(findings.worker_memory, workers, base.encoder_bytes, processes))
         notes += [f"base: {note}" for note in base.notes]
         return notes + [f"{name}: {note}" for name in settings.task_names for note in findings.notes[name]]

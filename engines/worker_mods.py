@@ -32,7 +32,7 @@ def report_replacement(settings: Settings) -> Mod:
     folder, names = Path(settings.out), settings.task_names
 
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-        if folder.is_dir():  # there is none while the tasks are checked
+        if not message.metadata.message_type.startswith("query"):  # such as the checks before the run
             _report_first_message(folder, names[int(context.node_config["partition-id"])])
         return call_next(message, context)
 

@@ -235,6 +235,7 @@ def check(experiment: Experiment) -> None:
                 settings.tasks.catalogue,
                 tuple(sorted(settings.task_names)),
                 settings.server.server_validation,
+                settings.finetune,
             )
             if facts not in checked:
                 checked.add(facts)

@@ -34,7 +34,8 @@ class RunLoop:
         timeout: the seconds for each round's training, and for each evaluation.
         train_config: goes to the contributors.
         evaluate_config: goes to the nodes that evaluate.
-        evaluate_fn: the server's own evaluation, by round and arrays; None: there is none.
+        evaluate_fn: the server's own evaluation, by round and arrays of the base (not of the `result`); None: there is
+            none.
     """
 
     def __init__(

@@ -16,6 +16,7 @@ from coldfusion_fl.config.settings import MODES, EvaluateSettings, FinetuneSetti
 from coldfusion_fl.config.tables import split_names, to_table
 from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.errors import ErrorCode, SettingsError
+from coldfusion_fl.sanitize import sanitize
 
 
 @app.command()
@@ -73,18 +74,18 @@ def evaluate(
         base = open_base(model)
         encoder = load_encoder(base)
     for note in base.notes:
-        console.print(f"base: {note}", markup=False)
+        console.print(sanitize(f"base: {note}"), markup=False)
     with console.status("") as status:
         # All tasks are checked before the first score, which may take long.
-        checker = TaskChecker(base, encoder, finetuning)
+        checker = TaskChecker(base, encoder, finetuning, trains=mode != "frozen")
         for name in names:
             status.update(Text(f"Checking {name}"))
             task = load_task(name, catalogues, data_root)
             for note in [*task.report.lines(brief=True), *checker.check(task).notes]:
-                console.print(f"{name}: {note}", markup=False)
+                console.print(sanitize(f"{name}: {note}"), markup=False)
     scores = []
     table = Table(title=escape(f"{mode} test scores of {model}, in points"), title_justify="left")
-    for column in ("task", "metric", "head", "training rows", "test rows", "hash of these", "score"):
+    for column in ("task", "metric", "head", "training rows", "test rows", "test rows hash", "score"):
         table.add_column(column, justify="right" if column in ("training rows", "test rows", "score") else "left")
     with console.status("") as status:
         for number, name in enumerate(names, start=1):

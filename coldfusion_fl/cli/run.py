@@ -20,6 +20,7 @@ from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import ErrorCode, RunError, SettingsError, count
 from coldfusion_fl.preflight.settings_check import check_server_table, check_settings
 from coldfusion_fl.run.ledger import Ledger, ensure_free
+from coldfusion_fl.sanitize import sanitize
 
 _INTERRUPTED = 130
 
@@ -78,14 +79,14 @@ def run(
         ensure_free(folder)
     # First the checks that take no time, here; then, in the run process, those that read all rows and the base.
     (check_server_table if federation else check_settings)(settings, str(source))
-    if resume and _is_complete(Ledger.check_resume(folder, to_table(settings)), settings, config):
+    if resume and _is_complete(Ledger.reopen(folder, to_table(settings)), settings, config):
         return
     engine, args = ("deployment", [str(federation.resolve())]) if federation else ("simulation", [])
     with RunProcess(to_table(settings), str(source), engine, args) as process:
         with console.status("Checking the base") as status:
             notes = process.wait_for_checks(status.update)
         for note in notes:
-            console.print(note, markup=False)
+            console.print(sanitize(note), markup=False)
         # Nothing is written before all checks have passed.
         ledger = _open_ledger(settings, federation, is_new=not resume)
         process.start(ledger)

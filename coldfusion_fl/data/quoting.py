@@ -107,7 +107,7 @@ def _do_quotes_join_lines(
     """Whether quoted cells with line ends are cells, in a file whose lines are regular rows without quoting.
 
     The labels show it. If the lines of such a cell are rows, each of them has a label that other rows have too, or a
-    number in a regression. If not, only one has: the label of the row that they make together.
+    number in a regression. If not, none but the last one has: the row that they make together has its label there.
 
     Raises:
         DataError: some of the lines have such labels, and others do not.
@@ -125,7 +125,7 @@ def _do_quotes_join_lines(
     is_label = [bool(_NUMBER.fullmatch(label)) if spec.is_regression else label in others for label in labels]
     if all(is_label[number] for number in inside):
         return False
-    if all(sum(is_label[number] for number in span) <= 1 for span in spans):
+    if not any(is_label[number] for span in spans for number in span[:-1]):
         return True
     raise DataError(
         f"{path}, line {spans[0][0] + 1}: a quote opens here and closes in a later line, and the rows are complete "

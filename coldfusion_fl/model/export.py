@@ -18,6 +18,7 @@ from huggingface_hub.repocard import metadata_load
 from transformers import AutoConfig, AutoTokenizer
 
 from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.atomic_files import disk_errors
 from coldfusion_fl.errors import ModelError, first_line
 from coldfusion_fl.model.base import Base
 from coldfusion_fl.model.encoder import build_model, get_encoder, merge
@@ -72,7 +73,8 @@ def check_export(base: Base) -> None:
     Raises:
         ModelError: a file of the base's folder cannot be carried over, or the folder does not load like the base's.
     """
-    with tempfile.TemporaryDirectory(prefix="coldfusion-") as temporary:
+    place = Path(tempfile.gettempdir())
+    with disk_errors(place), tempfile.TemporaryDirectory(prefix="coldfusion-", dir=place) as temporary:
         folder = Path(temporary)
         _carry_files(base, folder)
         base.config.save_pretrained(folder)

@@ -1,11 +1,10 @@
 """The pooling that a model was pretrained with, as sentence-transformers writes it into a model folder."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from coldfusion_fl.errors import ModelError
-from coldfusion_fl.model.sentence_modules import MODULES_FILE, SentenceModule, read_modules
+from coldfusion_fl.model.sentence_modules import MODULES_FILE, SentenceModule, read_json, read_modules
 
 # sentence-transformers before 5.4 wrote one flag for each mode; since then it writes `pooling_mode`.
 _FLAGS = {
@@ -50,13 +49,6 @@ def read_pooling(folder: Path, config: Any) -> tuple[str, tuple[str, ...]]:
     return head, notes
 
 
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as failure:
-        raise ModelError(f"{file}: it cannot be read: {failure}. Repair the file, or delete it.") from None
-
-
 def _pooling_files(folder: Path, modules: list[SentenceModule]) -> list[Path]:
     """The files that may name the pooling, the most certain one first."""
     paths = [module.path for module in modules if module.kind == "Pooling"]
@@ -65,7 +57,7 @@ def _pooling_files(folder: Path, modules: list[SentenceModule]) -> list[Path]:
 
 
 def _read_modes(file: Path) -> tuple[str, ...]:
-    config = _read_json(file)
+    config = read_json(file)
     if not isinstance(config, dict):
         raise ModelError(f"{file}: it is not a table of settings. Repair the file, or delete it.")
     mode = config.get("pooling_mode")

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from coldfusion_fl.errors import ModelError
 
@@ -31,13 +32,22 @@ def read_modules(folder: Path) -> list[SentenceModule]:
     file = folder / MODULES_FILE
     if not file.is_file():
         return []
-    try:
-        modules = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as failure:
-        raise ModelError(f"{file}: it cannot be read: {failure}. Repair the file, or delete it.") from None
+    modules = read_json(file)
     try:
         return [SentenceModule(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in modules]
     except (TypeError, KeyError):
         raise ModelError(
             f"{file}: it is not a list of modules with 'type' and 'path'. Repair the file, or delete it."
         ) from None
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file of a model folder.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as failure:
+        raise ModelError(f"{file}: it cannot be read: {failure}. Repair the file, or delete it.") from None

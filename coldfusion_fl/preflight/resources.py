@@ -11,7 +11,7 @@ from rich.filesize import decimal
 from coldfusion_fl.aggregation.server_optimizer import SERVER_OPTIMIZERS
 from coldfusion_fl.config.components import as_component
 from coldfusion_fl.config.settings import Settings
-from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError, count
+from coldfusion_fl.errors import ErrorCode, RunFolderError, count
 
 _GIB = 1 << 30
 _CGROUP = Path("/sys/fs/cgroup")
@@ -28,32 +28,26 @@ def describe_memory(worker_bytes: int, workers: int, encoder_bytes: int, process
         worker_bytes: what each worker needs, measured by a training step.
         workers: the number of workers.
         encoder_bytes: the size of an encoder.
-        processes: the run's processes so far, whose memory is counted as free.
+        processes: the run's processes so far, this one included; their memory counts as free.
 
     Returns:
-        A sentence with the figures, for the start of the run.
-
-    Raises:
-        SettingsError: the machine has less memory in all.
+        A sentence with the figures, for the start of the run; a warning if less is free.
     """
-    used = sum(_resident(process) for process in processes)
-    total, free = total_memory(), available_memory() + used
+    free = available_memory() + sum(_resident(process) for process in processes)
     needed = workers * worker_bytes + psutil.Process().memory_info().rss + _SERVER_COPIES * encoder_bytes
     figures = (
         f"{count(workers, 'worker')} with {worker_bytes / _GIB:.1f} GiB of memory each and the server need "
         f"{needed / _GIB:.1f} GiB"
     )
-    advice = "Raise 'simulation.cpus' to have fewer workers, or lower 'finetune.batch-size' or 'finetune.max-length'."
-    if needed > total:
-        raise SettingsError(
-            f"{figures}, but this machine has {total / _GIB:.1f} GiB. {advice}", code=ErrorCode.MEMORY_SHORT
-        )
-    if needed > free:
-        return f"WARNING: {figures}, but only {free / _GIB:.1f} GiB are free. {advice}"
-    return f"{figures}; {free / _GIB:.1f} GiB are free."
+    if needed <= free:
+        return f"{figures}; {free / _GIB:.1f} GiB are free."
+    return (
+        f"warning: {figures}, but only {free / _GIB:.1f} GiB are free. Raise 'simulation.cpus' to have fewer workers, "
+        "or lower 'finetune.batch-size' or 'finetune.max-length'."
+    )
 
 
-def describe_disk(settings: Settings, encoder_bytes: int) -> str:
+def check_disk(settings: Settings, encoder_bytes: int) -> str:
     """Compare the disk space that the run's rounds need with what is free.
 
     Args:
@@ -89,12 +83,6 @@ def copies_per_round(settings: Settings) -> int:
     """The number of encoders that a round saves: the base, the state of the server optimizer, and the average."""
     optimizer = as_component(settings.server.server_optimizer, SERVER_OPTIMIZERS, "server-optimizer")
     return 1 + len(optimizer.state_kinds) + bool(settings.server.ema)
-
-
-def total_memory() -> int:
-    """The memory of this machine, or of its container if that has less, in bytes."""
-    limit = _read_number(_CGROUP / "memory.max")
-    return min(psutil.virtual_memory().total, limit) if limit else psutil.virtual_memory().total
 
 
 def available_memory() -> int:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import psutil
 import torch
 from torch import nn
 
@@ -22,7 +23,7 @@ from coldfusion_fl.data.catalogue import SPLITS
 from coldfusion_fl.data.task import Examples, Task
 from coldfusion_fl.errors import ColdFusionError, ErrorCode, MismatchError, ModelError, first_line
 from coldfusion_fl.model.base import Base
-from coldfusion_fl.model.encoder import build_model, get_encoder, merge, split
+from coldfusion_fl.model.encoder import build_model, merge, split
 from coldfusion_fl.preflight.token_counts import TokenCounts, count_tokens
 from coldfusion_fl.training.batches import tokenize
 from coldfusion_fl.training.finetune import finetune
@@ -60,12 +61,14 @@ class TaskChecker:
         base: the base.
         encoder: its arrays by name, from `load_encoder`.
         settings: the finetuning of the run.
+        trains: whether the encoder is trained. A frozen score needs the outputs of the model alone.
     """
 
-    def __init__(self, base: Base, encoder: Encoder, settings: FinetuneSettings) -> None:
+    def __init__(self, base: Base, encoder: Encoder, settings: FinetuneSettings, *, trains: bool = True) -> None:
         self._base = base
         self._encoder = encoder
         self._settings = settings
+        self._trains = trains
         self._batch_tokens = 0
 
     def check(self, task: Task) -> TaskCheck:
@@ -85,17 +88,8 @@ class TaskChecker:
         model = build_model(self._base, task.num_labels, self._base.choose_head(self._settings.head), seed=0)
         merge(model, self._encoder)
         splits = {name: getattr(task, name) for name in SPLITS}
-        tokens = {
-            name: count_tokens(
-                self._base,
-                examples,
-                self._settings.max_length,
-                name,
-                _number_of_embeddings(model),
-                self._settings.batch_size,
-            )
-            for name, examples in splits.items()
-        }
+        size, max_length = self._settings.batch_size, self._settings.max_length
+        tokens = {name: count_tokens(self._base, part, max_length, name, size) for name, part in splits.items()}
         longest = max(int(counted.lengths.max()) for counted in tokens.values())
         batch_tokens = longest * min(self._settings.batch_size, len(task.train))
         rows = self._settings.batch_size if batch_tokens > self._batch_tokens else _FEW_ROWS
@@ -115,25 +109,28 @@ class TaskChecker:
         """Make the step and the score; returns a clause if a number is not finite."""
         tokenizer, train = self._base.tokenizer, chosen["train"]
         schedule = self._settings.model_copy(update={"epochs": 1, "batch_size": len(train)})
+        loss = 0.0
         try:
-            task = replace(task, validation=chosen["validation"])
-            result = finetune(model, tokenizer, task, train, schedule, seed=0)
+            if self._trains:
+                task = replace(task, validation=chosen["validation"])
+                loss = finetune(model, tokenizer, task, train, schedule, seed=0).loss
             outputs = predict(model, tokenizer, tokenize(tokenizer, chosen["test"], schedule.max_length))
         except ColdFusionError:
             raise
         # What fails here depends on the architecture and the device.
         except Exception as failure:
             raise _explain(failure, self._base, longest, len(train)) from None
-        if not math.isfinite(result.loss):
-            return f"the loss of the first training step is {result.loss}"
+        if not math.isfinite(loss):
+            return f"the loss of the first training step is {loss}"
         if not np.isfinite(outputs).all():
             return "the outputs of the model are not finite numbers"
         return find_mismatch(self._encoder, split(model, self._encoder.keys()))
 
 
 def peak_memory() -> int:
-    """The highest memory of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The highest memory of this process so far, in bytes, without what it shares with other processes now."""
+    now = psutil.Process().memory_full_info()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - (now.rss - now.uss)
 
 
 def _find_unknown(splits: Iterable[TokenCounts]) -> tuple[str, ...]:
@@ -141,14 +138,6 @@ def _find_unknown(splits: Iterable[TokenCounts]) -> tuple[str, ...]:
     counted = list(splits)
     share = sum(tokens.unknown for tokens in counted) / sum(int(tokens.lengths.sum()) for tokens in counted)
     return (f"the base's tokenizer does not know {share:.0%} of the tokens",) if share > _MANY_UNKNOWN else ()
-
-
-def _number_of_embeddings(model: nn.Module) -> int | None:
-    try:
-        embedding = get_encoder(model).get_input_embeddings()  # type: ignore[operator]
-    except NotImplementedError:  # CANINE hashes characters and has no token embedding
-        return None
-    return getattr(embedding, "num_embeddings", None)
 
 
 def _explain(failure: Exception, base: Base, longest: int, rows: int) -> ModelError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coldfusion_fl.data.task import Examples
-from coldfusion_fl.errors import DataError, ErrorCode, ModelError, first_line
+from coldfusion_fl.errors import DataError, first_line
 from coldfusion_fl.model.base import Base
 from coldfusion_fl.training.batches import tokenize
 
@@ -35,9 +35,7 @@ class TokenCounts:
         return self.rows[np.argsort(-self.lengths, kind="stable")[:count]]
 
 
-def count_tokens(
-    base: Base, examples: Examples, max_length: int, split: str, embeddings: int | None, longest: int
-) -> TokenCounts:
+def count_tokens(base: Base, examples: Examples, max_length: int, split: str, longest: int) -> TokenCounts:
     """Tokenise the rows of a split.
 
     All rows are tokenised, unless the split is large. Then these are the longest rows and a part of the others: a fast
@@ -48,25 +46,17 @@ def count_tokens(
         examples: the rows.
         max_length: the length in tokens that texts are cut at.
         split: the name of the split, for messages.
-        embeddings: the number of the model's token embeddings; None: unknown.
         longest: the number of longest rows that are tokenised in any case.
 
     Raises:
         DataError: the tokenizer cannot read a row.
-        ModelError: a token has no embedding.
     """
     rows = _choose_rows(base, examples, longest)
     lengths: list[int] = []
     unknown = 0
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
-        for row, ids in zip(chunk, _token_ids(base, examples, chunk, max_length, split), strict=True):
-            if embeddings is not None and max(ids) >= embeddings:
-                raise ModelError(
-                    f"row {row + 1} of the {split} split has the token id {max(ids)}, but {base.reference} has "
-                    f"{embeddings} token embeddings. Use the tokenizer that belongs to the model.",
-                    code=ErrorCode.MODEL_UNSUPPORTED,
-                )
+        for ids in _token_ids(base, examples, chunk, max_length, split):
             lengths.append(len(ids))
             unknown += ids.count(base.tokenizer.unk_token_id)
     return TokenCounts(rows, np.array(lengths), unknown)

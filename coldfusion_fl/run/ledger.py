@@ -91,11 +91,16 @@ class Ledger(RoundStore):
         return ledger
 
     @classmethod
-    def reopen(cls, folder: Path) -> "Ledger":
+    def reopen(cls, folder: Path, settings: Mapping[str, Any] | None = None) -> "Ledger":
         """Open the folder of a run that is to resume, and remove what a killed process left half-written.
 
+        Args:
+            folder: the run folder.
+            settings: those that it is to resume with, as nested tables; None: its own.
+
         Raises:
-            RunFolderError: the folder holds no run, a process is working on it, or its last round is damaged.
+            RunFolderError: the folder holds no run, a process is working on it, its last round is damaged, or the run
+                has other settings, which the message lists.
         """
         ledger = cls(folder)
         _ = ledger.settings  # raises if this is not a run folder
@@ -108,17 +113,8 @@ class Ledger(RoundStore):
             remove_partial(ledger.round_folder(rounds[-1]))
             ledger.remove_damaged_scores(rounds[-1])
             ledger.verify(rounds[-1])
-        return ledger
-
-    @classmethod
-    def check_resume(cls, folder: Path, settings: Mapping[str, Any]) -> "Ledger":
-        """Check that `resume` can open a folder with these settings.
-
-        Raises:
-            RunFolderError: as `resume`.
-        """
-        ledger = cls.reopen(folder)
-        ensure_same(ledger.settings, _as_json(settings), folder)
+        if settings is not None:
+            ensure_same(ledger.settings, _as_json(settings), folder)
         return ledger
 
     @classmethod
@@ -126,10 +122,10 @@ class Ledger(RoundStore):
         """Open the folder of a run that is to resume with these settings, given as nested tables.
 
         Raises:
-            RunFolderError: as `reopen`; or the run has other settings, which the message lists.
+            RunFolderError: as `reopen`.
         """
         settings = _as_json(settings)
-        ledger = cls.check_resume(folder, settings)
+        ledger = cls.reopen(folder, settings)
         facts = ledger._facts
         resumed = [*facts.get("resumed", []), {"time": timestamp(), "versions": installed_versions()}]
         with disk_errors(folder):

@@ -1,6 +1,7 @@
 """Sending messages through Flower's grid, and receiving the replies one at a time."""
 
 import math
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,8 +25,10 @@ UNREACHABLE = frozenset(
     }
 )
 MAX_REASON = 300
-# How Flower's simulation begins the reason of an error of Ray itself.
-_RAY_ERROR = "<class 'ray.exceptions."
+# How Flower's simulation begins the reason of an error, if a worker process or its machine was lost.
+_WORKER_LOSS = re.compile(
+    r"<class 'ray\.exceptions\.(Actor(Died|Unavailable)|WorkerCrashed|OutOfMemory|NodeDied)Error'>"
+)
 # Only the in-memory grid of a simulation says how often it may be polled; the grid of a deployment polls every 3 s.
 _POLL_SECONDS = 3.0
 
@@ -139,7 +142,7 @@ def records_of(reply: Message, kind: type[_Record]) -> dict[str, _Record]:
 def is_worker_loss(reply: Message) -> bool:
     """Whether an error reply says that the worker process of a simulated node was killed each time."""
     # An exception in the worker has another code.
-    return reply.error.code == ErrorCode.UNKNOWN and (reply.error.reason or "").startswith(_RAY_ERROR)
+    return reply.error.code == ErrorCode.UNKNOWN and bool(_WORKER_LOSS.match(reply.error.reason or ""))
 
 
 def error_reason(reply: Message) -> str:

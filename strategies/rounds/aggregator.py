@@ -75,16 +75,14 @@ class Aggregator:
             The next base; None where the round keeps its base, for a reason that its record has.
 
         Raises:
-            RunError: the server's score of the base is not a finite number; or nothing is fused, and workers were
-                killed. Such a round is not saved, so that a resumed run repeats it.
+            RunError: the server's score of the base is not a finite number; or there are too few contributions, and
+                workers were killed. Such a round is not saved, so that a resumed run repeats it.
         """
         record = round_.record
         record.trained = time.time()
         try:
             base = self._optimize(round_, self._fuse(round_, candidates))
         except NoNewBaseError as reason:
-            if round_.lost_workers:
-                raise RunError(_describe_lost_workers(round_, str(reason)), ErrorCode.WORKERS_FAILED) from None
             record.kept_because = str(reason)
             log(WARNING, "Round %d keeps its base: %s.", round_.number, reason)
             round_.emit_kept(str(reason))
@@ -102,6 +100,7 @@ class Aggregator:
 
         Raises:
             NoNewBaseError: too few pass, or they cannot be fused.
+            RunError: too few pass, and workers were killed.
         """
         past = past_norms(self._state.records)
         known = {name: replace(c, past_norms=past.get(name, ())) for name, c in candidates.items()}
@@ -119,6 +118,8 @@ class Aggregator:
         for part, share in zip(contributions, shares(self._fusion, contributions), strict=True):
             round_.record.contributions[part.name] = ContributionRecord(**dict(facts[part.name]), share=share)
         if len(contributions) < self._min_contributions:
+            if round_.lost_workers:
+                raise RunError(_describe_lost_workers(round_), ErrorCode.WORKERS_FAILED)
             number = count(len(contributions), "contribution")
             raise NoNewBaseError(f"{number} passed the screening, but min-contributions is {self._min_contributions}")
         try:
@@ -197,11 +198,11 @@ def _facts(round_: ScreeningRound, staleness: Mapping[str, int]) -> dict[str, Up
     }
 
 
-def _describe_lost_workers(round_: RoundState, reason: str) -> str:
+def _describe_lost_workers(round_: RoundState) -> str:
     reasons = {rejection.name: rejection.reason for rejection in round_.record.rejected}
     names = sorted(round_.lost_workers)
     return (
-        f"round {round_.number} fused nothing ({reason}), because worker processes were killed. {', '.join(names)}: "
+        f"round {round_.number} has too few contributions, because worker processes were killed. {', '.join(names)}: "
         f"{reasons[names[0]]}."
     )
 

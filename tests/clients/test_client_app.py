@@ -16,7 +16,9 @@ from coldfusion_fl.clients.node_settings import read_node_settings
 from coldfusion_fl.config.parsing import read_settings
 from coldfusion_fl.config.settings import COMPRESSIONS
 from coldfusion_fl.config.tables import flatten, to_table
+from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ErrorCode, SettingsError
+from coldfusion_fl.evaluation.scores import hash_rows
 from coldfusion_fl.fusion import Contribution, Fisher
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
@@ -174,6 +176,7 @@ def test_it_evaluates_on_its_own_test_rows(node, encoder):
     assert 0 <= metrics["few-shot"] <= 100
     assert reply.content["config"]["head"] == "mean"
     assert re.fullmatch("[0-9a-f]{12}", reply.content["config"]["test-rows-hash"])
+    assert ask("evaluate", node, encoder).content["config"] == reply.content["config"]  # and its hash
     no_shots = ask("evaluate", node, encoder, **few | {"evaluate.shots": 0})
     assert "few-shot" not in no_shots.content["metrics"]
 
@@ -200,6 +203,14 @@ def test_a_training_that_diverges_is_not_sent(node, encoder):
     reply = ask("train", node, encoder, **{"finetune.learning-rate": 1e36})
     assert "'b'" in reply.error.reason
     assert "not finite" in reply.error.reason
+
+
+def test_the_hash_of_test_rows_says_nothing_about_other_nodes(node, encoder, toy_data):
+    same_rows = context({**node.node_config, "name": "other"})
+    first, second = (ask("evaluate", one, encoder).content["config"]["test-rows-hash"] for one in (node, same_rows))
+    assert first != second
+    task = load_task("b", (str(toy_data / "toy.toml"),))
+    assert hash_rows(task, task.test.draw(500, [0])) not in (first, second)
 
 
 def test_unknown_settings_are_an_error_reply(node, encoder):

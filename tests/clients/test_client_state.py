@@ -17,6 +17,12 @@ def open_state(request, tmp_path):
     return lambda: ClientState(context, folder)
 
 
+def test_a_node_keeps_one_secret(open_state):
+    secret = open_state().secret()
+    assert len(secret) == 32
+    assert open_state().secret() == secret
+
+
 def test_the_next_round_loads_what_a_round_saved(open_state):
     assert open_state().load("head", 1) == {}
     open_state().save("head", 1, head(1))

@@ -67,6 +67,12 @@ def test_the_labels_show_whether_a_pair_of_quotes_joins_rows(read, labels):
     assert "text 20" in texts(read("b.tsv", rows, metric))
 
 
+def test_a_quote_that_joins_lines_with_labels_of_other_rows_is_refused(read):
+    rows = ["text\tlabel", '"so he said\tanger', "normal\tjoy", 'and left"\tfear', "x\tjoy", "y\tjoy"]
+    with pytest.raises(DataError, match="quoting"):
+        read("rows.tsv", "\n".join([*rows, ""]))
+
+
 def test_a_pair_of_quotes_with_two_readings_is_an_error_until_the_catalogue_decides(read):
     content = table(opened=(5,), closed=(30,)).replace("text 10\tx", "text 10\trare").replace("11\ty", "11\trare")
     with pytest.raises(DataError, match=r"t\.tsv, line 7.*quoting = \"none\".*quoting = \"double\"") as error:

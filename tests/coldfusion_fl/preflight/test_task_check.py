@@ -50,14 +50,6 @@ def test_a_task_that_needs_no_larger_batch_is_checked_with_two_rows(checker):
     assert checker.check(task(("a dog and a cat " * 3,) * 9)).rows == 4
 
 
-def test_a_token_id_without_an_embedding_is_named_whichever_row_has_it(checker, monkeypatch):
-    monkeypatch.setattr(task_check, "_number_of_embeddings", lambda model: 3)
-    with pytest.raises(ModelError) as error:
-        checker.check(task())
-    assert error.value.code == ErrorCode.MODEL_UNSUPPORTED
-    assert "3 token embeddings" in str(error.value)
-
-
 @pytest.mark.parametrize(
     ("failure", "code"),
     [
@@ -97,3 +89,8 @@ def test_the_check_changes_no_weight_of_the_base(base, checker):
     before = {name: array.copy() for name, array in checker._encoder.items()}
     checker.check(task())
     assert all(np.array_equal(before[name], array) for name, array in checker._encoder.items())
+
+
+def test_a_frozen_score_is_checked_without_a_training_step(base, monkeypatch):
+    monkeypatch.setattr(task_check, "finetune", None)
+    TaskChecker(base, load_encoder(base), SETTINGS, trains=False).check(task())

@@ -5,7 +5,7 @@ import pytest
 from tiny_models import make_base
 
 from coldfusion_fl.data.task import Examples
-from coldfusion_fl.errors import DataError, ErrorCode, ModelError
+from coldfusion_fl.errors import DataError
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.preflight import token_counts
 from coldfusion_fl.preflight.token_counts import count_tokens
@@ -16,8 +16,8 @@ def base(tmp_path_factory):
     return open_base(str(make_base(tmp_path_factory.mktemp("base") / "tiny")))
 
 
-def count(base, texts, pairs=None, embeddings=None):
-    return count_tokens(base, Examples(texts, pairs, np.zeros(len(texts))), 16, "test", embeddings, longest=2)
+def count(base, texts, pairs=None):
+    return count_tokens(base, Examples(texts, pairs, np.zeros(len(texts))), 16, "test", longest=2)
 
 
 def test_all_rows_of_a_small_split_are_tokenised(base):
@@ -51,13 +51,6 @@ def test_a_row_that_the_tokenizer_cannot_read_is_named_also_in_a_large_split(bas
     with pytest.raises(DataError) as error:
         count(base, ["a cat"] * 1203 + [text] + ["a cat"])
     assert "row 1204 of the test split" in str(error.value)
-
-
-def test_a_token_without_an_embedding_is_named(base):
-    with pytest.raises(ModelError) as error:
-        count(base, ["a cat"], embeddings=3)
-    assert error.value.code == ErrorCode.MODEL_UNSUPPORTED
-    assert "3 token embeddings" in str(error.value)
 
 
 def test_unknown_tokens_are_counted(base):

@@ -30,8 +30,25 @@ def test_a_round_that_fused_nothing_is_not_saved(ledger):
     with pytest.raises(RunError) as error:
         run_strategy([node("a"), node("b", train=killed)], ledger=ledger)
     assert error.value.code == ErrorCode.WORKERS_FAILED
-    assert "b: its worker process was killed" in str(error.value)
+    assert "b: its worker process" in str(error.value)
     assert ledger.rounds() == [0]
+
+
+def test_a_rollback_is_no_failure_of_the_workers(ledger):
+    scores = iter([1.0, 0.0])
+    nodes = [node("a"), node("b"), node("c", train=killed)]
+    run_strategy(nodes, ledger=ledger, score_fn=lambda encoder: next(scores), rollback=0.5)
+    assert ledger.record(1).rolled_back
+
+
+@pytest.mark.parametrize("name", ["RayTaskError(ModuleNotFoundError)", "RuntimeEnvSetupError"])
+def test_another_error_of_ray_is_not_called_a_killed_worker(ledger, name):
+    def broken(message):
+        return Error(code=FlowerErrorCode.UNKNOWN, reason=f"<class 'ray.exceptions.{name}'>:<'No module named x'>")
+
+    run_strategy([node("a"), node("b"), node("c", train=broken)], ledger=ledger)
+    (rejection,) = ledger.record(1).rejected
+    assert "No module named x" in rejection.reason
 
 
 @pytest.mark.usefixtures("as_in_a_deployment")
