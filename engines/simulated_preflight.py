@@ -25,6 +25,7 @@ from coldfusion_fl.errors import ColdFusionError, ErrorCode, RunError, from_mess
 from coldfusion_fl.strategies.nodes.messaging import error_reason, exchange_messages
 
 if TYPE_CHECKING:
+    from coldfusion_fl.data.task import Task
     from coldfusion_fl.preflight.task_check import TaskChecker
 
 ACTION = "preflight"
@@ -37,10 +38,12 @@ class TaskFindings:
 
     Attributes:
         notes: lines about the tasks, by task.
+        rows_hashes: a hash of each task's rows, by task.
         worker_memory: the highest memory of a worker, in bytes.
     """
 
     notes: dict[str, list[str]] = field(default_factory=dict)
+    rows_hashes: dict[str, str] = field(default_factory=dict)
     worker_memory: int = 0
 
 
@@ -74,6 +77,7 @@ def check_tasks(grid: Grid, settings: Settings, progress: Callable[[str], None])
             errors[name] = from_message(json.loads(str(config["error"])))
         else:
             findings.notes[name] = json.loads(str(config["notes"]))
+            findings.rows_hashes[name] = str(config["rows-hash"])
     if errors:
         ordered = [errors[name] for name in names if name in errors]
         raise type(ordered[0])("\n".join(map(str, ordered)), code=ordered[0].code)
@@ -95,23 +99,25 @@ def check_task(message: Message, context: Context) -> Message:
     contributor = read_node_settings(context)
     config = ConfigRecord({"task": contributor.task})
     try:
+        from coldfusion_fl.data.task import load_task
+        from coldfusion_fl.evaluation.scores import hash_rows
         from coldfusion_fl.preflight.task_check import peak_memory
 
-        config["notes"] = json.dumps(_check(contributor, context))
+        task = load_task(contributor.task, contributor.catalogues, contributor.data_root)
+        config["notes"] = json.dumps([*task.describe(), *_train_a_step(contributor, context, task)])
+        config["rows-hash"] = "".join(hash_rows(task, part) for part in (task.train, task.validation, task.test))
         config["memory"] = peak_memory()
     except ColdFusionError as error:
         config["error"] = json.dumps(to_message(error))
     return Message(RecordDict({"config": config}), reply_to=message)
 
 
-def _check(contributor: NodeSettings, context: Context) -> list[str]:
-    from coldfusion_fl.data.task import load_task
-
+def _train_a_step(contributor: NodeSettings, context: Context, task: "Task") -> Sequence[str]:
+    """Check the task with the base; returns notes about its texts."""
     settings = parse_settings(unflatten(context.run_config), "the run-config")
-    task = load_task(contributor.task, contributor.catalogues, contributor.data_root)
     if _is_later_shard(contributor, settings.task_names):
-        return task.describe()
-    return [*task.describe(), *_task_checker(contributor.base, settings.finetune).check(task).notes]
+        return ()
+    return _task_checker(contributor.base, settings.finetune).check(task).notes
 
 
 def _is_later_shard(contributor: NodeSettings, names: Sequence[str]) -> bool:

@@ -6,6 +6,7 @@ Only this module is loaded by the command line; `simulation`, with Flower and Ra
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import psutil
@@ -41,6 +42,7 @@ class SimulationEngine(Engine):
     def __init__(self) -> None:
         self._ray: Future[RunError | None] = Future()
         self._simulation: Simulation | None = None
+        self._rows_hashes: dict[str, str] = {}
 
     def set_up_process(self) -> None:
         """See `Engine`."""
@@ -71,11 +73,21 @@ class SimulationEngine(Engine):
         workers = min(count_workers(settings.simulation), len(settings.task_names))
         self._simulation = Simulation(self._client_app(settings), len(settings.task_names), settings.simulation)
         findings = self._simulation.call(lambda grid: check_tasks(grid, settings, progress))
+        self._rows_hashes = findings.rows_hashes
+        notes += self._compare_rows(Path(settings.out))
         if not settings.simulation.address:  # the workers of a cluster have the memory of several machines
             processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
             notes.append(describe_memory(findings.worker_memory, workers, base.encoder_bytes, processes))
         notes += [f"base: {note}" for note in base.notes]
         return notes + [f"{name}: {note}" for name in settings.task_names for note in findings.notes[name]]
+
+    def _compare_rows(self, folder: Path) -> list[str]:
+        """Warnings of tasks whose rows are not those that a run to resume began with."""
+        if not (folder / "run.json").exists():
+            return []
+        before = Ledger(folder).rows_hashes
+        changed = [name for name, found in self._rows_hashes.items() if found != before.get(name, found)]
+        return [f"warning: the rows of {name} have changed since the run began" for name in changed]
 
     def _client_app(self, settings: Settings) -> "ClientApp":
         from coldfusion_fl.clients.client_app import contributor_app
@@ -92,5 +104,6 @@ class SimulationEngine(Engine):
         from coldfusion_fl.strategies.server_app import serve
 
         assert self._simulation, "check() starts it"
+        ledger.note_rows(self._rows_hashes)
         with self._simulation:
             self._simulation.call(lambda grid: serve(grid, settings, ledger))

@@ -3,6 +3,7 @@
 import shlex
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -83,10 +84,13 @@ def run(
         return
     engine, args = ("deployment", [str(federation.resolve())]) if federation else ("simulation", [])
     with RunProcess(to_table(settings), str(source), engine, args) as process:
+        began = time.monotonic()
+        console.print("Checking the base and the tasks")
         with console.status("Checking the base") as status:
             notes = process.wait_for_checks(status.update)
         for note in notes:
             console.print(sanitize(note), markup=False)
+        console.print(f"The checks took {format_duration(time.monotonic() - began)}.", markup=False)
         # Nothing is written before all checks have passed.
         ledger = _open_ledger(settings, federation, is_new=not resume)
         process.start(ledger)
@@ -157,6 +161,7 @@ def _is_complete(ledger: Ledger, settings: Settings, config: Path | None) -> boo
         f"'rounds' in the settings file and resume: {shlex.join(['coldfusion', 'run', str(config or 'CONFIG')])} "
         f"--resume {shlex.quote(str(ledger.folder))}",
         markup=False,
+        soft_wrap=True,
     )
     return True
 
@@ -216,6 +221,7 @@ def _stop(process: RunProcess, ledger: Ledger) -> NoReturn:
     console.print(
         f"Stopped {where}. All complete rounds are in {ledger.folder}\nTo resume: {_resume_command(ledger)}",
         markup=False,
+        soft_wrap=True,
     )
     sys.exit(_INTERRUPTED)
 
@@ -231,7 +237,8 @@ def _show_result(ledger: Ledger) -> None:
     if summary["tasks"]:
         console.print(score_table(summary))
     else:
-        console.print("The run has no scores: no node evaluated a base.")
+        reason = "evaluate.every is -1" if ledger.settings["evaluate"]["every"] < 0 else "no node evaluated a base"
+        console.print(f"The run has no scores: {reason}.", markup=False)
     for kept in summary["kept"]:
         console.print(f"Round {kept['round']} kept its base: {kept['reason']}", markup=False)
     for rejection in summary["rejected"]:
@@ -265,6 +272,7 @@ Evaluate the model:
 Load it in Python:
   AutoModel.from_pretrained({str(folder / "model")!r})""",
         markup=False,
+        soft_wrap=True,
     )
 
 

@@ -17,7 +17,7 @@ _MANY_CLASSES = 1000
 _FEW_CLASSES = 20
 
 
-def sorted_classes(tables: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
+def sorted_classes(tables: Mapping[str, pd.DataFrame], report: ReadReport) -> tuple[str, ...]:
     """The classes of the train split, sorted as numbers if all of them are integers, else as text.
 
     Raises:
@@ -29,12 +29,14 @@ def sorted_classes(tables: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
             others = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
             raise DataError(
                 f"the label '{shorten(unknown[0])}'{others} occurs in the {split} split but not in train, so it cannot "
-                "be learned. Add rows of it to train, or exclude it with 'labels' in the catalogue.",
+                f"be learned. The labels of train are {quote_names(sorted(classes))}. Add rows of it to train, or "
+                "exclude it with 'labels' in the catalogue.",
                 code=ErrorCode.LABELS_INVALID,
             )
     if len(classes) < 2:
+        found = "".join(f" There is this too: {warning}." for warning in report.warnings)
         raise DataError(
-            f"train has only one class, '{shorten(next(iter(classes)))}', but a task needs at least two.",
+            f"train has only one class, '{shorten(next(iter(classes)))}', but a task needs at least two.{found}",
             code=ErrorCode.LABELS_INVALID,
         )
     are_integers = all(_WHOLE_NUMBER.fullmatch(label) for label in classes)

@@ -44,6 +44,13 @@ def warn_of_overlaps(tables: Mapping[str, pd.DataFrame], report: ReadReport) -> 
             report.warnings.append(f"{shared} of {count(len(tables[split]), f'{split} row')} have a text of train")
 
 
+def warn_of_contradictions(train: pd.DataFrame, report: ReadReport) -> None:
+    """Warn of texts with several labels; where another split is split off train, only the first one is kept."""
+    labels = train.groupby(_text_columns(train))["label"].nunique()
+    if contradictory := int((labels > 1).sum()):
+        report.warnings.append(f"{count(contradictory, 'text')} of train with more than one label")
+
+
 def _keys(table: pd.DataFrame) -> list[tuple[str, ...]]:
     return list(table[_text_columns(table)].itertuples(index=False, name=None))
 

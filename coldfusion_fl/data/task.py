@@ -17,7 +17,7 @@ from coldfusion_fl.data.paths import PACKAGE, expand_user, package_path
 from coldfusion_fl.data.report import LeftOut, ReadReport, SplitReport
 from coldfusion_fl.data.rows import read_hub, read_rows
 from coldfusion_fl.data.split_files import find_split_files, unused_beside
-from coldfusion_fl.data.splits import complete_splits, warn_of_overlaps
+from coldfusion_fl.data.splits import complete_splits, warn_of_contradictions, warn_of_overlaps
 from coldfusion_fl.errors import DataError, ErrorCode, count
 
 _SHOWN_CLASSES = 12
@@ -243,8 +243,10 @@ def build_task(name: str, spec: TaskSpec, splits: Mapping[str, pd.DataFrame], re
         if tables[split].empty:
             raise DataError(f"the {split} split has no rows. {_why_empty(split, report)}", code=ErrorCode.SPLIT_EMPTY)
     warn_of_overlaps(tables, report)
+    if not spec.is_regression:
+        warn_of_contradictions(tables["train"], report)
     complete_splits(tables, report, is_regression=spec.is_regression)
-    classes = None if spec.is_regression else sorted_classes(tables)
+    classes = None if spec.is_regression else sorted_classes(tables, report)
     if classes:
         check_classes(classes, len(tables["train"]), report)
     # All tasks of a sharded data set get the same splits, so the shards are taken last.

@@ -16,6 +16,7 @@ from coldfusion_fl.model.tokenizer import fit_tokenizer, load_tokenizer
 WEIGHTS = "model.safetensors"
 # Hub repositories often hold the same weights in other formats too, which are never read.
 _OTHER_WEIGHTS = ("*.bin", "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.pt", "*.pth", "*.gguf", "*.tflite")
+_LFS_POINTER = b"version https://git-lfs"
 _OTHER_RUNTIMES = ("onnx", "openvino", "coreml", "tf", "flax")
 
 
@@ -61,6 +62,8 @@ def open_base(reference: str) -> Base:
     config, notes = read_config(folder, reference)
     check_is_encoder(config, reference)
     tokenizer = load_tokenizer(folder, config, reference)
+    if (folder / "adapter_config.json").exists():
+        notes += ("adapter_config.json is ignored: the folder has no weights of an adapter.",)
     _set_padding(config, tokenizer)
     tokenizer_notes = fit_tokenizer(tokenizer, build_skeleton(config, reference), config, reference)
     pooling, pooling_notes = read_pooling(folder, config)
@@ -68,6 +71,12 @@ def open_base(reference: str) -> Base:
 
 
 def _check_files(folder: Path, reference: str) -> None:
+    for file in (folder / "config.json", folder / WEIGHTS):
+        if file.is_symlink() and not file.exists():
+            raise ModelError(
+                f"{reference}: {file.name} is a link to {file.readlink()}, which does not exist. Copy the file itself.",
+                code=ErrorCode.MODEL_MISSING,
+            )
     if not (folder / "config.json").is_file():
         inner = next((file.parent for file in sorted(folder.glob("0_*/config.json"))), None)
         advice = (
@@ -83,6 +92,13 @@ def _check_files(folder: Path, reference: str) -> None:
             "pickled weights (.bin) can contain code. Convert them with save_pretrained of a recent transformers.",
             code=ErrorCode.MODEL_MISSING,
         )
+    if (folder / WEIGHTS).is_file():
+        with (folder / WEIGHTS).open("rb") as weights:
+            if weights.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                raise ModelError(
+                    f"{reference}: {WEIGHTS} is a pointer of Git LFS, not the weights. Run: git lfs pull",
+                    code=ErrorCode.MODEL_MISSING,
+                )
 
 
 def _check_adapter(folder: Path, reference: str) -> None:

@@ -61,7 +61,7 @@ def check_disk(settings: Settings, encoder_bytes: int) -> str:
         RunFolderError: less space is free.
     """
     folder, server = Path(settings.out), settings.server
-    a_round = encoder_bytes * copies_per_round(settings)
+    a_round = encoder_bytes * copies_per_round(settings)  # with the state of the server optimizer and the average
     saved = sum(1 for _ in (folder / "rounds").glob("[0-9]*"))
     rounds = settings.rounds + 1  # and the base that the run begins with
     # One more than are kept: the oldest is removed after the newest is saved.
@@ -69,7 +69,8 @@ def check_disk(settings: Settings, encoder_bytes: int) -> str:
     in_flight = encoder_bytes * (settings.contributors_per_round + _SPARE_COPIES)
     needed = max(0, kept - saved) * a_round + in_flight
     free = shutil.disk_usage(_existing(folder)).free
-    figures = f"{count(kept, 'round')} of {decimal(a_round)}"
+    saved_bases = f"{count(kept, 'base')} of {decimal(a_round)}"
+    figures = f"{saved_bases}, the model, and the contributions of a round"
     if needed > free:
         raise RunFolderError(
             f"{folder}: {figures} need {decimal(needed)} of disk space, but {decimal(free)} are free. Choose another "

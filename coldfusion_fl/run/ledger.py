@@ -196,6 +196,18 @@ class Ledger(RoundStore):
         return str(self._facts.get("federation", ""))
 
     @property
+    def rows_hashes(self) -> dict[str, str]:
+        """A hash of the rows that each task had when the run began, by task; empty if they are not known."""
+        found: dict[str, str] = self._facts.get("rows-hashes", {})
+        return found
+
+    def note_rows(self, hashes: Mapping[str, str]) -> None:
+        """Record the hashes of the tasks' rows, unless they are recorded."""
+        if not self.rows_hashes:
+            with disk_errors(self.folder):
+                write_json(self.folder / _RUN, {**self._facts, "rows-hashes": dict(hashes)})
+
+    @property
     def versions(self) -> dict[str, str]:
         """The versions of this software and its dependencies when the run began."""
         found: dict[str, str] = self._facts.get("versions", {})

@@ -177,7 +177,8 @@ def score_table(summary: dict[str, Any]) -> Table:
     table = Table(title="Test scores in points, first base → fused", title_justify="left")
     table.add_column("task")
     table.add_column("metric")
-    for mode in SCORED:
+    modes = [mode for mode in SCORED if any(_cells(row, mode)[0] for row in summary["tasks"])]
+    for mode in modes:
         table.add_column(mode, justify="right")
         table.add_column("Δ", justify="right")
     # Seen and unseen tasks stand apart, because only the unseen ones show what the base has learnt for others.
@@ -189,7 +190,7 @@ def score_table(summary: dict[str, Any]) -> Table:
             table.add_section()
             table.add_row(f"[bold]{group}")
             previous = group
-        cells = [cell for mode in SCORED for cell in _cells(row, mode)]
+        cells = [cell for mode in modes for cell in _cells(row, mode)]
         tiny = "*" if isinstance(row["test-rows"], int) and row["test-rows"] < TINY else ""
         marks = tiny + ("†" if row.get("differs") else "")
         table.add_row(f"  {escape(row['task'])}{marks}", escape(row["metric"]), *cells)

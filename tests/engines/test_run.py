@@ -112,7 +112,7 @@ def resume(ledger):
 
 @pytest.mark.slow
 def test_ctrl_c_stops_within_seconds_and_leaves_nothing_behind(toy_run, tmp_path):
-    process, ledger, family = run_until(toy_run(), tmp_path / "run", "round-started")
+    process, ledger, family = run_until(toy_run(rounds="200"), tmp_path / "run", "round-started")
     assert any("raylet" in " ".join(p.cmdline()) for p in family if p.is_running())
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -122,7 +122,7 @@ def test_ctrl_c_stops_within_seconds_and_leaves_nothing_behind(toy_run, tmp_path
     assert seconds < 15, seconds
     assert "Stopped after round" in output
     assert ledger.state.state == "stopped"
-    assert ledger.state.last_round == ledger.rounds()[-1] < 2
+    assert ledger.state.last_round == ledger.rounds()[-1] < 200
     assert not gone(family, 5)
     assert not list((ledger.folder / "rounds").glob(".*"))
 

@@ -10,8 +10,10 @@ from coldfusion_fl.config.parsing import read_settings
 from coldfusion_fl.config.tables import flatten, to_table
 from coldfusion_fl.engines import simulated_preflight
 from coldfusion_fl.engines.simulated_preflight import check_task, check_tasks
+from coldfusion_fl.engines.simulation_engine import SimulationEngine
 from coldfusion_fl.errors import DataError, ErrorCode, RunError
 from coldfusion_fl.preflight.task_check import TaskCheck, TaskChecker
+from coldfusion_fl.run.ledger import Ledger
 
 KILLED = Error(FlowerErrorCode.UNKNOWN, "<class 'ray.exceptions.ActorUnavailableError'>:<'The actor is unavailable'>")
 
@@ -43,6 +45,18 @@ def test_each_task_is_checked_and_the_memory_is_measured(check):
     assert findings.notes.keys() == {"a", "b", "c", "d", "u"}
     assert findings.worker_memory > 50 << 20
     assert "5 of 5" in lines[-1]
+
+
+def test_rows_that_have_changed_since_a_run_began_are_warned_of(check, tmp_path):
+    engine, ledger = SimulationEngine(), Ledger.create(tmp_path / "run", {})
+    assert engine._compare_rows(tmp_path / "a new run") == []
+    hashes = check().rows_hashes
+    ledger.note_rows(hashes)
+    for changes, warnings in (({}, 0), ({"b": "another"}, 1)):
+        engine._rows_hashes = hashes | changes
+        assert len(engine._compare_rows(ledger.folder)) == warnings
+    ledger.note_rows(hashes | {"b": "another"})
+    assert ledger.rows_hashes == hashes  # those of the start
 
 
 def test_all_tasks_that_cannot_be_trained_on_are_named_in_their_order(check, tmp_path, toy_data):

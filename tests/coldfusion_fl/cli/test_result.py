@@ -74,7 +74,7 @@ def test_names_in_the_table_are_shown_as_they_are(tmp_path, capsys):
 
 
 def test_a_run_without_scores_has_no_table(tmp_path, capsys):
-    ledger = Ledger.create(tmp_path / "run", {"tasks": to_table(TaskSettings(seen=("a",)))})
+    ledger = Ledger.create(tmp_path / "run", {"tasks": to_table(TaskSettings(seen=("a",))), "evaluate": {"every": -1}})
     ledger.save_round({"w": np.zeros(2, np.float32)}, RoundRecord(round=0, settings=MADE))
     run._show_result(ledger)
     out = capsys.readouterr().out

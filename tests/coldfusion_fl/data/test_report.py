@@ -93,3 +93,15 @@ def test_a_task_with_a_report_can_be_sent_to_another_process():
     assert pickle.loads(pickle.dumps(task)).report == task.report
     empty = Examples(["a"], None, np.array([0]))
     assert Task("by hand", "accuracy", ("x", "y"), empty, empty, empty).report.lines() == []
+
+
+def test_texts_with_several_labels_are_a_warning():
+    rows = [{"text": f"t{i}", "label": "xy"[i % 2]} for i in range(40)]
+    task = build([*rows, {"text": "t0", "label": "y"}, {"text": "t1", "label": "x"}, {"text": "t2", "label": "x"}])
+    assert any("2 texts" in warning for warning in task.report.warnings)
+
+
+def test_if_no_second_class_is_left_because_of_such_texts_the_error_says_so():
+    texts = [f"t{i}" for i in range(40)]
+    with pytest.raises(DataError, match="only one class.*40 texts"):
+        build([{"text": text, "label": label} for label in ("bad", "good") for text in texts])

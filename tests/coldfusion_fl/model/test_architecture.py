@@ -143,8 +143,21 @@ def test_a_configuration_of_an_adapter_without_its_weights_changes_nothing(tmp_p
     folder = make_base(tmp_path / "base")
     before = load_encoder(open_base(str(folder)))
     edit_json(folder / "adapter_config.json", peft_type="LORA", base_model_name_or_path="some/model")
-    after = load_encoder(open_base(str(folder)))
+    base = open_base(str(folder))
+    assert any("adapter_config.json" in note for note in base.notes)
+    after = load_encoder(base)
     assert {name: array.tobytes() for name, array in after.items()} == {n: a.tobytes() for n, a in before.items()}
+
+
+def test_weights_that_are_not_there_are_named_with_the_cause(tmp_path):
+    folder = make_base(tmp_path / "base")
+    (folder / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    with pytest.raises(ModelError, match="git lfs pull"):
+        open_base(str(folder))
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to("/nowhere/model.safetensors")
+    with pytest.raises(ModelError, match="/nowhere/model.safetensors"):
+        open_base(str(folder))
 
 
 def test_a_model_in_a_folder_of_its_own_is_named(tmp_path):

@@ -46,7 +46,7 @@ def settings(folder, **changes):
 def test_the_disk_space_of_all_rounds_is_told_with_the_folder(tmp_path, changes, rounds, size):
     line = check_disk(settings(tmp_path / "runs" / "mine", **changes), 90 * MB)
     assert str(tmp_path / "runs" / "mine") in line
-    assert f"{rounds} rounds of {size}.0 MB" in line
+    assert f"{rounds} bases of {size}.0 MB" in line
     assert decimal((rounds * size + 3 * 90) * MB) in line
 
 
