@@ -19,6 +19,8 @@ _CGROUP = Path("/sys/fs/cgroup")
 _SERVER_COPIES = 4
 # A run folder has some files beside the arrays, and the model.
 _SPARE_COPIES = 1
+# Contributors whose updates are compressed keep their errors of two rounds.
+_KEPT_ERRORS = 2
 
 
 def describe_memory(worker_bytes: int, workers: int, encoder_bytes: int, processes: Iterable[psutil.Process]) -> str:
@@ -66,8 +68,10 @@ def check_disk(settings: Settings, encoder_bytes: int) -> str:
     rounds = settings.rounds + 1  # and the base that the run begins with
     # One more than are kept: the oldest is removed after the newest is saved.
     kept = min(rounds, server.keep_last + 1) if server.keep_last else rounds
-    in_flight = encoder_bytes * (settings.contributors_per_round + _SPARE_COPIES)
-    needed = max(0, kept - saved) * a_round + in_flight
+    copies = settings.contributors_per_round + _SPARE_COPIES
+    if server.compression != "float32":
+        copies += _KEPT_ERRORS * len(settings.tasks.seen)
+    needed = max(0, kept - saved) * a_round + encoder_bytes * copies
     free = shutil.disk_usage(_existing(folder)).free
     saved_bases = f"{count(kept, 'base')} of {decimal(a_round)}"
     figures = f"{saved_bases}, the model, and the contributions of a round"

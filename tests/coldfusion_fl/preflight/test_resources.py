@@ -50,6 +50,14 @@ def test_the_disk_space_of_all_rounds_is_told_with_the_folder(tmp_path, changes,
     assert decimal((rounds * size + 3 * 90) * MB) in line
 
 
+def test_the_errors_of_compressed_updates_need_space_too(tmp_path):
+    sizes = {}
+    for compression in ("float32", "int8"):
+        sizes[compression] = check_disk(settings(tmp_path, rounds=1, server={"compression": compression}), 90 * MB)
+    assert decimal((2 + 3) * 90 * MB) in sizes["float32"]
+    assert decimal((2 + 3 + 2 * 2) * 90 * MB) in sizes["int8"]
+
+
 def test_rounds_that_are_saved_need_no_more_space(tmp_path):
     for number in range(9):
         (tmp_path / "rounds" / f"{number:03d}").mkdir(parents=True)
