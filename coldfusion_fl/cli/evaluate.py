@@ -74,7 +74,7 @@ def evaluate(
         base = open_base(model)
         encoder = load_encoder(base)
     for note in base.notes:
-        console.print(sanitize(f"base: {note}"), markup=False)
+        console.print(sanitize(f"base: {note}"), markup=False, soft_wrap=True)
     with console.status("") as status:
         # All tasks are checked before the first score, which may take long.
         checker = TaskChecker(base, encoder, finetuning, trains=mode != "frozen")
@@ -82,7 +82,7 @@ def evaluate(
             status.update(Text(f"Checking {name}"))
             task = load_task(name, catalogues, data_root)
             for note in [*task.report.lines(brief=True), *checker.check(task).notes]:
-                console.print(sanitize(f"{name}: {note}"), markup=False)
+                console.print(sanitize(f"{name}: {note}"), markup=False, soft_wrap=True)
     scores = []
     table = Table(title=escape(f"{mode} test scores of {model}, in points"), title_justify="left")
     for column in ("task", "metric", "head", "training rows", "test rows", "test rows hash", "score"):

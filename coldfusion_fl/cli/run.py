@@ -89,7 +89,7 @@ def run(
         with console.status("Checking the base") as status:
             notes = process.wait_for_checks(status.update)
         for note in notes:
-            console.print(sanitize(note), markup=False)
+            console.print(sanitize(note), markup=False, soft_wrap=True)
         console.print(f"The checks took {format_duration(time.monotonic() - began)}.", markup=False)
         # Nothing is written before all checks have passed.
         ledger = _open_ledger(settings, federation, is_new=not resume)

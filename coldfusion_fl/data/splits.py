@@ -48,7 +48,7 @@ def warn_of_contradictions(train: pd.DataFrame, report: ReadReport) -> None:
     """Warn of texts with several labels; where another split is split off train, only the first one is kept."""
     labels = train.groupby(_text_columns(train))["label"].nunique()
     if contradictory := int((labels > 1).sum()):
-        report.warnings.append(f"{count(contradictory, 'text')} of train with more than one label")
+        report.warnings.append(f"more than one label: {count(contradictory, 'text')} of train")
 
 
 def _keys(table: pd.DataFrame) -> list[tuple[str, ...]]:

@@ -35,10 +35,12 @@ def describe_memory(worker_bytes: int, workers: int, encoder_bytes: int, process
     Returns:
         A sentence with the figures, for the start of the run; a warning if less is free.
     """
-    free = available_memory() + sum(_resident(process) for process in processes)
-    needed = workers * worker_bytes + psutil.Process().memory_info().rss + _SERVER_COPIES * encoder_bytes
+    resident = {process: _resident(process) for process in processes}
+    server = sum(size for process, size in resident.items() if not _is_worker(process))
+    free = available_memory() + sum(resident.values())
+    needed = workers * worker_bytes + server + _SERVER_COPIES * encoder_bytes
     figures = (
-        f"{count(workers, 'worker')} with {worker_bytes / _GIB:.1f} GiB of memory each and the server need "
+        f"{count(workers, 'worker')} with {worker_bytes / _GIB:.1f} GiB of memory each, the server and Ray need about "
         f"{needed / _GIB:.1f} GiB"
     )
     if needed <= free:
@@ -108,6 +110,13 @@ def _read_number(file: Path) -> int | None:
     except OSError:
         return None
     return int(text) if text.isdigit() else None
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return str(process.name()).startswith("ray::")
+    except psutil.Error:
+        return True  # it has ended
 
 
 def _resident(process: psutil.Process) -> int:
