@@ -89,14 +89,13 @@ class TaskChecker:
         merge(model, self._encoder)
         splits = {name: getattr(task, name) for name in SPLITS}
         size, max_length = self._settings.batch_size, self._settings.max_length
-        tokens = {name: count_tokens(self._base, part, max_length, name, size) for name, part in splits.items()}
+        wanted = {name: size if name == "train" else _FEW_ROWS for name in SPLITS}
+        tokens = {name: count_tokens(self._base, splits[name], max_length, name, wanted[name]) for name in SPLITS}
         longest = max(int(counted.lengths.max()) for counted in tokens.values())
         batch_tokens = longest * min(self._settings.batch_size, len(task.train))
         rows = self._settings.batch_size if batch_tokens > self._batch_tokens else _FEW_ROWS
         self._batch_tokens = max(self._batch_tokens, batch_tokens)
-        chosen = {
-            name: splits[name].take(tokens[name].longest(rows if name == "train" else _FEW_ROWS)) for name in SPLITS
-        }
+        chosen = {name: splits[name].take(tokens[name].longest(min(rows, wanted[name]))) for name in SPLITS}
         began = time.monotonic()
         if reason := self._train_and_score(model, task, chosen, longest):
             raise MismatchError(

@@ -13,7 +13,9 @@ from coldfusion_fl.training.batches import tokenize
 
 _CHUNK = 1000  # rows that are tokenised at once, so that memory does not grow with the split
 # A core tokenises about a million characters in a second, and a data set may have hundreds of millions.
-_MAX_CHARACTERS = 100_000
+_MAX_CHARACTERS = 50_000
+# Few texts have as many characters for each token.
+_CHARACTERS_PER_TOKEN = 10
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def count_tokens(base: Base, examples: Examples, max_length: int, split: str, lo
     Raises:
         DataError: the tokenizer cannot read a row.
     """
-    rows = _choose_rows(base, examples, longest)
+    rows = _choose_rows(base, examples, max_length, longest)
     lengths: list[int] = []
     unknown = 0
     for start in range(0, len(rows), _CHUNK):
@@ -62,7 +64,7 @@ def count_tokens(base: Base, examples: Examples, max_length: int, split: str, lo
     return TokenCounts(rows, np.array(lengths), unknown)
 
 
-def _choose_rows(base: Base, examples: Examples, longest: int) -> np.ndarray:
+def _choose_rows(base: Base, examples: Examples, max_length: int, longest: int) -> np.ndarray:
     """The indices of the rows to tokenise, shape (n,)."""
     texts = [*examples.texts, *(examples.pairs or ())]
     all_rows = np.arange(len(examples))
@@ -72,7 +74,9 @@ def _choose_rows(base: Base, examples: Examples, longest: int) -> np.ndarray:
     step = math.ceil(characters.sum() / _MAX_CHARACTERS)
     if step <= 1:
         return all_rows
-    return np.union1d(np.argsort(-characters, kind="stable")[:longest], all_rows[::step])
+    # Texts that are cut anyway are equally long, and the longest of them would take seconds.
+    lengths = np.minimum(characters, max_length * _CHARACTERS_PER_TOKEN)
+    return np.union1d(np.argsort(-lengths, kind="stable")[:longest], all_rows[::step])
 
 
 def _are_valid(texts: list[str]) -> bool:
