@@ -134,13 +134,13 @@ def evaluate(message: Message, context: Context) -> Message:
             "metric": task.metric,
             "head": scores[0].head,
             "seen": contributor.seen,
-            "test-rows-hash": _disguise(scores[0].test_rows_hash, contributor, state),
+            "test-rows-hash": _keyed_hash(scores[0].test_rows_hash, contributor, state),
         }
     )
     return Message(RecordDict({"metrics": metrics, "config": config}), reply_to=message)
 
 
-def _disguise(rows_hash: str, contributor: NodeSettings, state: ClientState) -> str:
+def _keyed_hash(rows_hash: str, contributor: NodeSettings, state: ClientState) -> str:
     """A hash of private rows for the server, which can compare it with the node's other ones alone.
 
     With a plain hash, the server could confirm a guess of the rows, and see which members have the same ones.

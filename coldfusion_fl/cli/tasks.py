@@ -88,9 +88,9 @@ def _print_report(task: "Task", *, is_named: bool) -> None:
     """What was read; of a task that was not named, only what a person may want to change."""
     lines = task.report.lines(brief=not is_named)
     if lines:
-        console.print(f"\n{task.name}", markup=False, highlight=False)
+        console.print(f"\n{task.name}", markup=False)
     for line in lines:
-        console.print(f"  {sanitize(line)}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {sanitize(line)}", markup=False, soft_wrap=True)
     if is_named:
         console.print(_class_counts(task) if task.classes else _range_of_numbers(task))
 

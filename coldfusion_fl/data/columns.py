@@ -28,7 +28,7 @@ def select_columns(rows: pd.DataFrame, spec: TaskSpec, split: str, report: ReadR
         rows: the rows of a split.
         spec: the names of the columns, and the classes to keep.
         split: the split's name.
-        report: is told how many rows are left out, and why.
+        report: receives the numbers of rows that are left out, by reason.
 
     Raises:
         DataError: a column is missing, or its cells are not texts; or no row has one of the classes to keep.

@@ -44,7 +44,7 @@ def read_text(path: Path, spec: TaskSpec, report: ReadReport) -> str:
     Args:
         path: the file; the suffixes `.gz`, `.bz2` and `.xz` mean that it is compressed.
         spec: its `encoding`, and `encoding_errors`.
-        report: is told of an encoding that the file decided, and of replaced bytes.
+        report: receives notes on an encoding that the file decided, and on replaced bytes.
 
     Raises:
         DataError: the file is not in that encoding.

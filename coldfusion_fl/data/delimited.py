@@ -38,7 +38,7 @@ def read_delimited(path: Path, text: str, spec: TaskSpec, report: ReadReport, su
         path: the file, for messages.
         text: its text.
         spec: the keys `delimiter`, `quoting` and `header`, and the columns that the table must have.
-        report: is told of what the file decided.
+        report: receives a note on what the file decided.
         suffix: a key of `DELIMITERS`.
 
     Raises:

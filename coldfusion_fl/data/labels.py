@@ -49,7 +49,7 @@ def check_classes(classes: tuple[str, ...], rows: int, report: ReadReport) -> No
     Args:
         classes: the names.
         rows: the number of train rows.
-        report: is told of them.
+        report: receives the warnings.
     """
     alike: dict[str, list[str]] = {}
     for name in classes:
@@ -85,7 +85,7 @@ def to_numbers(column: pd.Series, report: ReadReport) -> np.ndarray:
 
     Args:
         column: the labels.
-        report: is told if numbers are equal in float32 that differ in the file.
+        report: receives a warning if numbers that differ in the file are equal in float32.
 
     Raises:
         DataError: a label is not a finite number.

@@ -27,7 +27,7 @@ def find_quoting(path: Path, text: str, delimiter: str, spec: TaskSpec, report: 
         text: its text.
         delimiter: the character between cells.
         spec: the names of the columns, and the kind of the label.
-        report: is told of what is not usual.
+        report: receives a note on what is not usual.
 
     Returns:
         `double` or `backslash` (quotes enclose cells, and this is how a quote inside them is written), or `none`

@@ -38,7 +38,7 @@ def read_rows(paths: Sequence[Path], spec: TaskSpec, report: ReadReport) -> pd.D
     Args:
         paths: the file or folder; or several files, whose rows follow each other.
         spec: the keys of the catalogue that say how files are read.
-        report: is told of what the files decided.
+        report: receives notes on what the files decided.
 
     Raises:
         DataError: a file does not exist, has an unknown format or encoding, or cannot be parsed.

@@ -20,7 +20,7 @@ def complete_splits(tables: dict[str, pd.DataFrame], report: ReadReport, *, is_r
 
     Args:
         tables: columns text, pair (of pair tasks) and label, by split.
-        report: is told how many rows share their text with another row.
+        report: receives the number of rows that share their text with another row.
         is_regression: whether the labels are numbers.
 
     Raises:

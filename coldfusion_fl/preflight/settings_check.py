@@ -2,11 +2,16 @@
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from coldfusion_fl.aggregation.pipeline import check_server_settings
+from coldfusion_fl.arrays.encoder import Encoder, size_in_bytes
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.errors import ErrorCode, SettingsError, count
+
+if TYPE_CHECKING:
+    from coldfusion_fl.model.base import Base
 
 
 def check_settings(settings: Settings, source: str) -> None:
@@ -73,6 +78,26 @@ def check_server_side(settings: Settings, source: str) -> CheckedBase:
         DataError: the rows of the task cannot be read, or do not make a task.
         ModelError: the base cannot be loaded, or a model cannot be written like it.
     """
+    base, encoder = _load_checked(settings, source)
+    return CheckedBase(size_in_bytes(encoder), base.notes)
+
+
+def check_contents(settings: Settings, source: str) -> None:
+    """Check the base and all tasks in this process. A simulation has its workers check the tasks, side by side.
+
+    Raises:
+        ColdFusionError: as `check_server_side`, `load_task` and `TaskChecker.check`.
+    """
+    from coldfusion_fl.data.task import load_task
+    from coldfusion_fl.preflight.task_check import TaskChecker
+
+    checker = TaskChecker(*_load_checked(settings, source), settings.finetune)
+    for name in settings.task_names:
+        checker.check(load_task(name, settings.tasks.catalogue, settings.tasks.data_root))
+
+
+def _load_checked(settings: Settings, source: str) -> "tuple[Base, Encoder]":
+    """The base and its encoder, after the checks of `check_server_side`."""
     import torch
 
     from coldfusion_fl.data.task import load_task
@@ -90,27 +115,9 @@ def check_server_side(settings: Settings, source: str) -> CheckedBase:
     if settings.server.server_validation:
         load_task(settings.server.server_validation, settings.tasks.catalogue, settings.tasks.data_root)
     base = open_base(settings.base)
-    encoder_bytes = sum(array.nbytes for array in load_encoder(base).values())
+    encoder = load_encoder(base)
     check_export(base)
-    return CheckedBase(encoder_bytes, base.notes)
-
-
-def check_contents(settings: Settings, source: str) -> None:
-    """Check the base and all tasks in this process. A simulation has its workers check the tasks, side by side.
-
-    Raises:
-        ColdFusionError: as `check_server_side`, `load_task` and `TaskChecker.check`.
-    """
-    check_server_side(settings, source)
-    from coldfusion_fl.data.task import load_task
-    from coldfusion_fl.model.base import open_base
-    from coldfusion_fl.model.encoder import load_encoder
-    from coldfusion_fl.preflight.task_check import TaskChecker
-
-    base = open_base(settings.base)
-    checker = TaskChecker(base, load_encoder(base), settings.finetune)
-    for name in settings.task_names:
-        checker.check(load_task(name, settings.tasks.catalogue, settings.tasks.data_root))
+    return base, encoder
 
 
 def _tasks(settings: Settings) -> list[str]:

@@ -16,6 +16,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from coldfusion_fl.arrays.encoder import size_in_bytes
 from coldfusion_fl.data.task import Task, load_task
 from coldfusion_fl.engines.deployment.certificates import read_private_key
 from coldfusion_fl.engines.deployment.federation import split_address
@@ -111,7 +112,7 @@ def _check_model(member: Member, task: Task | None) -> Iterator[Finding]:
     except ColdFusionError as error:
         yield Finding("base", False, str(error))
         return
-    size = sum(array.nbytes for array in encoder.values())
+    size = size_in_bytes(encoder)
     yield Finding("base", True, "; ".join([f"{member.base}, an encoder of {size / 1e6:,.0f} MB", *base.notes]))
     if task is None:
         return

@@ -67,7 +67,7 @@ def test_the_labels_show_whether_a_pair_of_quotes_joins_rows(read, labels):
     assert "text 20" in texts(read("b.tsv", rows, metric))
 
 
-def test_a_quote_that_joins_lines_with_labels_of_other_rows_is_refused(read):
+def test_a_quote_that_joins_lines_with_labels_of_other_rows_is_rejected(read):
     rows = ["text\tlabel", '"so he said\tanger', "normal\tjoy", 'and left"\tfear', "x\tjoy", "y\tjoy"]
     with pytest.raises(DataError, match="quoting"):
         read("rows.tsv", "\n".join([*rows, ""]))

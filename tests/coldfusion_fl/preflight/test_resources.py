@@ -43,7 +43,7 @@ def settings(folder, **changes):
         ({"rounds": 9, "server": {"server_optimizer": "adam()"}}, 10, 270),
     ],
 )
-def test_the_disk_space_of_all_rounds_is_told_with_the_folder(tmp_path, changes, rounds, size):
+def test_the_disk_space_of_all_rounds_is_stated_with_the_folder(tmp_path, changes, rounds, size):
     line = check_disk(settings(tmp_path / "runs" / "mine", **changes), 90 * MB)
     assert str(tmp_path / "runs" / "mine") in line
     assert f"{rounds} bases of {size}.0 MB" in line
@@ -64,7 +64,7 @@ def test_rounds_that_are_saved_need_no_more_space(tmp_path):
     assert "needs 360.0 MB" in check_disk(settings(tmp_path, rounds=9), 90 * MB)
 
 
-def test_a_run_that_would_fill_the_disk_is_refused(tmp_path):
+def test_a_run_that_would_fill_the_disk_is_rejected(tmp_path):
     with pytest.raises(RunFolderError) as error:
         check_disk(settings(tmp_path, rounds=1000), 10**15)
     assert error.value.code == ErrorCode.DISK_FULL
