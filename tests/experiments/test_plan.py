@@ -204,9 +204,10 @@ def test_the_recommended_recipe_is_the_chosen_one():
     assert not differences(to_table(main.settings(tested, 1)), to_table(choice.settings(chosen, 1)), free={"rounds"})
 
 
-def test_the_readmes_example_can_be_read(tmp_path):
-    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    (example,) = [block for block in blocks if "[recipes." in block]
+def test_the_guides_example_can_be_read(tmp_path):
+    page = ROOT / "docs" / "how-to" / "experiments.md"
+    blocks = re.findall(r"```toml.*?\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (example,) = blocks
     (tmp_path / "momentum.toml").write_text(example)
     made = read_experiment(tmp_path / "momentum.toml")
     assert list(made.recipes) == ["paper", "nesterov", "multitask"]

@@ -133,7 +133,7 @@ ATTACKS = {
 
 @pytest.mark.parametrize("row", ATTACKS)
 def test_the_effect_of_attackers(row):
-    table = rows("README.md", "| of eight contributors |")
+    table = rows("docs/results/attacks.md", "| of eight contributors |")
     assert table.keys() == ATTACKS.keys()
     for cell, recipes in zip(table[row], ATTACKS[row], strict=True):
         expected = [three(name, "honest", SEEN, experiment="attacks") for name in recipes]
@@ -153,3 +153,18 @@ def test_the_cost_of_privacy(row, recipe):
     *_, finetuned, frozen = rows("docs/reliability.md", "| `private-mean(clip=1, noise=…)` |")[row]
     check(finetuned, *three(recipe, "mean", SEEN, experiment="privacy"))
     check(frozen, *three(recipe, "mean", FROZEN_SEEN, experiment="privacy"))
+
+
+@pytest.mark.parametrize(
+    ("row", "recipe"),
+    [
+        ("the paper's recipe, short contributions", "paper"),
+        ("the paper's recipe, few long contributions", "paper-long"),
+        ("our preset `recommended`", "recommended"),
+        ("the same number of examples in one place", "multitask"),
+    ],
+)
+def test_the_headline_of_the_readme(row, recipe):
+    seen, unseen = rows("README.md", "| | seen tasks | unseen tasks |")[row]
+    check(seen, *three(recipe, "base", SEEN))
+    check(unseen, *three(recipe, "base", UNSEEN))
