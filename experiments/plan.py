@@ -24,26 +24,29 @@ RECIPE = {"kind": "federation", "average": False, "settings": to_table(Settings(
 
 
 class Scoring(SettingsTable):
-    """How every base is scored.
+    """How every base is scored."""
 
-    Attributes:
-        rounds: the rounds after which a federation's bases are scored; the last round is always scored.
-        finetuned: the roles of tasks that get a finetuned score: `seen`, `unseen`, both or none.
-        frozen: the same for frozen scores.
-        few_shot: the same for few-shot scores.
-        split: the split to score: `test`; or `validation`, to choose among recipes. Early stopping never uses the
-            scored rows.
-        finetune: the settings of the training, and the head.
-        evaluate: the numbers of rows, shots and draws.
-    """
-
-    rounds: Numbers = ()
-    finetuned: Names = ROLES
-    frozen: Names = ROLES
-    few_shot: Names = ("unseen",)
-    split: Literal["test", "validation"] = "test"
-    finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
-    evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    rounds: Numbers = Field(
+        (),
+        description="Rounds after which a federation's bases are scored. The last round is always scored.",
+        examples=[[5, 10]],
+    )
+    finetuned: Names = Field(
+        ROLES, description="Roles of the tasks that get a finetuned score: `seen`, `unseen`, both or none."
+    )
+    frozen: Names = Field(ROLES, description="The same for frozen scores.")
+    few_shot: Names = Field(("unseen",), description="The same for few-shot scores.")
+    split: Literal["test", "validation"] = Field(
+        "test",
+        description="Split that is scored: `test`; or `validation`, to choose among recipes. Early stopping never uses "
+        "the scored rows.",
+    )
+    finetune: FinetuneSettings = Field(
+        default_factory=FinetuneSettings, description="Settings of the training, and the head."
+    )
+    evaluate: EvaluateSettings = Field(
+        default_factory=EvaluateSettings, description="Numbers of rows, shots and draws."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -63,8 +66,8 @@ class Scoring(SettingsTable):
 class Comparison(SettingsTable):
     """Two recipes whose last bases are compared: the scores of `of` minus those of `to`."""
 
-    of: str
-    to: str = BASE
+    of: str = Field(description="Name of a recipe.", examples=["momentum"])
+    to: str = Field(BASE, description="Name of the recipe that it is compared with.", examples=["paper"])
 
 
 @dataclass(frozen=True)

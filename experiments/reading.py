@@ -16,7 +16,7 @@
     [recipes.paper]
     about = "..."
     [recipes.momentum.server]
-    step = "nesterov"
+    server-optimizer = "nesterov"
     [recipes.multitask]
     kind = "multitask"
 
@@ -53,21 +53,48 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BESIDE_HEAD = ("extends", "run", "recipes", "comparisons")
 
 
-class _RecipeKeys(SettingsTable):
-    about: str = ""
-    kind: Kind = "federation"
-    scored: Numbers = ()
-    average: bool = False
-    attacks: dict[str, str] = Field(default_factory=dict)
+class RecipeKeys(SettingsTable):
+    """The keys of a recipe beside the settings of its federation."""
+
+    about: str = Field("", description="A line for the report.", examples=["kept heads and a Nesterov step"])
+    kind: Kind = Field(
+        "federation",
+        description="`federation` (ColD Fusion), `multitask` (training on the same number of examples in one place) or "
+        "`single-task` (training on each seen task alone).",
+    )
+    scored: Numbers = Field(
+        (), description="Rounds whose bases are scored, instead of `scoring.rounds`.", examples=[[10, 20]]
+    )
+    average: bool = Field(
+        False,
+        description="Whether to score the moving average of the bases instead of the bases; needs `server.ema`.",
+        examples=[True],
+    )
+    attacks: dict[str, str] = Field(
+        default_factory=dict, description="Attacks by contributor, as text.", examples=[{"sst2": "noise(times=10)"}]
+    )
 
 
-class _Head(SettingsTable):
-    title: str
-    question: str = ""
-    seeds: Numbers = (1, 2, 3)
-    folds: Names = ()
-    without: dict[str, str] = Field(default_factory=dict)
-    scoring: Scoring = Field(default_factory=Scoring)
+class ExperimentKeys(SettingsTable):
+    """The keys of an experiment beside its run, recipes and comparisons."""
+
+    title: str = Field(description="Title of the report.", examples=["Momentum"])
+    question: str = Field(
+        "", description="Question that the experiment answers.", examples=["Does momentum help on unseen tasks?"]
+    )
+    seeds: Numbers = Field((1, 2, 3), description="Seeds, one for each repetition.")
+    folds: Names = Field(
+        (),
+        description="Tasks that take turns in being unseen. With seed s, fold (s − 1) modulo their number is unseen, "
+        "and the others are seen. Without folds, `[run.tasks]` lists the seen tasks.",
+        examples=[["sst2, rte", "mnli, imdb", "boolq, wic"]],
+    )
+    without: dict[str, str] = Field(
+        default_factory=dict,
+        description="Groups of tasks by name. The report also has means without each group.",
+        examples=[{"the tiny sets": "cb, copa"}],
+    )
+    scoring: Scoring = Field(default_factory=Scoring, description="How every base is scored.")
 
 
 def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Experiment:
@@ -86,7 +113,7 @@ def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Exp
     comparisons = table.pop("comparisons", [])
     if not isinstance(run, dict) or not isinstance(comparisons, list):
         raise SettingsError(f"{path}: write [run] and [[comparisons]], with their settings below.")
-    head = parse_table(_Head, table, str(path), beside=_BESIDE_HEAD)
+    head = parse_table(ExperimentKeys, table, str(path), beside=_BESIDE_HEAD)
     if not head.seeds or len(set(head.seeds)) < len(head.seeds):
         raise SettingsError(f"{path}: 'seeds' must name one or more different seeds.")
     if not isinstance(recipes, dict) or not recipes:
@@ -152,8 +179,8 @@ def _recipe(name: str, entry: Any, run: Mapping[str, Any], scoring: Scoring, sou
         raise SettingsError(f"{where}: '{BASE}' means the base before any round. Choose another name for the recipe.")
     if not _NAME.fullmatch(name):
         raise SettingsError(f"{where}: a recipe's name is also a folder's name. Use letters, digits, dots and dashes.")
-    own = {key: entry[key] for key in _RecipeKeys.model_fields if key in entry}
-    keys = parse_table(_RecipeKeys, own, where)
+    own = {key: entry[key] for key in RecipeKeys.model_fields if key in entry}
+    keys = parse_table(RecipeKeys, own, where)
     table = merged(run, {key: value for key, value in entry.items() if key not in own})
     rounds: Numbers = (0,)
     if keys.kind == "federation":

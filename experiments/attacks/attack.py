@@ -27,14 +27,12 @@ class Attack(Component):
 
 
 class Noise(Attack):
-    """Gaussian noise instead of the update.
-
-    Attributes:
-        times: the norm of the noise over all arrays, as a multiple of the norm of the update.
-    """
+    """Gaussian noise instead of the update."""
 
     name: ClassVar[str] = "noise"
-    times: float = Field(10.0, gt=0)
+    times: float = Field(
+        10.0, gt=0, description="Norm of the noise over all arrays, as a multiple of the norm of the update."
+    )
 
     def apply(self, update: Encoder, draw: np.random.Generator) -> Encoder:
         """See `Attack`."""
@@ -44,14 +42,10 @@ class Noise(Attack):
 
 
 class SignFlip(Attack):
-    """The update with its sign flipped.
-
-    Attributes:
-        times: the norm, as a multiple of the norm of the update.
-    """
+    """The update with its sign flipped."""
 
     name: ClassVar[str] = "sign-flip"
-    times: float = Field(1.0, gt=0)
+    times: float = Field(1.0, gt=0, description="Norm of what is sent, as a multiple of the norm of the update.")
 
     def apply(self, update: Encoder, draw: np.random.Generator) -> Encoder:
         """See `Attack`."""

@@ -150,7 +150,7 @@ def test_the_effect_of_attackers(row):
     ],
 )
 def test_the_cost_of_privacy(row, recipe):
-    *_, finetuned, frozen = rows("docs/reliability.md", "| `private-mean(clip=1, noise=…)` |")[row]
+    *_, finetuned, frozen = rows("docs/operations/reliability.md", "| `private-mean(clip=1, noise=…)` |")[row]
     check(finetuned, *three(recipe, "mean", SEEN, experiment="privacy"))
     check(frozen, *three(recipe, "mean", FROZEN_SEEN, experiment="privacy"))
 

@@ -3,6 +3,8 @@
 import tomllib
 from pathlib import Path
 
+from pydantic import Field
+
 from coldfusion_fl.config.parsing import parse_table
 from coldfusion_fl.config.schema import Names, SettingsTable
 from coldfusion_fl.data.catalogue import resolve_catalogues
@@ -26,30 +28,38 @@ seen = true              # false: this member only evaluates the bases, and cont
 
 
 class Member(SettingsTable):
-    """A member's settings. The server cannot change any of them.
+    """A member's settings. The server cannot change any of them."""
 
-    Attributes:
-        name: the member's name in the federation; the server identifies the member by its key.
-        server: the server's address, `HOST:PORT`.
-        task: the name of the task.
-        base: the model folder or Hub id that gives the architecture and the tokenizer.
-        catalogue: the catalogues that define the task.
-        data_root: the folder that relative paths in the catalogue start from; empty: the catalogue's.
-        seen: whether the member contributes; if not, it only evaluates the bases.
-        key: the file of the private key.
-        authority: the certificate of the authority that signed the server's certificate; empty: the authorities that
-            this machine trusts.
-    """
-
-    name: str
-    server: str
-    task: str
-    base: str
-    catalogue: Names = ("packaged",)
-    data_root: str = ""
-    seen: bool = True
-    key: str = "member.key"
-    authority: str = "ca.crt"
+    name: str = Field(
+        description="Name of the member in the federation. The server identifies the member by its key.",
+        examples=["hospital"],
+    )
+    server: str = Field(description="Address of the server, `HOST:PORT`.", examples=["fl.acme.org:9443"])
+    task: str = Field(description="Name of the task in the catalogue.", examples=["reviews"])
+    base: str = Field(
+        description="Model that gives the architecture and the tokenizer: a folder in Hugging Face format, a Hub id, "
+        "or `package:PATH`.",
+        examples=["FacebookAI/roberta-base"],
+    )
+    catalogue: Names = Field(
+        ("packaged",),
+        description="Catalogues that define the task: shipped ones or TOML files.",
+        examples=["tasks.toml"],
+    )
+    data_root: str = Field(
+        "",
+        description="Folder that relative paths in the catalogue start from; empty: the catalogue's own folder.",
+        examples=["/data"],
+    )
+    seen: bool = Field(
+        True, description="Whether the member contributes; if not, it only evaluates the bases.", examples=[False]
+    )
+    key: str = Field("member.key", description="File of the private key.")
+    authority: str = Field(
+        "ca.crt",
+        description="Certificate of the authority that signed the server's certificate; empty: the authorities that "
+        "this machine trusts.",
+    )
 
 
 def member_toml(name: str, federation: str, server: str) -> str:

@@ -1,4 +1,4 @@
-"""What may happen to a federation on its way, with real processes; each fault ends as docs/reliability.md says.
+"""What may happen to a federation on its way, with real processes; docs/operations/reliability.md says how it ends.
 
 All happens to one federation, one run after the other: that the next run begins well is part of each test.
 """

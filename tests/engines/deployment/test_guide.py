@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 
 def commands():
     """What is typed in the guide's console blocks."""
-    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "federation.md").read_text(encoding="utf-8")
     lines = [line for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
     assert all(line.startswith(("$ ", "> ")) for line in lines)
     return "\n".join(line[2:] for line in lines)
