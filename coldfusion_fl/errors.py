@@ -14,74 +14,16 @@
     ├── DeploymentError    a federation over a network: its folder, a member or the server
     └── RunError           a run that started and then failed
 
-Each message says what is wrong, where, and what to do. Each error has a `code`, which does not change with the wording.
+Each message says what is wrong, where, and what to do. Each error has a `code`, which does not change with the wording:
+see `error_codes`.
 The command line prints the message without a traceback, and exits with `exit_code`: 2 for wrong input, 1 for a run that
 failed.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import ClassVar
 
-
-class ErrorCode(StrEnum):
-    """The reasons of errors, for tests, logs and documentation."""
-
-    # Settings and components.
-    SETTING_UNKNOWN = "setting-unknown"
-    SETTING_MISSING = "setting-missing"
-    SETTING_INVALID = "setting-invalid"
-    SETTINGS_CONFLICT = "settings-conflict"
-    SETTINGS_FILE = "settings-file"
-    PRESET_UNKNOWN = "preset-unknown"
-    COMPONENT_UNKNOWN = "component-unknown"
-    COMPONENT_INVALID = "component-invalid"
-    EXTRA_MISSING = "extra-missing"
-    GPU_MISSING = "gpu-missing"
-    # Catalogues and tasks.
-    CATALOGUE_INVALID = "catalogue-invalid"
-    TASK_UNKNOWN = "task-unknown"
-    # Rows.
-    DATA_MISSING = "data-missing"
-    DATA_UNREADABLE = "data-unreadable"
-    COLUMN_MISSING = "column-missing"
-    SPLIT_EMPTY = "split-empty"
-    SPLITS_OVERLAP = "splits-overlap"
-    LABELS_INVALID = "labels-invalid"
-    PACKAGE_MISSING = "package-missing"
-    # Models.
-    MODEL_MISSING = "model-missing"
-    MODEL_INVALID = "model-invalid"
-    MODEL_UNSUPPORTED = "model-unsupported"
-    # Arrays.
-    ARRAYS_MISMATCH = "arrays-mismatch"
-    TRAINING_DIVERGED = "training-diverged"
-    FUSION_FAILED = "fusion-failed"
-    COMPRESSION_INVALID = "compression-invalid"
-    # Run folders.
-    RUN_FOLDER_IN_USE = "run-folder-in-use"
-    RUN_FOLDER_INVALID = "run-folder-invalid"
-    RUN_FOLDER_DAMAGED = "run-folder-damaged"
-    RUN_LOCKED = "run-locked"
-    RUN_CHANGED = "run-changed"
-    DISK_FULL = "disk-full"
-    DISK_ERROR = "disk-error"
-    # The machine.
-    MEMORY_SHORT = "memory-short"
-    # Federations over a network.
-    FEDERATION_INVALID = "federation-invalid"
-    MEMBER_INVALID = "member-invalid"
-    MEMBER_UNKNOWN = "member-unknown"
-    CERTIFICATE_INVALID = "certificate-invalid"
-    KEY_INVALID = "key-invalid"
-    SERVER_UNREACHABLE = "server-unreachable"
-    SERVER_REJECTED = "server-rejected"
-    PORT_IN_USE = "port-in-use"
-    # Runs.
-    TOO_FEW_CONTRIBUTORS = "too-few-contributors"
-    NOTHING_FUSED = "nothing-fused"
-    WORKERS_FAILED = "workers-failed"
-    RUN_FAILED = "run-failed"
+from coldfusion_fl.error_codes import ErrorCode
 
 
 class ColdFusionError(Exception):

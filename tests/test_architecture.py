@@ -14,6 +14,7 @@ LINES, FILES = 350, 14
 
 # From the bottom to the top: a package imports only from the layers below its own.
 LAYERS = (
+    ("error_codes",),
     ("errors",),
     ("versions", "sanitize", "atomic_files", "process_tree"),
     ("arrays", "config"),

@@ -56,7 +56,10 @@ class ServerOptimizer(Component):
 
 
 class Plain(ServerOptimizer):
-    """The paper's step: θ' = θ_fused (Don-Yehiya et al. 2023, section 3)."""
+    """The paper's step: θ' = θ_fused (Don-Yehiya et al. 2023, section 3).
+
+    Use it first, and wherever contributors get new heads in each round.
+    """
 
     name: ClassVar[str] = "plain"
 
@@ -66,7 +69,10 @@ class Plain(ServerOptimizer):
 
 
 class LearningRate(ServerOptimizer):
-    """A learning rate: θ' = θ + η Δ; below 1 as in WARP (Ramé et al. 2024, arXiv 2406.16768, section 3.3)."""
+    """A learning rate: θ' = θ + η Δ; below 1 as in WARP (Ramé et al. 2024, arXiv 2406.16768, section 3.3).
+
+    Use it to keep more of the base in each round, at the price of slower progress.
+    """
 
     name: ClassVar[str] = "learning-rate"
     learning_rate: float = Field(0.3, gt=0, description="η; 1 is the paper's step.")
@@ -76,7 +82,10 @@ class LearningRate(ServerOptimizer):
 
 
 class HeavyBall(ServerOptimizer):
-    """Heavy-ball momentum: v' = β v + Δ, θ' = θ + η v' (FedAvgM; Hsu et al. 2019, arXiv 1909.06335, section 4.3)."""
+    """Heavy-ball momentum: v' = β v + Δ, θ' = θ + η v' (FedAvgM; Hsu et al. 2019, arXiv 1909.06335, section 4.3).
+
+    Use it with kept heads (`keep-head = true`), so that the updates of successive rounds share a direction.
+    """
 
     name: ClassVar[str] = "heavy-ball"
     state_kinds: ClassVar[tuple[str, ...]] = ("momentum",)
@@ -92,6 +101,8 @@ class Nesterov(HeavyBall):
     """Nesterov momentum: v' = β v + Δ, θ' = θ + η (Δ + β v').
 
     DiLoCo; Douillard et al. 2023, arXiv 2311.08105, algorithm 1.
+
+    Use it with kept heads (`keep-head = true`), as in the preset `recommended`.
     """
 
     name: ClassVar[str] = "nesterov"
@@ -106,6 +117,8 @@ class Adam(ServerOptimizer):
     """FedAdam: m' = β₁ m + (1 − β₁) Δ, v' = β₂ v + (1 − β₂) Δ², θ' = θ + η m' / (√v' + τ).
 
     Reddi et al. 2021, arXiv 2003.00295, algorithm 2. As there, m and v start at 0 and have no bias correction.
+
+    Use it where elements need steps of different sizes. η is about the size of a step, so it must fit the base.
     """
 
     name: ClassVar[str] = "adam"
@@ -129,6 +142,8 @@ class Yogi(Adam):
     """FedYogi: FedAdam with v' = v − (1 − β₂) Δ² sign(v − Δ²), so that v changes by no more than Δ² in a round.
 
     Reddi et al. 2021, arXiv 2003.00295, algorithm 2.
+
+    Use it instead of `adam` where the sizes of the updates change quickly between rounds.
     """
 
     name: ClassVar[str] = "yogi"

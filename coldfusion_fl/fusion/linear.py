@@ -22,6 +22,8 @@ class Mean(Operator):
     A contribution whose influence is capped counts with its `weight` instead of 1. The sum is accumulated in the
     arrays' own precision, or in float32 for float16. Over n contributions the relative error is at most n units in the
     last place.
+
+    Use it first: it is the paper's operator, and the fastest.
     """
 
     name: ClassVar[str] = "mean"
@@ -32,7 +34,11 @@ class Mean(Operator):
 
 
 class WeightedMean(Mean):
-    """The weighted mean of FedAvg: θ' = Σ_c w_c θ_c / Σ_c w_c (McMahan et al. 2017, arXiv 1602.05629, algorithm 1)."""
+    """The weighted mean of FedAvg: θ' = Σ_c w_c θ_c / Σ_c w_c (McMahan et al. 2017, arXiv 1602.05629, algorithm 1).
+
+    Use it where contributors with more rows should count more. They report their numbers themselves, so a false number
+    gains weight.
+    """
 
     name: ClassVar[str] = "weighted-mean"
     by: str = Field("num-examples", description="Number reported by contributors that is the weight.")
@@ -55,6 +61,8 @@ class TaskArithmetic(Operator):
     """Task arithmetic: θ' = θ + λ Σ_c w_c (θ_c − θ) (Ilharco et al. 2023, arXiv 2212.04089, section 2).
 
     The sum grows with the number of contributions; with λ = 1/|C| it is the mean.
+
+    Use it to take a longer or a shorter step than the mean. Choose λ by the score of a validation task.
     """
 
     name: ClassVar[str] = "task-arithmetic"
@@ -73,6 +81,8 @@ class Dare(Operator):
     this is the mean.
 
     The masks depend on the seed, the round, the contributor's name and the array's name.
+
+    Use it to find out whether updates have elements that are not needed, as the paper found for long finetunings.
     """
 
     name: ClassVar[str] = "dare"
@@ -97,6 +107,8 @@ class Fisher(Operator):
     F_c is the diagonal of a contributor's Fisher information, which it sends beside its encoder. It is divided by its
     own mean over the model, so that a contributor cannot get a higher weight by scaling it. In an element where all
     F_c are 0 the result is the plain mean.
+
+    Use it where contributors can send twice as many bytes and compute the diagonal, from `fisher-examples` rows.
     """
 
     name: ClassVar[str] = "fisher"

@@ -24,6 +24,9 @@ class PrivateMean(Operator):
     Only floating-point arrays are protected. The server is trusted, because it sees the updates. Floating-point noise
     differs from true Gaussian noise in its last digits (Mironov 2012); there is no protection against an attack on
     that.
+
+    Use it where readers of the bases must not learn whether a contributor took part. It needs many contributors in
+    each round: with few, the noise costs more than fusing gains.
     """
 
     name: ClassVar[str] = "private-mean"

@@ -14,7 +14,11 @@ from coldfusion_fl.fusion.linear import one_at_a_time, weighted_mean
 
 
 class Median(Operator):
-    """The coordinate-wise median: θ'_i = median_c θ_c,i (Yin et al. 2018, arXiv 1803.01498, algorithm 1, option I)."""
+    """The coordinate-wise median: θ'_i = median_c θ_c,i (Yin et al. 2018, arXiv 1803.01498, algorithm 1, option I).
+
+    Use it where fewer than half of the contributors may send arbitrary values: no element leaves the range of the
+    others' values.
+    """
 
     name: ClassVar[str] = "median"
     uses_weights: ClassVar[bool] = False
@@ -34,6 +38,9 @@ class TrimmedMean(Operator):
 
     For each element the int(cut · |C|) smallest and the same number of largest values are removed; θ'_i is the mean of
     the rest.
+
+    Use it for the same purpose where the share of bad contributors is at most `cut`: it uses more of the values than
+    the median does.
     """
 
     name: ClassVar[str] = "trimmed-mean"
@@ -58,6 +65,9 @@ class GeometricMedian(Operator):
     mean of the contributions, the distances follow from their inner products. The start, ν and the stopping criterion
     are relative to the median distance between contributions, because a minority cannot enlarge that. ν is a millionth
     of it.
+
+    Use it where a minority may send encoders that are far away as a whole. It treats an encoder as one point, not
+    each element on its own.
     """
 
     name: ClassVar[str] = "geometric-median"

@@ -20,6 +20,8 @@ class Ties(Operator):
 
     Trim: of each update δ_c = θ_c − θ the largest elements are kept. Elect: the sign of each element is that of
     Σ_c w_c δ_c. Merge: μ is the weighted mean of the kept elements with that sign, and θ' = θ + λ μ.
+
+    Use it where contributions change the same weights in opposite directions, as different tasks may do.
     """
 
     name: ClassVar[str] = "ties"

@@ -21,6 +21,8 @@ class Karcher(Operator):
     angle. It is found by gradient descent, μ ← exp_μ(Σ_c w_c log_μ(u_c)). For two contributions μ is the middle of
     the great circle between them (SLERP at t = 1/2). μ is always a linear combination of the contributions, so the
     iteration needs their inner products only.
+
+    Use it where the norm of the weights should stay that of the contributions.
     """
 
     name: ClassVar[str] = "karcher"

@@ -1,22 +1,14 @@
 """What MkDocs calls while it builds the site: see `hooks` in mkdocs.yml."""
 
 import shutil
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import catalogue_page
+import command_line  # noqa: F401  (mkdocs-click finds it by its name)
 import links
-import settings_page
+from expand import expand
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-
-# The generated pages.
-GENERATED: Mapping[str, Callable[[], str]] = {
-    "reference/settings.md": settings_page.render,
-    "reference/catalogue.md": catalogue_page.render,
-}
-
 
 # Packages that stand at the top level of the repository, and are installed in coldfusion_fl.
 _BESIDE = ("strategies", "clients", "engines", "experiments")
@@ -35,16 +27,14 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages, and the files of the repository that pages link to."""
-    for page, render in GENERATED.items():
-        files.append(File.generated(config, page, content=render()))
+    """Add the files of the repository that pages link to."""
     for path, page in links.PAGES.items():
         files.append(File.generated(config, page, abs_src_path=str(links.ROOT / path)))
     # A copied page may link to further files.
     waiting = list(files.documentation_pages())
     while waiting:
         page = waiting.pop()
-        for path in links.linked_files(page.src_uri, page.content_string):
+        for path in links.linked_files(page.src_uri, expand(page.content_string)):
             place = links.place_in_site(path)
             if files.get_file_from_path(place) is None and not path.startswith("docs/"):
                 copy = File.generated(config, place, abs_src_path=str(links.ROOT / path))
@@ -54,8 +44,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let the links lead to the copies."""
-    return links.rewrite_links(page.file.src_uri, markdown)
+    """Fill in the generated parts, and let the links lead to the copies."""
+    return links.rewrite_links(page.file.src_uri, expand(markdown))
 
 
 def _no_code(folder: str, names: list[str]) -> list[str]:

@@ -17,6 +17,8 @@ class Direction(Rule):
     finetunings with new heads do not share one: the updates of eight data sets had cosines between −0.03 and 0.03,
     including those whose sign was flipped (experiments/results/attacks/logs). A head with the opposite sign would have
     flipped the update as well, so a flipped update is no outlier there.
+
+    Use it only where honest updates share a direction: `coldfusion log` shows their cosines.
     """
 
     name: ClassVar[str] = "direction"

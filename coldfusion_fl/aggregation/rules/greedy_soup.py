@@ -19,6 +19,8 @@ class GreedySoup(Rule):
 
     With a tolerance of 0 and a score on 500 rows, the rule rejected 37 of 48 honest contributions of eight tasks
     (experiments/results/attacks).
+
+    Use it where the server has many labelled rows of its own, and with a tolerance above the noise of their score.
     """
 
     name: ClassVar[str] = "greedy-soup"

@@ -14,6 +14,8 @@ class InfluenceCap(Rule):
 
     A contributor with more influence gets a lower weight. With few updates, all shares cannot be as small as the
     limit; then they become equal. An update of zero has no influence, and its weight stays.
+
+    Use it where contributors with long updates should not decide the result alone.
     """
 
     name: ClassVar[str] = "influence-cap"

@@ -17,6 +17,9 @@ class Size(Rule):
 
     The norm is compared with the median of the round, if it has three candidates or more, and with the median of the
     contributor's own earlier norms, if it has three or more. An update of exactly zero is always rejected.
+
+    Use it against broken or noisy contributors. It rejected noise of ten times the length of an update in the
+    experiments (experiments/results/attacks).
     """
 
     name: ClassVar[str] = "size"
