@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SIDES = ("strategies", "clients", "engines", "experiments")
+# The generators of the documentation's reference; they are not installed.
+GENERATORS = "docs"
 LINES, FILES = 350, 14
 
 # From the bottom to the top: a package imports only from the layers below its own.
@@ -34,7 +36,7 @@ LAYER_OF = {package: number for number, layer in enumerate(LAYERS) for package i
 
 @cache
 def python_files() -> tuple[Path, ...]:
-    folders = ("coldfusion_fl", *SIDES, "tests")
+    folders = ("coldfusion_fl", *SIDES, GENERATORS, "tests")
     return tuple(sorted(file for folder in folders for file in (ROOT / folder).rglob("*.py")))
 
 
@@ -45,6 +47,10 @@ def syntax_tree(file: Path) -> ast.Module:
 
 def relative(file: Path) -> str:
     return file.relative_to(ROOT).as_posix()
+
+
+def is_installed(file: Path) -> bool:
+    return file.relative_to(ROOT).parts[0] in ("coldfusion_fl", *SIDES)
 
 
 def module_of(file: Path) -> tuple[str, ...]:
@@ -77,7 +83,7 @@ def imports_between_packages() -> Iterator[tuple[str, str, str]]:
     """Importing package, imported package and place, of all imports of a package from another one."""
     for file in python_files():
         importing = package_of(module_of(file))
-        if file.is_relative_to(ROOT / "tests") or importing is None:
+        if not is_installed(file) or importing is None:
             continue
         for line, module in imported_modules(file):
             imported = package_of(module)
@@ -95,7 +101,7 @@ def test_every_package_has_a_layer():
         {
             package
             for file in python_files()
-            if not file.is_relative_to(ROOT / "tests")
+            if is_installed(file)
             if (package := package_of(module_of(file))) and package not in LAYER_OF
         }
     )
@@ -196,7 +202,7 @@ def test_tests_mirror_the_source_folders():
     strange = {
         f"tests/{folder.as_posix()} tests no folder of the source"
         for folder in tested
-        if folder != Path(".") and not source & {folder, *folder.parents} - {Path(".")}
+        if folder not in (Path("."), Path(GENERATORS)) and not source & {folder, *folder.parents} - {Path(".")}
     }
     report(untested | strange)
 

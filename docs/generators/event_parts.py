@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from coldfusion_fl.run import events
 from coldfusion_fl.run.events import Event, parse_event
 
-# One line of each kind, as a run wrote it.
+# One line of each kind, in the form in which runs write them.
 EXAMPLES = Path(__file__).parent / "events.jsonl"
 
 

@@ -1,4 +1,3 @@
-import re
 from pathlib import Path
 
 import pytest
@@ -202,12 +201,3 @@ def test_the_recommended_recipe_is_the_chosen_one():
     tested, chosen = main.recipes["recommended"], choice.recipes["kept-nesterov-blend"]
     assert tested.average is chosen.average is True
     assert not differences(to_table(main.settings(tested, 1)), to_table(choice.settings(chosen, 1)), free={"rounds"})
-
-
-def test_the_guides_example_can_be_read(tmp_path):
-    page = ROOT / "docs" / "how-to" / "experiments.md"
-    blocks = re.findall(r"```toml.*?\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    (example,) = blocks
-    (tmp_path / "momentum.toml").write_text(example)
-    made = read_experiment(tmp_path / "momentum.toml")
-    assert list(made.recipes) == ["paper", "nesterov", "multitask"]

@@ -1,0 +1,87 @@
+"""A shell in which the commands of a page are typed one after the other."""
+
+import contextlib
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+
+# No command of a page takes longer, also on a busy machine.
+_SECONDS = 500
+
+
+class Shell:
+    """A running bash, whose jobs, variables and folder last from one command to the next.
+
+    Args:
+        folder: where it starts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self._mark = uuid.uuid4().hex
+        self._process = subprocess.Popen(
+            # -m: jobs can be ended by their numbers, as in a terminal
+            [shutil.which("bash"), "-m"],
+            cwd=folder,
+            env={**os.environ, "PATH": programs, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def run(self, command: str) -> str:
+        """Run a command, which must exit with 0.
+
+        Returns:
+            What it printed, and what the jobs in the background printed meanwhile.
+        """
+        # In a group, so that no command reads what is typed next.
+        self._process.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '\\n{self._mark} %d\\n' $?\n")
+        self._process.stdin.flush()
+        printed, deadline = [], time.monotonic() + _SECONDS
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"{command}\ntook more than {_SECONDS} s:\n{''.join(printed)}") from None
+            assert line is not None, f"{command}\nended the shell:\n{''.join(printed)}"
+            if ended := re.fullmatch(rf"{self._mark} (\d+)\n", line):
+                assert ended[1] == "0", f"{command}\nexited with {ended[1]}:\n{''.join(printed)}"
+                return "".join(printed)
+            printed.append(line)
+
+    def close(self) -> list[str]:
+        """End the shell and all that it has started; the names of the processes that were still running."""
+        self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=10)
+        left = [one for one in psutil.process_iter(["cwd", "name"]) if self._is_inside(one)]
+        for one in left:
+            with contextlib.suppress(psutil.Error):
+                one.send_signal(signal.SIGKILL)
+        self._process.kill()
+        self._process.wait()
+        return [one.info["name"] for one in left]
+
+    def _is_inside(self, process: psutil.Process) -> bool:
+        return bool(process.info["cwd"]) and Path(process.info["cwd"]).is_relative_to(self.folder)
+
+    def _read(self) -> None:
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
