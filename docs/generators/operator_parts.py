@@ -1,6 +1,7 @@
 """What the server does with contributions: operators, server optimizers, rules and compression."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -18,6 +19,8 @@ from coldfusion_fl.config.settings import COMPRESSIONS
 from coldfusion_fl.fusion import OPERATORS
 
 _RESULTS = ROOT / "experiments" / "results"
+# An index in a formula, such as that of θ_c,i, argmin_z and θ_fused.
+_INDEX = re.compile(r"(?<=[\w'])_(c,i|[ciz]|μ|fused|last)(?!\w)")
 
 
 def _components(known: Mapping[str, type[Component]], setting: str, costs: Mapping[str, str] | None = None) -> str:
@@ -25,16 +28,21 @@ def _components(known: Mapping[str, type[Component]], setting: str, costs: Mappi
 
 
 def _component(kind: type[Component], setting: str, costs: Mapping[str, str]) -> Iterator[str]:
-    yield f"### `{kind.name}` {{ #{kind.name} }}\n\n{paragraphs(kind)}"
+    yield f"### `{kind.name}` {{ #{kind.name} }}\n\n{_with_indices(paragraphs(kind))}"
     if kind.model_fields:
         rows = "\n".join(
-            f"| `{field.alias or key}` | {cell(describe_values(field))} | {cell(field.description or '')} |"
+            f"| `{field.alias or key}` | {cell(describe_values(field))} | {_with_indices(field.description or '')} |"
             for key, field in kind.model_fields.items()
         )
         yield f"| parameter | values | |\n|---|---|---|\n{rows}"
     yield f"In TOML: `{setting} = {toml_value(str(kind()))}`"
     if kind.name in costs:
         yield costs[kind.name]
+
+
+def _with_indices(text: str) -> str:
+    """A text whose formulas have their indices below the line."""
+    return _INDEX.sub(r"<sub>\1</sub>", text)
 
 
 def _operators() -> str:
@@ -76,8 +84,8 @@ def _read(name: str) -> Any:
 PARTS = {
     "operators": _operators,
     "server optimizers": partial(_components, SERVER_OPTIMIZERS, "server-optimizer"),
-    "text about ema": partial(paragraphs, moving_average),
-    "text about blend": partial(paragraphs, blend),
+    "text about ema": lambda: _with_indices(paragraphs(moving_average)),
+    "text about blend": lambda: _with_indices(paragraphs(blend)),
     "rules": partial(_components, RULES, "screening"),
     "text about compression": partial(paragraphs, compression),
     "compressions": _compressions,

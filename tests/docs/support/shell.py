@@ -31,8 +31,7 @@ class Shell:
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._mark = uuid.uuid4().hex
         self._process = subprocess.Popen(
-            # -m: jobs can be ended by their numbers, as in a terminal
-            [shutil.which("bash"), "-m"],
+            [shutil.which("bash")],
             cwd=folder,
             env={**os.environ, "PATH": programs, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
             stdin=subprocess.PIPE,
@@ -43,6 +42,7 @@ class Shell:
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
+        self.run("set -m")  # jobs are process groups, and can be ended by their numbers, as in a terminal
 
     def run(self, command: str) -> str:
         """Run a command, which must exit with 0.

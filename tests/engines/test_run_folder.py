@@ -1,0 +1,18 @@
+"""The page about run folders lists each file of a whole run."""
+
+import pytest
+from documented_files import documented_files, undocumented
+
+pytestmark = pytest.mark.xdist_group("ray")
+
+
+def test_each_file_of_a_run_is_listed(finished):
+    ledger, _ = finished
+    assert not undocumented(ledger.folder)
+
+
+def test_each_listed_file_is_written(finished):
+    ledger, _ = finished
+    listed, _ = documented_files()
+    with_an_average = {"last-base/"}
+    assert {name for name in listed if not (ledger.folder / name.replace("NNN", "001")).exists()} == with_an_average
