@@ -15,7 +15,7 @@ class ErrorCode(StrEnum):
     meaning: str
     remedy: str
 
-    def __new__(cls, code: str, meaning: str, remedy: str) -> Self:
+    def __new__(cls, code: str, meaning: str = "", remedy: str = "") -> Self:
         """A reason with its sentences; its value is the code alone."""
         member = str.__new__(cls, code)
         member._value_ = code
