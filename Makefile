@@ -1,6 +1,7 @@
 # Everything happens in .venv; nothing is installed outside it.
 #   make demo   set-up, and eight data sets improve one encoder (minutes)
 #   make test   set-up, and the tests; make test-slow and make test-long run the others
+#   make docs   set-up, and the documentation as a site
 PYTHON ?= python3.11
 BIN := .venv/bin
 

@@ -23,7 +23,6 @@ SLOW = {
 PAGES = sorted(file.relative_to(ROOT).as_posix() for file in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")))
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in PAGES])
 def test_everything_on_the_page_works(name, tmp_path):
     page = Page(ROOT / name, tmp_path)
