@@ -5,13 +5,13 @@ import os
 import queue
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -70,16 +70,26 @@ class Shell:
         self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=10)
-        left = [one for one in psutil.process_iter(["cwd", "name"]) if self._is_inside(one)]
-        for one in left:
-            with contextlib.suppress(psutil.Error):
-                one.send_signal(signal.SIGKILL)
+        left = self._started()
+        names = [one.info["name"] for one in left]
+        while left:  # a supervisor may have started another process meanwhile
+            for one in left:
+                with contextlib.suppress(psutil.Error):
+                    one.kill()
+            psutil.wait_procs(left, timeout=10)
+            left = self._started()
         self._process.kill()
         self._process.wait()
-        return [one.info["name"] for one in left]
+        return names
 
-    def _is_inside(self, process: psutil.Process) -> bool:
-        return bool(process.info["cwd"]) and Path(process.info["cwd"]).is_relative_to(self.folder)
+    def _started(self) -> list[psutil.Process]:
+        """The processes that work in the folder, or are called with a path in it."""
+        found = [one for one in psutil.process_iter(["cwd", "cmdline", "name", "status"]) if one.pid != os.getpid()]
+        return [one for one in found if one.info["status"] != psutil.STATUS_ZOMBIE and self._is_inside(one.info)]
+
+    def _is_inside(self, facts: dict[str, Any]) -> bool:
+        paths = [facts["cwd"] or "", *(facts["cmdline"] or [])]
+        return any(Path(path).is_relative_to(self.folder) for path in paths)
 
     def _read(self) -> None:
         for line in self._process.stdout:
