@@ -1,4 +1,7 @@
-"""The state that a node keeps from round to round: its head, the compression error of its contributions, a secret."""
+"""The state that a node keeps from round to round, and that never leaves it.
+
+It is the head, the compression error of its contributions, its predictions with the first base, and a secret.
+"""
 
 import secrets
 from pathlib import Path

@@ -2,9 +2,11 @@
 
 import functools
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from coldfusion_fl.aggregation.compression import encode
@@ -13,10 +15,12 @@ from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.config.settings import COMPRESSIONS
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ErrorCode, MismatchError, SettingsError
-from coldfusion_fl.evaluation.scores import score_task
+from coldfusion_fl.evaluation.bootstrap import difference_error
+from coldfusion_fl.evaluation.scores import Predictions, Score, score_and_predict
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import build_model, load_head, merge, split, split_head
 from coldfusion_fl.run.events import TrainingStep
+from coldfusion_fl.run.intervals import DIFFERENCE_ERROR
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.training.finetune import FinetuneResult, Progress, finetune
 from coldfusion_fl.training.fisher import fisher_diagonal
@@ -29,6 +33,10 @@ from .node_settings import NodeSettings, read_node_settings
 # The kinds of `ClientState`.
 _HEAD = "head"
 _COMPRESSION_ERROR = "compression-error"
+# The predictions of the first base, one kind for each mode: they are saved in round 0 alone, so they stay. Beside them
+# is a hash of what two scores must have in common to be compared.
+_FIRST_BASE = "first-base"
+_PREDICTED, _COMPARED = "predicted", "compared"
 
 
 def train(message: Message, context: Context) -> Message:
@@ -122,13 +130,18 @@ def evaluate(message: Message, context: Context) -> Message:
     base = open_base_once(contributor.base)
     # The seed does not depend on the round: all rounds use the same rows, shots and heads, so a difference between two
     # scores comes from the bases.
-    scores = [
-        score_task(base, request.encoder, task, mode, request.finetuning, request.settings, request.seed)
+    found = [
+        score_and_predict(base, request.encoder, task, mode, request.finetuning, request.settings, request.seed)
         for mode in request.modes
     ]
+    scores = [score for score, _ in found]
     values: dict[str, Any] = {score.mode: score.value for score in scores}
-    metrics = MetricRecord({**values, "num-examples": scores[0].test_examples})
     state = ClientState(context, _state_folder(contributor, request.run))
+    for score, predictions in found:
+        error = _compare_with_first_base(score, predictions, request.server_round, state)
+        if error is not None:
+            values[score.mode + DIFFERENCE_ERROR] = error
+    metrics = MetricRecord({**values, "num-examples": scores[0].test_examples})
     config = ConfigRecord(
         {
             "metric": task.metric,
@@ -138,6 +151,31 @@ def evaluate(message: Message, context: Context) -> Message:
         }
     )
     return Message(RecordDict({"metrics": metrics, "config": config}), reply_to=message)
+
+
+def _compare_with_first_base(
+    score: Score, predictions: Predictions, server_round: int | None, state: ClientState
+) -> float | None:
+    """The standard error of a score's difference to that of the first base, in points.
+
+    The predictions of the first base are kept on this node. Only the error leaves it, and nothing about single rows.
+
+    Returns:
+        The error; None for the first base, or if this node has no predictions of the first base for the same test
+        rows, metric and head.
+    """
+    if server_round is None:
+        return None
+    facts = json.dumps([score.metric, score.head, score.test_rows_hash]).encode()
+    compared = np.frombuffer(hashlib.sha256(facts).digest(), np.uint8)
+    kind = f"{_FIRST_BASE}-{score.mode}"
+    if server_round == 0:
+        state.save(kind, 0, {_PREDICTED: predictions.predicted, _COMPARED: compared})
+        return None
+    kept = state.load(kind, 1)
+    if _PREDICTED not in kept or not np.array_equal(kept.get(_COMPARED, ()), compared):
+        return None
+    return difference_error(score.metric, predictions.labels, kept[_PREDICTED], predictions.predicted)
 
 
 def _keyed_hash(rows_hash: str, contributor: NodeSettings, state: ClientState) -> str:

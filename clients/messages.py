@@ -46,6 +46,7 @@ class EvaluateRequest:
         settings: the numbers of rows, shots and seeds.
         modes: the scores to compute.
         seed: the run's seed.
+        server_round: the round that made the base; 0: it is the first base; None: the server does not say.
         run: the id of the run; empty if the server does not send it.
     """
 
@@ -54,6 +55,7 @@ class EvaluateRequest:
     settings: EvaluateSettings
     modes: tuple[str, ...]
     seed: int
+    server_round: int | None
     run: str
 
 
@@ -90,6 +92,7 @@ def read_evaluate_request(message: Message) -> EvaluateRequest:
         settings=settings,
         modes=tuple(mode for mode in modes if mode != "few-shot" or settings.shots),
         seed=int(config.get("seed", 0)),
+        server_round=int(config["server-round"]) if "server-round" in config else None,
         run=str(config.get("run", "")),
     )
 

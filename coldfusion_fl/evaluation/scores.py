@@ -51,6 +51,19 @@ class Score:
     test_rows_hash: str
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """What a score was computed from. It is about private rows, and stays on their machine.
+
+    Attributes:
+        labels: the labels of the test rows, shape (n,): class indices or numbers.
+        predicted: the predictions, shape (draws, n); for few-shot one draw for each seed, else one.
+    """
+
+    labels: np.ndarray
+    predicted: np.ndarray
+
+
 def score_task(
     base: Base,
     encoder: Encoder,
@@ -60,7 +73,20 @@ def score_task(
     settings: EvaluateSettings,
     seed: int,
 ) -> Score:
-    """Score an encoder on a task.
+    """Score an encoder on a task; see `score_and_predict`."""
+    return score_and_predict(base, encoder, task, mode, finetuning, settings, seed)[0]
+
+
+def score_and_predict(
+    base: Base,
+    encoder: Encoder,
+    task: Task,
+    mode: str,
+    finetuning: FinetuneSettings,
+    settings: EvaluateSettings,
+    seed: int,
+) -> tuple[Score, Predictions]:
+    """Score an encoder on a task, and return the predictions too.
 
     The test rows are the same in every call. The training rows, heads and training depend on the seed.
 
@@ -82,24 +108,27 @@ def score_task(
     match mode:
         case "frozen":
             train = task.train.draw(settings.train_examples, [seed])
-            value = _frozen_score(base, encoder, task, train, test, head, finetuning.max_length, seed)
+            predicted = [_predict_frozen(base, encoder, task, train, test, head, finetuning.max_length, seed)]
         case "few-shot":
             if not settings.shots:
                 raise SettingsError("a few-shot score needs shots: set 'evaluate.shots' to 1 or more.")
-            value, train = 0.0, task.train
+            predicted, train = [], task.train
             schedule = finetuning.model_copy(update={"epochs": settings.few_shot_epochs})
             # Scores of few rows vary with the rows and the head, so several draws are averaged. There is no early
             # stopping: a development split would be more labelled rows than the shots.
             for draw in range(settings.few_shot_seeds):
                 train = draw_shots(task, settings.shots, seed + draw)
-                value += _finetuned_score(base, encoder, task, train, test, schedule, seed + draw, early_stop=False)
-            value /= settings.few_shot_seeds
+                predicted.append(
+                    _predict_finetuned(base, encoder, task, train, test, schedule, seed + draw, early_stop=False)
+                )
         case "finetuned":
             train = task.train.draw(finetuning.examples, [seed])
-            value = _finetuned_score(base, encoder, task, train, test, finetuning, seed, early_stop=True)
+            predicted = [_predict_finetuned(base, encoder, task, train, test, finetuning, seed, early_stop=True)]
         case _:
             raise SettingsError(f"unknown mode '{mode}'; the modes are {', '.join(MODES)}.")
-    return Score(task.name, mode, task.metric, head, value, len(train), len(test), hash_rows(task, test))
+    value = sum(score(task.metric, test.labels, draw) for draw in predicted) / len(predicted)
+    found = Score(task.name, mode, task.metric, head, value, len(train), len(test), hash_rows(task, test))
+    return found, Predictions(test.labels, np.stack(predicted))
 
 
 def hash_rows(task: Task, rows: Examples) -> str:
@@ -120,7 +149,7 @@ def draw_shots(task: Task, shots: int, seed: int) -> Examples:
     return pool.take(order[:shots])
 
 
-def _finetuned_score(
+def _predict_finetuned(
     base: Base,
     encoder: Encoder,
     task: Task,
@@ -130,15 +159,14 @@ def _finetuned_score(
     seed: int,
     *,
     early_stop: bool,
-) -> float:
+) -> np.ndarray:
     model = build_model(base, task.num_labels, base.choose_head(schedule.head), seed)
     merge(model, encoder)
     finetune(model, base.tokenizer, task, train, schedule, seed, early_stop=early_stop)
-    outputs = _predict(model, base, task, test, schedule.max_length)
-    return task.score_outputs(outputs, test.labels)
+    return task.predictions(_predict(model, base, task, test, schedule.max_length))
 
 
-def _frozen_score(
+def _predict_frozen(
     base: Base,
     encoder: Encoder,
     task: Task,
@@ -147,8 +175,8 @@ def _frozen_score(
     head: str,
     max_length: int,
     seed: int,
-) -> float:
-    """Score a linear probe on the encoder's features.
+) -> np.ndarray:
+    """The predictions of a linear probe on the encoder's features.
 
     A frozen encoder gives the same features in every epoch, so each text is encoded once, without a training loop.
     """
@@ -159,8 +187,8 @@ def _frozen_score(
     has_pooler = any(name.startswith("pooler.") for name in encoder)
     extractor = _Features(get_encoder(model), head, has_pooler)
     train_features, test_features = (_predict(extractor, base, task, rows, max_length) for rows in (train, test))
-    probe = fit_probe(task, train_features, train.labels)
-    return score(task.metric, test.labels, probe.predict(test_features))
+    predicted: np.ndarray = fit_probe(task, train_features, train.labels).predict(test_features)
+    return predicted
 
 
 def _predict(model: nn.Module, base: Base, task: Task, rows: Examples, max_length: int) -> np.ndarray:

@@ -36,7 +36,10 @@ def draw_scores(summary: dict[str, Any], path: Path) -> None:
 
 
 def _draw_rounds(axes: Axes, summary: dict[str, Any]) -> None:
-    """Each task as the gain over the first base, thin; the means of the seen and the unseen ones, bold."""
+    """Each task as the gain over the first base, thin; the means of the seen and the unseen ones, bold.
+
+    The area around a mean is its 95 % interval, where the nodes reported errors.
+    """
     numbers = sorted(summary["rounds"], key=int)
     ends: list[tuple[float, str, str]] = []
     for seen, colour in ((True, _SEEN), (False, _UNSEEN)):
@@ -52,6 +55,12 @@ def _draw_rounds(axes: Axes, summary: dict[str, Any]) -> None:
         if curves:
             role = "seen" if seen else "unseen"
             label = f"mean of {count(len(curves), f'{role} task')}"
+            known = [entry for entry in summary["history"] if entry[role] and entry[role]["low"] is not None]
+            if len(known) > 1:
+                lows, highs = ([entry[role][end] for entry in known] for end in ("low", "high"))
+                rounds = [entry["round"] for entry in known]
+                axes.fill_between(rounds, lows, highs, color=colour, alpha=0.15, linewidth=0)
+                label += ", 95 % interval"
             axes.plot(
                 _ints(numbers),
                 np.nanmean(curves, axis=0),
@@ -84,12 +93,24 @@ def _draw_few_shot(axes: Axes, rows: list[dict[str, Any]]) -> None:
     for offset, which, colour in ((-0.2, "base", "#b8b8b8"), (0.2, "fused", _UNSEEN)):
         values = [row[f"few-shot-{which}"] for row in rows]
         bars = axes.bar(places + offset, values, width=0.38, color=colour, label=which)
-        axes.bar_label(bars, fmt="%.1f", fontsize=8)
+        axes.bar_label(bars, fmt="%.1f", fontsize=8, label_type="center")
+    known = [(place + 0.2, row) for place, row in zip(places, rows, strict=True) if row["few-shot-low"] is not None]
+    if known:
+        axes.errorbar(
+            [place for place, _ in known],
+            [row["few-shot-fused"] for _, row in known],
+            [(row["few-shot-high"] - row["few-shot-low"]) / 2 for _, row in known],
+            fmt="none",
+            ecolor="black",
+            elinewidth=1,
+            capsize=3,
+            label="95 % interval of the difference",
+        )
     axes.set_xticks(places, [row["task"] for row in rows], rotation=20, parse_math=False)
     axes.set_ylabel("test score, points")
     axes.set_title("Few-shot score, unseen tasks")
-    axes.set_ylim(top=1.25 * max(row[f"few-shot-{which}"] for row in rows for which in ("base", "fused")))
-    axes.legend(frameon=False, loc="upper right", ncols=2)
+    axes.set_ylim(top=1.35 * max(row[f"few-shot-{which}"] for row in rows for which in ("base", "fused")))
+    axes.legend(frameon=False, loc="upper right")
 
 
 def _ints(numbers: list[Any]) -> list[int]:

@@ -10,6 +10,7 @@
     model/              the result, in Hugging Face format: the last base; where `ema` is set, the average of the bases
     last-base/          the last base, where it is not the result
     report.json, report.csv, scores.png
+    nodes/              what each simulated contributor keeps for itself: see `clients.client_state`
 
 A file that must not be half-written is written under another name, synced and renamed.
 """

@@ -8,9 +8,10 @@ from typing import Any
 from huggingface_hub.repocard import ModelCardData
 
 from coldfusion_fl.errors import count
+from coldfusion_fl.run.intervals import SCORED, format_interval, signed
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.records import RoundSettings
-from coldfusion_fl.run.report import SCORED, notes, summarize
+from coldfusion_fl.run.report import notes, summarize
 
 # What Markdown takes for markup in a sentence or in a cell of a table.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~$&#]|(?<![^\W_])_|_(?![^\W_])")
@@ -53,9 +54,11 @@ Software: {versions}.
 _SCORES = """\
 , in points
 
-| task | | frozen: base | fused | few-shot: base | fused |
-|---|---|---|---|---|---|
+| task | | frozen: base | fused | difference | few-shot: base | fused | difference |
+|---|---|---|---|---|---|---|---|
 {rows}
+
+{verdict}
 
 Head: {heads}. Frozen: a linear probe. Few-shot: finetuned on {shots} labelled examples.{notes}"""
 
@@ -119,6 +122,7 @@ def _scores(ledger: Ledger) -> str:
         return "\n\nThe run has no scores."
     return _SCORES.format(
         rows="\n".join(map(_table_row, summary["tasks"] + summary["means"])),
+        verdict="\n".join(f"- {_text(found['sentence'])}" for found in summary["verdict"]),
         heads=", ".join(sorted({_text(row["head"]) for row in summary["tasks"]})),
         shots=ledger.settings["evaluate"]["shots"],
         notes="".join(f" {note}" for note in notes(summary)),
@@ -127,9 +131,15 @@ def _scores(ledger: Ledger) -> str:
 
 def _table_row(row: dict[str, Any]) -> str:
     role = "" if row["seen"] == "" else "seen" if row["seen"] else "unseen"
-    numbers = [row[f"{mode}-{which}"] for mode in SCORED for which in ("base", "fused")]
-    written = " | ".join("" if number is None else f"{number:.1f}" for number in numbers)
+    written = " | ".join(cell for mode in SCORED for cell in _cells(row, mode))
     return f"| {_text(row['task'])}{'†' if row.get('differs') else ''} | {role} | {written} |"
+
+
+def _cells(row: dict[str, Any], mode: str) -> list[str]:
+    """The two scores, and their difference with its interval, as far as they are known."""
+    scores = ["" if (points := row[f"{mode}-{which}"]) is None else f"{points:.1f}" for which in ("base", "fused")]
+    difference = row[f"{mode}-difference"]
+    return [*scores, "" if difference is None else f"{signed(difference)} {format_interval(row, mode)}".strip()]
 
 
 def _text(text: str) -> str:

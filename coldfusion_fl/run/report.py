@@ -1,16 +1,28 @@
 """The report of a run: scores as a table, CSV, JSON and a figure."""
 
 import csv
+import dataclasses
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from coldfusion_fl.atomic_files import remove
 from coldfusion_fl.run.events import EvaluationFinished, EvaluationStarted, Event, RunStarted
+from coldfusion_fl.run.intervals import (
+    DIFFERENCE_ERROR,
+    INTERVAL_NOTE,
+    SCORED,
+    format_interval,
+    interval,
+    mean_interval,
+    signed,
+    verdict,
+)
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.records import RoundRecord
 
@@ -20,15 +32,13 @@ TINY = 100
 _ALIKE = {"test-rows-hash": "test rows", "num-examples": "test rows", "metric": "metric", "head": "head"}
 # A spreadsheet takes a cell that begins like this for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-# The scores that a run computes; the finetuned score would take a whole training for each task.
-SCORED = ("frozen", "few-shot")
 _COLUMNS = (
     "task",
     "seen",
     "metric",
     "head",
     "test-rows",
-    *(f"{mode}-{which}" for mode in SCORED for which in ("base", "fused", "difference")),
+    *(f"{mode}-{which}" for mode in SCORED for which in ("base", "fused", "difference", "low", "high")),
     "test-rows-hash",
     "differs",
 )
@@ -39,9 +49,12 @@ def summarize(ledger: Ledger) -> dict[str, Any]:
 
     Returns:
         `tasks`: one row per task with the keys of the CSV, None where there is no score. `differs` names what the two
-            scores do not have in common; they then have no difference.
+            scores do not have in common; they then have no difference. `low` and `high` are the ends of the 95 %
+            interval of the difference; None where the node reported no standard error.
         `means`: rows with the same keys, over the tasks that have a difference.
+        `verdict`: what the differences show, in words: see `intervals.verdict`.
         `rounds`: the frozen scores after every evaluated round, by round and task.
+        `history`: the mean frozen difference after every evaluated round: see `_history`.
         `evaluated`: the rounds whose scores are compared, and the last round; None where the first base has no scores.
         `kept`: the rounds that kept their base, with the reason.
         `rejected`: the rejections, with round, name and reason.
@@ -55,10 +68,13 @@ def summarize(ledger: Ledger) -> dict[str, Any]:
     base, fused = evaluated.get(0, {}), evaluated.get(last, {}) if last else {}
     rows = [_row(name, base.get(name, {}), fused.get(name, {})) for name in base.keys() | fused.keys()]
     rows.sort(key=lambda row: (not row["seen"], row["task"]))
+    means = _means(rows)
     return {
         "tasks": rows,
-        "means": _means(rows),
+        "means": means,
+        "verdict": [dataclasses.asdict(found) for found in verdict(rows, means)],
         "rounds": {number: {name: s.get("frozen") for name, s in found.items()} for number, found in evaluated.items()},
+        "history": _history(evaluated),
         "evaluated": {"base": 0 if base else None, "fused": last, "last-round": max(scores, default=0)},
         "kept": [{"round": r.round, "reason": r.kept_because or ""} for r in records if r.round and not r.fused],
         "rejected": _rejected(records),
@@ -80,12 +96,16 @@ def _row(name: str, base: dict[str, Any], fused: dict[str, Any]) -> dict[str, An
     }
     for mode in SCORED:
         before, after = base.get(mode), fused.get(mode)
-        row |= {
-            f"{mode}-base": before,
-            f"{mode}-fused": after,
-            f"{mode}-difference": None if before is None or after is None or differs else after - before,
-        }
+        difference = None if before is None or after is None or differs else after - before
+        low, high = interval(difference, fused.get(mode + DIFFERENCE_ERROR))
+        row |= _numbers(mode, before, after, difference, low, high)
     return row
+
+
+def _numbers(mode: str, *values: float | None) -> dict[str, float | None]:
+    """The numbers of a mode in a row: the two scores, their difference, and its interval."""
+    names = ("base", "fused", "difference", "low", "high")
+    return {f"{mode}-{name}": value for name, value in zip(names, values, strict=True)}
 
 
 def _differs(base: dict[str, Any], fused: dict[str, Any]) -> str:
@@ -105,12 +125,39 @@ def _means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _mean(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    numbers = {}
+    numbers: dict[str, float | None] = {}
     for mode in SCORED:
         both = [row for row in rows if row[f"{mode}-difference"] is not None]
-        for column in (f"{mode}-base", f"{mode}-fused", f"{mode}-difference"):
-            numbers[column] = sum(row[column] for row in both) / len(both) if both else None
+        columns = [[row[f"{mode}-{which}"] for row in both] for which in ("base", "fused", "difference")]
+        means = [sum(column) / len(column) if column else None for column in columns]
+        numbers |= _numbers(mode, *means, *mean_interval(both, mode))
     return {"task": name, "seen": "", "metric": "", "head": "", "test-rows": "", **numbers}
+
+
+def _history(evaluated: Mapping[int, Mapping[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The mean frozen scores after every evaluated round, and their differences to the first base.
+
+    Returns:
+        For each round, `round`, `seen` and `unseen`. The last two have, over the tasks that can be compared with the
+        first base, the number of `tasks`, and the means `frozen`, `difference`, `low` and `high`; or they are None.
+    """
+    history = []
+    for number, found in sorted(evaluated.items()):
+        rows = [_row(name, evaluated.get(0, {}).get(name, {}), scores) for name, scores in found.items()]
+        rows = [row for row in rows if row["frozen-difference"] is not None]
+        if number == 0:
+            rows = [row | {"frozen-low": 0.0, "frozen-high": 0.0} for row in rows]
+        seen, unseen = ([row for row in rows if row["seen"] is is_seen] for is_seen in (True, False))
+        history.append({"round": number, "seen": _mean_frozen(seen), "unseen": _mean_frozen(unseen)})
+    return history
+
+
+def _mean_frozen(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    if not rows:
+        return None
+    mean = _mean("", rows)
+    columns = {"frozen": "fused", "difference": "difference", "low": "low", "high": "high"}
+    return {"tasks": len(rows)} | {key: mean[f"frozen-{column}"] for key, column in columns.items()}
 
 
 def _rejected(records: Sequence[RoundRecord]) -> list[dict[str, Any]]:
@@ -177,20 +224,22 @@ def score_table(summary: dict[str, Any]) -> Table:
     table = Table(title="Test scores in points, first base → fused", title_justify="left")
     table.add_column("task")
     table.add_column("metric")
-    modes = [mode for mode in SCORED if any(_cells(row, mode)[0] for row in summary["tasks"])]
+    rows = summary["tasks"] + summary["means"]
+    modes = [mode for mode in SCORED if any(_scores(row, mode) for row in summary["tasks"])]
+    with_interval = {mode for mode in modes if any(row[f"{mode}-low"] is not None for row in rows)}
     for mode in modes:
-        table.add_column(mode, justify="right")
-        table.add_column("Δ", justify="right")
+        for column in (mode, "Δ", "95 %") if mode in with_interval else (mode, "Δ"):
+            table.add_column(column, justify="right")
     # Seen and unseen tasks stand apart, because only the unseen ones show what the base has learnt for others.
     roles = {True: "seen", False: "unseen"}
     previous: Any = None
-    for row in summary["tasks"] + summary["means"]:
+    for row in rows:
         group = roles.get(row["seen"], "means")
         if group != previous:
             table.add_section()
             table.add_row(f"[bold]{group}")
             previous = group
-        cells = [cell for mode in modes for cell in _cells(row, mode)]
+        cells = [cell for mode in modes for cell in _cells(row, mode, mode in with_interval)]
         tiny = "*" if isinstance(row["test-rows"], int) and row["test-rows"] < TINY else ""
         marks = tiny + ("†" if row.get("differs") else "")
         table.add_row(f"  {escape(row['task'])}{marks}", escape(row["metric"]), *cells)
@@ -210,19 +259,27 @@ def notes(summary: dict[str, Any]) -> list[str]:
         found.append("The first base has no scores.")
     if evaluated["fused"] != evaluated["last-round"]:
         found.append(f"The last scores are of round {evaluated['fused']} of {evaluated['last-round']}.")
+    if any(row[f"{mode}-low"] is not None for row in rows for mode in SCORED):
+        found.append(INTERVAL_NOTE)
     if differs := sorted({row["differs"] for row in rows if row["differs"]}):
         names = " or ".join(differs)
         found.append(f"† the two scores are of other {names}, and cannot be compared. They are in no mean.")
     return found
 
 
-def _cells(row: dict[str, Any], mode: str) -> tuple[str, str]:
-    before, after, difference = (row[f"{mode}-{which}"] for which in ("base", "fused", "difference"))
-    if difference is None:
-        known = before is not None or after is not None
-        return f"{_points(before)} → {_points(after)}" if known else "", ""
-    colour = "green" if difference > 0 else "red" if difference < 0 else "white"
-    return f"{before:.1f} → {after:.1f}", f"[{colour}]{difference:+.1f}"
+def _cells(row: dict[str, Any], mode: str, with_interval: bool) -> list[Text]:
+    """The scores, their difference, with a colour unless it may be chance, and, if wanted, its interval."""
+    difference, low, high = (row[f"{mode}-{which}"] for which in ("difference", "low", "high"))
+    written = "" if difference is None else signed(difference)
+    ends = (difference, difference) if low is None else (low, high)
+    colour = "" if difference is None else "green" if ends[0] > 0 else "red" if ends[1] < 0 else ""
+    cells = [Text(_scores(row, mode)), Text(written, style=colour)]
+    return [*cells, Text(format_interval(row, mode))] if with_interval else cells
+
+
+def _scores(row: dict[str, Any], mode: str) -> str:
+    before, after = row[f"{mode}-base"], row[f"{mode}-fused"]
+    return "" if before is None and after is None else f"{_points(before)} → {_points(after)}"
 
 
 def _points(score: float | None) -> str:

@@ -12,6 +12,7 @@ from flwr.app import ConfigRecord, Message, MetricRecord
 from flwr.common import log
 
 from coldfusion_fl.run.events import Emit, ScoreFailed, ScoreReceived
+from coldfusion_fl.run.intervals import DIFFERENCE_ERROR, is_error
 from coldfusion_fl.sanitize import sanitize
 
 from ..nodes.messaging import error_reason, records_of
@@ -93,7 +94,7 @@ class EvaluationState:
                 self._fail(name, error_reason(reply))
                 continue
             config = records_of(reply, ConfigRecord).get(configrecord_key, ConfigRecord())
-            numbers = {key: value for key, value in reported_metrics(reply).items() if key not in _DESCRIPTION}
+            numbers = {key: value for key, value in reported_metrics(reply).items() if _is_score(key, value)}
             if wrong := _not_finite(reply):
                 self._fail(name, f"not a number: {', '.join(wrong)}")
                 if not any(isinstance(value, float) for value in numbers.values()):
@@ -104,19 +105,27 @@ class EvaluationState:
             self._fail(name, reason)
 
     def means(self) -> MetricRecord | None:
-        """The mean of each score over the nodes that have it; None where there are no scores."""
+        """The mean of each score over the nodes that have it; None where there are no scores.
+
+        The errors of the differences have none: the error of a mean difference is smaller than their mean.
+        """
         if not self.scores:
             return None
         values: dict[str, list[float]] = {}
         for scores in self.scores.values():
             for key, value in scores.items():
-                if isinstance(value, float):
+                if isinstance(value, float) and not key.endswith(DIFFERENCE_ERROR):
                     values.setdefault(key, []).append(value)
         return MetricRecord({key: float(np.mean(found)) for key, found in sorted(values.items())})
 
     def _fail(self, name: str, reason: str) -> None:
         log(WARNING, "'%s' could not evaluate after round %d: %s", name, self.round, reason)
         self.emit(ScoreFailed(round=self.round, name=name, reason=reason))
+
+
+def _is_score(key: str, value: float) -> bool:
+    """Whether a reported number is kept: it has no name of the description, and an error is not negative or absurd."""
+    return key not in _DESCRIPTION and (not key.endswith(DIFFERENCE_ERROR) or is_error(value))
 
 
 def _not_finite(reply: Message) -> list[str]:

@@ -6,12 +6,10 @@ import sys
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
+from client_messages import ask, context
 
 from coldfusion_fl.aggregation.compression import EncodedContribution, decode
 from coldfusion_fl.clients import client_app, node_settings
-from coldfusion_fl.clients.client_app import contributor_app
 from coldfusion_fl.clients.node_settings import read_node_settings
 from coldfusion_fl.config.parsing import read_settings
 from coldfusion_fl.config.settings import COMPRESSIONS
@@ -20,46 +18,7 @@ from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ErrorCode, SettingsError
 from coldfusion_fl.evaluation.scores import hash_rows
 from coldfusion_fl.fusion import Contribution, Fisher
-from coldfusion_fl.model.base import open_base
-from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.versions import format_versions
-
-FINETUNE = {
-    "finetune.learning-rate": 1e-3,
-    "finetune.epochs": 1,
-    "finetune.max-length": 16,
-    "finetune.examples": 32,
-}
-
-
-@pytest.fixture(autouse=True)
-def server_identity(monkeypatch):
-    for name in ("_task_id", "_run_id", "_node_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
-
-
-@pytest.fixture(scope="module")
-def encoder(tiny_base):
-    return load_encoder(open_base(str(tiny_base)))
-
-
-def context(node_config, run_config=None):
-    return Context(1, 2, node_config, RecordDict(), run_config or {})
-
-
-@pytest.fixture
-def node(toy_data, tiny_base):
-    return context({"task": "b", "catalogue": str(toy_data / "toy.toml"), "base": str(tiny_base)})
-
-
-def ask(kind, node, encoder=None, **config):
-    content = RecordDict()
-    if encoder is not None:
-        arrays = ArrayRecord({name: Array(array) for name, array in encoder.items()})
-        content = RecordDict(
-            {"arrays": arrays, "config": ConfigRecord({**FINETUNE, "seed": 1, "server-round": 1, **config})}
-        )
-    return contributor_app()(Message(content, dst_node_id=2, message_type=kind), node)
 
 
 def returned(reply):

@@ -17,6 +17,7 @@ from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.run.report import summarize
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -74,6 +75,7 @@ def test_the_run_folder_is_complete(finished):
         "report.json",
         "report.csv",
         "scores.png",
+        "nodes",
     }
     assert names == expected
     assert ledger.rounds() == [0, 1, 2]
@@ -81,6 +83,28 @@ def test_the_run_folder_is_complete(finished):
     assert ledger.load_scores(2).keys() == {"a", "b", "c", "d", "u"}
     assert "few-shot" in ledger.load_scores(2)["u"]
     assert "training-step" in {event.kind for event in ledger.events()}
+
+
+def test_every_difference_has_an_interval(finished):
+    ledger, output = finished
+    summary = summarize(ledger)
+    assert {row["task"] for row in summary["tasks"] if row["frozen-low"] is not None} == {"a", "b", "c", "d", "u"}
+    means = {row["task"]: row for row in summary["means"]}
+    for row, mode in (("mean of seen tasks", "frozen"), ("mean of unseen tasks", "few-shot")):
+        low, difference, high = (means[row][f"{mode}-{which}"] for which in ("low", "difference", "high"))
+        assert low <= difference <= high
+    assert [entry["round"] for entry in summary["history"]] == ledger_rounds_with_scores(ledger)
+    assert summary["history"][-1]["seen"]["low"] == means["mean of seen tasks"]["frozen-low"]
+    assert "not other seeds or other tasks" in " ".join(output.split())
+    # Only predictions are kept, and only on the machine of the node.
+    assert {path.name for path in (ledger.folder / "nodes" / "u").iterdir()} == {
+        "first-base-frozen-000.safetensors",
+        "first-base-few-shot-000.safetensors",
+    }
+
+
+def ledger_rounds_with_scores(ledger):
+    return [number for number in ledger.rounds() if ledger.load_scores(number)]
 
 
 def test_the_model_loads_in_another_python_with_the_last_bases_numbers(finished):

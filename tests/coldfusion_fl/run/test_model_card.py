@@ -23,7 +23,7 @@ def header(card):
 
 def test_the_card_has_the_scores_the_rounds_and_the_hash(ledger):
     card = model_card(ledger, "abc123", {})
-    assert "| u | unseen | 30.0 | 33.0 | 20.0 | 26.0 |" in card
+    assert "| u | unseen | 30.0 | 33.0 | +3.0 | 20.0 | 26.0 | +6.0 |" in card
     assert "in 2 rounds, of which 1 kept its base, from the base `some/base`" in card
     assert "SHA-256 of this model's arrays: abc123." in card
     assert header(card)["library_name"] == "transformers"
@@ -82,7 +82,7 @@ def test_a_run_without_scores_has_no_table(tmp_path):
 def test_a_name_is_shown_as_it_is(ledger, name, shown):
     for number in (0, 2):
         ledger.save_scores(number, {name: scored(50.0)})
-    assert f"\n| {shown} | seen | 50.0 | 50.0 |  |  |\n" in model_card(ledger, "", {})
+    assert f"\n| {shown} | seen | 50.0 | 50.0 | +0.0 |  |  |  |\n" in model_card(ledger, "", {})
 
 
 @pytest.mark.parametrize(("base", "shown"), [("a`b", "`` a`b ``"), ("a [b]|*", "`a [b]|*`")])
@@ -95,3 +95,21 @@ def test_marked_scores_are_marked_in_the_card_too(ledger):
     card = model_card(ledger, "", {})
     assert "| a† | seen | 50.0 | 54.0 |" in card
     assert "of other test rows" in card
+
+
+def test_the_card_has_the_intervals_and_says_what_they_show(ledger):
+    error = {"frozen-difference-error": 1.0}
+    ledger.save_scores(2, {"a": scored(54.0, **error), "b": scored(50.0, rows=40, **error)})
+    card = model_card(ledger, "", {})
+    assert "| a | seen | 50.0 | 54.0 | +4.0 [+2.0, +6.0] |  |  |  |" in card
+    assert "\n- Worse on the 2 seen tasks: -3.0 points \\[-4.4, -1.6\\] frozen.\n- Worse on b: -10.0 points" in card
+    assert "not other seeds or other tasks" in card
+
+
+def test_a_name_in_a_sentence_of_the_card_is_shown_as_it_is(ledger):
+    for number, points in ((0, 50.0), (2, 40.0)):
+        names = ("[a](http://x)", "<b>")
+        ledger.save_scores(number, {name: scored(points, **{"frozen-difference-error": 1.0}) for name in names})
+    card = model_card(ledger, "", {})
+    assert r"\[a\](http://x) -10.0 points" in card
+    assert r"\<b\> -10.0 points" in card

@@ -59,6 +59,22 @@ def test_a_score_that_is_not_a_number_is_not_saved(ledger):
     assert "a" in [event.name for event in ledger.events() if event.kind == "score-failed" and event.round == 1]
 
 
+def test_only_what_can_be_an_error_of_a_difference_is_kept(ledger):
+    def reporting(name, error):
+        def answer(message):
+            if message.metadata.message_type != "evaluate":
+                return node(name)(message)
+            return RecordDict({"metrics": MetricRecord({"frozen": 50.0, "frozen-difference-error": error})})
+
+        return answer
+
+    errors = {"a": 1.5, "b": -1.0, "c": 1e9, "d": float("inf"), "e": 0.0}
+    _, result, _ = run_strategy([reporting(*item) for item in errors.items()], ledger=ledger)
+    kept = {name: found.get("frozen-difference-error") for name, found in ledger.load_scores(1).items()}
+    assert kept == {"a": 1.5, "b": None, "c": None, "d": None, "e": 0.0}
+    assert dict(result.evaluate_metrics_clientapp[1]) == {"frozen": 50.0}  # their mean would be no error of the mean
+
+
 def evaluated_values(grid, name=100):
     """The mean weights that a node was sent for evaluation, by round."""
     return {

@@ -1,0 +1,61 @@
+"""What a node reports of a later base in comparison with the first one."""
+
+import numpy as np
+import pytest
+from client_messages import FINETUNE, ask, context
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+
+from coldfusion_fl.clients.client_app import contributor_app
+
+ERRORS = {"frozen-difference-error", "few-shot-difference-error"}
+
+
+def reported_errors(node, encoder, server_round, **config):
+    """The errors of the differences to the first base that a node reports in a round."""
+    few = {
+        "modes": "frozen,few-shot",
+        "evaluate.shots": 12,
+        "evaluate.few-shot-epochs": 1,
+        "evaluate.few-shot-seeds": 2,
+    }
+    config = {"modes": "frozen,few-shot", **few, "server-round": server_round, **config}
+    reply = ask("evaluate", node, encoder, **config)
+    metrics = dict(reply.content["metrics"])
+    assert metrics.keys() <= {"frozen", "few-shot", "num-examples"} | ERRORS  # one number a mode, nothing about rows
+    assert all(isinstance(value, int | float) for value in metrics.values())
+    return {mode: value for mode, value in metrics.items() if mode in ERRORS}
+
+
+@pytest.mark.parametrize("where", ["context", "folder"])
+def test_a_later_base_is_compared_with_the_first_one(node, encoder, tmp_path, where):
+    node_config = node.node_config | ({"state-dir": str(tmp_path / "kept")} if where == "folder" else {})
+    nodes = [node] * 3 if where == "context" else [context(node_config) for _ in range(3)]
+    draw = np.random.default_rng(0)
+    other = {name: draw.normal(scale=0.5, size=array.shape).astype(array.dtype) for name, array in encoder.items()}
+    first, later, same = (
+        reported_errors(one, base, number, run="r")
+        for number, (one, base) in enumerate(zip(nodes, (encoder, other, encoder), strict=True))
+    )
+    assert first == {}
+    assert later.keys() == ERRORS
+    assert all(0 < error < 50 for error in later.values())
+    assert same == dict.fromkeys(ERRORS, 0.0)
+
+
+@pytest.mark.parametrize("changes", [{"finetune.head": "class-token"}, {"evaluate.test-examples": 20}])
+def test_other_rows_or_another_head_cannot_be_compared_with_the_first_base(node, encoder, changes):
+    reported_errors(node, encoder, 0)
+    assert reported_errors(node, encoder, 1, **changes) == {}
+
+
+def test_a_node_without_the_predictions_of_the_first_base_reports_no_error(node, encoder):
+    reported_errors(node, encoder, 0, modes="frozen")
+    assert reported_errors(node, encoder, 1).keys() == {"frozen-difference-error"}
+    assert reported_errors(context(node.node_config), encoder, 1) == {}
+
+
+def test_a_server_that_does_not_name_the_round_gets_no_error(node, encoder):
+    arrays = ArrayRecord({name: Array(array) for name, array in encoder.items()})
+    message = RecordDict({"arrays": arrays, "config": ConfigRecord({**FINETUNE, "seed": 1, "modes": "frozen"})})
+    reply = contributor_app()(Message(message, dst_node_id=2, message_type="evaluate"), node)
+    assert reply.content["metrics"].keys() == {"frozen", "num-examples"}
