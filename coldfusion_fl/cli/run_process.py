@@ -1,26 +1,32 @@
 """Start a run in a process of its own, follow its events, and end it with all processes that it started."""
 
 import contextlib
-import fcntl
+import datetime
 import json
 import math
 import os
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
+
+import click
 
 from coldfusion_fl.cli.engine import Progress, load_engine
 from coldfusion_fl.errors import RunError, from_message
 from coldfusion_fl.process_tree import ProcessTree
 from coldfusion_fl.run.events import Event, RunFailed, RunFinished, RunStarted
 from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.sanitize import sanitize
 
 _GRACE = 3.0
 _POLL_INTERVAL = 0.25
 _MEMORY_INTERVAL = 5.0
+# A longer line is split: a program may write megabytes without a line break.
+_LONGEST_LINE = 2**16
 # Of every run process, whichever engine runs in it.
 _ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -55,22 +61,21 @@ class RunProcess:
         self.peak_memory = 0
         self._may_linger = loaded.may_linger
         self._ledger: Ledger | None = None
-        # The output of the process until it knows its run folder.
-        self._early_log = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
-        fcntl.fcntl(self._early_log, fcntl.F_SETFL, fcntl.fcntl(self._early_log, fcntl.F_GETFL) | os.O_APPEND)
         read_end, write_end = os.pipe()
         worker = [sys.executable, "-P", "-m", "coldfusion_fl.cli.worker"]
         self._process = subprocess.Popen(
             [*worker, engine, str(os.getpid()), str(write_end), *args],
             stdin=subprocess.PIPE,
             pass_fds=[write_end],
-            stdout=self._early_log,
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**_ENVIRONMENT, **loaded.environment, **os.environ},
             # Ctrl-C must reach this process alone, which then ends the run process and its children in order.
             start_new_session=True,
         )
         self._tree = ProcessTree(self._process)
+        assert self._process.stdout
+        self._output = _Output(self._process.stdout)
         os.close(write_end)
         self._check_result = os.fdopen(read_end)
         self._send({"settings": table, "source": source})
@@ -80,11 +85,7 @@ class RunProcess:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        if self._ledger and (output := self._early_output()):
-            # The process ended before it redirected its output to the run folder.
-            with contextlib.suppress(OSError), (self._ledger.folder / "log.txt").open("ab") as log:
-                log.write(output)
-        self._early_log.close()
+        self._output.close()
         self._check_result.close()
         with contextlib.suppress(OSError):
             if self._process.stdin:
@@ -112,7 +113,8 @@ class RunProcess:
                 return notes
             progress(message["progress"])
         self.stop()
-        output = self._early_output().decode(errors="replace").strip()
+        self._output.close()
+        output = "\n".join(self._output.early_lines).strip()
         raise RunError(
             f"the run's process ended with code {self.exit_code} before the run began. Its output:\n{output}"
         )
@@ -124,6 +126,7 @@ class RunProcess:
             ledger: the run folder, from `Ledger.create` or `Ledger.resume`.
         """
         self._ledger = ledger
+        self._output.write_to(ledger.folder / "log.txt")
         _, self._position = ledger.events_from(0)  # a resumed run's earlier events are not shown again
         ledger.emit(RunStarted())
         self._send(str(ledger.folder))
@@ -162,12 +165,63 @@ class RunProcess:
         # The engine may have work at a server to stop, so it gets the signal first, and its children none.
         self._tree.end(_GRACE, root_first=True)
 
-    def _early_output(self) -> bytes:
-        descriptor = self._early_log.fileno()
-        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-
     def _send(self, message: object) -> None:
         with contextlib.suppress(BrokenPipeError):  # the process has ended; `exit_code` tells how
             if self._process.stdin:
                 self._process.stdin.write(json.dumps(message).encode() + b"\n")
                 self._process.stdin.flush()
+
+
+class _Output:
+    """Copies the output of the run process to the log of the run folder, once this is known.
+
+    Flower, Ray and the libraries of the contributors write it, each in its own way: some with colours, few with times.
+    So each line gets the time at which it came, and loses what is not text. It is copied in this process, which is
+    alive when the run process crashes.
+
+    Args:
+        stream: the standard output of the run process.
+
+    Attributes:
+        early_lines: the lines that came before the log was known, without their times.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.early_lines: list[str] = []
+        self._early_times: list[datetime.datetime] = []
+        self._stream = stream
+        self._log: Path | None = None
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._copy, daemon=True)
+        self._thread.start()
+
+    def write_to(self, log: Path) -> None:
+        """Write all lines to a file, those that came before too."""
+        with self._lock:
+            self._log = log
+            for moment, line in zip(self._early_times, self.early_lines, strict=True):
+                self._write(moment, line)
+
+    def close(self) -> None:
+        """Copy the rest. The process and its descendants have ended."""
+        self._thread.join(_GRACE)
+        if not self._thread.is_alive():  # if it is, a process that left the process tree still has the stream
+            self._stream.close()
+
+    def _copy(self) -> None:
+        while raw := self._stream.readline(_LONGEST_LINE):
+            now = datetime.datetime.now().astimezone()
+            # A progress bar returns to the start of its line: only what it showed last is of interest.
+            text = raw.decode(errors="replace").rstrip("\r\n").rpartition("\r")[2]
+            line = sanitize(click.unstyle(text).expandtabs()).rstrip()
+            with self._lock:
+                if self._log:
+                    self._write(now, line)
+                else:
+                    self._early_times.append(now)
+                    self.early_lines.append(line)
+
+    def _write(self, moment: datetime.datetime, line: str) -> None:
+        if self._log and line:
+            with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as log:  # the disk may be full
+                log.write(f"{moment.isoformat(timespec='seconds')} {line}\n")

@@ -2,7 +2,8 @@
 
 It is started as `python -m coldfusion_fl.cli.worker ENGINE PARENT PIPE [ARGUMENT ...]`: the engine's name, the process
 ID of its parent, the file descriptor of a pipe for the result of the checks, and the engine's arguments. On standard
-input it receives two lines of JSON: first the settings, then the run folder. Its output goes to the folder's log.
+input it receives two lines of JSON: first the settings, then the run folder. Its parent copies its output to the
+folder's log.
 """
 
 import json
@@ -58,7 +59,6 @@ def run_worker(engine: Engine, pipe: int) -> None:
     if not (folder := sys.stdin.readline()):
         return  # the checks failed, so there is no run folder
     ledger = Ledger(Path(json.loads(folder)))
-    _redirect_output(ledger.folder / "log.txt")
     try:
         engine.run(parse_settings(ledger.settings, str(ledger.folder)), ledger)
     except ColdFusionError as error:
@@ -88,18 +88,6 @@ def _check(engine: Engine, request: dict[str, Any], pipe: int) -> None:
             traceback.print_exc()
             sys.stderr.flush()
             kill_own_tree()
-
-
-def _redirect_output(file: Path) -> None:
-    """Redirect the output to a file, and move the output so far, which is in a temporary file, there."""
-    with file.open("ab", buffering=0) as log_file:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        early = sys.stdout.fileno()
-        log_file.write(os.pread(early, os.fstat(early).st_size, 0))
-        os.truncate(early, 0)
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(log_file.fileno(), stream.fileno())
 
 
 if __name__ == "__main__":

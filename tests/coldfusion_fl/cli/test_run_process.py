@@ -3,6 +3,7 @@
 import sys
 import textwrap
 import time
+from datetime import datetime, timedelta
 
 import psutil
 import pytest
@@ -42,6 +43,14 @@ def start(tmp_path, monkeypatch):
 @pytest.fixture
 def ledger(tmp_path):
     return Ledger.create(tmp_path / "run", SETTINGS)
+
+
+def logged(ledger):
+    """The lines of the log; each begins with the time at which it came, in ISO format."""
+    lines = [line.split(" ", 1) for line in (ledger.folder / "log.txt").read_text().splitlines()]
+    now = datetime.now().astimezone()
+    assert all(abs(now - datetime.fromisoformat(moment)) < timedelta(minutes=10) for moment, _ in lines)
+    return [line for _, line in lines]
 
 
 def test_an_engine_that_is_not_installed_is_an_error_that_names_the_installed_ones():
@@ -95,7 +104,7 @@ def test_a_run_gets_its_ledger_arguments_and_environment_and_its_output_goes_to_
         run.start(ledger)
         assert [event.kind for event in run.events() if event] == ["run-started", "round-started"]
         assert run.exit_code == 1
-    assert (ledger.folder / "log.txt").read_text() == "early output\nargument 1\nERROR : no contributor is left\n"
+    assert logged(ledger) == ["early output", "argument 1", "ERROR : no contributor is left"]
     assert ledger.state.reason == "no contributor is left"
 
 
@@ -122,13 +131,31 @@ def test_the_progress_of_the_checks_and_what_they_found_reach_the_parent(start):
     assert lines == ["task 1", "task 2"]
 
 
-def test_output_before_the_log_is_redirected_is_not_lost(start, ledger):
+def test_output_before_the_log_is_known_is_not_lost(start, ledger):
     with start("def set_up_process(self):\n    print('early output')\n    time.sleep(60)") as run:
         deadline = time.monotonic() + 30
-        while not run._early_output():
+        while not run._output.early_lines:
             assert time.monotonic() < deadline
         run.start(ledger)
-    assert (ledger.folder / "log.txt").read_text() == "early output\n"
+    assert logged(ledger) == ["early output"]
+
+
+def test_the_log_has_times_and_no_control_codes(start, ledger):
+    """Whoever writes: Python, a library in C, or a child process."""
+    methods = r"""
+    def run(self, settings, ledger):
+        print("\x1b[92mINFO \x1b[0m:\tfused \u2713 \x07")
+        os.write(2, b"\x1b[36m(worker)\x1b[0m not utf-8: \xff")
+        os.write(2, b"\n 10 %\r 50 %\r100 %\n\n")
+        import subprocess
+        subprocess.run(["printf", "from a child"])
+        os.kill(os.getpid(), 9)
+    """
+    with start(methods) as run:
+        run.wait_for_checks()
+        run.start(ledger)
+        list(run.events())
+    assert logged(ledger) == ["INFO :  fused ✓ ?", "(worker) not utf-8: �", "100 %", "from a child"]
 
 
 def test_stopping_ends_the_process_and_its_children_and_closes_all_files(start):
