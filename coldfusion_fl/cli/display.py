@@ -1,18 +1,21 @@
-"""The progress of a run: a live display in a terminal, or one line for each important event."""
+"""The progress of a run: one line for each important event, and in a terminal a live display below them."""
 
 import functools
+import os
 import time
 from dataclasses import dataclass
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from coldfusion_fl.errors import count
 from coldfusion_fl.run import events
 from coldfusion_fl.run.events import Event
+
+_BAR_WIDTH, _SHORTEST_BAR = 40, 10
 
 
 @dataclass(frozen=True)
@@ -41,17 +44,14 @@ class Display:
         self._trainings: list[float] = []
         self._evaluations: list[float] = []
         self._nodes: dict[str, _Node] = {}
-        self._history: list[str] = []
 
     def handle(self, event: Event) -> str | None:
         """Update the state by an event.
 
         Returns:
-            The line to print where there is no live display; None: the event is not important enough.
+            The line to print; None: the event is not important enough.
         """
         line: str | None = self._update(event)
-        if line:
-            self._history = [*self._history, line][-6:]
         return line
 
     @functools.singledispatchmethod
@@ -172,26 +172,27 @@ class Display:
         left = self.seconds_left(now)
         return f"; about {format_duration(left)} left" if left is not None else ""
 
-    def __rich__(self) -> RenderableType:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         now = time.time()
-        bar = Progress(
-            TextColumn("{task.description}", style="bold", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[time]}"),
-            expand=False,
-        )
         left = self.seconds_left(now)
         clock = f"{format_duration(now - self._began)} so far" + (
             f", about {format_duration(left)} left" if left is not None else ""
         )
-        bar.add_task(self._phase, total=max(1, self.rounds), completed=len(self._trainings), time=clock)
-        nodes = [self._node_table()] if self._nodes else []
-        return Group(bar, *nodes, Text("\n".join(self._history), style="dim"))
+        yield Text(self._phase, style="bold", no_wrap=True, overflow="ellipsis")
+        bar = Table.grid(padding=(0, 1))
+        bar_width = min(_BAR_WIDTH, options.max_width - len(clock) - 1)
+        done = ProgressBar(total=max(1, self.rounds), completed=len(self._trainings), width=bar_width)
+        bar.add_row(*([done] if bar_width >= _SHORTEST_BAR else []), clock)
+        yield bar
+        if self._nodes:
+            yield self._node_table()
 
     def _node_table(self) -> Table:
-        table = Table(box=None, padding=(0, 2))
-        for column in ("contributor", "", "step", "loss", "frozen"):
-            table.add_column(column, justify="left" if column in ("contributor", "") else "right")
+        table = Table(box=None, padding=(0, 1))
+        table.add_column("contributor", overflow="ellipsis")  # the only column that is made narrower
+        table.add_column("", no_wrap=True)
+        for column in ("step", "loss", "frozen"):
+            table.add_column(column, justify="right", no_wrap=True)
         colours = {"training": "yellow", "done": "green", "rejected": "red", "waiting": "dim"}
         for name, node in self._nodes.items():
             loss = "" if node.loss is None else f"{node.loss:.3f}"
@@ -212,7 +213,14 @@ def format_duration(seconds: float) -> str:
 def plain_console() -> Console:
     """A console that shows texts as they are: it has no highlights, and `:cat:` in a name stays as it is.
 
-    Where the output is not a terminal, it does not wrap lines of up to 160 characters.
+    Where the output is not a terminal, it does not wrap lines of up to 160 characters. The terminal of a CI service is
+    a file in the end, so it counts as none. Rich itself follows NO_COLOR, FORCE_COLOR and TERM=dumb.
     """
-    console = Console(highlight=False, emoji=False)
-    return console if console.is_terminal else Console(highlight=False, emoji=False, width=160)
+    is_file = bool(os.environ.get("CI")) and not os.environ.get("FORCE_COLOR")
+    console = Console(highlight=False, emoji=False, force_terminal=False if is_file else None)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, force_terminal=False, width=160)
+
+
+def is_live(console: Console) -> bool:
+    """Whether a console can draw over what it has drawn, which a file with colours cannot."""
+    return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()

@@ -1,5 +1,6 @@
 """`coldfusion run`: a run of ColD Fusion, new or resumed."""
 
+import contextlib
 import shlex
 import signal
 import sys
@@ -11,11 +12,12 @@ import typer
 from rich.live import Live
 
 from coldfusion_fl.cli.app import app, console
-from coldfusion_fl.cli.display import Display, format_duration
+from coldfusion_fl.cli.display import Display, format_duration, is_live
+from coldfusion_fl.cli.ending import show_result
 from coldfusion_fl.cli.run_process import RunProcess
 from coldfusion_fl.config.parsing import parse_settings, read_settings
-from coldfusion_fl.config.settings import Settings, TaskSettings
-from coldfusion_fl.config.tables import join_names, to_table
+from coldfusion_fl.config.settings import Settings
+from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.data.catalogue import resolve_catalogues
 from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import ErrorCode, RunError, SettingsError, count
@@ -192,7 +194,7 @@ def _follow(process: RunProcess, ledger: Ledger, display: Display) -> None:
             f"round: {_resume_command(ledger)}"
         )
     ledger.state_file.finished(peak_memory_bytes=process.peak_memory)
-    _show_result(ledger)
+    show_result(ledger)
 
 
 def _handle_signals(handler: Any) -> None:
@@ -201,16 +203,15 @@ def _handle_signals(handler: Any) -> None:
 
 
 def _show_events(process: RunProcess, display: Display) -> None:
-    """Show a run's events: live in a terminal, else one line for each important event."""
-    if console.is_terminal:
-        with Live(display, console=console, refresh_per_second=4, transient=True):
-            for event in process.events():
-                if event:
-                    display.handle(event)
-        return
-    for event in process.events():
-        if event and (line := display.handle(event)):
-            console.print(line, markup=False)
+    """Print one line for each important event; in a terminal, with the live display below them.
+
+    So the lines of all rounds stay in the terminal's history, and only the display itself is drawn again.
+    """
+    live = Live(display, console=console, refresh_per_second=4, transient=True)
+    with live if is_live(console) else contextlib.nullcontext():
+        for event in process.events():
+            if event and (line := display.handle(event)):
+                console.print(line, markup=False)
 
 
 def _stop(process: RunProcess, ledger: Ledger) -> NoReturn:
@@ -228,66 +229,3 @@ def _stop(process: RunProcess, ledger: Ledger) -> NoReturn:
 
 def _resume_command(ledger: Ledger) -> str:
     return shlex.join(["coldfusion", "run", "--resume", str(ledger.folder)])
-
-
-def _show_result(ledger: Ledger) -> None:
-    from coldfusion_fl.run.report import score_table, summarize
-
-    summary = summarize(ledger)
-    if summary["tasks"]:
-        console.print(score_table(summary))
-    else:
-        reason = "evaluate.every is -1" if ledger.settings["evaluate"]["every"] < 0 else "no node evaluated a base"
-        console.print(f"The run has no scores: {reason}.", markup=False)
-    for kept in summary["kept"]:
-        console.print(f"Round {kept['round']} kept its base: {kept['reason']}", markup=False)
-    for rejection in summary["rejected"]:
-        console.print(
-            f"Rejected in round {rejection['round']}: {rejection['name']}, {rejection['reason']}", markup=False
-        )
-    seconds, memory = summary["seconds"], ledger.state.peak_memory_bytes or 0
-    console.print(
-        f"\nThe run took {format_duration(seconds['total'])}: {format_duration(seconds['rounds'])} of training and "
-        f"{format_duration(seconds['evaluations'])} of evaluation. Peak memory: {memory / 2**30:.1f} GiB.",
-        markup=False,
-    )
-    _show_files(ledger)
-
-
-def _show_files(ledger: Ledger) -> None:
-    """Show where the files of a run are, and how to use its model."""
-    here = Path.cwd()
-    folder = ledger.folder.relative_to(here) if ledger.folder.is_relative_to(here) else ledger.folder
-    reports = ", ".join(name for name in ("report.csv", "report.json", "scores.png") if (folder / name).exists())
-    last = f"\nThe last base     {folder}/last-base" if (folder / "last-base").exists() else ""
-    console.print(
-        f"""
-The fused model   {folder}/model{last}
-The report        {folder}/{reports}
-Each round        {folder}/rounds
-The log           {folder}/log.txt
-
-Evaluate the model:
-  {evaluate_command(ledger, folder / "model")}
-Load it in Python:
-  AutoModel.from_pretrained({str(folder / "model")!r})""",
-        markup=False,
-        soft_wrap=True,
-    )
-
-
-def evaluate_command(ledger: Ledger, model: Path) -> str:
-    """The command line that evaluates a run's model on its first unseen task, or its first seen one.
-
-    In a federation, the rows are with the members. The command then has names to fill in.
-    """
-    command = ["coldfusion", "evaluate", str(model), "--mode", "few-shot"]
-    if ledger.federation:
-        return f"{shlex.join(command)} --tasks TASK --catalogue FILE"
-    tasks = TaskSettings.model_validate(ledger.settings["tasks"])
-    command += ["--tasks", join_names((tasks.unseen + tasks.seen)[:1])]
-    if tasks.catalogue != TaskSettings().catalogue:
-        command += ["--catalogue", join_names(tasks.catalogue)]
-    if tasks.data_root:
-        command += ["--data-root", tasks.data_root]
-    return shlex.join(command)

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -32,6 +34,7 @@ TINY = 100
 _ALIKE = {"test-rows-hash": "test rows", "num-examples": "test rows", "metric": "metric", "head": "head"}
 # A spreadsheet takes a cell that begins like this for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_ANY_WIDTH, _NAME_WIDTH = 10_000, 20
 _COLUMNS = (
     "task",
     "seen",
@@ -219,17 +222,42 @@ def _neutralize(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
-def score_table(summary: dict[str, Any]) -> Table:
-    """The scores for a terminal; there are some."""
-    table = Table(title="Test scores in points, first base → fused", title_justify="left")
+def score_table(summary: dict[str, Any], width: int | None = None) -> Table:
+    """The scores for a terminal; there are some.
+
+    Args:
+        summary: as `summarize` returns it.
+        width: of the terminal. Where not all columns fit, the less important ones are left out: first the metric, then
+            the scores, then the intervals. None: all columns.
+    """
+    table = _score_table(summary, ())
+    for left_out in (("metric",), ("metric", "scores"), ("metric", "scores", "interval")):
+        if width is None or _width_with_wrapped_names(table, summary) <= width:
+            break
+        table = _score_table(summary, left_out)
+    return table
+
+
+def _width_with_wrapped_names(table: Table, summary: dict[str, Any]) -> int:
+    """The width that a table needs if long names of tasks are wrapped, as Rich then does."""
+    names = max(cell_len(row["task"]) for row in summary["tasks"] + summary["means"])
+    return Console(width=_ANY_WIDTH).measure(table).maximum - max(0, names - _NAME_WIDTH)
+
+
+def _score_table(summary: dict[str, Any], left_out: Sequence[str]) -> Table:
+    """The table without some columns. Only the names of tasks are wrapped."""
+    what = "difference to the first base" if "scores" in left_out else "first base → fused"
+    table = Table(title=f"Test scores in points, {what}", title_justify="left")
     table.add_column("task")
-    table.add_column("metric")
+    if "metric" not in left_out:
+        table.add_column("metric", no_wrap=True)
     rows = summary["tasks"] + summary["means"]
     modes = [mode for mode in SCORED if any(_scores(row, mode) for row in summary["tasks"])]
     with_interval = {mode for mode in modes if any(row[f"{mode}-low"] is not None for row in rows)}
-    for mode in modes:
-        for column in (mode, "Δ", "95 %") if mode in with_interval else (mode, "Δ"):
-            table.add_column(column, justify="right")
+    shown = {mode: _columns(mode, [*left_out, *([] if mode in with_interval else ["interval"])]) for mode in modes}
+    for columns in shown.values():
+        for column in columns.values():
+            table.add_column(column, justify="right", no_wrap=True)
     # Seen and unseen tasks stand apart, because only the unseen ones show what the base has learnt for others.
     roles = {True: "seen", False: "unseen"}
     previous: Any = None
@@ -239,10 +267,12 @@ def score_table(summary: dict[str, Any]) -> Table:
             table.add_section()
             table.add_row(f"[bold]{group}")
             previous = group
-        cells = [cell for mode in modes for cell in _cells(row, mode, mode in with_interval)]
+        cells = [cell for mode in modes for kind, cell in _cells(row, mode).items() if kind in shown[mode]]
+        if "metric" not in left_out:
+            cells = [Text(row["metric"]), *cells]
         tiny = "*" if isinstance(row["test-rows"], int) and row["test-rows"] < TINY else ""
         marks = tiny + ("†" if row.get("differs") else "")
-        table.add_row(f"  {escape(row['task'])}{marks}", escape(row["metric"]), *cells)
+        table.add_row(f"  {escape(row['task'])}{marks}", *cells)
     heads = ", ".join(sorted({row["head"] for row in summary["tasks"]}))
     tiny_note = [f"* fewer than {TINY} test rows."] if any(r["test-rows"] < TINY for r in summary["tasks"]) else []
     table.caption = escape("  ".join([f"head: {heads}.", *tiny_note, *notes(summary)]))
@@ -267,14 +297,21 @@ def notes(summary: dict[str, Any]) -> list[str]:
     return found
 
 
-def _cells(row: dict[str, Any], mode: str, with_interval: bool) -> list[Text]:
-    """The scores, their difference, with a colour unless it may be chance, and, if wanted, its interval."""
+def _columns(mode: str, left_out: Sequence[str]) -> dict[str, str]:
+    """The titles of a mode's columns, by what is in them."""
+    difference = f"{mode} Δ" if "scores" in left_out else "Δ"
+    columns = {"scores": mode, "difference": difference, "interval": "95 %"}
+    return {kind: title for kind, title in columns.items() if kind not in left_out}
+
+
+def _cells(row: dict[str, Any], mode: str) -> dict[str, Text]:
+    """The scores, their difference, with a colour unless it may be chance, and its interval."""
     difference, low, high = (row[f"{mode}-{which}"] for which in ("difference", "low", "high"))
     written = "" if difference is None else signed(difference)
     ends = (difference, difference) if low is None else (low, high)
     colour = "" if difference is None else "green" if ends[0] > 0 else "red" if ends[1] < 0 else ""
-    cells = [Text(_scores(row, mode)), Text(written, style=colour)]
-    return [*cells, Text(format_interval(row, mode))] if with_interval else cells
+    interval_text = Text(format_interval(row, mode))
+    return {"scores": Text(_scores(row, mode)), "difference": Text(written, style=colour), "interval": interval_text}
 
 
 def _scores(row: dict[str, Any], mode: str) -> str:

@@ -9,11 +9,12 @@ import pytest
 from scored_runs import MADE, make_scored_run, scored
 
 from coldfusion_fl.cli import run
-from coldfusion_fl.cli.run import evaluate_command
+from coldfusion_fl.cli.ending import describe_exchange, evaluate_command, show_result
 from coldfusion_fl.config.settings import TaskSettings
 from coldfusion_fl.config.tables import split_names, to_table
 from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import RoundRecord
+from coldfusion_fl.run.records import ContributionRecord, RejectionRecord, RoundRecord, UpdateFacts
+from coldfusion_fl.run.report import summarize
 
 
 def options(command):
@@ -58,7 +59,7 @@ def test_the_result_has_paths_as_they_are(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     ledger = made_run(tmp_path, "[red] :cat:", seen=("a",))
     (ledger.folder / "report.json").touch()
-    run._show_result(ledger)
+    show_result(ledger)
     out = capsys.readouterr().out
     for part in ("[red] :cat:/model\n", "[red] :cat:/report.json\n", "'[red] :cat:/model')", "Round 2 kept its base"):
         assert part in out
@@ -69,14 +70,14 @@ def test_names_in_the_table_are_shown_as_they_are(tmp_path, capsys):
     ledger = made_run(tmp_path, seen=("a",))
     for number in (0, 2):
         ledger.save_scores(number, {"[red]:cat:|x": scored(50.0)})
-    run._show_result(ledger)
+    show_result(ledger)
     assert "[red]:cat:|x" in capsys.readouterr().out
 
 
 def test_a_run_without_scores_has_no_table(tmp_path, capsys):
     ledger = Ledger.create(tmp_path / "run", {"tasks": to_table(TaskSettings(seen=("a",))), "evaluate": {"every": -1}})
     ledger.save_round({"w": np.zeros(2, np.float32)}, RoundRecord(round=0, settings=MADE))
-    run._show_result(ledger)
+    show_result(ledger)
     out = capsys.readouterr().out
     assert "The run has no scores" in out
     assert "first base → fused" not in out
@@ -85,3 +86,52 @@ def test_a_run_without_scores_has_no_table(tmp_path, capsys):
 def test_the_command_to_resume_is_quoted_for_a_shell(tmp_path):
     ledger = Ledger.create(tmp_path / "my $run", {})
     assert shlex.split(run._resume_command(ledger)) == ["coldfusion", "run", "--resume", str(ledger.folder)]
+
+
+def test_the_ending_says_what_was_shared_and_what_was_not(tmp_path):
+    ledger = made_run(tmp_path, seen=("a", "b"), unseen=("u",))
+    rejected = [
+        RejectionRecord(name="b", reason="too large", facts=UpdateFacts(norm=9, reported={"num-examples": 32})),
+        RejectionRecord(name="c", reason="it did not answer", received=False),
+    ]
+    fused = {name: ContributionRecord(norm=1, share=0.5, reported={"num-examples": 640}) for name in ("a", "d")}
+    base = {"w": np.zeros(250_000, np.float32)}
+    ledger.save_round(base, RoundRecord(round=3, contributions=fused, rejected=rejected, fused=True, settings=MADE))
+    # Round 1 of the run has a contribution of `a`, and a rejected one of `b`.
+    assert describe_exchange(ledger, summarize(ledger)) == [
+        "Shared: 5 contributions of 3 contributors, each of 1.0 MB. They are encoder weights only.",
+        "Not shared: the rows of the tasks (they were trained on 1,312 times, and 440 were scored), the heads and the "
+        "predictions.",
+    ]
+
+
+def test_a_compressed_contribution_is_smaller_than_the_base(tmp_path):
+    ledger = make_scored_run(tmp_path / "run", server={"blend": 1.0, "compression": "int8"})
+    assert "before the compression to int8" in describe_exchange(ledger, summarize(ledger))[0]
+
+
+def test_the_ending_says_what_is_better_and_what_is_worse(tmp_path, capsys):
+    ledger = made_run(tmp_path, seen=("a", "b"), unseen=("u",))
+    error = {"frozen-difference-error": 1.0}
+    ledger.save_scores(2, {"a": scored(64.0, **error), "b": scored(50.0, rows=40, **error)})
+    show_result(ledger)
+    out = capsys.readouterr().out
+    assert "\nNo difference beyond chance on the 2 seen tasks: +2.0 points" not in out
+    assert "\nBetter on the 2 seen tasks: +2.0 points [+0.6, +3.4] frozen.\n" in out
+    assert "\nWorse on b: -10.0 points [-12.0, -8.0] frozen.\n" in out
+
+
+def test_the_ending_of_a_federation_names_the_file_with_what_is_not_known_here(tmp_path, capsys):
+    ledger = make_scored_run(tmp_path / "run")
+    assert "mine.toml" in printed(ledger, capsys)
+    facts = {**ledger.settings, "evaluate": {"every": -1}}
+    other = Ledger.create(tmp_path / "other", facts, federation="/acme")
+    other.save_round({"w": np.zeros(2, np.float32)}, RoundRecord(round=0, settings=MADE))
+    out = printed(other, capsys)
+    assert "TASK and FILE stand in the member's member.toml" in out
+    assert "mine.toml" not in out
+
+
+def printed(ledger, capsys):
+    show_result(ledger)
+    return capsys.readouterr().out

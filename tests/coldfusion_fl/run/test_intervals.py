@@ -166,3 +166,25 @@ def test_the_table_has_intervals_and_says_what_they_cover(ledger):
     assert "+4.0 │ [+2.0, +6.0]" in text
     assert "95 %" in text
     assert "not other seeds or other tasks" in text
+
+
+@pytest.mark.parametrize(
+    ("width", "there", "missing"),
+    [
+        (160, ["metric", "50.0 → 54.0", "[+2.0, +6.0]", "few-shot"], []),
+        (100, ["50.0 → 54.0", "[+2.0, +6.0]"], ["metric"]),
+        (80, ["[+2.0, +6.0]", "frozen Δ"], ["metric", "54.0"]),
+        (50, ["+4.0", "few-shot Δ"], ["metric", "54.0", "[+2.0"]),
+    ],
+)
+def test_a_narrow_table_leaves_out_the_less_important_columns(ledger, width, there, missing):
+    error = {f"{mode}-difference-error": 1.0 for mode in ("frozen", "few-shot")}
+    ledger.save_scores(0, {"a": scored(50.0), "u": scored(30.0, seen=False, **{"few-shot": 20.0})})
+    ledger.save_scores(2, {"a": scored(54.0, **error), "u": scored(33.0, seen=False, **{"few-shot": 26.0}, **error)})
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(score_table(summarize(ledger), width))
+    text = console.export_text()
+    assert all(part in text for part in there)
+    assert not any(part in text for part in missing)
+    assert "…" not in text  # no number is cut
+    assert all(len(line) <= width for line in text.splitlines())
