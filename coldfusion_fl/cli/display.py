@@ -130,6 +130,10 @@ class Display:
         return f"  {event.name}: its worker process was killed, perhaps for lack of memory. A new one repeats the work"
 
     @_update.register
+    def _(self, event: events.TrackerFailed) -> str:
+        return f"  {event.tracker} cannot log this run; the run goes on: {event.reason}"
+
+    @_update.register
     def _(self, event: events.EvaluationStarted) -> None:
         self._begin(f"evaluating after round {event.round} on {count(len(event.names), 'node')}", event)
         self._nodes = {name: _Node() for name in event.names}

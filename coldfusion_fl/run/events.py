@@ -1,19 +1,31 @@
 """The events of a run, one class a kind. A run folder has them in `progress.jsonl`, one line an event.
 
-`RunStarted` → `NodesConnected` → for each round `RoundStarted`, `TrainingStep`, `ContributionReceived` or
+A line is a JSON object in UTF-8 and ends with a line break. Its `kind` names the class, and the class has the other
+keys. `RunStarted` → `NodesConnected` → for each round `RoundStarted`, `TrainingStep`, `ContributionReceived` or
 `ContributionRejected`, `RoundFused` or `BaseKept` → for each evaluation `EvaluationStarted`, `ScoreReceived` or
-`ScoreFailed`, `EvaluationFinished` → `RunFinished` or `RunFailed`.
+`ScoreFailed`, `EvaluationFinished` → `RunFinished` or `RunFailed`. A run that resumes adds its events to the file, and
+repeats those of the round that was interrupted.
+
+The format is stable. `RunStarted.format` is its version. Within one version:
+
+- No kind and no key is removed or renamed, and the type and the meaning of a key stay the same.
+- New kinds and new keys may be added. A reader ignores the kinds and the keys that it does not know.
+- A key with a default may be missing: a file may be older than the key.
+
+The reader of this package, `progress.ProgressLog`, follows these rules. It reads files of older and newer releases, and
+rejects a file whose format has a higher version.
 """
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from coldfusion_fl.errors import ErrorCode, RunFolderError
 from coldfusion_fl.run.records import PrivacySpent
+
+# The version of the format of `progress.jsonl`. It rises only if a reader of the version before would be wrong.
+FORMAT = 1
 
 
 class _Event(BaseModel):
@@ -29,9 +41,14 @@ class _Event(BaseModel):
 
 
 class RunStarted(_Event):
-    """A process began to work on the run, for the first time or again."""
+    """A process began to work on the run, for the first time or again. The first line of a file is one of these.
+
+    Attributes:
+        format: the version of the format of the lines that follow.
+    """
 
     kind: Literal["run-started"] = "run-started"
+    format: int = Field(FORMAT, ge=1)
 
 
 class WaitingForNodes(_Event):
@@ -259,6 +276,19 @@ class ServerReachable(_Event):
     kind: Literal["server-reachable"] = "server-reachable"
 
 
+class TrackerFailed(_Event):
+    """A tracker, such as MLflow, could not log a round. The run goes on, and the tracker is tried again later.
+
+    Attributes:
+        tracker: the name of the tracker.
+        reason: a sentence that says why.
+    """
+
+    kind: Literal["tracker-failed"] = "tracker-failed"
+    tracker: str
+    reason: str
+
+
 class RunLost(_Event):
     """The process of the run ended early, and the run will be started again.
 
@@ -307,6 +337,7 @@ Event = Annotated[
     | EvaluationFinished
     | ServerUnreachable
     | ServerReachable
+    | TrackerFailed
     | RunLost
     | RunFinished
     | RunFailed,
@@ -314,31 +345,3 @@ Event = Annotated[
 ]
 
 Emit = Callable[[Event], None]
-
-_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
-
-
-def format_event(event: Event) -> bytes:
-    """An event as a line of JSON."""
-    return _EVENT.dump_json(event) + b"\n"
-
-
-def parse_event(line: bytes, source: Path) -> Event:
-    """An event of a line of JSON.
-
-    Args:
-        line: the line.
-        source: its file, for the error.
-
-    Raises:
-        RunFolderError: the line is not an event.
-    """
-    try:
-        return _EVENT.validate_json(line)
-    except ValidationError as wrong:
-        found = line[:100].decode(errors="replace")
-        raise RunFolderError(
-            f"{source}: this line is not a valid event: '{found}' ({wrong.errors()[0]['msg']}). Restore the file, or "
-            "start a new run.",
-            ErrorCode.RUN_FOLDER_DAMAGED,
-        ) from None

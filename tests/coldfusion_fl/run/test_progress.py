@@ -1,10 +1,14 @@
 """The events of a run, on disk."""
 
+import json
+from typing import get_args
+
 import pytest
 
 from coldfusion_fl.errors import ErrorCode, RunFolderError
-from coldfusion_fl.run.events import ContributorExcluded, RunStarted, format_event
-from coldfusion_fl.run.progress import ProgressLog
+from coldfusion_fl.run.events import ContributorExcluded, Event, RoundFused, RunStarted
+from coldfusion_fl.run.progress import ProgressLog, format_event
+from coldfusion_fl.run.records import PrivacySpent
 
 
 def test_events_of_two_writers_do_not_mix(tmp_path):
@@ -21,6 +25,79 @@ def test_events_of_two_writers_do_not_mix(tmp_path):
     with file.open("ab") as written:
         written.write(event[10:])
     assert log.read(position)[0] == [RunStarted(time=1.0)]
+
+
+def lines_of_a_newer_release(known):
+    """Unknown kinds before and after a known one, and unknown keys in it and in its nested table."""
+    table = json.loads(format_event(known))
+    table |= {"wall-clock": 1.0, "notes": ["x"], "privacy": {**table["privacy"], "accountant": "rdp"}}
+    strange = {"time": 5, "kind": "base-shipped", "round": 1}
+    return "".join(json.dumps(line) + "\n" for line in (strange, table, strange))
+
+
+def test_kinds_and_keys_of_a_newer_release_are_ignored(tmp_path):
+    spent = PrivacySpent(epsilon=1.0, delta=1e-5, rounds=1)
+    known = RoundFused(round=1, contributions=2, rejected=0, privacy=spent)
+    file = tmp_path / "progress.jsonl"
+    file.write_text(lines_of_a_newer_release(known))
+    assert ProgressLog(file).read() == ([known], file.stat().st_size)
+
+
+def test_a_format_of_a_higher_version_is_rejected(tmp_path):
+    file = tmp_path / "progress.jsonl"
+    file.write_text('{"time": 1.0, "kind": "run-started", "format": 2}\n')
+    with pytest.raises(RunFolderError) as error:
+        ProgressLog(file).read()
+    assert "version 2" in str(error.value)
+
+
+def test_a_file_that_is_older_than_the_version_of_the_format_can_be_read(tmp_path):
+    file = tmp_path / "progress.jsonl"
+    file.write_text('{"time": 1.0, "kind": "run-started"}\n')
+    assert ProgressLog(file).read()[0] == [RunStarted(time=1.0, format=1)]
+
+
+# The kinds with their required keys and those that have a default, as they were when the format became stable. Keys
+# with a default and kinds may be added, and nothing may be removed.
+FORMAT_1 = {
+    "run-started": ("", "format"),
+    "waiting-for-nodes": ("connected missing", ""),
+    "nodes-connected": ("seen rounds", "unseen missing"),
+    "round-started": ("round sampled", "missing"),
+    "training-step": ("round name step steps loss", ""),
+    "contribution-received": ("round name", "metrics"),
+    "contribution-rejected": ("round name reason", "received"),
+    "contributor-excluded": ("name reason", ""),
+    "worker-replaced": ("name", ""),
+    "round-fused": ("round contributions rejected", "privacy"),
+    "base-kept": ("round contributions rejected reason", ""),
+    "evaluation-started": ("round names", ""),
+    "score-received": ("round name", "scores"),
+    "score-failed": ("round name reason", ""),
+    "evaluation-finished": ("round", ""),
+    "server-unreachable": ("reason", ""),
+    "server-reachable": ("", ""),
+    "tracker-failed": ("tracker reason", ""),
+    "run-lost": ("round reason", ""),
+    "run-finished": ("", ""),
+    "run-failed": ("reason", ""),
+}
+
+
+def test_the_format_has_all_its_kinds_and_keys():
+    kinds = {kind.model_fields["kind"].default: kind for kind in get_args(get_args(Event)[0])}
+    for name, (required, others) in FORMAT_1.items():
+        fields = kinds[name].model_fields
+        assert {key for key, field in fields.items() if field.is_required()} == set(required.split()), name
+        assert fields.keys() >= {"kind", "time", *others.split()}, name
+
+
+def test_every_kind_and_every_key_is_documented():
+    for kind in get_args(get_args(Event)[0]):
+        documented = kind.__doc__ or ""
+        assert documented
+        for key in kind.model_fields.keys() - {"kind", "time"}:
+            assert f"        {key}: " in documented or f"    {key}: " in documented, (kind.__name__, key)
 
 
 @pytest.mark.parametrize("line", ['{"kind": "unknown"}', '{"kind": "round-started"}', "[]", "{"])
