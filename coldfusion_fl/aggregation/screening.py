@@ -32,12 +32,14 @@ class Candidate:
         norm: ‖θ_c − θ‖₂ over all floating-point arrays.
         sha256: hash of its arrays.
         past_norms: the norms of the contributor's contributions that were fused in earlier rounds, oldest first.
+        bytes: the size of its arrays as they were received; None: unknown.
     """
 
     contribution: Contribution
     norm: float
     sha256: str = ""
     past_norms: Sequence[float] = ()
+    bytes: int | None = None
 
 
 class ScreeningRound:

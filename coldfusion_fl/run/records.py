@@ -32,6 +32,7 @@ class UpdateFacts(Recorded):
         sha256: of its arrays.
         reported: the numbers that the contributor reported.
         staleness: rounds between the base that it was trained on and this one; None: it arrived in its own round.
+        bytes: the size of its arrays as they were received, compressed if `compression` is set; None: unknown.
     """
 
     norm: float
@@ -39,6 +40,7 @@ class UpdateFacts(Recorded):
     sha256: str = ""
     reported: dict[str, float] = Field(default_factory=dict)
     staleness: int | None = None
+    bytes: int | None = None
 
 
 class ContributionRecord(UpdateFacts):

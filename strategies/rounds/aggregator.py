@@ -193,6 +193,7 @@ def _facts(round_: ScreeningRound, staleness: Mapping[str, int]) -> dict[str, Up
             sha256=candidate.sha256,
             reported=dict(candidate.contribution.metrics),
             staleness=staleness.get(name),
+            bytes=candidate.bytes,
         )
         for name, candidate in round_.candidates.items()
     }

@@ -105,7 +105,7 @@ class ReplyValidator:
             encoder=self._array_file.put(contribution.encoder),
             fisher=None if contribution.fisher is None else self._array_file.put(contribution.fisher),
         )
-        return Candidate(on_disk, norm, sha256=encoder_hash(contribution.encoder))
+        return Candidate(on_disk, norm, sha256=encoder_hash(contribution.encoder), bytes=_received_bytes(reply))
 
     def _read(self, name: str, reply: Message, metrics: dict[str, float]) -> Contribution:
         records = records_of(reply, ArrayRecord)
@@ -130,6 +130,11 @@ class ReplyValidator:
             return decode(EncodedContribution(compression, arrays, scale_arrays), self._base)
         except CompressionError as wrong:
             raise InvalidReplyError(str(wrong)) from None
+
+
+def _received_bytes(reply: Message) -> int:
+    """The size of the arrays in a reply, as they were received."""
+    return sum(len(array.data) for record in records_of(reply, ArrayRecord).values() for array in record.values())
 
 
 def reported_metrics(reply: Message) -> dict[str, float]:
