@@ -26,6 +26,8 @@ from coldfusion_fl.run.events import RunFinished, RunStarted
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.model_card import model_card
 from coldfusion_fl.run.report import write_report
+from coldfusion_fl.tracking.registry import check_tracking
+from coldfusion_fl.tracking.track import track
 
 from .cold_fusion import ColDFusion
 from .nodes.array_records import move_to_record
@@ -37,6 +39,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Execute the run that Flower's run-config describes."""
     settings = parse_settings(unflatten(context.run_config), "the run-config")
+    check_tracking(settings.tracking)
     folder = Path(settings.out or f"runs/{context.run_id}").resolve()
     open_ledger = Ledger.resume if settings.resume else Ledger.create
     ledger = open_ledger(folder, to_table(settings))
@@ -130,15 +133,18 @@ def serve(
         check_export(base)  # the model is written after all rounds: what is wrong with its folder must show before
         strategy = new_strategy(settings, base, ledger, node_names)
         config = _node_config(settings, ledger, strategy)
-        strategy.start(
-            grid,
-            move_to_record(load_encoder(base)),
-            num_rounds=settings.rounds,
-            timeout=settings.round_timeout,
-            train_config=config,
-            evaluate_config=config,
-        )
-        _write_results(settings, ledger, base, strategy)
+        with track(ledger, settings.tracking):
+            strategy.start(
+                grid,
+                move_to_record(load_encoder(base)),
+                num_rounds=settings.rounds,
+                timeout=settings.round_timeout,
+                train_config=config,
+                evaluate_config=config,
+            )
+            _write_results(settings, ledger, base, strategy)
+        # Only now: the process of a simulation may be ended when it has said this.
+        ledger.emit(RunFinished())
 
 
 def _node_config(settings: Settings, ledger: Ledger, strategy: ColDFusion) -> ConfigRecord:
@@ -172,5 +178,4 @@ def _write_results(settings: Settings, ledger: Ledger, base: Base, strategy: Col
             card = model_card(ledger, encoder_hash(encoder), licence, is_result=name == "model")
             (folder / "README.md").write_text(card, encoding="utf-8")
     write_report(ledger)
-    ledger.emit(RunFinished())
     log(logging.INFO, "The fused model is in %s", ledger.folder / "model")

@@ -25,6 +25,7 @@ LAYERS = (
     ("training",),
     ("evaluation",),
     ("run",),
+    ("tracking",),
     ("preflight",),
     ("cli",),
     ("strategies", "clients"),

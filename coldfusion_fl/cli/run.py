@@ -129,7 +129,8 @@ def resolve_paths(settings: Settings, config: Path) -> Settings:
     base = str(home / settings.base) if (home / settings.base).is_dir() else settings.base
     out = resolve_from(home, settings.out)
     tasks = tasks.model_copy(update={"catalogue": catalogue, "data_root": data_root})
-    return settings.model_copy(update={"tasks": tasks, "base": base, "out": out})
+    tracking = settings.tracking.model_copy(update={"folder": resolve_from(home, settings.tracking.folder)})
+    return settings.model_copy(update={"tasks": tasks, "tracking": tracking, "base": base, "out": out})
 
 
 def _new_folder(settings: Settings, config: Path) -> Path:

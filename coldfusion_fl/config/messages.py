@@ -21,6 +21,7 @@ _EXPECTED = {
     "less_than": "below {lt}",
     "less_than_equal": "at most {le}",
     "literal_error": "one of {expected}",
+    "string_pattern_mismatch": "a text like {pattern}",
 }
 
 

@@ -178,6 +178,33 @@ class SimulationSettings(SettingsTable):
     )
 
 
+class TrackingSettings(SettingsTable):
+    """Where the metrics of a run are logged, beside the run folder."""
+
+    to: Names = Field(
+        (),
+        description="Trackers that log the run: `tensorboard`, `mlflow`, `wandb` and `trackio`; empty: none.",
+    )
+    project: str = Field(
+        "coldfusion",
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="Name of the project in W&B and trackio, and of the experiment in MLflow.",
+    )
+    folder: str = Field(
+        "",
+        description="Folder for the files of trackers, which several runs may share; empty: `tracking` in the run "
+        "folder.",
+    )
+    uri: str = Field(
+        "",
+        description="Address of MLflow's server, such as `http://10.0.0.1:5000`, or of its database; empty: files in "
+        "`folder`.",
+    )
+    offline: bool = Field(
+        False, description="Write what W&B would send to files in `folder`; `wandb sync` uploads them later."
+    )
+
+
 def _add_preset(schema: dict[str, Any]) -> None:
     # A preset is replaced by its settings before they are parsed, so it is no field.
     schema["properties"]["preset"] = {"enum": list(PRESETS), "description": "Named recipe that the file starts from."}
@@ -239,6 +266,11 @@ class Settings(SettingsTable):
     simulation: SimulationSettings = Field(
         default_factory=SimulationSettings,
         description="How contributors are simulated with Ray.",
+        json_schema_extra=CAN_CHANGE,
+    )
+    tracking: TrackingSettings = Field(
+        default_factory=TrackingSettings,
+        description="Where the metrics of the run are logged.",
         json_schema_extra=CAN_CHANGE,
     )
 

@@ -9,6 +9,7 @@ from coldfusion_fl.arrays.encoder import Encoder, size_in_bytes
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.errors import ErrorCode, SettingsError, count
+from coldfusion_fl.tracking.registry import check_tracking
 
 if TYPE_CHECKING:
     from coldfusion_fl.model.base import Base
@@ -38,19 +39,24 @@ def check_settings(settings: Settings, source: str) -> None:
 
 
 def check_server_table(settings: Settings, source: str) -> None:
-    """Check the settings of [server]; in a federation, the server needs nothing else of the settings.
+    """Check the settings of [server] and [tracking]; in a federation, the server needs no others.
 
     Args:
         settings: the run's settings.
         source: the file they were read from, for messages.
 
     Raises:
-        SettingsError: an operator, server optimizer or screening rule is unknown, or settings contradict each other.
+        SettingsError: an operator, server optimizer, screening rule or tracker is unknown, the package of a tracker is
+            not installed, or settings contradict each other.
     """
     try:
         check_server_settings(settings)
     except SettingsError as error:
         raise SettingsError(f"{source}, [server]: {error}", code=error.code) from None
+    try:
+        check_tracking(settings.tracking)
+    except SettingsError as error:
+        raise SettingsError(f"{source}, {error}", code=error.code) from None
 
 
 @dataclass(frozen=True)
