@@ -75,12 +75,10 @@ class Follower:
         newest = max(self._ledger.rounds(), default=-1)
         while self._position.round <= newest:
             number = self._position.round
-            record = self._ledger.record(number)
             if self._position.part == "record":
-                self._log(number, record.ended, round_metrics(record), round=number, part="scores")
+                self._log(number, round_metrics(self._ledger.record(number)), round=number, part="scores")
             elif self._ledger.has_scores(number):
-                scores = score_metrics(self._ledger.load_scores(number))
-                self._log(number, record.ended, scores, round=number + 1, part="record")
+                self._log(number, score_metrics(self._ledger.load_scores(number)), round=number + 1, part="record")
             elif number == newest:
                 return  # it may still be evaluated; an earlier round will not
             else:
@@ -107,13 +105,13 @@ class Follower:
             self._tracker.close(succeeded)
             self._is_open = False
 
-    def _log(self, step: int, time: float, metrics: Mapping[str, float], **position: int | str) -> None:
+    def _log(self, step: int, metrics: Mapping[str, float], **position: int | str) -> None:
         """Log metrics that the tracker does not have, and note the position behind them."""
         self._open()
         there = set() if self._is_certain else metrics.keys() & set(self._tracker.logged(step))
         self._is_certain = False
         if missing := {name: value for name, value in metrics.items() if name not in there}:
-            self._tracker.log(step, time, missing)
+            self._tracker.log(step, self._ledger.record(step).ended, missing)
         self._move(**position)
         self._is_certain = not there
 

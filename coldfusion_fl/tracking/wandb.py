@@ -18,7 +18,7 @@ _FINISH_TIMEOUT = 30.0  # seconds
 
 
 class WandbTracker(Tracker):
-    """Logs with `wandb.init`. It sends settings, metrics and figures, and neither code, output nor machine facts."""
+    """Logs with `wandb.init`. It sends settings, metrics and figures, and neither code, output nor hardware facts."""
 
     package: ClassVar[str] = "wandb"
 

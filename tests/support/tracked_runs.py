@@ -107,8 +107,9 @@ def read_wandb(folder, ledger):
                 settings[update.key or "/".join(update.nested_key)] = str(json.loads(update.value_json))
             row = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in message.history.item}
             for key, value in row.items():
-                if isinstance(value, dict):
-                    images.add(key)
+                if key.startswith("figure/"):
+                    images.add("/".join(key.split("/")[:2]))
+                    assert not key.endswith("/path") or (file.parent / "files" / value).is_file()
                 elif not key.startswith("_") and key != "round":
                     metrics.setdefault(key, []).append((row["round"], value))
     return metrics, settings, images

@@ -170,7 +170,7 @@ def test_a_setting_that_did_not_exist_yet_was_its_default(tmp_path):
 
 def test_what_may_change_when_a_run_resumes(tmp_path):
     assert set(changeable_keys(Settings)) == {
-        "out", "resume", "rounds", "round-timeout", "node-timeout", "min-contributions", "simulation",
+        "out", "resume", "rounds", "round-timeout", "node-timeout", "min-contributions", "simulation", "tracking",
         "server.keep-last", "server.screening", "server.exclude", "server.max-rejections",
     }  # fmt: skip
     then, now = to_table(Settings(base="b")), to_table(Settings(base="b"))
