@@ -14,13 +14,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 
 def stop_after_round(number, process, ledger):
-    deadline = time.monotonic() + 120
-    while ledger.rounds()[-1:] < [number]:
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    deadline = time.monotonic() + 300
+    try:
+        while ledger.rounds()[-1:] < [number]:
+            assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
 
 
 def test_a_stopped_and_resumed_run_is_one_tracked_run(toy_run, tmp_path):

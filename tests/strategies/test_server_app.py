@@ -1,5 +1,7 @@
 """How a run's settings become a strategy."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -7,11 +9,13 @@ from coldfusion_fl.aggregation.pipeline import Pipeline
 from coldfusion_fl.aggregation.rules import GreedySoup, Size
 from coldfusion_fl.aggregation.server_optimizer import Nesterov
 from coldfusion_fl.config.parsing import read_settings
-from coldfusion_fl.config.tables import to_table
+from coldfusion_fl.config.tables import flatten, to_table
+from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import Ties
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.strategies import server_app
 from coldfusion_fl.strategies.server_app import new_strategy
 
 
@@ -67,3 +71,12 @@ def test_the_score_function_returns_points_that_differ_between_encoders(strategy
     assert 0 <= blank < whole <= 100
     assert score_fn(encoder) == whole  # not of a draw
     assert score_fn({name: array * np.float32(1e30) for name, array in encoder.items()}) == -np.inf  # not numbers
+
+
+def test_flwr_run_checks_the_trackers_before_anything_is_written(toy_run, tmp_path):
+    out = tmp_path / "run"
+    settings = read_settings(toy_run(out=f'"{out}"', **{"tracking.to": '"tensorbord"'}))
+    context = SimpleNamespace(run_config=flatten(to_table(settings)), run_id=1)
+    with pytest.raises(SettingsError):
+        server_app.main(None, context)
+    assert not out.exists()

@@ -42,6 +42,8 @@ ONE = {"contributors-per-round": "1", "min-contributions": "1"}
         ({"server.ema": "1.0"}, "'server.ema' must be below 1"),
         ({"server.blend": "0.5"}, "blend needs the moving average"),
         ({"round-timeout": "inf"}, "must be a finite number"),
+        ({"tracking.to": '"mlflow, tensorbord"'}, "unknown tracker 'tensorbord'. Did you mean 'tensorboard'?"),
+        ({"tracking.project": '"a/b"'}, "'tracking.project' must be a text like"),
         ({"seed": "4294967296"}, "must be below 2147483648"),
         (
             {"tasks.catalogue": '"paper36"', "tasks.seen": '"rte, cb, copa"', "tasks.unseen": ""},
