@@ -10,7 +10,8 @@ from field_tables import field_table
 from pydantic import BaseModel
 
 from coldfusion_fl.run import events
-from coldfusion_fl.run.events import Event, parse_event
+from coldfusion_fl.run.events import Event
+from coldfusion_fl.run.progress import parse_event
 
 # One line of each kind, in the form in which runs write them.
 EXAMPLES = Path(__file__).parent / "events.jsonl"
@@ -30,7 +31,7 @@ def name_of(kind: type[BaseModel]) -> str:
 def examples() -> dict[str, str]:
     """A line of each kind."""
     lines = EXAMPLES.read_text(encoding="utf-8").splitlines()
-    return {parse_event(line.encode(), EXAMPLES).kind: line for line in lines}
+    return {event.kind: line for line in lines if (event := parse_event(line.encode(), EXAMPLES))}
 
 
 def _entries() -> Iterator[str]:

@@ -9,6 +9,7 @@ SKIPPED = {
     "docs/how-to/cluster.md": 1,
     "docs/how-to/simulation.md": 1,
     "docs/how-to/strategy.md": 1,
+    "docs/how-to/tracking.md": 1,
     "docs/start/install.md": 3,
 }
 # Pages whose commands take half a minute or more together.
@@ -17,6 +18,7 @@ SLOW = {
     "docs/how-to/model.md",
     "docs/how-to/privacy.md",
     "docs/how-to/simulation.md",
+    "docs/how-to/tracking.md",
     "docs/start/your-data.md",
 }
 
