@@ -13,6 +13,7 @@ from flwr.common.constant import ErrorCode as FlowerErrorCode
 from coldfusion_fl.errors import ColdFusionError, MismatchError, SettingsError, first_line
 from coldfusion_fl.versions import format_versions
 
+from .message_log import log_messages
 from .node_settings import is_simulated, read_node_settings
 
 # Their messages are about what the server sent or about the training, and contain nothing of this machine.
@@ -27,7 +28,7 @@ def contributor_app(mods: list[Mod] | None = None, train_mods: list[Mod] | None 
         mods: Flower mods for all messages.
         train_mods: mods for train messages only, such as Flower's for differential privacy, which accept no others.
     """
-    app = ClientApp(mods=mods)
+    app = ClientApp(mods=[log_messages, *(mods or ())])
     app.query()(describe_node)
     app.train(mods=train_mods)(hide_tracebacks(train))
     app.evaluate()(hide_tracebacks(evaluate))

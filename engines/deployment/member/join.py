@@ -11,12 +11,14 @@ from pathlib import Path
 import tomli_w
 
 from coldfusion_fl.atomic_files import atomic_write, exclusive_lock
+from coldfusion_fl.engines.deployment.member.follow import LogFollower
 from coldfusion_fl.engines.deployment.member.settings import Member
 from coldfusion_fl.engines.deployment.supervisor import Supervisor, program
 from coldfusion_fl.errors import DeploymentError, ErrorCode
 from coldfusion_fl.process_tree import exit_with_parent
 
 _FLOWER = "flower"
+_MESSAGE_LOG = "messages.log"
 
 
 def join(member: Member, folder: Path, log: Callable[[str], None]) -> None:
@@ -30,7 +32,7 @@ def join(member: Member, folder: Path, log: Callable[[str], None]) -> None:
     Raises:
         ColdFusionError: the rows cannot be read or do not make a task, or another process has joined for this member.
     """
-    home = folder.resolve() / _FLOWER
+    home = flower_home(folder)
     home.mkdir(exist_ok=True)
     log_file = home / "supernode.log"
     with exclusive_lock(home, "another process has joined for this member already. End it, or wait for it."):
@@ -39,7 +41,20 @@ def join(member: Member, folder: Path, log: Callable[[str], None]) -> None:
             f"{member.name} joins at {member.server}. Flower's own log is {log_file}\nIf the server does not admit it, "
             f"find out why: coldfusion member check {folder}"
         )
-        Supervisor(lambda: supernode_command(member, home), {"FLWR_HOME": str(home)}, log_file, log).run()
+        messages = LogFollower(home / _MESSAGE_LOG, log)
+        supervisor = Supervisor(lambda: supernode_command(member, home), {"FLWR_HOME": str(home)}, log_file, log)
+        supervisor.run(messages.update)
+        messages.update()
+
+
+def flower_home(folder: Path) -> Path:
+    """The folder of Flower's own files in a member's folder."""
+    return folder.resolve() / _FLOWER
+
+
+def node_config_file(home: Path) -> Path:
+    """The file by which a member's SuperNode is configured, in the folder of Flower's files."""
+    return home / "node.toml"
 
 
 def _check_task(member: Member) -> None:
@@ -68,7 +83,7 @@ def supernode_command(member: Member, home: Path) -> list[str]:
         member: the member's settings.
         home: the folder for Flower's files; the node's configuration is written there.
     """
-    node = home / "node.toml"
+    node = node_config_file(home)
     with atomic_write(node) as path:
         path.write_text(tomli_w.dumps(_node_config(member, home)), encoding="utf-8")
     trust = ["--root-certificates", member.authority] if member.authority else []
@@ -92,6 +107,7 @@ def _node_config(member: Member, home: Path) -> dict[str, str | bool]:
         "data-root": member.data_root,
         "seen": member.seen,
         "state-dir": str(home / "state"),
+        "message-log": str(home / _MESSAGE_LOG),
     }
 
 

@@ -1,0 +1,103 @@
+"""What a node trained, sent and told the server, for the person who runs the node.
+
+Each reply adds lines to a file, which the node config names: `message-log`. The lines are made from the reply itself,
+so that they are about what leaves the machine, and about nothing else.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from flwr.app import ArrayRecord, Context, Message, MessageType
+from flwr.clientapp.typing import ClientAppCallable
+from flwr.common import log
+
+from coldfusion_fl.sanitize import sanitize
+
+_TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+_MAX_BYTES = 5_000_000
+_OLD_FILES = 3
+_MAX_TEXT = 200
+
+
+def log_messages(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """A Flower mod that logs each reply. It must be the first mod, so that it sees what the others made of it."""
+    reply = call_next(message, context)
+    if file := context.node_config.get("message-log"):
+        try:
+            _append(Path(str(file)), describe_reply(message, reply, str(context.node_config.get("task", ""))))
+        except OSError as error:  # such as a full disk, for which a contribution must not be lost
+            log(logging.WARNING, "The message log cannot be written: %s", error)
+    return reply
+
+
+def _append(file: Path, lines: Iterator[str]) -> None:
+    # Opened for each message, because Flower starts a process for each.
+    with contextlib.closing(RotatingFileHandler(file, "a", _MAX_BYTES, _OLD_FILES, "utf-8")) as handler:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", _TIME_FORMAT))
+        for line in lines:
+            handler.emit(logging.makeLogRecord({"msg": sanitize(line)}))
+
+
+def describe_reply(message: Message, reply: Message, task: str) -> Iterator[str]:
+    """Describe a message and the reply to it.
+
+    Args:
+        message: the server's message.
+        reply: what the server is sent.
+        task: the name of this node's task.
+
+    Yields:
+        Lines: what was done, the arrays that are sent, and the numbers and texts that the server is told.
+    """
+    kind = message.metadata.message_type.partition(".")[0]
+    round_ = _round_of(message)
+    if reply.has_error():
+        yield f"{round_}told the server of an error: {reply.error.reason or reply.error.code}"
+        return
+    values = dict(_values(reply))
+    if kind == MessageType.TRAIN:
+        yield f"{round_}trained on '{task}': {_training(values)}"
+    elif kind == MessageType.EVALUATE:
+        yield f"{round_}scored the base on '{task}': {values.get('num-examples', 'unknown')} test rows"
+    for name, record in reply.content.array_records.items():
+        yield f"{round_}sent {_arrays(name, record, values)}"
+    told = ", ".join(f"{key}={_short(value)}" for key, value in values.items())
+    yield f"{round_}told the server {told or 'nothing'}"
+
+
+def _round_of(message: Message) -> str:
+    configs = message.content.config_records.values() if message.has_content() else ()
+    numbers = [config["server-round"] for config in configs if "server-round" in config]
+    return f"round {_short(numbers[0])}: " if numbers else ""
+
+
+def _values(reply: Message) -> Iterator[tuple[str, object]]:
+    """All numbers and texts in a reply, whatever record they are in."""
+    for record in (*reply.content.metric_records.values(), *reply.content.config_records.values()):
+        yield from record.items()
+
+
+def _training(values: Mapping[str, object]) -> str:
+    facts = {
+        "num-examples": "{} rows",
+        "steps": "{} steps",
+        "seconds": "{} s",
+        "loss": "loss {}",
+        "dev-score": "dev score {}",
+    }
+    return ", ".join(text.format(_short(values[key])) for key, text in facts.items() if key in values)
+
+
+def _arrays(name: str, record: ArrayRecord, values: Mapping[str, object]) -> str:
+    size = sum(len(array.data) for array in record.values())
+    types = ", ".join(sorted({str(array.dtype) for array in record.values()}))
+    encoding = f", compression {_short(values['compression'])}" if "compression" in values else ""
+    return f"{name}: {len(record)} arrays of {types}, {size / 1e6:,.1f} MB{encoding}"
+
+
+def _short(value: object) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}… ({len(text)} characters)"

@@ -1,0 +1,100 @@
+"""The log of what a node trained, sent and told the server."""
+
+import re
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from coldfusion_fl.clients import message_log
+from coldfusion_fl.clients.message_log import log_messages
+
+
+@pytest.fixture(autouse=True)
+def server_identity(monkeypatch):
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "messages.log"
+
+
+def exchange(file, kind, reply, **config):
+    """Log a message of a kind, with this config, and the reply to it that has this content."""
+    message = Message(RecordDict({"config": ConfigRecord(config)}), dst_node_id=2, message_type=kind)
+    context = Context(1, 2, {"task": "reviews", "message-log": str(file)} if file else {}, RecordDict(), {})
+    sent = log_messages(message, context, lambda message, context: Message(reply, reply_to=message))
+    lines = file.read_text(encoding="utf-8").splitlines() if file else []
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines)
+    return sent, [line.split(" ", 2)[2] for line in lines]
+
+
+def test_a_training_is_logged_with_what_was_sent_and_told(file):
+    reply = RecordDict(
+        {
+            "arrays": ArrayRecord({name: Array(np.zeros((250, 1000), np.float16)) for name in ("w", "v")}),
+            "metrics": MetricRecord(
+                {"loss": 0.25, "dev-score": 81.5, "num-examples": 320, "steps": 20, "seconds": 9.5}
+            ),
+            "config": ConfigRecord({"compression": "float16"}),
+        }
+    )
+    sent, lines = exchange(file, "train", reply, **{"server-round": 3})
+    assert sent.content is reply
+    trained, arrays, told = lines
+    assert trained == "round 3: trained on 'reviews': 320 rows, 20 steps, 9.5 s, loss 0.25, dev score 81.5"
+    assert re.fullmatch(r"round 3: sent arrays: 2 arrays of float16, 1\.0 MB, compression float16", arrays)
+    assert told == (
+        "round 3: told the server loss=0.25, dev-score=81.5, num-examples=320, steps=20, seconds=9.5, "
+        "compression=float16"
+    )
+
+
+def test_a_score_is_logged_with_all_that_is_told(file):
+    reply = RecordDict(
+        {
+            "metrics": MetricRecord({"frozen": 71.25, "num-examples": 200}),
+            "config": ConfigRecord({"metric": "accuracy", "seen": True}),
+        }
+    )
+    _, lines = exchange(file, "evaluate", reply, **{"server-round": 2})
+    assert lines == [
+        "round 2: scored the base on 'reviews': 200 test rows",
+        "round 2: told the server frozen=71.25, num-examples=200, metric=accuracy, seen=True",
+    ]
+
+
+def test_the_answer_to_a_query_is_logged(file):
+    _, lines = exchange(file, "query", RecordDict({"config": ConfigRecord({"name": "hospital"})}))
+    assert lines == ["told the server name=hospital"]
+
+
+def test_an_error_is_logged_and_cannot_forge_lines(file):
+    _, lines = exchange(
+        file, "train", Error(code=1, reason="bad\n2026-01-01 00:00:00 \x1b[1mfine"), **{"server-round": 1}
+    )
+    assert lines == ["round 1: told the server of an error: bad?2026-01-01 00:00:00 ?[1mfine"]
+
+
+def test_nothing_is_logged_without_a_file(tmp_path):
+    sent, _ = exchange(None, "query", RecordDict())
+    assert not sent.has_error()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_log_that_cannot_be_written_loses_no_reply(tmp_path):
+    message = Message(RecordDict(), dst_node_id=2, message_type="query")
+    context = Context(1, 2, {"message-log": str(tmp_path / "missing" / "messages.log")}, RecordDict(), {})
+    reply = Message(RecordDict(), reply_to=message)
+    assert log_messages(message, context, lambda message, context: reply) is reply
+
+
+def test_the_log_does_not_grow_without_bound(file, monkeypatch):
+    monkeypatch.setattr(message_log, "_MAX_BYTES", 500)
+    for _ in range(60):
+        exchange(file, "query", RecordDict({"config": ConfigRecord({"name": "x" * 100})}))
+    assert sorted(path.name for path in file.parent.iterdir()) == [file.name, *(f"{file.name}.{n}" for n in (1, 2, 3))]
+    assert all(path.stat().st_size <= 500 for path in file.parent.iterdir())
