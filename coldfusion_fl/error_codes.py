@@ -240,6 +240,11 @@ class ErrorCode(StrEnum):
         "Another program uses the server's port.",
         "End that program, or create the federation with another port.",
     )
+    NOT_RUNNING = (
+        "not-running",
+        "A health check found that a server or a member does not run, or does not answer.",
+        "Start it, and read its log if it ends again.",
+    )
     # Runs.
     TOO_FEW_CONTRIBUTORS = (
         "too-few-contributors",

@@ -12,6 +12,9 @@ from coldfusion_fl.run import events
 from coldfusion_fl.run.events import Event
 from coldfusion_fl.run.ledger import Ledger
 
+LOST = "lost"
+ACTIVITIES = ("training", "evaluating", "answered", "rejected", "missing", "excluded", "idle")
+
 
 @dataclass
 class MemberStatus:
@@ -20,7 +23,7 @@ class MemberStatus:
     Attributes:
         name: its name.
         seen: whether it contributes; if not, it only evaluates.
-        activity: `training`, `evaluating`, `answered`, `rejected`, `missing`, `excluded` or `idle`.
+        activity: one of `ACTIVITIES`.
         reason: why it was last rejected or excluded; empty again after it answered.
         fused: the number of rounds that it was fused in.
         rejected: the number of its rejections in finished rounds.
@@ -84,7 +87,7 @@ def run_status(ledger: Ledger) -> RunStatus:
     settings, records, all_events = ledger.settings, ledger.records(), ledger.events()
     current = ledger.state
     # A run that ended without a word still says that it is running, but nobody holds its lock.
-    state: str = "lost" if current.state == "running" and not ledger.is_locked else current.state
+    state: str = LOST if current.state == "running" and not ledger.is_locked else current.state
     timeline = _Timeline()
     for event in all_events:
         timeline.handle(event)

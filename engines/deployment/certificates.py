@@ -163,21 +163,41 @@ def certificate_hosts(certificate: Path) -> tuple[str, ...]:
     Raises:
         DeploymentError: the file cannot be read, or is not a certificate.
     """
+    found = _read_certificate(certificate)
     try:
-        found = x509.load_pem_x509_certificate(certificate.read_bytes())
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except OSError as error:
-        raise DeploymentError(
-            f"{certificate}: cannot read the certificate: {first_line(error)}", code=ErrorCode.CERTIFICATE_INVALID
-        ) from None
     except ValueError as error:
-        raise DeploymentError(
-            f"{certificate}: not a valid PEM certificate: {first_line(error)}", code=ErrorCode.CERTIFICATE_INVALID
-        ) from None
+        raise _not_a_certificate(certificate, error) from None
     except x509.ExtensionNotFound:
         return ()
     addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
     return (*names.get_values_for_type(x509.DNSName), *addresses)
+
+
+def _read_certificate(file: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(file.read_bytes())
+    except OSError as error:
+        raise DeploymentError(
+            f"{file}: cannot read the certificate: {first_line(error)}", code=ErrorCode.CERTIFICATE_INVALID
+        ) from None
+    except ValueError as error:
+        raise _not_a_certificate(file, error) from None
+
+
+def _not_a_certificate(file: Path, error: ValueError) -> DeploymentError:
+    return DeploymentError(
+        f"{file}: not a valid PEM certificate: {first_line(error)}", code=ErrorCode.CERTIFICATE_INVALID
+    )
+
+
+def expiry(certificate: Path) -> datetime.datetime:
+    """The time until which a certificate is valid.
+
+    Raises:
+        DeploymentError: the file cannot be read, or is not a certificate.
+    """
+    return _read_certificate(certificate).not_valid_after_utc
 
 
 def covers(names: tuple[str, ...], host: str) -> bool:

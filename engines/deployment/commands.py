@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,8 @@ import typer
 
 from coldfusion_fl.cli.display import plain_console
 from coldfusion_fl.config.tables import split_names
-from coldfusion_fl.errors import DeploymentError, ErrorCode
+from coldfusion_fl.errors import ColdFusionError, DeploymentError, ErrorCode, SettingsError, first_line
+from coldfusion_fl.sanitize import sanitize
 
 federation = typer.Typer(
     help="A federation over a network: create it, run its server, add and remove members.", no_args_is_help=True
@@ -36,7 +38,7 @@ def init(
         Path | None, typer.Option(help="The certificate of the authority that signed it, PEM.")
     ] = None,
 ) -> None:
-    """Create a federation: certificates, a key pair for each member, start scripts.
+    """Create a federation: certificates, a key pair for each member, and files for systemd and Docker Compose.
 
     Without certificates of your own, a private authority is created, for tests and small federations. Give each folder
     in FOLDER/members to its member over an encrypted channel, because it contains a private key.
@@ -108,6 +110,38 @@ def renew(folder: _Folder) -> None:
     _console.print(f"{opened.name} has a new certificate. Restart its server.", markup=False)
 
 
+@federation.command("services")
+def federation_services(folder: _Folder) -> None:
+    """Write the files for systemd and Docker Compose again: the server's, and those in FOLDER/members.
+
+    Use this after an upgrade, or when the folder or the Python environment has moved.
+    """
+    from coldfusion_fl.engines.deployment.federation import open_federation
+    from coldfusion_fl.engines.deployment.operations.services import write_services
+
+    for file in write_services(open_federation(folder)):
+        _console.print(str(file), markup=False)
+
+
+@federation.command("health")
+def federation_health(folder: _Folder) -> None:
+    """Check that the server runs and answers; the exit code is 0 or 1. For health checks on the server's machine."""
+    from coldfusion_fl.engines.deployment.federation import open_federation
+    from coldfusion_fl.engines.deployment.operations.health import check_server_health
+
+    _print_health(lambda: check_server_health(open_federation(folder)))
+
+
+def _print_health(check: Callable[[], str]) -> None:
+    """Print one line; exit with code 1, the only one that Docker allows, if a check fails."""
+    try:
+        line, code = check(), 0
+    except ColdFusionError as error:
+        line, code = first_line(error), 1
+    print(sanitize(line))
+    raise typer.Exit(code)
+
+
 @federation.command("serve")
 def serve_command(folder: _Folder) -> None:
     """Run the server until Ctrl-C. Only members are admitted, by their keys.
@@ -143,6 +177,27 @@ def start(folder: _MemberFolder = Path()) -> None:
     join(read_member(folder), folder, _log)
 
 
+@member.command("services")
+def member_services(folder: _MemberFolder = Path()) -> None:
+    """Write the member's files for systemd and Docker Compose again, for this machine.
+
+    Use this when the folder has come from the server's machine, and after an upgrade.
+    """
+    from coldfusion_fl.engines.deployment.member.settings import read_member
+    from coldfusion_fl.engines.deployment.operations.services import write_member_services
+
+    for file in write_member_services(read_member(folder).name, folder.resolve()):
+        _console.print(str(file), markup=False)
+
+
+@member.command("health")
+def member_health(folder: _MemberFolder = Path()) -> None:
+    """Check that the member has joined and can reach the server; the exit code is 0 or 1. For health checks."""
+    from coldfusion_fl.engines.deployment.operations.health import check_member_health
+
+    _print_health(lambda: check_member_health(folder))
+
+
 def status(
     folder: Annotated[Path, typer.Argument(help="A run folder.")],
     federation: Annotated[
@@ -150,15 +205,27 @@ def status(
         typer.Option("--federation", help="The federation's folder. Also shows which members are online."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the status as JSON.")] = False,
+    as_metrics: Annotated[
+        bool, typer.Option("--prometheus", help="Print the status as metrics in Prometheus' text format.")
+    ] = False,
 ) -> None:
     """Show the status of a run: its round, the activity of each member, rejections and disk space."""
+    from coldfusion_fl.engines.deployment.federation import open_federation
     from coldfusion_fl.engines.deployment.online_status import add_online_status
     from coldfusion_fl.run.ledger import Ledger
     from coldfusion_fl.run.status import run_status
 
-    found = run_status(Ledger(folder))
-    if federation:
-        add_online_status(found, federation)
+    if as_json and as_metrics:
+        raise SettingsError("--json and --prometheus cannot be combined.", code=ErrorCode.SETTINGS_CONFLICT)
+    ledger = Ledger(folder)
+    found, opened = run_status(ledger), open_federation(federation) if federation else None
+    if as_metrics:
+        from coldfusion_fl.engines.deployment.operations.prometheus import run_metrics
+
+        print(run_metrics(found, ledger, opened), end="")
+        return
+    if opened:
+        add_online_status(found, opened)
     if as_json:
         print(json.dumps(found.as_json(), indent=1))
         return

@@ -5,10 +5,11 @@
     acme/
       federation.toml          name and address
       authority/               ca.crt, ca.key: signs the server's certificate; missing with certificates of your own
-      server/                  ca.crt, server.crt, server.key, start.sh
+      server/                  ca.crt, server.crt, server.key, and the service files: see `operations.services`
         members/NAME.pub       the public key of each member
         flower/                Flower's own settings, database and log
-      members/NAME/            to give to the member: member.toml, member.key, ca.crt, start.sh
+      runs/                    for run folders: the services may write there
+      members/NAME/            to give to the member: member.toml, member.key, ca.crt, and the service files
 """
 
 import re

@@ -1,24 +1,23 @@
 """Which members are connected to a federation's server now."""
 
 import datetime
-from pathlib import Path
 
 from coldfusion_fl.engines.deployment.control import control_of
-from coldfusion_fl.engines.deployment.federation import open_federation
+from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.run.status import MemberStatus, RunStatus
 
 
-def add_online_status(status: RunStatus, folder: Path) -> None:
+def add_online_status(status: RunStatus, federation: Federation) -> None:
     """Add to a run's status whether each member is online, and the members that have not taken part yet.
 
     Args:
         status: the run's status; it is changed.
-        folder: the federation's folder.
+        federation: the run's federation.
 
     Raises:
-        DeploymentError: the folder is not a federation, or the server does not answer.
+        DeploymentError: the server does not answer.
     """
-    with control_of(open_federation(folder)) as control:
+    with control_of(federation) as control:
         nodes = control.nodes()
     members = {member.name: member for member in status.members}
     for node in nodes:

@@ -1,4 +1,4 @@
-"""Creates the folder of a federation with certificates, keys and start scripts; adds and removes members."""
+"""Creates the folder of a federation with certificates, keys and service files; adds and removes members."""
 
 import shutil
 from collections.abc import Sequence
@@ -19,17 +19,10 @@ from coldfusion_fl.engines.deployment.certificates import (
 )
 from coldfusion_fl.engines.deployment.federation import Federation, check_name, write_federation
 from coldfusion_fl.engines.deployment.member.settings import MEMBER_FILE, member_toml
+from coldfusion_fl.engines.deployment.operations.services import write_member_services, write_server_services
 from coldfusion_fl.errors import DeploymentError, ErrorCode
 
 _OWNER_ONLY = 0o600
-_SERVER_SCRIPT = """#!/bin/sh
-# Runs the federation's server; members join at {address}. Stop it with Ctrl-C or SIGTERM.
-exec coldfusion federation serve "$(cd "$(dirname "$0")/.." && pwd)" "$@"
-"""
-_MEMBER_SCRIPT = """#!/bin/sh
-# Checks everything, and joins the federation. Stop it with Ctrl-C or SIGTERM.
-cd "$(dirname "$0")" && coldfusion member check . && exec coldfusion member start . "$@"
-"""
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,7 @@ def new_federation(federation: Federation, members: Sequence[str], own: OwnCerti
         (folder / "server" / "members").mkdir(parents=True)
         (folder / "server" / "flower").mkdir()
         _write_certificates(folder, federation, own)
-        _write_script(folder / "server" / "start.sh", _SERVER_SCRIPT.format(address=federation.address))
+        write_server_services(federation, folder)
         for name in members:
             _write_member(folder, federation, name)
 
@@ -205,7 +198,7 @@ def _write_member(folder: Path, federation: Federation, name: str) -> None:
         _write_secret(member / "member.key", private)
         shutil.copyfile(folder / "server" / "ca.crt", member / "ca.crt")
         (member / MEMBER_FILE).write_text(member_toml(name, federation.name, federation.address), encoding="utf-8")
-        _write_script(member / "start.sh", _MEMBER_SCRIPT)
+        write_member_services(name, federation.folder / "members" / name, member)
     with atomic_write(folder / "server" / "members" / f"{name}.pub") as file:
         file.write_bytes(public)
 
@@ -219,8 +212,3 @@ def _write_secret(file: Path, content: bytes) -> None:
     """Write a file that only its owner can read. It is created with this mode, so others cannot read it in between."""
     file.touch(mode=_OWNER_ONLY, exist_ok=False)
     file.write_bytes(content)
-
-
-def _write_script(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8")
-    file.chmod(0o755)

@@ -133,15 +133,22 @@ def _check_model(member: Member, task: Task | None) -> Iterator[Finding]:
 
 
 def _check_server(member: Member) -> Iterator[Finding]:
+    connection = check_connection(member)
+    yield connection
+    if connection.passed:
+        yield from _check_key(member)
+
+
+def check_connection(member: Member) -> Finding:
+    """Check that the server can be reached, and that its certificate is trusted. Only a handshake is made."""
     host, port = split_address(member.server)
     trusted = f"the authority in {member.authority}" if member.authority else "an authority that this machine trusts"
     try:
         context = ssl.create_default_context(cafile=member.authority or None)
     except (OSError, ssl.SSLError) as error:
         authority = member.authority or "of this machine"
-        yield Finding("certificate", False, f"cannot load the CA certificate {authority}: {first_line(error)}")
-        return
-    # Only a handshake. Its ways to fail are told apart, because each is mended at another place.
+        return Finding("certificate", False, f"cannot load the CA certificate {authority}: {first_line(error)}")
+    # The ways to fail are told apart, because each is mended at another place.
     try:
         with (
             socket.create_connection((host, port), _TIMEOUT) as plain,
@@ -152,21 +159,17 @@ def _check_server(member: Member) -> Iterator[Finding]:
         details = (
             f"the certificate of {member.server} was rejected: {error.verify_message}. It must be signed by {trusted}."
         )
-        yield Finding("certificate", False, details)
-        return
+        return Finding("certificate", False, details)
     except ssl.SSLError as error:
         details = f"the TLS handshake with {member.server} failed: {first_line(error)}. Check the address and the port."
-        yield Finding("server", False, details)
-        return
+        return Finding("server", False, details)
     except OSError as error:
         details = (
             f"{member.server} cannot be reached: {first_line(error)}. Is the server running, and does a firewall block "
             "the connection?"
         )
-        yield Finding("server", False, details)
-        return
-    yield Finding("server", True, f"{member.server} responds, and its certificate is signed by {trusted}")
-    yield from _check_key(member)
+        return Finding("server", False, details)
+    return Finding("server", True, f"{member.server} responds, and its certificate is signed by {trusted}")
 
 
 def _check_key(member: Member) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ import urllib.request
 
 import pytest
 from acme import Acme, fill_in, wait_for
+from prometheus_client.parser import text_string_to_metric_families
 
 from coldfusion_fl.engines.deployment.certificates import new_member_key
 from coldfusion_fl.engines.deployment.federation import open_federation
@@ -33,6 +34,65 @@ def test_the_federation_makes_the_bases_that_the_simulation_makes(done, simulate
             name: array.tobytes() for name, array in there.items()
         }
     assert (done.folder / "model" / "model.safetensors").is_file()
+
+
+def test_a_members_terminal_and_log_say_what_it_trained_sent_and_told(acme, done):
+    log = (acme.folder / "members" / "a" / "flower" / "messages.log").read_text()
+    for text in (log, acme.said("a")):
+        for number in (1, 2):
+            assert re.search(
+                rf"(?m)^[-0-9]+ [:0-9]+ round {number}: trained on 'a': 32 rows, 2 steps, .* loss \d", text
+            )
+            assert re.search(rf"round {number}: sent arrays: \d+ arrays of float32, \d+\.\d MB", text)
+            assert re.search(rf"round {number}: told the server .*loss=.*num-examples=32", text)
+        assert re.search("told the server name=a, task=a, seen=True, versions=coldfusion-fl", text)
+        assert "\x1b" not in text
+    assert "error" not in log
+
+
+def test_health_checks_of_a_running_federation(acme, done):
+    server = acme.coldfusion("federation", "health", acme.folder)
+    assert server.returncode == 0, server.stdout
+    assert re.search(r"is up; \d of \d members online; its certificate is valid for 82\d more days", server.stdout)
+    member = acme.coldfusion("member", "health", acme.folder / "members" / "a")
+    assert member.returncode == 0, member.stdout
+    assert "'a' has joined" in member.stdout
+
+
+def test_the_metrics_of_a_run_in_a_federation(acme, done):
+    shown = acme.coldfusion("status", done.folder, "--federation", acme.folder, "--prometheus")
+    assert shown.returncode == 0, shown.stderr
+    values = {
+        (sample.name, sample.labels.get("member"), sample.labels.get("state")): sample.value
+        for family in text_string_to_metric_families(shown.stdout)
+        for sample in family.samples
+    }
+    assert values[("coldfusion_server_up", None, None)] == 1
+    assert values[("coldfusion_run_state", None, "finished")] == 1
+    assert values[("coldfusion_member_online", "a", None)] == 1
+    assert [values[("coldfusion_member_fused_total", name, None)] for name in "abc"] == [2, 2, 1]
+    assert values[("coldfusion_member_rejections_total", "c", None)] == 1
+    assert 0 < values[("coldfusion_member_training_loss", "a", None)] < 10
+
+
+def test_a_federation_and_a_run_are_restored_from_copies(acme, done, tmp_path):
+    """As docs/operations/backup.md says: without Flower's files. The server of the copy listens on another port."""
+    federation, run = tmp_path / "acme", tmp_path / "run"
+    for source, copy in ((acme.folder, federation), (done.folder, run)):
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("flower"))
+    (federation / "server" / "flower").mkdir()
+    checked = acme.coldfusion("log", run, "--check")
+    assert checked.returncode == 0, checked.stderr
+    assert "2 of 2 rounds are done" in acme.coldfusion("status", run).stdout
+    made = Acme(tmp_path)
+    file = federation / "federation.toml"
+    file.write_text(re.sub(r":\d+", f":{free_port()}", file.read_text()))
+    try:
+        made.serve()  # with a new database, and the members' keys from the copy
+        registered = json.loads(open_federation(federation).members_file.read_text())
+        assert registered.keys() == {"a", "b", "c", "old"}
+    finally:
+        assert not made.end()
 
 
 def test_a_stranger_is_not_admitted_and_its_address_is_logged(acme, tmp_path):

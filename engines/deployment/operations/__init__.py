@@ -1,0 +1,1 @@
+"""Operating a federation: service files, health checks and metrics."""

@@ -1,0 +1,101 @@
+"""Whether a server or a member works now: for the health checks of Docker and of service managers."""
+
+import datetime
+import time
+from pathlib import Path
+
+import psutil
+
+from coldfusion_fl.atomic_files import exclusive_lock
+from coldfusion_fl.engines.deployment.certificates import expiry
+from coldfusion_fl.engines.deployment.control import control_of
+from coldfusion_fl.engines.deployment.federation import Federation
+from coldfusion_fl.engines.deployment.member.check import check_connection
+from coldfusion_fl.engines.deployment.member.join import flower_home, node_config_file
+from coldfusion_fl.engines.deployment.member.settings import read_member
+from coldfusion_fl.errors import DeploymentError, ErrorCode, RunFolderError, count
+
+# A SuperNode that fails at its start does so within seconds, and is started again. An older one is settled.
+_SETTLED = 20.0
+
+
+def check_server_health(federation: Federation) -> str:
+    """Check that `coldfusion federation serve` runs, and that its SuperLink answers.
+
+    Args:
+        federation: the federation; its server is on this machine.
+
+    Returns:
+        The facts.
+
+    Raises:
+        DeploymentError: the server does not run, or does not answer.
+    """
+    if not _is_locked(federation.flower_home):
+        raise DeploymentError(
+            f"the server of {federation.name} does not run. Start it: coldfusion federation serve {federation.folder}",
+            code=ErrorCode.NOT_RUNNING,
+        )
+    with control_of(federation) as control:
+        nodes = control.nodes()
+    online = sum(node.online for node in nodes)
+    days = (expiry(federation.server / "server.crt") - datetime.datetime.now(datetime.UTC)).days
+    return (
+        f"the server of {federation.name} is up; {online} of {count(len(nodes), 'member')} online; its certificate is "
+        f"valid for {count(days, 'more day')}"
+    )
+
+
+def check_member_health(folder: Path) -> str:
+    """Check that `coldfusion member start` runs, that its SuperNode keeps running, and that it can reach the server.
+
+    Args:
+        folder: the member's folder.
+
+    Returns:
+        The facts.
+
+    Raises:
+        DeploymentError: one of these is not the case, or the settings are wrong.
+    """
+    member, home = read_member(folder), flower_home(folder)
+    started = _start_of_supernode(home) if home.is_dir() and _is_locked(home) else None
+    if started is None:
+        raise DeploymentError(
+            f"'{member.name}' has not joined: no SuperNode runs. Start it: coldfusion member start {folder}",
+            code=ErrorCode.NOT_RUNNING,
+        )
+    age = time.time() - started
+    if age < _SETTLED:
+        raise DeploymentError(
+            f"the SuperNode of '{member.name}' started {age:.0f} s ago. If this goes on, it fails each time. Run: "
+            f"coldfusion member check {folder}",
+            code=ErrorCode.NOT_RUNNING,
+        )
+    connection = check_connection(member)
+    if not connection.passed:
+        raise DeploymentError(connection.details, code=ErrorCode.SERVER_UNREACHABLE)
+    return (
+        f"'{member.name}' has joined, and its SuperNode has been running for {age / 60:.0f} min; {connection.details}"
+    )
+
+
+def _is_locked(home: Path) -> bool:
+    """Whether a process runs the server or the member whose Flower files are in this folder: it holds the lock."""
+    try:
+        with exclusive_lock(home, "it is running"):
+            return False
+    except RunFolderError:
+        return True
+
+
+def _start_of_supernode(home: Path) -> float | None:
+    """When the SuperNode of a member was started, in seconds since 1970; None: it does not run."""
+    # The file is an argument of no other process, because each member has a folder of its own.
+    words = {str(node_config_file(home))}
+    starts = [
+        process.info["create_time"]
+        for process in psutil.process_iter(["cmdline", "create_time"])
+        if words & set(process.info["cmdline"] or ())
+    ]
+    return min(starts, default=None)
