@@ -132,9 +132,22 @@ def test_the_example_alerts_use_metrics_that_exist(ledger, federation):
         assert used <= names, rule["alert"]
 
 
-def test_promtool_accepts_the_metrics_and_the_alerts(ledger, federation):
-    promtool = shutil.which("promtool") or pytest.skip("promtool is not installed")
-    text = run_metrics(run_status(ledger), ledger, federation)
-    for words, given in ((["metrics"], text), (["rules", str(ALERTS)], None)):
-        done = subprocess.run([promtool, "check", *words], input=given, capture_output=True, text=True, check=False)
+@pytest.fixture
+def promtool():
+    """Runs a command of promtool to its end."""
+    program = shutil.which("promtool") or pytest.skip("promtool is not installed")
+
+    def run(*words, text=None):
+        done = subprocess.run([program, *words], input=text, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+    return run
+
+
+def test_promtool_accepts_the_metrics(ledger, federation, promtool):
+    promtool("check", "metrics", text=run_metrics(run_status(ledger), ledger, federation))
+
+
+def test_each_alert_fires_when_it_should(promtool):
+    promtool("check", "rules", str(ALERTS))
+    promtool("test", "rules", str(Path(__file__).with_name("alerts.test.yaml")))
