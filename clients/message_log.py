@@ -76,8 +76,10 @@ def _round_of(message: Message) -> str:
 
 def _values(reply: Message) -> Iterator[tuple[str, object]]:
     """All numbers and texts in a reply, whatever record they are in."""
-    for record in (*reply.content.metric_records.values(), *reply.content.config_records.values()):
-        yield from record.items()
+    for metrics in reply.content.metric_records.values():
+        yield from metrics.items()
+    for config in reply.content.config_records.values():
+        yield from config.items()
 
 
 def _training(values: Mapping[str, object]) -> str:

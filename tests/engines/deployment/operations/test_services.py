@@ -116,6 +116,16 @@ def test_a_unit_gives_the_supervisor_the_time_to_end_its_processes(folder):
     assert values["KillMode"] == "mixed"
 
 
+@pytest.mark.parametrize(("port", "capabilities"), [(443, "CAP_NET_BIND_SERVICE"), (9443, "")])
+def test_a_server_may_listen_on_its_port_and_nothing_else(tmp_path, port, capabilities):
+    federation = Federation(tmp_path / "acme", "acme", "fl.acme.org", port)
+    new_federation(federation, [])
+    values = settings_of(federation.server / "coldfusion-server-acme.service")
+    assert values["CapabilityBoundingSet"] == capabilities
+    assert values.get("AmbientCapabilities", "") == capabilities
+    assert check(federation.server, tool("systemd-analyze"), "verify", "coldfusion-server-acme.service") == (0, "")
+
+
 @pytest.mark.parametrize("uid", [0, 1234567])
 def test_no_service_runs_as_root(tmp_path, monkeypatch, uid):
     monkeypatch.setattr(services, "_owner", lambda folder: os.stat_result((0o755, 0, 0, 0, uid, uid, 0, 0, 0, 0)))
