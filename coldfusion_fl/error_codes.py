@@ -120,6 +120,17 @@ class ErrorCode(StrEnum):
         "A `package:` path names a package that is not installed.",
         "Run the `pip install` command of the message.",
     )
+    # The Hugging Face Hub.
+    HUB_UNREACHABLE = (
+        "hub-unreachable",
+        "The Hub does not answer, or `HF_HUB_OFFLINE` is set, and the cache lacks a data set or model.",
+        "Load it once with a connection, or use local files.",
+    )
+    HUB_ACCESS = (
+        "hub-access",
+        "A repository of the Hub is gated, or the Hub rejects the token of this machine.",
+        "Ask for access on the page that the message names, then run `hf auth login`.",
+    )
     # Models.
     MODEL_MISSING = (
         "model-missing",

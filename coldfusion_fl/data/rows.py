@@ -5,19 +5,25 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from coldfusion_fl.config.messages import did_you_mean
 from coldfusion_fl.data.catalogue import TaskSpec
 from coldfusion_fl.data.decoding import OPENERS, read_text
 from coldfusion_fl.data.delimited import DELIMITERS, read_delimited
 from coldfusion_fl.data.report import ReadReport
 from coldfusion_fl.errors import DataError, ErrorCode, first_line
+from coldfusion_fl.hub import datasets_from_cache, explain_failure
+
+if TYPE_CHECKING:
+    import datasets
 
 _JSON = (".jsonl", ".ndjson", ".json")
+_SHOWN_NAMES = 20
 SUFFIXES = (*_JSON, *DELIMITERS, ".parquet")
 
 
@@ -117,32 +123,39 @@ def _class_folders(path: Path, spec: TaskSpec, report: ReadReport) -> pd.DataFra
     return pd.DataFrame({"text": texts, "label": [file.parent.name for file in files]}, dtype=object)
 
 
-def read_hub(hub: str, config: str, revision: str, split: str, label: str) -> pd.DataFrame:
-    """Read one split of a data set of the Hugging Face Hub; class indices become class names.
+def read_hub(spec: TaskSpec, splits: Mapping[str, str]) -> dict[str, pd.DataFrame]:
+    """Read splits of a data set of the Hugging Face Hub; class indices become class names.
 
     Args:
-        hub: the id of the data set.
-        config: its configuration; empty: the default one.
-        revision: a branch, tag or commit; empty: the default branch.
-        split: the name of the split, such as `train` or `train_r1+train_r2`.
-        label: the column of the label.
+        spec: a task with `hub`, and its `config`, `revision` and `label`.
+        splits: the names of the data set's splits, such as `train` or `train_r1+train_r2`, by split of the task.
+
+    Returns:
+        The rows by split of the task.
 
     Raises:
-        DataError: the Hub cannot be reached, or has no such data set, configuration or split.
+        DataError: the Hub cannot be reached, or has no such data set, configuration or split, or the data set must not
+            be read.
     """
     import datasets
 
-    source = f"data set '{hub}'" + (f" ({config})" if config else "")
     try:
-        rows = datasets.load_dataset(hub, config or None, split=split, revision=revision or None)
+        with datasets_from_cache():
+            # One call for all splits: each call asks the Hub anew whether its cache is up to date.
+            parts = datasets.load_dataset(
+                spec.hub, spec.config or None, split=list(splits.values()), revision=spec.revision or None
+            )
     # The library raises exceptions of many types, including those of its HTTP client.
     except Exception as failure:
-        raise DataError(
-            f"{source}, split '{split}': loading it from the Hugging Face Hub failed: "
-            f"{first_line(failure).rstrip('.')}. Offline, use local files (a task with 'folder' or 'train') or the "
-            "tasks of the catalogue 'packaged'.",
-            code=ErrorCode.DATA_MISSING,
-        ) from None
+        reason, code = _explain_hub(spec, splits, failure)
+        source = f"data set '{spec.hub}'" + (f" ({spec.config})" if spec.config else "")
+        raise DataError(f"{source} of the Hugging Face Hub: {reason}", code=code or ErrorCode.DATA_MISSING) from None
+    return {split: _hub_table(rows, spec.label) for split, rows in zip(splits, parts, strict=True)}
+
+
+def _hub_table(rows: "datasets.Dataset", label: str) -> pd.DataFrame:
+    import datasets
+
     if label not in rows.features:
         rows = rows.flatten()  # the fields of a table become columns, such as `annotation.label`
     frame = rows.to_pandas()
@@ -151,3 +164,37 @@ def read_hub(hub: str, config: str, revision: str, split: str, label: str) -> pd
         # The Hub uses -1 for a missing label.
         frame[label] = [feature.int2str(int(i)) if i is not None and i >= 0 else None for i in frame[label]]
     return frame
+
+
+def _explain_hub(spec: TaskSpec, splits: Mapping[str, str], failure: Exception) -> tuple[str, ErrorCode | None]:
+    """The reason of a failure: first what the catalogue names wrongly, then what is the matter with the data set."""
+    # The library raises a ValueError for a configuration or split that the data set does not have.
+    reason = _wrong_name(spec, splits) if isinstance(failure, ValueError) else ""
+    return (reason, None) if reason else explain_failure("dataset", spec.hub, spec.revision, failure)
+
+
+def _wrong_name(spec: TaskSpec, splits: Mapping[str, str]) -> str:
+    """A sentence on a configuration or split that does not exist; empty if all do, or it cannot be found out."""
+    import datasets
+
+    revision = spec.revision or None
+    try:
+        with datasets_from_cache():
+            configs = datasets.get_dataset_config_names(spec.hub, revision=revision)
+            config = spec.config or datasets.get_dataset_default_config_name(spec.hub, revision=revision)
+            known = datasets.get_dataset_split_names(spec.hub, config, revision=revision) if config in configs else []
+    except Exception:
+        return ""
+    if not config:
+        return f'Name one of its configurations in the task, such as config = "{configs[0]}". It has {_list(configs)}.'
+    if config not in configs:
+        return f"It has no configuration '{config}'.{did_you_mean(config, configs)}"
+    # A split may be a sum of slices, such as `train[:80%]+extra`.
+    named = [part.partition("[")[0].strip() for split in splits.values() for part in split.split("+")]
+    missing = next((name for name in named if name not in (*known, "all")), "")
+    return f"It has no split '{missing}'. Its splits are {_list(known)}." if missing else ""
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN_NAMES])
+    return f"{shown} and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else shown

@@ -167,9 +167,7 @@ def _read_splits(catalogue: Catalogue, name: str, report: ReadReport) -> dict[st
         hub_splits = {split: getattr(spec, split) for split in SPLITS} | {"train": spec.train or "train"}
         _require_distinct_splits(hub_splits)
         sources = {split: f"split '{hub_split}'" for split, hub_split in hub_splits.items() if hub_split}
-        tables = {
-            split: read_hub(spec.hub, spec.config, spec.revision, hub_splits[split], spec.label) for split in sources
-        }
+        tables = read_hub(spec, {split: hub_splits[split] for split in sources})
     else:
         paths = _find_paths(spec, catalogue.data_roots[name], report)
         sources = {split: _describe_paths(files) for split, files in paths.items()}

