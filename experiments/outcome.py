@@ -1,4 +1,4 @@
-"""Writes the results of an experiment: a report and figures, from the scores only."""
+"""Writes the results of an experiment: reports and figures, from the scores only."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -6,12 +6,13 @@ from pathlib import Path
 
 from coldfusion_fl.atomic_files import atomic_write, disk_errors
 
+from .pages.experiment_page import NAME, experiment_page
 from .scores import ScoreFile
 from .tables import Results, report
 
 
 def write_outcome(scores: ScoreFile) -> None:
-    """Write report.md and the figures of an experiment beside its scores.
+    """Write report.md, report.html and the figures of an experiment beside its scores.
 
     Args:
         scores: the scores so far.
@@ -33,6 +34,8 @@ def write_outcome(scores: ScoreFile) -> None:
                 draw(path)
         with atomic_write(out / "report.md") as path:
             path.write_text(report(scores) + _links(figures), encoding="utf-8")
+        with atomic_write(out / NAME) as path:
+            path.write_text(experiment_page(results), encoding="utf-8")
 
 
 def _shown(scores: ScoreFile) -> list[str]:

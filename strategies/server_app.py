@@ -19,9 +19,11 @@ from coldfusion_fl.config.tables import flatten, to_table, unflatten
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ErrorCode, MismatchError, RunError
 from coldfusion_fl.evaluation.scores import score_task
+from coldfusion_fl.machine import machine_facts
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.model.export import check_export, read_licence, save_model
+from coldfusion_fl.pages.run_page import write_page_of_finished_run
 from coldfusion_fl.run.events import RunFinished, RunStarted
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.model_card import model_card
@@ -130,6 +132,7 @@ def serve(
     """
     with ledger.lock(), ledger.track_state():
         base = open_base(settings.base)
+        ledger.note_machine(machine_facts())
         check_export(base)  # the model is written after all rounds: what is wrong with its folder must show before
         strategy = new_strategy(settings, base, ledger, node_names)
         config = _node_config(settings, ledger, strategy)
@@ -178,4 +181,5 @@ def _write_results(settings: Settings, ledger: Ledger, base: Base, strategy: Col
             card = model_card(ledger, encoder_hash(encoder), licence, is_result=name == "model")
             (folder / "README.md").write_text(card, encoding="utf-8")
     write_report(ledger)
+    write_page_of_finished_run(ledger)
     log(logging.INFO, "The fused model is in %s", ledger.folder / "model")

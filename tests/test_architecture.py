@@ -20,7 +20,7 @@ LINES, FILES = 350, 14
 LAYERS = (
     ("error_codes",),
     ("errors",),
-    ("versions", "sanitize", "atomic_files", "process_tree", "hub"),
+    ("versions", "sanitize", "atomic_files", "process_tree", "hub", "machine"),
     ("arrays", "config"),
     ("fusion", "data"),
     ("aggregation", "model"),
@@ -28,7 +28,7 @@ LAYERS = (
     ("evaluation",),
     ("run",),
     ("tracking",),
-    ("preflight",),
+    ("preflight", "pages"),
     ("cli",),
     ("strategies", "clients"),
     ("engines",),

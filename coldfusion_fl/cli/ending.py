@@ -19,8 +19,10 @@ from coldfusion_fl.sanitize import sanitize
 
 def show_result(ledger: Ledger) -> None:
     """Show the result of a complete run."""
+    from coldfusion_fl.pages.run_page import write_page_of_finished_run
     from coldfusion_fl.run.report import score_table, summarize
 
+    write_page_of_finished_run(ledger)  # again, because the peak memory was not known before
     summary = summarize(ledger)
     if summary["tasks"]:
         console.print(score_table(summary, console.width))

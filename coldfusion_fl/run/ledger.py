@@ -9,7 +9,7 @@
     rounds/             see `round_store`
     model/              the result, in Hugging Face format: the last base; where `ema` is set, the average of the bases
     last-base/          the last base, where it is not the result
-    report.json, report.csv, scores.png
+    report.json, report.csv, scores.png, report.html
     nodes/              what each simulated contributor keeps for itself: see `clients.client_state`
 
 A file that must not be half-written is written under another name, synced and renamed.
@@ -207,6 +207,18 @@ class Ledger(RoundStore):
         if not self.rows_hashes:
             with disk_errors(self.folder):
                 write_json(self.folder / _RUN, {**self._facts, "rows-hashes": dict(hashes)})
+
+    @property
+    def machines(self) -> list[dict[str, Any]]:
+        """The machines that the run was on, oldest first, as `machine.machine_facts` describes them."""
+        found: list[dict[str, Any]] = self._facts.get("machines", [])
+        return found
+
+    def note_machine(self, machine: Mapping[str, Any]) -> None:
+        """Record the machine that the run is on now, unless it is the last one recorded."""
+        if self.machines[-1:] != [dict(machine)]:
+            with disk_errors(self.folder):
+                write_json(self.folder / _RUN, {**self._facts, "machines": [*self.machines, dict(machine)]})
 
     @property
     def versions(self) -> dict[str, str]:

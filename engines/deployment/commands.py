@@ -1,10 +1,10 @@
-"""`coldfusion federation`, `coldfusion member` and `coldfusion status`: a federation over a network."""
+"""`coldfusion federation`, `member`, `status` and `dashboard`: a federation over a network, and how a run stands."""
 
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from coldfusion_fl.cli.display import plain_console
 from coldfusion_fl.config.tables import split_names
 from coldfusion_fl.errors import ColdFusionError, DeploymentError, ErrorCode, SettingsError, first_line
 from coldfusion_fl.sanitize import sanitize
+
+if TYPE_CHECKING:
+    from coldfusion_fl.run.status import RunStatus
 
 federation = typer.Typer(
     help="A federation over a network: create it, run its server, add and remove members.", no_args_is_help=True
@@ -21,6 +24,13 @@ _console = plain_console()
 
 _Folder = Annotated[Path, typer.Argument(help="The federation's folder, on the server's machine.")]
 _MemberFolder = Annotated[Path, typer.Argument(help="The member's folder, with member.toml in it.")]
+
+
+_RunFolder = Annotated[Path, typer.Argument(help="A run folder.")]
+_RunFederation = Annotated[
+    Path | None,
+    typer.Option("--federation", help="The federation's folder. Also shows which members are online."),
+]
 
 
 def _log(line: str) -> None:
@@ -199,36 +209,64 @@ def member_health(folder: _MemberFolder = Path()) -> None:
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(help="A run folder.")],
-    federation: Annotated[
-        Path | None,
-        typer.Option("--federation", help="The federation's folder. Also shows which members are online."),
-    ] = None,
+    folder: _RunFolder,
+    federation: _RunFederation = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the status as JSON.")] = False,
     as_metrics: Annotated[
         bool, typer.Option("--prometheus", help="Print the status as metrics in Prometheus' text format.")
     ] = False,
 ) -> None:
     """Show the status of a run: its round, the activity of each member, rejections and disk space."""
-    from coldfusion_fl.engines.deployment.federation import open_federation
-    from coldfusion_fl.engines.deployment.online_status import add_online_status
-    from coldfusion_fl.run.ledger import Ledger
-    from coldfusion_fl.run.status import run_status
-
     if as_json and as_metrics:
         raise SettingsError("--json and --prometheus cannot be combined.", code=ErrorCode.SETTINGS_CONFLICT)
-    ledger = Ledger(folder)
-    found, opened = run_status(ledger), open_federation(federation) if federation else None
     if as_metrics:
-        from coldfusion_fl.engines.deployment.operations.prometheus import run_metrics
-
-        print(run_metrics(found, ledger, opened), end="")
+        _print_metrics(folder, federation)
         return
-    if opened:
-        add_online_status(found, opened)
+    found = _status_of(folder, federation)
     if as_json:
         print(json.dumps(found.as_json(), indent=1))
         return
     from coldfusion_fl.engines.deployment.status_table import print_status
 
     print_status(found, _console)
+
+
+def _print_metrics(folder: Path, federation: Path | None) -> None:
+    from coldfusion_fl.engines.deployment.federation import open_federation
+    from coldfusion_fl.engines.deployment.operations.prometheus import run_metrics
+    from coldfusion_fl.run.ledger import Ledger
+    from coldfusion_fl.run.status import run_status
+
+    ledger = Ledger(folder)
+    print(run_metrics(run_status(ledger), ledger, open_federation(federation) if federation else None), end="")
+
+
+def dashboard(
+    folder: _RunFolder,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port on 127.0.0.1; 0: any free one.")] = 8750,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page in a browser.")] = False,
+    federation: _RunFederation = None,
+) -> None:
+    """Show a run in a browser while it goes on: rounds, contributors, losses, rejections and the log. Ctrl-C ends it.
+
+    The page is served on this machine alone, and only reads the run folder. From another machine, reach it through
+    ssh: ssh -L 8750:127.0.0.1:8750 SERVER.
+    """
+    from coldfusion_fl.cli.dashboard.live import LiveRun
+    from coldfusion_fl.cli.dashboard.server import serve
+
+    run = LiveRun(folder, lambda: _status_of(folder, federation).as_json())
+    run.status()  # what is wrong with a folder shows before the page is there
+    serve(run, port, open_browser=not no_browser, log=lambda line: _console.print(line, markup=False, soft_wrap=True))
+
+
+def _status_of(folder: Path, federation: Path | None) -> "RunStatus":
+    from coldfusion_fl.engines.deployment.federation import open_federation
+    from coldfusion_fl.engines.deployment.online_status import add_online_status
+    from coldfusion_fl.run.ledger import Ledger
+    from coldfusion_fl.run.status import run_status
+
+    found = run_status(Ledger(folder))
+    if federation:
+        add_online_status(found, open_federation(federation))
+    return found

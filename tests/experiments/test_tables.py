@@ -150,7 +150,7 @@ def test_the_same_scores_make_the_same_outcome(scores, tmp_path):
         scores.path = tmp_path / name / "scores.json"
         write_outcome(scores)
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert files == ["gains.png", "report.md", "rounds.png", "sets-other.png"]
+    assert files == ["gains.png", "report.html", "report.md", "rounds.png", "sets-other.png"]
     assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes() for name in files)
 
 

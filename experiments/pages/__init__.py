@@ -1,0 +1,1 @@
+"""The page of an experiment, with its verdict in words."""
