@@ -185,6 +185,8 @@ def _line(curve: Curve, x_at: Callable[[float], float], y_at: Callable[[float], 
         ends = [
             (x_at(p.x), y_at(p.low), y_at(p.high)) for p in curve.points if p.low is not None and p.high is not None
         ]
+        # The first base has an interval of no width, and alone it is no area.
+        ends = ends if len(ends) > 1 else []
         band = _points([(x, high) for x, _, high in ends] + [(x, low) for x, low, _ in reversed(ends)])
     return Line(curve.label, curve.kind, curve.is_mean, _points(places), band, marks, label_y)
 

@@ -72,6 +72,7 @@
     at("headline").textContent = ended
       ? `${ENDS[status.state] ?? "The run ended"} after round ${done}${rounds}`
       : `Round ${done}${rounds} is done; the run goes on`;
+    at("report").textContent = ended ? "Report of the run" : "Report of the rounds so far";
     const rest = known(left) ? `; about ${duration(left)} left` : "";
     at("phase").textContent = status.reason ? `${status.phase}: ${status.reason}` : `${status.phase}${rest}`;
     const share = status.rounds ? Math.min(1, done / status.rounds) : 0;

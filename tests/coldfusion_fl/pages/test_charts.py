@@ -32,6 +32,11 @@ def test_the_interval_is_an_area_from_the_upper_ends_back_along_the_lower_ones()
     assert len(made.lines[0].band.split()) == 4  # the last point has no interval
 
 
+def test_one_interval_alone_is_no_area():
+    made = chart(Curve("mean", "seen", [Point(0, 0.0, 0.0, 0.0), Point(1, 2.0)]))
+    assert made.lines[0].band == ""
+
+
 def test_rounds_are_whole_numbers():
     made = chart(Curve("mean", "seen", [Point(0, 0.0), Point(1, 1.0)]))
     assert [label for _, label in made.x_ticks] == ["0", "1"]

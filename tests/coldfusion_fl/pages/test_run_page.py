@@ -180,3 +180,18 @@ def test_a_page_that_fails_does_not_fail_the_run(ledger, monkeypatch, caplog):
 def test_a_folder_without_a_run_has_no_page(tmp_path):
     with pytest.raises(RunFolderError):
         run_page(Ledger(tmp_path))
+
+
+def test_intervals_are_on_the_page_and_only_they_give_a_colour(tmp_path):
+    scores = [
+        {"a": scored(50.0), "u": scored(50.0, seen=False)},
+        {
+            "a": scored(58.0, **{"frozen-difference-error": 1.0}),
+            "u": scored(58.0, seen=False, **{"frozen-difference-error": 10.0}),
+        },
+    ]
+    page = run_page(run_of(tmp_path / "x", scores=scores))
+    assert "Better on the 1 seen task: +8.0 points [+6.0, +10.0] frozen." in ReadPage(page).text
+    assert "[−11.6, +27.6]" in page
+    assert page.count('<dd class="good">+8.0') == 1
+    assert page.count('<dd class="">+8.0') == 1

@@ -78,6 +78,7 @@ def test_an_ended_run_says_how_it_ended(browser, ledger, address):
     with opened(browser, address) as page:
         page.get_by_text("The run failed after round 2 of 4").wait_for()
         page.get_by_text("the disk is full").wait_for()
+        assert page.get_by_role("link", name="Report of the run").is_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
