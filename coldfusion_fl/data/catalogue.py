@@ -12,6 +12,7 @@ A catalogue has one table `[tasks.NAME]` per task::
     [tasks.reviews]
     train = "reviews/train.csv"           # ... or local files (jsonl, csv, tsv, parquet, tab) ...
     labels = { "0" = "bad", "1" = "good" }  # renames classes; rows of other classes are ignored
+    where = { site = "books" }            # the rows with this value in this column; other rows are ignored
 
     [tasks.mail]
     folder = "mail"                       # ... or a folder with train.*, validation.* and test.*
@@ -90,6 +91,11 @@ class TaskSpec(SettingsTable):
         "Empty: all values, unchanged.",
         examples=[{"1": "bad", "5": "good"}],
     )
+    where: dict[str, str] = Field(
+        default_factory=dict,
+        description="Value that each of these columns must have, as text. Rows with other values are left out.",
+        examples=[{"source": "imdb"}],
+    )
     metric: str = Field(
         "accuracy",
         description=f"Metric of the scores: {', '.join(f'`{name}`' for name in METRICS)}. `spearman` makes the task a "
@@ -145,15 +151,15 @@ class TaskSpec(SettingsTable):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns that the texts and the label are made of."""
+        """The names of the columns that the texts, the label and the choice of rows are made of."""
         names = [name for text in self.text for name in PLACEHOLDER.findall(text) or [text]]
-        return tuple(dict.fromkeys([*names, self.label]))
+        return tuple(dict.fromkeys([*names, self.label, *self.where]))
 
     def missing_columns(self, names: Collection[str]) -> list[str]:
         """The columns that a table with these names of columns lacks."""
         texts = [text for text in self.text if text not in names]
         wanted = [name for text in texts for name in PLACEHOLDER.findall(text) or [text]]
-        return [name for name in [*wanted, self.label] if name not in names]
+        return [name for name in [*wanted, self.label, *self.where] if name not in names]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,10 @@ def select_columns(rows: pd.DataFrame, spec: TaskSpec, split: str, report: ReadR
     Raises:
         DataError: a column is missing, or its cells are not texts; or no row has one of the classes to keep.
     """
-    column = _Columns(rows, spec, split)
+    left_out = report.splits.setdefault(split, SplitReport(split, len(rows))).left_out
+    chosen = _choose_rows(rows, spec, split)
+    left_out[LeftOut.OTHER_VALUE] += len(rows) - len(chosen)
+    column = _Columns(chosen, spec, split)
     labels, classes = _labels(column, report)
     texts = {
         name: _clean_texts(column.texts(text), split, report)
@@ -42,11 +45,28 @@ def select_columns(rows: pd.DataFrame, spec: TaskSpec, split: str, report: ReadR
     table = pd.DataFrame({**texts, "label": classes}, dtype=object)
     has_text = (table[list(texts)] != "").all(axis=1)
     has_label, is_kept = (np.array([label != "" for label in names], bool) for names in (labels, classes))
-    left_out = report.splits.setdefault(split, SplitReport(split, len(rows))).left_out
     left_out[LeftOut.NO_TEXT] += int((~has_text).sum())
     left_out[LeftOut.NO_LABEL] += int((has_text & ~has_label).sum())
     left_out[LeftOut.OTHER_CLASS] += int((has_text & has_label & ~is_kept).sum())
     return table[has_text & is_kept].reset_index(drop=True)
+
+
+def _choose_rows(rows: pd.DataFrame, spec: TaskSpec, split: str) -> pd.DataFrame:
+    """The rows that have the values of the task's `where`.
+
+    Raises:
+        DataError: there is no such column, or no such row.
+    """
+    for name, value in spec.where.items():
+        cells = [cell.strip() for cell in _Columns(rows, spec, split).cells(name)]
+        rows = rows[np.array([cell == value for cell in cells], bool)]
+        if rows.empty:
+            raise DataError(
+                f"'where' asks for '{shorten(value)}' in column '{name}', but no row of the {split} split has it. The "
+                f"values are: {quote_names(sorted(set(cells)))}.",
+                code=ErrorCode.SPLIT_EMPTY,
+            )
+    return rows
 
 
 def quote_names(names: Collection[str]) -> str:

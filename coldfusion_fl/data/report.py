@@ -14,6 +14,7 @@ class LeftOut(StrEnum):
 
     NO_TEXT = "without text"
     NO_LABEL = "without a label"
+    OTHER_VALUE = "with other values of the columns of 'where'"
     OTHER_CLASS = "of other classes"
     DUPLICATE = "with the text of another row"
     OTHER_SHARD = "of other shards"
