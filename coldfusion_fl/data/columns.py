@@ -35,7 +35,8 @@ def select_columns(rows: pd.DataFrame, spec: TaskSpec, split: str, report: ReadR
     """
     left_out = report.splits.setdefault(split, SplitReport(split, len(rows))).left_out
     chosen = _choose_rows(rows, spec, split)
-    left_out[LeftOut.OTHER_VALUE] += len(rows) - len(chosen)
+    if spec.where:
+        left_out[LeftOut.OTHER_VALUE] += len(rows) - len(chosen)
     column = _Columns(chosen, spec, split)
     labels, classes = _labels(column, report)
     texts = {

@@ -35,6 +35,18 @@ def test_each_row_is_counted_once():
     assert task.report.lines()[0].startswith("train: 64 rows read from train, 38 left out (2 without text, ")
 
 
+def test_rows_that_where_does_not_choose_are_counted_for_that_alone():
+    rows = [{"text": f"t{i}", "label": "xyz"[i % 3], "site": "books"} for i in range(60)]
+    rows += [{"text": "", "label": "z", "site": site} for site in ("films", "", "books")]
+    train = build(rows, labels={"x": "x", "y": "y"}, where={"site": "books"}).report.splits["train"]
+    assert {reason.name: number for reason, number in train.left_out.items() if number} == {
+        "OTHER_VALUE": 2,
+        "NO_TEXT": 1,
+        "OTHER_CLASS": 20,
+    }
+    assert train.read == 63
+
+
 def test_the_brief_report_has_only_what_may_need_attention():
     task = build([{"text": f"t{i}", "label": ["a", "A"][i % 2]} for i in range(60)])
     assert len(task.report.lines()) == 4

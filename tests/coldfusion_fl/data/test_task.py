@@ -1,6 +1,7 @@
 import bz2
 import gzip
 import json
+import re
 
 import datasets
 import numpy as np
@@ -94,6 +95,32 @@ def test_pairs_templates_and_renamed_classes():
     assert len(task.train) + len(task.validation) + len(task.test) == 20
     assert all(text.startswith("x, ") and text.endswith("!") for text in task.train.texts)
     assert all(text == f"x, {pair}!" for text, pair in zip(task.train.texts, task.train.pairs, strict=True))
+
+
+def test_where_chooses_rows_by_the_values_of_columns():
+    rows = pd.DataFrame({"text": [f"t{i}" for i in range(60)], "label": ["x", "y"] * 30, "stars": [1, 2, 3] * 20})
+    rows["site"] = [" books ", "films"] * 30
+    task = build_task("t", spec(label="stars", where={"site": "books", "label": "x"}), {"train": rows})
+    texts = {*task.train.texts, *task.validation.texts, *task.test.texts}
+    assert texts == {f"t{i}" for i in range(0, 60, 2)}
+    numbers = build_task("t", spec(where={"stars": "2"}), {"train": rows})
+    assert len(numbers.train) + len(numbers.validation) + len(numbers.test) == 20
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "names"),
+    [
+        ({"site": "book"}, ErrorCode.SPLIT_EMPTY, ("'book'", "'site'", "train", "'books', 'films'")),
+        ({"sites": "books"}, ErrorCode.COLUMN_MISSING, ("'sites'", "'site'")),
+    ],
+    ids=["value", "column"],
+)
+def test_where_that_chooses_no_row_is_an_error(where, code, names):
+    rows = ROWS.assign(site=["books", "films"] * 20)
+    with pytest.raises(DataError) as error:
+        build_task("t", spec(where=where), {"train": rows})
+    assert error.value.code == code
+    assert all(name in str(error.value) for name in names)
 
 
 def test_labels_that_no_row_has_are_reported_with_the_labels_of_the_rows():
@@ -246,7 +273,10 @@ def test_a_draw_depends_on_its_seed():
     assert sorted(train.draw(0, [1]).texts) == sorted(train.texts)
 
 
-@pytest.mark.parametrize("name", ["bbc_news", "election_tweets", "plot_or_review", "tv_speakers", "debate_party"])
+@pytest.mark.parametrize(
+    "name",
+    ["bbc_news", "election_tweets", "plot_or_review", "tv_speakers", "debate_party", "imdb_reviews", "tweet_sentiment"],
+)
 def test_packaged_tasks_have_enough_test_rows(name):
     task = load_task(name)
     assert len(task.test) >= 200
@@ -261,6 +291,19 @@ def test_a_text_that_two_tasks_share_is_a_test_row_of_both_or_of_neither():
     assert tests["movie_sentiment"] & tests["plot_or_review"]
     assert not tests["movie_sentiment"] & trains["plot_or_review"]
     assert not tests["plot_or_review"] & trains["movie_sentiment"]
+
+
+def test_no_row_of_the_demos_newcomers_is_a_row_of_its_members():
+    def words(name):
+        task = load_task(name)
+        texts = [*task.train.texts, *task.validation.texts, *task.test.texts]
+        return {re.sub(r"\W+", "", text.lower()) for text in texts}
+
+    # The members' shards together are the rows of movie_sentiment.
+    members = words("movie_sentiment")
+    assert words("film_critics-1") < members
+    assert not members & words("imdb_reviews")
+    assert not members & words("tweet_sentiment")
 
 
 def test_the_excerpts_layout(tmp_path):
