@@ -19,6 +19,8 @@ SLOW = {
     "docs/how-to/privacy.md",
     "docs/how-to/simulation.md",
     "docs/how-to/tracking.md",
+    "docs/operations/disk.md",
+    "docs/operations/monitoring.md",
     "docs/start/your-data.md",
 }
 
