@@ -34,7 +34,7 @@ _RunFederation = Annotated[
 
 
 def _log(line: str) -> None:
-    _console.print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}", markup=False, highlight=False)
+    _console.print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 @federation.command("init")
