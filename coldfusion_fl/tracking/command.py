@@ -5,14 +5,12 @@ from typing import Annotated
 
 import typer
 
-from coldfusion_fl.cli.app import app, console
 from coldfusion_fl.config.settings import TrackingSettings
 from coldfusion_fl.errors import ColdFusionError, RunError, SettingsError, first_line
 from coldfusion_fl.run.ledger import Ledger
 
 
-@app.command(name="track")
-def track_run(
+def track(
     folder: Annotated[Path, typer.Argument(help="A run folder.")],
     to: Annotated[
         list[str] | None,
@@ -21,8 +19,8 @@ def track_run(
 ) -> None:
     """Log to trackers what they do not have of a run yet, such as a run that was started without them.
 
-    A run that is in progress is logged by its own process. The other settings are those of the table [tracking] of the
-    run.
+    A run that is in progress is logged by its own process. The other settings of the trackers are those
+    of the run.
     """
     from coldfusion_fl.tracking.track import log_run
 
@@ -39,4 +37,4 @@ def track_run(
     except Exception as failure:  # the libraries of trackers raise anything
         reason = f"{type(failure).__name__}: {first_line(failure)}"
         raise RunError(f"the run in {folder} cannot be logged: {reason}") from failure
-    console.print(f"The run is logged to {', '.join(settings.to)}.", markup=False)
+    typer.echo(f"The run is logged to {', '.join(settings.to)}.")
