@@ -75,6 +75,7 @@ def test_the_run_folder_is_complete(finished):
         "report.json",
         "report.csv",
         "scores.png",
+        "report.html",
         "nodes",
     }
     assert names == expected
