@@ -1,5 +1,6 @@
 """What a contributor does with a base: it finetunes the base, or scores it, on its own task."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -8,9 +9,10 @@ from typing import Any
 
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from safetensors import SafetensorError
 
 from coldfusion_fl.aggregation.compression import encode
-from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.config.settings import COMPRESSIONS
 from coldfusion_fl.data.task import load_task
@@ -169,10 +171,13 @@ def _compare_with_first_base(
     facts = json.dumps([score.metric, score.head, score.test_rows_hash]).encode()
     compared = np.frombuffer(hashlib.sha256(facts).digest(), np.uint8)
     kind = f"{_FIRST_BASE}-{score.mode}"
-    if server_round == 0:
-        state.save(kind, 0, {_PREDICTED: predictions.predicted, _COMPARED: compared})
-        return None
-    kept = state.load(kind, 1)
+    # Without the predictions there is only no interval, so an unreadable file or a full disk is no failed evaluation.
+    kept: EncoderDict = {}
+    with contextlib.suppress(OSError, SafetensorError):
+        if server_round == 0:
+            state.save(kind, 0, {_PREDICTED: predictions.predicted, _COMPARED: compared})
+        else:
+            kept = state.load(kind, 1)
     if _PREDICTED not in kept or not np.array_equal(kept.get(_COMPARED, ()), compared):
         return None
     return difference_error(score.metric, predictions.labels, kept[_PREDICTED], predictions.predicted)

@@ -59,8 +59,8 @@ def describe_exchange(ledger: Ledger, summary: dict[str, Any]) -> list[str]:
     if size and compression != "float32":
         each = f", each of {decimal(size)} before the compression to {compression}"
     trained = sum(int(facts.reported.get("num-examples", 0)) for facts in received if facts)
-    scored = sum(row["test-rows"] for row in summary["tasks"])
-    rows = f" (they were trained on {trained:,} times, and {scored:,} were scored)" if trained or scored else ""
+    scored = sum(int(row["test-rows"]) for row in summary["tasks"])
+    rows = f" ({trained:,} examples trained on, {scored:,} scored)" if trained or scored else ""
     return [
         f"Shared: {count(len(received), 'contribution')} of {count(len(names), 'contributor')}{each}. They are encoder "
         "weights only.",

@@ -1,11 +1,14 @@
 """What a node reports of a later base in comparison with the first one."""
 
+import errno
+
 import numpy as np
 import pytest
 from client_messages import FINETUNE, ask, context
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from coldfusion_fl.clients.client_app import contributor_app
+from coldfusion_fl.clients.client_state import ClientState
 
 ERRORS = {"frozen-difference-error", "few-shot-difference-error"}
 
@@ -52,6 +55,23 @@ def test_a_node_without_the_predictions_of_the_first_base_reports_no_error(node,
     reported_errors(node, encoder, 0, modes="frozen")
     assert reported_errors(node, encoder, 1).keys() == {"frozen-difference-error"}
     assert reported_errors(context(node.node_config), encoder, 1) == {}
+
+
+def test_a_node_whose_disk_is_full_evaluates_all_the_same(node, encoder, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ClientState, "save", full)
+    assert reported_errors(node, encoder, 0, modes="frozen") == {}
+    assert reported_errors(node, encoder, 1, modes="frozen") == {}
+
+
+def test_damaged_predictions_are_no_predictions(node, encoder, tmp_path):
+    with_folder = context(node.node_config | {"state-dir": str(tmp_path / "kept")})
+    reported_errors(with_folder, encoder, 0, modes="frozen", run="r")
+    (file,) = tmp_path.rglob("first-base-frozen-000.safetensors")
+    file.write_bytes(b"damaged")
+    assert reported_errors(with_folder, encoder, 1, modes="frozen", run="r") == {}
 
 
 def test_a_server_that_does_not_name_the_round_gets_no_error(node, encoder):
