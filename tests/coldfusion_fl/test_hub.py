@@ -8,7 +8,7 @@ import sys
 import huggingface_hub
 import pytest
 from commands import COLDFUSION
-from fake_hub import INVALID_TOKEN, FakeHub, write_data_sets
+from web.fake_hub import INVALID_TOKEN, FakeHub, write_data_sets
 
 from coldfusion_fl import hub as our_hub
 from coldfusion_fl.data.catalogue import TaskSpec, read_catalogues

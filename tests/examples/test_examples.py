@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 from commands import COLDFUSION
-from fake_hub import FakeHub, write_data_sets
+from web.fake_hub import FakeHub, write_data_sets
 from tiny_models import make_base
 
 from coldfusion_fl.config.parsing import read_settings
