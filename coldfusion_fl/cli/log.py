@@ -1,4 +1,4 @@
-"""`coldfusion log`: the lineage of a run."""
+"""`coldfusion log` and `coldfusion report`: a run in the terminal, and as a page."""
 
 import json
 from pathlib import Path
@@ -28,3 +28,16 @@ def show_log(
     print_lineage(ledger, bases, console)
     if check:
         console.print(f"\nAll files of {count(len(bases), 'round')} match their hashes.")
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+    """Write report.html into a run folder: one page with scores, contributions, settings and timings.
+
+    A run that reaches its last round has it already. The command is for a run that ended early or goes on, and for a
+    folder that an earlier version wrote.
+    """
+    from coldfusion_fl.pages.run_page import NAME, write_run_page
+
+    write_run_page(Ledger(folder))
+    console.print(f"Written to {folder / NAME}", markup=False, soft_wrap=True)

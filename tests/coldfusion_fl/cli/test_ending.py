@@ -61,7 +61,12 @@ def test_the_result_has_paths_as_they_are(tmp_path, monkeypatch, capsys):
     (ledger.folder / "report.json").touch()
     show_result(ledger)
     out = capsys.readouterr().out
-    for part in ("[red] :cat:/model\n", "[red] :cat:/report.json\n", "'[red] :cat:/model')", "Round 2 kept its base"):
+    for part in (
+        "[red] :cat:/model\n",
+        "[red] :cat:/report.html, report.json\n",
+        "'[red] :cat:/model')",
+        "Round 2 kept its base",
+    ):
         assert part in out
     assert "last-base" not in out
 
