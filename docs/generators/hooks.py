@@ -14,16 +14,16 @@ from mkdocs.structure.pages import Page
 _BESIDE = ("strategies", "clients", "engines", "experiments")
 
 
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
+def on_startup(command: str, dirty: bool) -> None:
     """Copy all packages into one tree, as they are installed, in which mkdocstrings finds them.
 
-    It does not import them, so it cannot follow the installation, and it does not follow links.
+    It does not import them, so it cannot follow the installation, and it does not follow links. The tree must exist
+    before mkdocstrings reads its settings, which it does when MkDocs calls `on_config`.
     """
     tree = links.ROOT / "build" / "api" / "coldfusion_fl"
     shutil.rmtree(tree, ignore_errors=True)
     for package in ("", *_BESIDE):
         shutil.copytree(links.ROOT / (package or "coldfusion_fl"), tree / package, ignore=_no_code, dirs_exist_ok=True)
-    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
