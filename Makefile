@@ -38,9 +38,9 @@ lint: .venv/dev
 	@ln -s $(CURDIR)/coldfusion_fl/* $(addprefix $(CURDIR)/,strategies clients engines experiments) build/typing/coldfusion_fl
 	$(BIN)/mypy
 
-# The documentation site, in build/site. A broken link or a missing page is an error.
+# The documentation site, in build/site. A broken link or a missing page is an error; with --quiet it would not be one.
 docs: .venv/dev
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 setup: .venv/dev
 
