@@ -10,6 +10,7 @@ SKIPPED = {
     "docs/how-to/simulation.md": 1,
     "docs/how-to/strategy.md": 1,
     "docs/how-to/tracking.md": 1,
+    "docs/start/demo.md": 1,
     "docs/start/install.md": 3,
 }
 # Pages whose commands take half a minute or more together.
