@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from coldfusion_fl.config.settings import MODES
+from coldfusion_fl.run.intervals import DIFFERENCE_ERROR
 from coldfusion_fl.run.records import RoundRecord, UpdateFacts, ValidationScores
 
 # What this package's contributors report. Others may report anything: see `_reported_names`.
@@ -43,10 +44,12 @@ def round_metrics(record: RoundRecord) -> dict[str, float]:
 def score_metrics(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """The score of each task and the means over the seen, the unseen and all tasks, in points.
 
+    The errors of the differences are left out: they are no scores, and their mean is not the error of a mean.
+
     Args:
         scores: as `Ledger.load_scores` returns them: by node, each with its modes and what describes them.
     """
-    numbers = {name: {key: v for key, v in table.items() if isinstance(v, float)} for name, table in scores.items()}
+    numbers = {name: {key: v for key, v in table.items() if _is_score(key, v)} for name, table in scores.items()}
     modes = [*MODES, *sorted(_common(numbers.values()) - {*MODES, *_NO_METRIC})]
     groups = {
         "seen": [name for name, table in scores.items() if table.get("seen", True)],
@@ -114,6 +117,10 @@ def _reported_names(reports: Iterable[Mapping[str, float]]) -> list[str]:
     A contributor alone can neither add names, of which it could send many, nor hide the loss of the others.
     """
     return sorted({*_REPORTED, *_common(reports)} - {"server-round"})
+
+
+def _is_score(key: str, value: Any) -> bool:
+    return isinstance(value, float) and not key.endswith(DIFFERENCE_ERROR)
 
 
 def _common(tables: Iterable[Mapping[str, Any]]) -> set[str]:

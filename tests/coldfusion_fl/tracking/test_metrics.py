@@ -71,6 +71,13 @@ def test_the_metrics_of_scores():
     }  # fmt: skip
 
 
+def test_the_errors_of_differences_are_no_scores():
+    scores = {name: {"frozen": 50.0, "frozen-difference-error": 1.5, "seen": True} for name in "ab"}
+    assert score_metrics(scores) == {
+        "score/frozen/a": 50, "score/frozen/b": 50, "mean/frozen/seen": 50, "mean/frozen/all": 50,
+    }  # fmt: skip
+
+
 def test_a_contributor_alone_neither_adds_nor_hides_a_metric():
     flood = {f"x{number}": 1.0 for number in range(100)}
     contributions = {"a": contribution(loss=1.0, f1=0.5), "b": contribution(loss=2.0, f1=0.6, **flood)}
