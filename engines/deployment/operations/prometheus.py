@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from coldfusion_fl.config.settings import MODES
 from coldfusion_fl.engines.deployment.certificates import expiry
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.online_status import add_online_status
@@ -43,7 +44,7 @@ def run_metrics(status: RunStatus, ledger: Ledger, federation: Federation | None
     Args:
         status: the run's status; whether members are online is added.
         ledger: the run folder.
-        federation: the run's federation; None: nothing is told of the server, nor of who is online.
+        federation: the run's federation; None: no metrics of the server or of who is online.
 
     Returns:
         Lines in Prometheus' text format.
@@ -159,7 +160,7 @@ def _members(
         ([run, name, kind], value)
         for name, found in scores.items()
         for kind, value in found.items()
-        if isinstance(value, float)
+        if kind in MODES and isinstance(value, float)  # a member may report any names, and many of them
     ]
     yield _gauge("coldfusion_member_score", "The newest scores, in points.", values, (*labels, "kind"))
 

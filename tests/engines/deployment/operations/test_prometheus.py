@@ -116,6 +116,12 @@ def test_a_members_name_cannot_add_metrics(ledger):
     assert not any(key[0] == "server_up" for key in found)
 
 
+def test_a_member_cannot_add_kinds_of_scores(ledger):
+    flood = {f"x{number}": 1.0 for number in range(100)}
+    ledger.save_scores(1, {"a": {"frozen": 61.5, "frozen-difference-error": 1.5, **flood}})
+    assert [key[1:] for key in metrics_of(ledger) if key[0] == "member_score"] == [("frozen", "a")]
+
+
 def test_a_run_without_rounds(tmp_path):
     found = metrics_of(Ledger.create(tmp_path / "new", {"rounds": 3}))
     assert ("run_round",) not in found
