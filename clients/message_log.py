@@ -1,4 +1,4 @@
-"""What a node trained, sent and told the server, for the person who runs the node.
+"""What a node trained, sent and reported to the server, for the person who runs the node.
 
 Each reply adds lines to a file, which the node config names: `message-log`. The lines are made from the reply itself,
 so that they are about what leaves the machine, and about nothing else.
@@ -6,6 +6,7 @@ so that they are about what leaves the machine, and about nothing else.
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -35,10 +36,19 @@ def log_messages(message: Message, context: Context, call_next: ClientAppCallabl
 
 def _append(file: Path, lines: Iterator[str]) -> None:
     # Opened for each message, because Flower starts a process for each.
-    with contextlib.closing(RotatingFileHandler(file, "a", _MAX_BYTES, _OLD_FILES, "utf-8")) as handler:
+    with contextlib.closing(_RaisingFileHandler(file, "a", _MAX_BYTES, _OLD_FILES, "utf-8")) as handler:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", _TIME_FORMAT))
         for line in lines:
             handler.emit(logging.makeLogRecord({"msg": sanitize(line)}))
+
+
+class _RaisingFileHandler(RotatingFileHandler):
+    """Raises what goes wrong. Handlers of `logging` print a traceback instead, and go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name in `logging`)
+        """Called by `emit` while it handles an exception."""
+        if error := sys.exception():
+            raise error
 
 
 def describe_reply(message: Message, reply: Message, task: str) -> Iterator[str]:
@@ -50,12 +60,12 @@ def describe_reply(message: Message, reply: Message, task: str) -> Iterator[str]
         task: the name of this node's task.
 
     Yields:
-        Lines: what was done, the arrays that are sent, and the numbers and texts that the server is told.
+        Lines: what was done, the arrays that are sent, and the numbers and texts that are reported to the server.
     """
     kind = message.metadata.message_type.partition(".")[0]
     round_ = _round_of(message)
     if reply.has_error():
-        yield f"{round_}told the server of an error: {reply.error.reason or reply.error.code}"
+        yield f"{round_}reported an error to the server: {reply.error.reason or reply.error.code}"
         return
     values = dict(_values(reply))
     if kind == MessageType.TRAIN:
@@ -64,8 +74,8 @@ def describe_reply(message: Message, reply: Message, task: str) -> Iterator[str]
         yield f"{round_}scored the base on '{task}': {values.get('num-examples', 'unknown')} test rows"
     for name, record in reply.content.array_records.items():
         yield f"{round_}sent {_arrays(name, record, values)}"
-    told = ", ".join(f"{key}={_short(value)}" for key, value in values.items())
-    yield f"{round_}told the server {told or 'nothing'}"
+    reported = ", ".join(f"{key}={_short(value)}" for key, value in values.items())
+    yield f"{round_}reported to the server: {reported or 'nothing'}"
 
 
 def _round_of(message: Message) -> str:

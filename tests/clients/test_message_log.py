@@ -1,4 +1,4 @@
-"""The log of what a node trained, sent and told the server."""
+"""The log of what a node trained, sent and reported to the server."""
 
 import re
 
@@ -32,7 +32,7 @@ def exchange(file, kind, reply, **config):
     return sent, [line.split(" ", 2)[2] for line in lines]
 
 
-def test_a_training_is_logged_with_what_was_sent_and_told(file):
+def test_a_training_is_logged_with_what_was_sent_and_reported(file):
     reply = RecordDict(
         {
             "arrays": ArrayRecord({name: Array(np.zeros((250, 1000), np.float16)) for name in ("w", "v")}),
@@ -44,16 +44,16 @@ def test_a_training_is_logged_with_what_was_sent_and_told(file):
     )
     sent, lines = exchange(file, "train", reply, **{"server-round": 3})
     assert sent.content is reply
-    trained, arrays, told = lines
+    trained, arrays, reported = lines
     assert trained == "round 3: trained on 'reviews': 320 rows, 20 steps, 9.5 s, loss 0.25, dev score 81.5"
     assert re.fullmatch(r"round 3: sent arrays: 2 arrays of float16, 1\.0 MB, compression float16", arrays)
-    assert told == (
-        "round 3: told the server loss=0.25, dev-score=81.5, num-examples=320, steps=20, seconds=9.5, "
+    assert reported == (
+        "round 3: reported to the server: loss=0.25, dev-score=81.5, num-examples=320, steps=20, seconds=9.5, "
         "compression=float16"
     )
 
 
-def test_a_score_is_logged_with_all_that_is_told(file):
+def test_a_score_is_logged_with_all_that_is_reported(file):
     reply = RecordDict(
         {
             "metrics": MetricRecord({"frozen": 71.25, "num-examples": 200}),
@@ -63,20 +63,20 @@ def test_a_score_is_logged_with_all_that_is_told(file):
     _, lines = exchange(file, "evaluate", reply, **{"server-round": 2})
     assert lines == [
         "round 2: scored the base on 'reviews': 200 test rows",
-        "round 2: told the server frozen=71.25, num-examples=200, metric=accuracy, seen=True",
+        "round 2: reported to the server: frozen=71.25, num-examples=200, metric=accuracy, seen=True",
     ]
 
 
 def test_the_answer_to_a_query_is_logged(file):
     _, lines = exchange(file, "query", RecordDict({"config": ConfigRecord({"name": "hospital"})}))
-    assert lines == ["told the server name=hospital"]
+    assert lines == ["reported to the server: name=hospital"]
 
 
 def test_an_error_is_logged_and_cannot_forge_lines(file):
     _, lines = exchange(
         file, "train", Error(code=1, reason="bad\n2026-01-01 00:00:00 \x1b[1mfine"), **{"server-round": 1}
     )
-    assert lines == ["round 1: told the server of an error: bad?2026-01-01 00:00:00 ?[1mfine"]
+    assert lines == ["round 1: reported an error to the server: bad?2026-01-01 00:00:00 ?[1mfine"]
 
 
 def test_nothing_is_logged_without_a_file(tmp_path):
@@ -90,6 +90,17 @@ def test_a_log_that_cannot_be_written_loses_no_reply(tmp_path):
     context = Context(1, 2, {"message-log": str(tmp_path / "missing" / "messages.log")}, RecordDict(), {})
     reply = Message(RecordDict(), reply_to=message)
     assert log_messages(message, context, lambda message, context: reply) is reply
+
+
+def test_a_full_disk_is_a_warning_and_loses_no_reply(monkeypatch, capsys):
+    warnings = []
+    monkeypatch.setattr(message_log, "log", lambda level, text, *values: warnings.append(text % values))
+    message = Message(RecordDict(), dst_node_id=2, message_type="query")
+    context = Context(1, 2, {"message-log": "/dev/full"}, RecordDict(), {})
+    reply = Message(RecordDict(), reply_to=message)
+    assert log_messages(message, context, lambda message, context: reply) is reply
+    assert [text for text in warnings if "No space left" in text] == warnings != []
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_the_log_does_not_grow_without_bound(file, monkeypatch):

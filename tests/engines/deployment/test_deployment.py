@@ -36,7 +36,7 @@ def test_the_federation_makes_the_bases_that_the_simulation_makes(done, simulate
     assert (done.folder / "model" / "model.safetensors").is_file()
 
 
-def test_a_members_terminal_and_log_say_what_it_trained_sent_and_told(acme, done):
+def test_a_members_terminal_and_log_say_what_it_trained_sent_and_reported(acme, done):
     log = (acme.folder / "members" / "a" / "flower" / "messages.log").read_text()
     for text in (log, acme.said("a")):
         for number in (1, 2):
@@ -44,8 +44,8 @@ def test_a_members_terminal_and_log_say_what_it_trained_sent_and_told(acme, done
                 rf"(?m)^[-0-9]+ [:0-9]+ round {number}: trained on 'a': 32 rows, 2 steps, .* loss \d", text
             )
             assert re.search(rf"round {number}: sent arrays: \d+ arrays of float32, \d+\.\d MB", text)
-            assert re.search(rf"round {number}: told the server .*loss=.*num-examples=32", text)
-        assert re.search("told the server name=a, task=a, seen=True, versions=coldfusion-fl", text)
+            assert re.search(rf"round {number}: reported to the server: .*loss=.*num-examples=32", text)
+        assert re.search("reported to the server: name=a, task=a, seen=True, versions=coldfusion-fl", text)
         assert "\x1b" not in text
     assert "error" not in log
 
