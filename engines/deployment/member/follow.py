@@ -24,7 +24,8 @@ class LogFollower:
         """Pass on the lines since the last call. It may be called often."""
         with contextlib.suppress(OSError):  # such as a file that is rotated at this moment
             if self._size() < self._position:
-                self._pass_on(self._file.with_name(f"{self._file.name}.1"))
+                with contextlib.suppress(OSError):  # there is none, because the log was emptied or removed
+                    self._pass_on(self._file.with_name(f"{self._file.name}.1"))
                 self._position = 0
             self._pass_on(self._file)
 

@@ -58,3 +58,17 @@ def test_no_line_is_lost_when_the_log_is_rotated(followed):
     add(file, "five")
     follower.update()
     assert lines == ["one", "two", "three", "four", "five"]
+
+
+@pytest.mark.parametrize("is_removed", [False, True], ids=["emptied", "removed"])
+def test_lines_are_passed_on_after_the_log_was_emptied_or_removed(followed, is_removed):
+    file, follower, lines = followed
+    add(file, "one", "two")
+    follower.update()
+    if is_removed:
+        file.unlink()
+    else:
+        file.write_text("")
+    add(file, "three")
+    follower.update()
+    assert lines == ["one", "two", "three"]
