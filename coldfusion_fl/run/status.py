@@ -1,10 +1,13 @@
 """How a run stands: its round, its members, and its disk space."""
 
+import contextlib
+import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from coldfusion_fl.config.tables import dashed
@@ -86,7 +89,7 @@ def run_status(ledger: Ledger) -> RunStatus:
     """
     settings, records, all_events = ledger.settings, ledger.records(), ledger.events()
     current = ledger.state
-    # A run that ended without a word still says that it is running, but nobody holds its lock.
+    # A run whose process was killed still says that it is running, but nobody holds its lock.
     state: str = LOST if current.state == "running" and not ledger.is_locked else current.state
     timeline = _Timeline()
     for event in all_events:
@@ -98,7 +101,6 @@ def run_status(ledger: Ledger) -> RunStatus:
         member.fused, member.rejected = fused[name], rejected[name]
     if state != "running":
         timeline.end()
-    files = [path for path in ledger.folder.rglob("*") if path.is_file()]
     return RunStatus(
         folder=str(ledger.folder),
         state=state,
@@ -108,10 +110,20 @@ def run_status(ledger: Ledger) -> RunStatus:
         phase=timeline.phase,
         lost=sum(isinstance(event, events.RunLost) for event in all_events),
         members=sorted(timeline.members.values(), key=lambda member: (not member.seen, member.name)),
-        bytes=sum(path.stat().st_size for path in files),
+        bytes=_size_of(ledger.folder),
         free_bytes=shutil.disk_usage(ledger.folder).free,
         bases=[record.round for record in records if (ledger.round_folder(record.round) / "base.safetensors").exists()],
     )
+
+
+def _size_of(folder: Path) -> int:
+    """The size of the files in a folder. The run renames and removes some of them meanwhile; these are left out."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(parent, name).stat().st_size
+    return total
 
 
 class _Timeline:

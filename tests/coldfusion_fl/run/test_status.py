@@ -1,6 +1,8 @@
 """How a run stands, by its folder alone."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +94,22 @@ def test_a_failed_run_says_why(ledger):
     ledger.state_file.failed("the disk is full")
     status = run_status(ledger)
     assert (status.state, status.reason) == ("failed", "the disk is full")
+
+
+def test_files_that_are_removed_meanwhile_are_left_out(ledger, monkeypatch):
+    size = run_status(ledger).bytes
+    removed, scandir = ledger.folder / ".001.9.partial", os.scandir
+    removed.mkdir()
+    (ledger.folder / "gone").symlink_to("nowhere")
+
+    def remove_and_scan(path):
+        if Path(path) == removed:
+            removed.rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", remove_and_scan)
+    assert run_status(ledger).bytes == size
+    assert not removed.exists()
 
 
 def test_it_is_read_by_machines_too(ledger):
