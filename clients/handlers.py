@@ -1,14 +1,15 @@
 """What a contributor does with a base: it finetunes the base, or scores it, on its own task."""
 
-import contextlib
 import functools
 import hashlib
 import json
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.common import log
 from safetensors import SafetensorError
 
 from coldfusion_fl.aggregation.compression import encode
@@ -173,11 +174,14 @@ def _compare_with_first_base(
     kind = f"{_FIRST_BASE}-{score.mode}"
     # Without the predictions there is only no interval, so an unreadable file or a full disk is no failed evaluation.
     kept: EncoderDict = {}
-    with contextlib.suppress(OSError, SafetensorError):
+    try:
         if server_round == 0:
             state.save(kind, 0, {_PREDICTED: predictions.predicted, _COMPARED: compared})
         else:
             kept = state.load(kind, 1)
+    except (OSError, SafetensorError) as error:
+        done = "saved" if server_round == 0 else "read"
+        log(WARNING, "No interval of '%s': the first base's predictions cannot be %s: %s", score.mode, done, error)
     if _PREDICTED not in kept or not np.array_equal(kept.get(_COMPARED, ()), compared):
         return None
     return difference_error(score.metric, predictions.labels, kept[_PREDICTED], predictions.predicted)

@@ -7,6 +7,7 @@ import pytest
 from client_messages import FINETUNE, ask, context
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
+from coldfusion_fl.clients import handlers
 from coldfusion_fl.clients.client_app import contributor_app
 from coldfusion_fl.clients.client_state import ClientState
 
@@ -57,21 +58,32 @@ def test_a_node_without_the_predictions_of_the_first_base_reports_no_error(node,
     assert reported_errors(context(node.node_config), encoder, 1) == {}
 
 
-def test_a_node_whose_disk_is_full_evaluates_all_the_same(node, encoder, monkeypatch):
+@pytest.fixture
+def warnings(monkeypatch):
+    found = []
+    monkeypatch.setattr(handlers, "log", lambda level, text, *values: found.append(text % values))
+    return found
+
+
+def test_a_node_whose_disk_is_full_evaluates_all_the_same(node, encoder, monkeypatch, warnings):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(ClientState, "save", full)
     assert reported_errors(node, encoder, 0, modes="frozen") == {}
     assert reported_errors(node, encoder, 1, modes="frozen") == {}
+    assert len(warnings) == 1
+    assert "saved: [Errno 28] No space left on device" in warnings[0]
 
 
-def test_damaged_predictions_are_no_predictions(node, encoder, tmp_path):
+def test_damaged_predictions_are_no_predictions(node, encoder, tmp_path, warnings):
     with_folder = context(node.node_config | {"state-dir": str(tmp_path / "kept")})
     reported_errors(with_folder, encoder, 0, modes="frozen", run="r")
     (file,) = tmp_path.rglob("first-base-frozen-000.safetensors")
     file.write_bytes(b"damaged")
     assert reported_errors(with_folder, encoder, 1, modes="frozen", run="r") == {}
+    assert len(warnings) == 1
+    assert "cannot be read" in warnings[0]
 
 
 def test_a_server_that_does_not_name_the_round_gets_no_error(node, encoder):
