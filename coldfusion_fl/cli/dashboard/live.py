@@ -120,12 +120,17 @@ class _Timeline:
                 # The steps of a simulated contributor say more than the one loss that it reports in the end.
                 if not any(number == event.round for number, _ in self.losses.get(event.name, ())):
                     self._add_loss(event.name, event.round, event.metrics["loss"])
-            case events.RunStarted():
-                self.losses.clear()  # a resumed run repeats its interrupted round
+            case events.RoundStarted():
+                self._drop_losses(event.round)
 
     def seconds_left(self) -> float | None:
         """An estimate of the remaining seconds."""
         return self._display.seconds_left(time.time())
+
+    def _drop_losses(self, begun: int) -> None:
+        """Remove what a round that is begun again had before: a resumed run repeats its interrupted round."""
+        kept = {name: [point for point in points if point[0] < begun] for name, points in self.losses.items()}
+        self.losses = {name: points for name, points in kept.items() if points}
 
     def _add_loss(self, name: str, number: int, loss: float) -> None:
         if finite(loss) is not None:

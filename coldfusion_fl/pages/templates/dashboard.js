@@ -6,7 +6,8 @@
     finished: "The run is finished",
     stopped: "The run was stopped",
     failed: "The run failed",
-    lost: "The run was lost, because its process ended without a word,",
+    lost: "The run was lost, because its process ended early,",
+    unknown: "The state of the run is not known",
   };
   const SVG = "http://www.w3.org/2000/svg";
   const at = (id) => document.getElementById(id);
@@ -140,11 +141,19 @@
     at("trouble-text").textContent = text;
   };
 
+  const ask = async () => {
+    try {
+      return await fetch("live.json", { cache: "no-store" });
+    } catch {
+      throw new Error("The dashboard's server does not answer. Start it again: coldfusion dashboard RUN");
+    }
+  };
+
   const update = async () => {
     const began = performance.now();
     let pause = PAUSE;
     try {
-      const response = await fetch("live.json", { cache: "no-store" });
+      const response = await ask();
       const live = await response.json();
       if (!response.ok) throw new Error(live.error);
       show(live);
@@ -152,7 +161,7 @@
       // A run that ended may be resumed, but there is no hurry.
       if (live.status.state !== "running") pause = 5 * PAUSE;
     } catch (reason) {
-      trouble(reason instanceof TypeError ? "The dashboard's server does not answer. Start it again: coldfusion dashboard RUN" : reason.message);
+      trouble(reason.message);
     }
     // Reading the folder of a long run takes a while, and must not take the processor from the run.
     setTimeout(update, Math.max(pause, 5 * (performance.now() - began)));

@@ -73,6 +73,19 @@ def test_the_report_of_the_rounds_so_far_is_one_click_away(browser, address):
         page.locator("#task-table thead th").first.get_by_role("button").click()
 
 
+def test_a_fault_of_the_page_is_not_blamed_on_the_server(browser, address):
+    with opened(browser, address) as page:
+        page.get_by_text("Round 2 of 4 is done").wait_for()
+        page.route("**/live.json", lambda route: route.fulfill(json={}))
+        page.locator("#trouble-text", has_text="undefined").wait_for()
+
+
+def test_a_run_whose_state_is_not_known_has_not_ended(browser, ledger, address):
+    (ledger.folder / "state.json").unlink()
+    with opened(browser, address) as page:
+        page.get_by_text("The state of the run is not known after round 2 of 4").wait_for()
+
+
 def test_an_ended_run_says_how_it_ended(browser, ledger, address):
     ledger.state_file.failed(f"the disk is full {MARKUP}")
     with opened(browser, address) as page:

@@ -60,10 +60,15 @@ def test_a_loss_that_is_reported_once_a_round_is_shown_where_no_steps_are(live, 
     assert live.snapshot()["losses"] == {"simulated": [[1, 2.0]], "member": [[1, 9.0]]}
 
 
-def test_a_resumed_run_shows_its_new_losses(live, ledger):
-    train(ledger, "a", 2.0)
+def test_a_resumed_run_keeps_the_losses_of_its_finished_rounds(live, ledger):
+    train(ledger, "a", 3.0)
+    train(ledger, "a", 2.0, number=2)
+    train(ledger, "b", 2.0, number=2)
     ledger.emit(events.RunStarted())
-    assert live.snapshot()["losses"] == {}
+    ledger.emit(events.RoundStarted(round=2, sampled=["a", "b"]))
+    assert live.snapshot()["losses"] == {"a": [[1, 3.0]]}
+    train(ledger, "b", 1.0, number=2)
+    assert live.snapshot()["losses"] == {"a": [[1, 3.0]], "b": [[2, 1.0]]}
 
 
 def test_problems_are_listed_with_their_reasons(live, ledger):
