@@ -248,8 +248,8 @@ class ErrorCode(StrEnum):
     )
     PORT_IN_USE = (
         "port-in-use",
-        "Another program uses the server's port.",
-        "End that program, or create the federation with another port.",
+        "A port is in use, or cannot be used.",
+        "End the program that uses it, or choose another port.",
     )
     NOT_RUNNING = (
         "not-running",
