@@ -1,5 +1,6 @@
 """A run as a Flower simulation on Ray."""
 
+import logging
 import os
 import queue
 import socket
@@ -12,6 +13,7 @@ from typing import Any
 import ray
 from flwr.app import Context
 from flwr.clientapp import ClientApp
+from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 from flwr.simulation.ray_transport.ray_actor import pool_size_from_resources
@@ -137,10 +139,11 @@ def _start_local_ray() -> None:
             # Without an address, Ray would connect to any cluster that was ever started on this machine.
             ray.init(address="local", include_dashboard=False)
             return
-        except Exception:
+        except Exception as error:
             ray.shutdown()
             if attempt == _START_ATTEMPTS - 1:
                 raise
+            log(logging.WARNING, "Ray did not start (%s). It is started again.", error)
 
 
 def start_ray(address: str) -> RunError | None:
