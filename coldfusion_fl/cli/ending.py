@@ -63,7 +63,7 @@ def describe_exchange(ledger: Ledger, summary: dict[str, Any]) -> list[str]:
     rows = f" ({trained:,} examples trained on, {scored:,} scored)" if trained or scored else ""
     return [
         f"Shared: {count(len(received), 'contribution')} of {count(len(names), 'contributor')}{each}. They are encoder "
-        "weights only.",
+        "weights. Losses, scores and counts were reported with them.",
         f"Not shared: the rows of the tasks{rows}, the heads and the predictions.",
     ]
 
