@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import parse_qs, urlsplit
 
 from coldfusion_fl.config.settings import TrackingSettings
 from coldfusion_fl.errors import ErrorCode, SettingsError
@@ -46,6 +47,13 @@ class MlflowTracker(Tracker):
             raise SettingsError(
                 f"tracking.uri: {settings.uri!r} is no address of MLflow. Write 'http://SERVER:5000' or "
                 "'sqlite:////FOLDER/mlflow.db', or leave it empty and set 'folder'.",
+                ErrorCode.SETTING_INVALID,
+            )
+        if _has_password(settings.uri):
+            raise SettingsError(
+                "tracking.uri: a password in the address would be written to the run folder and to every tracker. "
+                "Leave it out. For a server, set the variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; "
+                "for a database, those of its driver, such as PGPASSWORD.",
                 ErrorCode.SETTING_INVALID,
             )
         if re.match("sqlite:///(?!/)", settings.uri):
@@ -121,3 +129,12 @@ class MlflowTracker(Tracker):
     def _opened(self) -> "MlflowClient":
         assert self._client, "open() makes it"
         return self._client
+
+
+def _has_password(uri: str) -> bool:
+    """Whether an address has a password, before its host or, as databases also take it, as a parameter."""
+    try:
+        found = urlsplit(uri)
+    except ValueError:  # such as half an IPv6 address; MLflow will say what is wrong
+        return False
+    return bool(found.password or "password" in parse_qs(found.query))

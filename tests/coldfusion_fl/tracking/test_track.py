@@ -168,6 +168,21 @@ def test_an_address_that_mlflow_would_misread_is_rejected(uri):
     assert repr(uri) in str(rejected(to=("mlflow",), uri=uri))
 
 
+@pytest.mark.parametrize(
+    "uri", ["postgresql://u:s3cret@host/db", "https://u:s3cret@host", "postgresql://host/db?user=u&password=s3cret"]
+)
+def test_a_password_in_an_address_is_rejected_and_not_repeated(uri):
+    error = rejected(to=("mlflow",), uri=uri)
+    assert error.code == ErrorCode.SETTING_INVALID
+    assert "MLFLOW_TRACKING_PASSWORD" in str(error)
+    assert "s3cret" not in str(error)
+
+
+@pytest.mark.parametrize("uri", ["http://10.0.0.1:5000", "postgresql://u@host/db", "sqlite:////srv/a:b@c.db"])
+def test_an_address_without_a_password_is_accepted(uri):
+    check_tracking(TrackingSettings(to=("mlflow",), uri=uri))
+
+
 def test_wandb_without_a_login_is_rejected_unless_offline(tmp_path, monkeypatch):
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
