@@ -151,6 +151,14 @@ def test_the_servers_container_has_no_private_key_but_its_own(acme):
     assert keys == {acme.server / "server.key"}
 
 
+def test_the_servers_unit_has_no_private_key_but_its_own(acme):
+    hidden = settings_of(acme.server / "coldfusion-server-acme.service")["InaccessiblePaths"]
+    escaped = str(acme.folder).replace("%", "%%").replace('"', '\\"')
+    assert hidden == f'-"{escaped}/authority" -"{escaped}/members"'
+    keys = {key.relative_to(acme.folder).parts[0] for key in acme.folder.rglob("*.key")}
+    assert keys == {"authority", "members", "server"}
+
+
 def test_service_files_are_written_again_for_the_folder_they_are_in(acme, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(acme.folder, moved)
