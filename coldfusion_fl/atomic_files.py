@@ -57,7 +57,7 @@ def exclusive_lock(folder: Path, taken: str) -> Iterator[None]:
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        # A process that only tests the lock (`Ledger.is_locked`) holds it for a moment: do not fail because of it.
+        # A process that only tests the lock (`is_locked`) holds it for a moment: do not fail because of it.
         deadline = time.monotonic() + _MOMENT
         while True:
             try:
@@ -70,6 +70,15 @@ def exclusive_lock(folder: Path, taken: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds a folder's lock."""
+    try:
+        with exclusive_lock(folder, "it is in use"):
+            return False
+    except RunFolderError:
+        return True
 
 
 def is_partial(path: Path) -> bool:

@@ -27,6 +27,7 @@ from coldfusion_fl.atomic_files import (
     atomic_write,
     disk_errors,
     exclusive_lock,
+    is_locked,
     is_partial,
     remove_partial,
     write_json,
@@ -167,12 +168,8 @@ class Ledger(RoundStore):
 
     @property
     def is_locked(self) -> bool:
-        """Whether a process is working on this run."""
-        try:
-            with self.lock():
-                return False
-        except RunFolderError:
-            return True
+        """Whether another process is working on this run."""
+        return not self._has_lock and is_locked(self.folder)
 
     # -- what the run is ----------------------------------------------------------------------------------------------
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import psutil
 
-from coldfusion_fl.atomic_files import exclusive_lock
+from coldfusion_fl.atomic_files import is_locked
 from coldfusion_fl.engines.deployment.certificates import expiry
 from coldfusion_fl.engines.deployment.control import control_of
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.member.check import check_connection
 from coldfusion_fl.engines.deployment.member.join import flower_home, node_config_file
 from coldfusion_fl.engines.deployment.member.settings import read_member
-from coldfusion_fl.errors import DeploymentError, ErrorCode, RunFolderError, count
+from coldfusion_fl.errors import DeploymentError, ErrorCode, count
 
 # A SuperNode that fails at its start does so within seconds, and is started again. An older one is settled.
 _SETTLED = 20.0
@@ -31,7 +31,8 @@ def check_server_health(federation: Federation) -> str:
     Raises:
         DeploymentError: the server does not run, or does not answer.
     """
-    if not _is_locked(federation.flower_home):
+    # Who runs the server, or a member, holds the lock of the folder with its Flower files.
+    if not is_locked(federation.flower_home):
         raise DeploymentError(
             f"the server of {federation.name} does not run. Start it: coldfusion federation serve {federation.folder}",
             code=ErrorCode.NOT_RUNNING,
@@ -59,7 +60,7 @@ def check_member_health(folder: Path) -> str:
         DeploymentError: one of these is not the case, or the settings are wrong.
     """
     member, home = read_member(folder), flower_home(folder)
-    started = _start_of_supernode(home) if home.is_dir() and _is_locked(home) else None
+    started = _start_of_supernode(home) if home.is_dir() and is_locked(home) else None
     if started is None:
         raise DeploymentError(
             f"'{member.name}' has not joined: no SuperNode runs. Start it: coldfusion member start {folder}",
@@ -78,15 +79,6 @@ def check_member_health(folder: Path) -> str:
     return (
         f"'{member.name}' has joined, and its SuperNode has been running for {age / 60:.0f} min; {connection.details}"
     )
-
-
-def _is_locked(home: Path) -> bool:
-    """Whether a process runs the server or the member whose Flower files are in this folder: it holds the lock."""
-    try:
-        with exclusive_lock(home, "it is running"):
-            return False
-    except RunFolderError:
-        return True
 
 
 def _start_of_supernode(home: Path) -> float | None:
