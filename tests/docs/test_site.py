@@ -75,5 +75,6 @@ def test_a_setting_is_found_by_its_key(site):
 
 def test_the_commands_of_all_packages_are_in_the_reference(site):
     text = (site / "reference" / "cli" / "index.html").read_text(encoding="utf-8")
-    for command in ("run", "evaluate", "log", "settings", "tasks", "experiment", "status", "federation", "member"):
+    core = ("run", "evaluate", "log", "report", "track", "dashboard", "settings", "tasks")
+    for command in (*core, "experiment", "status", "federation", "member"):
         assert f'id="coldfusion-{command}"' in text, command
