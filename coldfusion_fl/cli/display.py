@@ -51,8 +51,7 @@ class Display:
         Returns:
             The line to print; None: the event is not important enough.
         """
-        line: str | None = self._update(event)
-        return line
+        return self._update(event)
 
     @functools.singledispatchmethod
     def _update(self, event: Event) -> str | None:

@@ -23,7 +23,7 @@ def ensure_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) ->
     Raises:
         RunFolderError: settings differ; the message has a line for each.
     """
-    # A run may be older than a setting. It ran with what is the default today.
+    # A run may be older than a setting. It ran with the current default.
     defaults = to_table(Settings(base=""))
     if found := differences(old, new, set(changeable_keys(Settings)), defaults):
         raise RunFolderError(

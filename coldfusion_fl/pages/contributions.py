@@ -1,4 +1,4 @@
-"""Who contributed what to a run, as rows of tables."""
+"""The contributions to a run, as rows of tables."""
 
 import statistics
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`report.html` of a run folder: the verdict, the scores, who contributed what, settings, timings and the machine."""
+"""`report.html` of a run folder: the verdict, the scores, the contributions, settings, timings and the machine."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ def run_page(ledger: Ledger) -> str:
         folder=ledger.folder.resolve().name,
         lead=_lead(state, rounds, settings),
         verdict=_verdict(summary),
-        figures=_figures(summary, rows),
+        key_numbers=_key_numbers(summary, rows),
         charts=_charts(summary),
         roles=[role for role in _ROLES if any(entry[role] for entry in summary["history"])],
         history=summary["history"],
@@ -71,7 +71,7 @@ def run_page(ledger: Ledger) -> str:
         contributors=contributions.contributors(rows),
         columns=[row["round"] for row in rounds if row["round"]][-contributions.MAX_ROUNDS :],
         signs=contributions.SIGNS,
-        refused=[row for row in rows if row.reason],
+        rejections=[row for row in rows if row.reason],
         privacy=summary["privacy"],
         settings={key: _setting(value) for key, value in flatten(settings).items()},
         seconds=summary["seconds"],
@@ -99,7 +99,7 @@ def _verdict(summary: Mapping[str, Any]) -> list[str]:
     return sentences or ["The run has no scores that can be compared."]
 
 
-def _figures(summary: Mapping[str, Any], rows: Sequence[contributions.ContributionRow]) -> list[dict[str, Any]]:
+def _key_numbers(summary: Mapping[str, Any], rows: Sequence[contributions.ContributionRow]) -> list[dict[str, Any]]:
     """The key numbers: means of the differences, and what became of the contributions."""
     found: list[dict[str, Any]] = []
     for row in summary["means"][:2]:

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
 from coldfusion_fl.atomic_files import write_json
 from coldfusion_fl.config.settings import TrackingSettings
 from coldfusion_fl.config.tables import flatten
@@ -129,6 +127,6 @@ class Follower:
     def _read_position(self, place: dict[str, str]) -> Position:
         try:
             found = Position.model_validate(json.loads(self._file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, ValidationError):  # nothing is logged yet, or the file is damaged
+        except (OSError, ValueError):  # nothing is logged yet, or the file is damaged
             return Position(place=place)
         return found if found.place == place else Position(place=place)

@@ -18,7 +18,10 @@ _FINISH_TIMEOUT = 30.0  # seconds
 
 
 class WandbTracker(Tracker):
-    """Logs with `wandb.init`. It sends settings, metrics and figures, and neither code, output nor hardware facts."""
+    """Logs with `wandb.init`.
+
+    It sends settings, metrics, figures, and the host's name and platform; not code, output or hardware.
+    """
 
     package: ClassVar[str] = "wandb"
 

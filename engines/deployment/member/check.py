@@ -148,7 +148,7 @@ def check_connection(member: Member) -> Finding:
     except (OSError, ssl.SSLError) as error:
         authority = member.authority or "of this machine"
         return Finding("certificate", False, f"cannot load the CA certificate {authority}: {first_line(error)}")
-    # The ways to fail are told apart, because each is mended at another place.
+    # The failures are distinguished, because each has another remedy.
     try:
         with (
             socket.create_connection((host, port), _TIMEOUT) as plain,
