@@ -104,8 +104,8 @@ def test_the_ending_says_what_was_shared_and_what_was_not(tmp_path):
     ledger.save_round(base, RoundRecord(round=3, contributions=fused, rejected=rejected, fused=True, settings=MADE))
     # Round 1 of the run has a contribution of `a`, and a rejected one of `b`.
     assert describe_exchange(ledger, summarize(ledger)) == [
-        "Shared: 5 contributions of 3 contributors, each of 1.0 MB. They are encoder weights. Losses, scores and counts "
-        "were reported with them.",
+        "Shared: 5 contributions of 3 contributors, each of 1.0 MB. They are encoder weights. Losses, scores and "
+        "counts were reported with them.",
         "Not shared: the rows of the tasks (1,312 examples trained on, 440 scored), the heads and the predictions.",
     ]
 
