@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from coldfusion_fl.atomic_files import exclusive_lock
-from coldfusion_fl.cli.display import format_duration
 from coldfusion_fl.config.settings import SimulationSettings
 from coldfusion_fl.errors import MismatchError, RunError, count
+from coldfusion_fl.formatting import duration
 from coldfusion_fl.training.batches import device_name
 
 from .bases import Bases, Log, make_bases
@@ -125,7 +125,7 @@ class Runner:
             now = time.monotonic()
             if now - logged > _LOG_INTERVAL or done == len(jobs):
                 logged, left = now, (now - began) / done * (len(jobs) - done)
-                self._log(f"seed {seed}, {name}: {done} of {len(jobs)} scores, about {format_duration(left)} left")
+                self._log(f"seed {seed}, {name}: {done} of {len(jobs)} scores, about {duration(left)} left")
         write_outcome(self._scores)
 
 

@@ -21,7 +21,7 @@ LAYERS = (
     ("error_codes",),
     ("errors",),
     ("versions", "sanitize", "atomic_files", "process_tree", "hub", "machine"),
-    ("arrays", "config"),
+    ("arrays", "config", "formatting"),
     ("fusion", "data"),
     ("aggregation", "model"),
     ("training",),

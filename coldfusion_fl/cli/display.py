@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coldfusion_fl.errors import count
+from coldfusion_fl.formatting import duration
 from coldfusion_fl.run import events
 from coldfusion_fl.run.events import Event
 
@@ -173,14 +174,12 @@ class Display:
 
     def _left_note(self, now: float) -> str:
         left = self.seconds_left(now)
-        return f"; about {format_duration(left)} left" if left is not None else ""
+        return f"; about {duration(left)} left" if left is not None else ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         now = time.time()
         left = self.seconds_left(now)
-        clock = f"{format_duration(now - self._began)} so far" + (
-            f", about {format_duration(left)} left" if left is not None else ""
-        )
+        clock = f"{duration(now - self._began)} so far" + (f", about {duration(left)} left" if left is not None else "")
         yield Text(self._phase, style="bold", no_wrap=True, overflow="ellipsis")
         bar = Table.grid(padding=(0, 1))
         bar_width = min(_BAR_WIDTH, options.max_width - len(clock) - 1)
@@ -202,15 +201,6 @@ class Display:
             frozen = "" if node.frozen is None else f"{node.frozen:.1f}"
             table.add_row(escape(name), f"[{colours[node.state]}]{node.state}", node.steps, loss, frozen)
         return table
-
-
-def format_duration(seconds: float) -> str:
-    """Format a duration, such as `1 h 5 min` or `12 s`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def plain_console() -> Console:

@@ -8,10 +8,10 @@ from typing import Any
 from rich.filesize import decimal
 
 from coldfusion_fl.cli.app import console
-from coldfusion_fl.cli.display import format_duration
 from coldfusion_fl.config.settings import TaskSettings
 from coldfusion_fl.config.tables import join_names
 from coldfusion_fl.errors import count
+from coldfusion_fl.formatting import duration
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.records import RoundRecord, UpdateFacts
 from coldfusion_fl.sanitize import sanitize
@@ -38,8 +38,8 @@ def show_result(ledger: Ledger) -> None:
         console.print(sanitize(line), markup=False, soft_wrap=True)
     seconds, memory = summary["seconds"], ledger.state.peak_memory_bytes or 0
     console.print(
-        f"\nThe run took {format_duration(seconds['total'])}: {format_duration(seconds['rounds'])} of training and "
-        f"{format_duration(seconds['evaluations'])} of evaluation. Peak memory: {memory / 2**30:.1f} GiB.",
+        f"\nThe run took {duration(seconds['total'])}: {duration(seconds['rounds'])} of training and "
+        f"{duration(seconds['evaluations'])} of evaluation. Peak memory: {memory / 2**30:.1f} GiB.",
         markup=False,
     )
     _show_files(ledger)

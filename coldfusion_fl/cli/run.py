@@ -12,7 +12,7 @@ import typer
 from rich.live import Live
 
 from coldfusion_fl.cli.app import app, console
-from coldfusion_fl.cli.display import Display, format_duration, is_live
+from coldfusion_fl.cli.display import Display, is_live
 from coldfusion_fl.cli.ending import show_result
 from coldfusion_fl.cli.run_process import RunProcess
 from coldfusion_fl.config.parsing import parse_settings, read_settings
@@ -21,6 +21,7 @@ from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.data.catalogue import resolve_catalogues
 from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import ErrorCode, RunError, SettingsError, count
+from coldfusion_fl.formatting import duration
 from coldfusion_fl.preflight.settings_check import check_server_table, check_settings
 from coldfusion_fl.run.ledger import Ledger, ensure_free
 from coldfusion_fl.sanitize import sanitize
@@ -92,7 +93,7 @@ def run(
             notes = process.wait_for_checks(status.update)
         for note in notes:
             console.print(sanitize(note), markup=False, soft_wrap=True)
-        console.print(f"The checks took {format_duration(time.monotonic() - began)}.", markup=False)
+        console.print(f"The checks took {duration(time.monotonic() - began)}.", markup=False)
         # Nothing is written before all checks have passed.
         ledger = _open_ledger(settings, federation, is_new=not resume)
         process.start(ledger)

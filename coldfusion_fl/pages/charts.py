@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
-from coldfusion_fl.pages.formatting import finite, number
+from coldfusion_fl.formatting import finite, number
 
 # A score has at most 100 points. What is far beyond any score would press all others onto one line.
 _BEYOND = 1e4

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from coldfusion_fl.pages.formatting import finite
+from coldfusion_fl.formatting import finite
 from coldfusion_fl.run.lineage import BaseRecord
 from coldfusion_fl.run.records import RoundRecord, UpdateFacts
 

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from coldfusion_fl.pages import formatting
+from coldfusion_fl import formatting
 from coldfusion_fl.versions import installed_versions
 
 _PACKAGE = "coldfusion_fl.pages"

@@ -6,9 +6,9 @@ from typing import Any
 
 from coldfusion_fl.config.tables import flatten
 from coldfusion_fl.errors import count
+from coldfusion_fl.formatting import MISSING, text
 from coldfusion_fl.pages import contributions
 from coldfusion_fl.pages.charts import Chart, Curve, line_chart, point, whiskers
-from coldfusion_fl.pages.formatting import MISSING, text
 from coldfusion_fl.pages.rendering import render
 from coldfusion_fl.run.intervals import SCORED
 from coldfusion_fl.run.ledger import Ledger

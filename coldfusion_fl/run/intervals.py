@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from coldfusion_fl import formatting
 from coldfusion_fl.errors import count
 
 # The scores that a run computes; the finetuned score would take a whole training for each task.
@@ -118,16 +119,5 @@ def _describe_falls(fell: Sequence[Mapping[str, Any]], mode: str) -> Verdict:
 
 def format_difference(row: Mapping[str, Any], mode: str) -> str:
     """A difference with its interval, such as `+3.4 points [+1.2, +5.6]`, or without one."""
-    points = f"{signed(row[f'{mode}-difference'])} points"
-    return f"{points} {written}" if (written := format_interval(row, mode)) else points
-
-
-def format_interval(row: Mapping[str, Any], mode: str) -> str:
-    """The interval of a row's difference, such as `[+1.2, +5.6]`; empty where there is none."""
-    low, high = row[f"{mode}-low"], row[f"{mode}-high"]
-    return "" if low is None else f"[{signed(low)}, {signed(high)}]"
-
-
-def signed(points: float) -> str:
-    """A difference with its sign and one decimal place, `+0.0` and never `-0.0`."""
-    return f"{round(points, 1) + 0.0:+.1f}"
+    ends = formatting.interval(row[f"{mode}-low"], row[f"{mode}-high"])
+    return f"{formatting.number(row[f'{mode}-difference'], signed=True)} points {ends}".rstrip()

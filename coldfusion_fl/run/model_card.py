@@ -8,7 +8,8 @@ from typing import Any
 from huggingface_hub.repocard import ModelCardData
 
 from coldfusion_fl.errors import count
-from coldfusion_fl.run.intervals import SCORED, format_interval, signed
+from coldfusion_fl.formatting import interval, number
+from coldfusion_fl.run.intervals import SCORED
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.records import RoundSettings
 from coldfusion_fl.run.report import notes, summarize
@@ -138,8 +139,10 @@ def _table_row(row: dict[str, Any]) -> str:
 def _cells(row: dict[str, Any], mode: str) -> list[str]:
     """The two scores, and their difference with its interval, as far as they are known."""
     scores = ["" if (points := row[f"{mode}-{which}"]) is None else f"{points:.1f}" for which in ("base", "fused")]
-    difference = row[f"{mode}-difference"]
-    return [*scores, "" if difference is None else f"{signed(difference)} {format_interval(row, mode)}".strip()]
+    difference, low, high = (row[f"{mode}-{which}"] for which in ("difference", "low", "high"))
+    if difference is None:
+        return [*scores, ""]
+    return [*scores, f"{number(difference, signed=True)} {interval(low, high)}".rstrip()]
 
 
 def _text(text: str) -> str:

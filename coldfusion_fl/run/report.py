@@ -13,16 +13,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from coldfusion_fl import formatting
 from coldfusion_fl.atomic_files import remove
 from coldfusion_fl.run.events import EvaluationFinished, EvaluationStarted, Event, RunStarted
 from coldfusion_fl.run.intervals import (
     DIFFERENCE_ERROR,
     INTERVAL_NOTE,
     SCORED,
-    format_interval,
     interval,
     mean_interval,
-    signed,
     verdict,
 )
 from coldfusion_fl.run.ledger import Ledger
@@ -307,10 +306,10 @@ def _columns(mode: str, left_out: Sequence[str]) -> dict[str, str]:
 def _cells(row: dict[str, Any], mode: str) -> dict[str, Text]:
     """The scores, their difference, with a colour unless it may be chance, and its interval."""
     difference, low, high = (row[f"{mode}-{which}"] for which in ("difference", "low", "high"))
-    written = "" if difference is None else signed(difference)
+    written = "" if difference is None else formatting.number(difference, signed=True)
     ends = (difference, difference) if low is None else (low, high)
     colour = "" if difference is None else "green" if ends[0] > 0 else "red" if ends[1] < 0 else ""
-    interval_text = Text(format_interval(row, mode))
+    interval_text = Text(formatting.interval(low, high))
     return {"scores": Text(_scores(row, mode)), "difference": Text(written, style=colour), "interval": interval_text}
 
 

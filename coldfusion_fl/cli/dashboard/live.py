@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from coldfusion_fl.cli.display import Display
+from coldfusion_fl.formatting import finite, text
 from coldfusion_fl.pages.contributions import round_rows
-from coldfusion_fl.pages.formatting import finite, text
 from coldfusion_fl.pages.run_page import run_page
 from coldfusion_fl.run import events
 from coldfusion_fl.run.events import Event

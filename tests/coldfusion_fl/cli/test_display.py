@@ -13,7 +13,7 @@ import time
 import pytest
 from rich.console import Console
 
-from coldfusion_fl.cli.display import Display, format_duration
+from coldfusion_fl.cli.display import Display
 from coldfusion_fl.run import events
 
 NOW = time.time()
@@ -106,11 +106,6 @@ def test_the_remaining_time_is_estimated_from_the_phases_so_far():
     )
     # Two rounds of 20 s, an evaluation of 4 s between them, the last one of 10 s as the first; minus 5 s that passed.
     assert display.seconds_left(NOW + 39) == pytest.approx(2 * 20 + 4 + 10 - 5)
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(7.4, "7 s"), (61, "1 min 1 s"), (3725, "1 h 2 min")])
-def test_format_duration(seconds, text):
-    assert format_duration(seconds) == text
 
 
 def test_markup_in_a_contributors_name_is_shown_as_text(display):

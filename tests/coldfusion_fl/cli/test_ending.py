@@ -123,7 +123,7 @@ def test_the_ending_says_what_is_better_and_what_is_worse(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "\nNo difference beyond chance on the 2 seen tasks: +2.0 points" not in out
     assert "\nBetter on the 2 seen tasks: +2.0 points [+0.6, +3.4] frozen.\n" in out
-    assert "\nWorse on b: -10.0 points [-12.0, -8.0] frozen.\n" in out
+    assert "\nWorse on b: −10.0 points [−12.0, −8.0] frozen.\n" in out
 
 
 def test_the_ending_of_a_federation_names_the_file_with_what_is_not_known_here(tmp_path, capsys):

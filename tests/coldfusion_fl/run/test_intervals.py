@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scored_runs import make_scored_run, scored
 
-from coldfusion_fl.run.intervals import interval, is_error, mean_interval, signed
+from coldfusion_fl.run.intervals import interval, is_error, mean_interval
 from coldfusion_fl.run.report import score_table, summarize, write_report
 
 POINTS = st.floats(-100, 100)
@@ -133,15 +133,15 @@ def test_the_verdict_names_what_is_better_and_what_fell(ledger):
         {"outcome": "better", "sentence": "Better on the 2 seen tasks: +2.0 points [+0.7, +3.3] frozen."},
         {
             "outcome": "same",
-            "sentence": "No difference beyond chance on the 1 unseen task: +0.8 points [-1.2, +2.8] frozen.",
+            "sentence": "No difference beyond chance on the 1 unseen task: +0.8 points [−1.2, +2.8] frozen.",
         },
-        {"outcome": "worse", "sentence": "Worse on tv_speakers: -2.0 points [-3.8, -0.2] frozen."},
+        {"outcome": "worse", "sentence": "Worse on tv_speakers: −2.0 points [−3.8, −0.2] frozen."},
     ]
 
 
 def test_the_verdict_says_that_there_is_no_interval(ledger):
     assert sentences(summarize(ledger)) == [
-        "On the 2 seen tasks: -3.0 points frozen, without an interval, so it may be chance.",
+        "On the 2 seen tasks: −3.0 points frozen, without an interval, so it may be chance.",
         "On the 1 unseen task: +3.0 points frozen, without an interval, so it may be chance.",
         "On the 1 unseen task: +6.0 points few-shot, without an interval, so it may be chance.",
     ]
@@ -150,13 +150,8 @@ def test_the_verdict_says_that_there_is_no_interval(ledger):
 def test_many_falls_are_one_sentence_with_the_worst_first(ledger):
     fell = [(f"t{number}", True, 50.0, 49.0 - number, 0.1) for number in range(8)]
     last = sentences(with_errors(ledger, *fell))[-1]
-    assert last.startswith("Worse on 8 tasks, frozen: t7 -8.0 points [-8.2, -7.8]; t6 ")
+    assert last.startswith("Worse on 8 tasks, frozen: t7 −8.0 points [−8.2, −7.8]; t6 ")
     assert last.endswith("; and 3 more.")
-
-
-@pytest.mark.parametrize(("points", "text"), [(-0.04, "+0.0"), (0.04, "+0.0"), (-0.06, "-0.1"), (12.34, "+12.3")])
-def test_a_difference_is_written_with_its_sign(points, text):
-    assert signed(points) == text
 
 
 def test_the_table_has_intervals_and_says_what_they_cover(ledger):

@@ -82,7 +82,7 @@ def test_a_run_without_scores_has_no_table(tmp_path):
 def test_a_name_is_shown_as_it_is(ledger, name, shown):
     for number in (0, 2):
         ledger.save_scores(number, {name: scored(50.0)})
-    assert f"\n| {shown} | seen | 50.0 | 50.0 | +0.0 |  |  |  |\n" in model_card(ledger, "", {})
+    assert f"\n| {shown} | seen | 50.0 | 50.0 | 0.0 |  |  |  |\n" in model_card(ledger, "", {})
 
 
 @pytest.mark.parametrize(("base", "shown"), [("a`b", "`` a`b ``"), ("a [b]|*", "`a [b]|*`")])
@@ -102,7 +102,7 @@ def test_the_card_has_the_intervals_and_says_what_they_show(ledger):
     ledger.save_scores(2, {"a": scored(54.0, **error), "b": scored(50.0, rows=40, **error)})
     card = model_card(ledger, "", {})
     assert "| a | seen | 50.0 | 54.0 | +4.0 [+2.0, +6.0] |  |  |  |" in card
-    assert "\n- Worse on the 2 seen tasks: -3.0 points \\[-4.4, -1.6\\] frozen.\n- Worse on b: -10.0 points" in card
+    assert "\n- Worse on the 2 seen tasks: −3.0 points \\[−4.4, −1.6\\] frozen.\n- Worse on b: −10.0 points" in card
     assert "not other seeds or other tasks" in card
 
 
@@ -111,5 +111,5 @@ def test_a_name_in_a_sentence_of_the_card_is_shown_as_it_is(ledger):
         names = ("[a](http://x)", "<b>")
         ledger.save_scores(number, {name: scored(points, **{"frozen-difference-error": 1.0}) for name in names})
     card = model_card(ledger, "", {})
-    assert r"\[a\](http://x) -10.0 points" in card
-    assert r"\<b\> -10.0 points" in card
+    assert r"\[a\](http://x) −10.0 points" in card
+    assert r"\<b\> −10.0 points" in card

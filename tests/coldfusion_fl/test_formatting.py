@@ -1,10 +1,10 @@
-"""Numbers and texts as pages show them, also those that nobody should report."""
+"""Numbers and texts as pages, reports and the terminal show them, also those that nobody should report."""
 
 import math
 
 import pytest
 
-from coldfusion_fl.pages.formatting import MISSING, duration, finite, interval, number, significant, size, text
+from coldfusion_fl.formatting import MISSING, duration, finite, interval, number, significant, size, text
 
 NO_NUMBERS = [None, math.nan, math.inf, -math.inf, "12", True, [1], 10**400]
 
@@ -35,7 +35,8 @@ def test_a_huge_number_is_short():
 
 
 def test_durations_and_sizes_have_units():
-    assert [duration(value) for value in (4.21, 59, 200, 7500)] == ["4.2 s", "59 s", "3 min 20 s", "2 h 05 min"]
+    texts = ["4.2 s", "59 s", "1 min 1 s", "3 min 20 s", "2 h 5 min"]
+    assert [duration(value) for value in (4.21, 59, 61, 200, 7500)] == texts
     assert [size(value) for value in (12, 2048, 3 << 30)] == ["12 B", "2.0 KiB", "3.0 GiB"]
     assert interval(0.46, 3.1) == "[+0.5, +3.1]"
 

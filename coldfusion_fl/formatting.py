@@ -1,4 +1,4 @@
-"""Numbers and texts as a page shows them; none of them can make a page fail."""
+"""Numbers and texts as pages, reports and the terminal show them; none of them can make a page fail."""
 
 import math
 from typing import Any
@@ -55,7 +55,7 @@ def interval(low: Any, high: Any, digits: int = 1) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """Seconds as text, such as `2 h 05 min`, `3 min 20 s` or `4.2 s`."""
+    """Seconds as text, such as `2 h 5 min`, `3 min 20 s` or `4.2 s`."""
     found = finite(seconds)
     if found is None or found < 0:
         return MISSING
@@ -66,8 +66,8 @@ def duration(seconds: Any) -> str:
     minutes, rest = divmod(round(found), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
-        return f"{hours:,} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def size(count: Any) -> str:
