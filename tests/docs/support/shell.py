@@ -17,6 +17,8 @@ import psutil
 
 # No command of a page takes longer, also on a busy machine.
 _SECONDS = 500
+# Seconds in which processes may end by themselves after the last command.
+_GRACE = 30
 
 
 class Shell:
@@ -70,7 +72,8 @@ class Shell:
         self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=10)
-        left = self._started()
+        # On a busy machine, the last process of a server that has been stopped needs some seconds more.
+        _, left = psutil.wait_procs(self._started(), timeout=_GRACE)
         names = [one.info["name"] for one in left]
         while left:  # a supervisor may have started another process meanwhile
             for one in left:
