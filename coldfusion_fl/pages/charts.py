@@ -177,9 +177,9 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
 
 
 def _line(curve: Curve, x_at: Callable[[float], float], y_at: Callable[[float], float], label_y: float | None) -> Line:
-    places = [(x_at(point.x), y_at(point.y)) for point in curve.points]
-    marks = [(*place, f"round {point.x:g}: {number(point.y, 1, signed=True)}")
-             for place, point in zip(places, curve.points, strict=True)]  # fmt: skip
+    positions = [(x_at(point.x), y_at(point.y)) for point in curve.points]
+    marks = [(*position, f"round {point.x:g}: {number(point.y, 1, signed=True)}")
+             for position, point in zip(positions, curve.points, strict=True)]  # fmt: skip
     band = ""
     if curve.is_mean:
         ends = [
@@ -188,11 +188,11 @@ def _line(curve: Curve, x_at: Callable[[float], float], y_at: Callable[[float], 
         # The first base has an interval of no width, and alone it is no area.
         ends = ends if len(ends) > 1 else []
         band = _points([(x, high) for x, _, high in ends] + [(x, low) for x, low, _ in reversed(ends)])
-    return Line(curve.label, curve.kind, curve.is_mean, _points(places), band, marks, label_y)
+    return Line(curve.label, curve.kind, curve.is_mean, _points(positions), band, marks, label_y)
 
 
-def _points(places: Iterable[tuple[float, float]]) -> str:
-    return " ".join(f"{x:g},{y:g}" for x, y in places)
+def _points(positions: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{x:g},{y:g}" for x, y in positions)
 
 
 @dataclass(frozen=True)

@@ -89,15 +89,17 @@ def _label(axes: Axes, last: int, ends: list[tuple[float, str, str]]) -> None:
 
 
 def _draw_few_shot(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    places = np.arange(len(rows))
+    positions = np.arange(len(rows))
     for offset, which, colour in ((-0.2, "base", "#b8b8b8"), (0.2, "fused", _UNSEEN)):
         values = [row[f"few-shot-{which}"] for row in rows]
-        bars = axes.bar(places + offset, values, width=0.38, color=colour, label=which)
+        bars = axes.bar(positions + offset, values, width=0.38, color=colour, label=which)
         axes.bar_label(bars, fmt="%.1f", fontsize=8, label_type="center")
-    known = [(place + 0.2, row) for place, row in zip(places, rows, strict=True) if row["few-shot-low"] is not None]
+    known = [
+        (position + 0.2, row) for position, row in zip(positions, rows, strict=True) if row["few-shot-low"] is not None
+    ]
     if known:
         axes.errorbar(
-            [place for place, _ in known],
+            [position for position, _ in known],
             [row["few-shot-fused"] for _, row in known],
             [(row["few-shot-high"] - row["few-shot-low"]) / 2 for _, row in known],
             fmt="none",
@@ -106,7 +108,7 @@ def _draw_few_shot(axes: Axes, rows: list[dict[str, Any]]) -> None:
             capsize=3,
             label="95 % interval of the difference",
         )
-    axes.set_xticks(places, [row["task"] for row in rows], rotation=20, parse_math=False)
+    axes.set_xticks(positions, [row["task"] for row in rows], rotation=20, parse_math=False)
     axes.set_ylabel("test score, points")
     axes.set_title("Few-shot score, unseen tasks")
     axes.set_ylim(top=1.35 * max(row[f"few-shot-{which}"] for row in rows for which in ("base", "fused")))

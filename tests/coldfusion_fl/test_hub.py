@@ -1,4 +1,4 @@
-"""Data sets and models of the Hugging Face Hub, from a Hub on loopback: what is read, and what a user is told."""
+"""Data sets and models of the Hugging Face Hub, from a Hub on loopback: what is read, and the messages of errors."""
 
 import json
 import shutil

@@ -48,14 +48,14 @@
     svg.setAttribute("aria-hidden", "true");
     const losses = points.map(([, loss]) => loss);
     const [low, high] = [Math.min(...losses), Math.max(...losses)];
-    const places = points.map(([, loss], index) => {
+    const positions = points.map(([, loss], index) => {
       const across = points.length > 1 ? 2 + (196 * index) / (points.length - 1) : 100;
       const down = high > low ? 52 - 48 * ((loss - low) / (high - low)) : 28;
       return `${across.toFixed(1)},${down.toFixed(1)}`;
     });
     // A line for each round, because a contributor starts each with another base. One point is a line without length.
     const simulated = points.length > new Set(points.map(([round]) => round)).size;
-    const groups = simulated ? Map.groupBy(places, (_, index) => points[index][0]) : new Map([[0, places]]);
+    const groups = simulated ? Map.groupBy(positions, (_, index) => points[index][0]) : new Map([[0, positions]]);
     for (const group of groups.values()) {
       const line = document.createElementNS(SVG, "polyline");
       line.setAttribute("class", "line k0");
