@@ -68,6 +68,7 @@ def test_the_page_follows_the_run(browser, address, ledger):
 
 def test_the_report_of_the_rounds_so_far_is_one_click_away(browser, address):
     with opened(browser, address) as page:
+        page.get_by_text("Round 2 of 4 is done").wait_for()  # leaving earlier would abort the first request
         page.get_by_role("link", name="Report of the rounds so far").click()
         page.get_by_text("report of a run").wait_for()
         page.locator("#task-table thead th").first.get_by_role("button").click()
@@ -81,7 +82,7 @@ def test_a_fault_of_the_page_is_not_blamed_on_the_server(browser, address):
 
 
 def test_a_run_whose_state_is_not_known_has_not_ended(browser, ledger, address):
-    (ledger.folder / "state.json").unlink()
+    (ledger.folder / "status.json").unlink()
     with opened(browser, address) as page:
         page.get_by_text("The state of the run is not known after round 2 of 4").wait_for()
 
