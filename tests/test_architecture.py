@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -221,3 +222,24 @@ def has_tests(folder: Path, tested: set[Path]) -> bool:
 )
 def test_the_search_for_module_names_finds_them(text, names_one):
     assert bool(NAMES_A_MODULE.search(text)) is names_one
+
+
+def test_the_wheel_has_every_package_and_the_files_beside_its_code():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    inits = [file for file in python_files() if is_installed(file) and file.stem == "__init__"]
+    folders = {".".join(module_of(file)[:-1]): file.parent for file in inits}
+    assert set(setuptools["packages"]) == set(folders)
+    # setuptools looks for a package in the folder of its parent, which is another one for the packages beside the core.
+    relative_folders = {name: folder.relative_to(ROOT) for name, folder in folders.items()}
+    elsewhere = {name: folder.as_posix() for name, folder in relative_folders.items() if folder.parts[0] in SIDES}
+    assert setuptools["package-dir"] == {"coldfusion_fl": "coldfusion_fl", **elsewhere}
+    # The results of experiments are not installed.
+    data = {
+        file
+        for name, folder in folders.items()
+        if not name.startswith("coldfusion_fl.experiments")
+        for file in (*folder.iterdir(), *folder.glob("templates/*"))
+        if file.is_file() and file.suffix not in (".py", ".pyc")
+    }
+    patterns = setuptools["package-data"].items()
+    assert data <= {file for name, globs in patterns for glob in globs for file in folders[name].glob(glob)}
