@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from coldfusion_fl.aggregation.compression import encode
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.mismatch import find_mismatch
+from coldfusion_fl.config.message_keys import COMPRESSION, ROUND
 from coldfusion_fl.config.settings import COMPRESSIONS
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ErrorCode, MismatchError, SettingsError
@@ -94,7 +95,7 @@ def train(message: Message, context: Context) -> Message:
 
 def _training_metrics(server_round: int, result: FinetuneResult) -> MetricRecord:
     metrics: dict[str, Any] = {
-        "server-round": server_round,
+        ROUND: server_round,
         "loss": result.loss,
         "dev-score": result.dev_score,
         "num-examples": result.examples,
@@ -117,7 +118,7 @@ def _add_contribution(content: RecordDict, contribution: Encoder, request: Train
     encoded, error = encode(contribution, request.encoder, request.compression, previous_error)
     state.save(_COMPRESSION_ERROR, request.server_round, error)
     content["arrays"], content["scales"] = to_record(encoded.arrays), to_record(encoded.scales)
-    content["config"] = ConfigRecord({"compression": request.compression})
+    content["config"] = ConfigRecord({COMPRESSION: request.compression})
 
 
 def evaluate(message: Message, context: Context) -> Message:

@@ -15,6 +15,7 @@ from flwr.app import ArrayRecord, Context, Message, MessageType
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common import log
 
+from coldfusion_fl.config.message_keys import COMPRESSION, ROUND
 from coldfusion_fl.sanitize import sanitize
 
 _TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -80,7 +81,7 @@ def describe_reply(message: Message, reply: Message, task: str) -> Iterator[str]
 
 def _round_of(message: Message) -> str:
     configs = message.content.config_records.values() if message.has_content() else ()
-    numbers = [config["server-round"] for config in configs if "server-round" in config]
+    numbers = [config[ROUND] for config in configs if ROUND in config]
     return f"round {_short(numbers[0])}: " if numbers else ""
 
 
@@ -106,7 +107,7 @@ def _training(values: Mapping[str, object]) -> str:
 def _arrays(name: str, record: ArrayRecord, values: Mapping[str, object]) -> str:
     size = sum(len(array.data) for array in record.values())
     types = ", ".join(sorted({str(array.dtype) for array in record.values()}))
-    encoding = f", compression {_short(values['compression'])}" if "compression" in values else ""
+    encoding = f", compression {_short(values[COMPRESSION])}" if COMPRESSION in values else ""
     return f"{name}: {len(record)} arrays of {types}, {size / 1e6:,.1f} MB{encoding}"
 
 

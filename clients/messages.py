@@ -6,6 +6,7 @@ from typing import Any
 from flwr.app import Array, ArrayRecord, Message
 
 from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.config.message_keys import COMPRESSION, MODES, ROUND, SEED
 from coldfusion_fl.config.parsing import parse_table
 from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
 from coldfusion_fl.config.tables import unflatten
@@ -65,14 +66,15 @@ def read_train_request(message: Message) -> TrainRequest:
     Raises:
         SettingsError: a setting is not known here, or is not valid.
     """
-    config = unflatten(dict(_content(message, "config")))
+    sent = dict(_content(message, "config"))
+    config = unflatten(sent)
     return TrainRequest(
         encoder=_encoder(message),
         finetuning=parse_table(FinetuneSettings, config.get("finetune", {}), _SOURCE, "finetune."),
-        seed=int(config.get("seed", 0)),
-        server_round=int(config.get("server-round", 0)),
+        seed=int(sent.get(SEED, 0)),
+        server_round=int(sent.get(ROUND, 0)),
         run=str(config.get("run", "")),
-        compression=str(config.get("compression", "float32")),
+        compression=str(sent.get(COMPRESSION, "float32")),
         fisher_examples=int(config.get("fisher-examples", 0)),
     )
 
@@ -83,16 +85,17 @@ def read_evaluate_request(message: Message) -> EvaluateRequest:
     Raises:
         SettingsError: a setting is not known here, or is not valid.
     """
-    config = unflatten(dict(_content(message, "config")))
+    sent = dict(_content(message, "config"))
+    config = unflatten(sent)
     settings = parse_table(EvaluateSettings, config.get("evaluate", {}), _SOURCE, "evaluate.")
-    modes = str(config.get("modes", "frozen")).split(",")
+    modes = str(sent.get(MODES, "frozen")).split(",")
     return EvaluateRequest(
         encoder=_encoder(message),
         finetuning=parse_table(FinetuneSettings, config.get("finetune", {}), _SOURCE, "finetune."),
         settings=settings,
         modes=tuple(mode for mode in modes if mode != "few-shot" or settings.shots),
-        seed=int(config.get("seed", 0)),
-        server_round=int(config["server-round"]) if "server-round" in config else None,
+        seed=int(sent.get(SEED, 0)),
+        server_round=int(sent[ROUND]) if ROUND in sent else None,
         run=str(config.get("run", "")),
     )
 

@@ -9,9 +9,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from coldfusion_fl.aggregation.pipeline import Pipeline, check_blend
 from coldfusion_fl.aggregation.screening import ScoreFunction
-from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.config.parsing import check_value
 from coldfusion_fl.config.schema import SettingsTable
 from coldfusion_fl.config.settings import EvaluateSettings, ServerSettings, Settings
@@ -24,6 +26,11 @@ _OTHER_NAMES: Mapping[str, tuple[type[SettingsTable], str]] = {
     "evaluate_every": (EvaluateSettings, "every"),
     "min_available_nodes": (Settings, "min_contributions"),
 }
+_COLLECTIONS = ("exclude", "awaited_names")
+_FRACTIONS = ("fraction_train", "fraction_evaluate")
+_NUMBERS_OF_NODES = ("min_train_nodes", "min_evaluate_nodes")
+_FUNCTIONS = ("score_fn", "train_metrics_aggr_fn", "evaluate_metrics_aggr_fn", "node_names")
+CONTRIBUTOR_NAMES = ("none", "query", "metrics")
 
 
 def setting_of(argument: str) -> tuple[type[SettingsTable], str] | None:
@@ -40,12 +47,7 @@ def check_arguments(given: Mapping[str, Any]) -> None:
     Raises:
         SettingsError: an argument is of another type or out of range.
     """
-    # A text is a collection of its letters, so that a forgotten list would pass every later check.
-    for name in ("exclude", "awaited_names"):
-        if isinstance(given[name], str):
-            raise SettingsError(f"{name} must be a list of names, not the text {given[name]!r}.")
-    if given["screening"] is None:
-        raise SettingsError('screening must be a text or a list of rules; "" is no rule.')
+    _check_forms(given)
     for name, value in given.items():
         if (setting := setting_of(name)) and not _has_other_form(name, value):
             check_value(*setting, value, name)
@@ -53,17 +55,40 @@ def check_arguments(given: Mapping[str, Any]) -> None:
     keys = given["shared_keys"]
     if keys is not None and not callable(keys) and not (isinstance(keys, str) and keys):
         raise SettingsError(f"shared_keys must be patterns with commas between them, or a function, not {keys!r}.")
-    if given["score_fn"] is not None and not callable(given["score_fn"]):
-        raise SettingsError(f"score_fn must be a function of an encoder (arrays by name), not {given['score_fn']!r}.")
     if isinstance(given["ledger"], str | Path):
         raise SettingsError(f"ledger must be an opened run folder: Ledger.open({str(given['ledger'])!r}).")
+
+
+def _check_forms(given: Mapping[str, Any]) -> None:
+    """Check the arguments that are no settings of a run."""
+    # A text is a collection of its letters, so that a forgotten list would pass every later check.
+    for name in _COLLECTIONS:
+        if isinstance(given[name], str):
+            raise SettingsError(f"{name} must be a list of names, not the text {given[name]!r}.")
+    if given["screening"] is None:
+        raise SettingsError('screening must be a text or a list of rules; "" is no rule.')
+    for name in _FRACTIONS:
+        fraction = given[name]
+        if fraction is not None and not (isinstance(fraction, int | float) and 0 <= fraction <= 1):
+            raise SettingsError(f"{name} must be a number from 0 to 1, but is {fraction!r}.")
+    for name in _NUMBERS_OF_NODES:
+        if given[name] is not None and (not isinstance(given[name], int) or given[name] < 0):
+            raise SettingsError(f"{name} must be a whole number, at least 0, but is {given[name]!r}.")
+    if given["contributor_names"] not in CONTRIBUTOR_NAMES:
+        known = ", ".join(CONTRIBUTOR_NAMES)
+        raise SettingsError(f"contributor_names must be one of {known}, but is {given['contributor_names']!r}.")
+    for name in _FUNCTIONS:
+        if given[name] is not None and not callable(given[name]):
+            raise SettingsError(f"{name} must be a function, not {given[name]!r}.")
 
 
 def _has_other_form(name: str, value: Any) -> bool:
     """Whether an argument has a form that a setting in a file cannot have."""
     if name in ("fusion", "server_optimizer", "screening"):  # objects; `Pipeline.parse` checks them
         return not isinstance(value, str)
-    return (name == "rollback" and value is None) or (name == "exclude" and isinstance(value, set | frozenset))
+    return (name in ("rollback", "min_contributions") and value is None) or (
+        name == "exclude" and isinstance(value, set | frozenset)
+    )
 
 
 def read_arguments(given: Mapping[str, Any]) -> tuple[Pipeline, RoundSettings]:
@@ -78,9 +103,12 @@ def read_arguments(given: Mapping[str, Any]) -> tuple[Pipeline, RoundSettings]:
     """
     check_arguments(given)
     pipeline = Pipeline.parse(given["screening"], given["fusion"], given["server_optimizer"])
+    pipeline = pipeline.weighted_by(given["weighted_by_key"])
+    fewest = given["min_contributions"] or default_min_contributions(given["min_train_nodes"])
+    has_fraction = given["fraction_train"] is not None
     pipeline.check(
-        given["contributors_per_round"],
-        given["min_contributions"],
+        max(given["contributors_per_round"], fewest) if has_fraction else given["contributors_per_round"],
+        fewest,
         has_score_function=given["score_fn"] is not None,
         has_rollback=given["rollback"] is not None,
     )
@@ -89,8 +117,14 @@ def read_arguments(given: Mapping[str, Any]) -> tuple[Pipeline, RoundSettings]:
         "fusion": str(pipeline.fusion),
         "server_optimizer": str(pipeline.server_optimizer),
         "exclude": sorted(given["exclude"]),
+        "min_contributions": fewest,
     }
     return pipeline, RoundSettings(**recorded)
+
+
+def default_min_contributions(min_train_nodes: int | None) -> int:
+    """The contributions that a round needs: two, or one in a project that trains with one node."""
+    return 1 if min_train_nodes == 1 else 2
 
 
 def as_filter(shared_keys: str | Callable[[str], bool] | None) -> Callable[[str], bool] | None:
@@ -101,13 +135,20 @@ def as_filter(shared_keys: str | Callable[[str], bool] | None) -> Callable[[str]
     return lambda name: any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def as_score_function(score_fn: ScoreFunction | None) -> ScoreFunction | None:
-    """A score function that returns a Python float; a result that is not finite becomes the worst score, -inf."""
+def as_score_function(
+    score_fn: ScoreFunction | None, complete: Callable[[Encoder], EncoderDict]
+) -> ScoreFunction | None:
+    """A score function that returns a Python float; a result that is not finite becomes the worst score, -inf.
+
+    Args:
+        score_fn: gets copies that it may write to, because PyTorch warns of arrays that are read-only.
+        complete: adds the arrays to an encoder that are not fused.
+    """
     if score_fn is None:
         return None
 
     def score(encoder: Encoder) -> float:
-        value = float(score_fn(encoder))
+        value = float(score_fn({name: np.array(array) for name, array in complete(encoder).items()}))
         return value if math.isfinite(value) else -math.inf
 
     return score

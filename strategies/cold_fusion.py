@@ -2,40 +2,57 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from logging import INFO
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from flwr.common import log
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Result, Strategy
+from flwr.serverapp.strategy import FedAvg, Result
 
 from coldfusion_fl.aggregation.screening import Rule, ScoreFunction
 from coldfusion_fl.aggregation.server_optimizer import ServerOptimizer
 from coldfusion_fl.arrays.disk_arrays import ArrayFile
 from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.config.message_keys import COMPRESSION, MODES
 from coldfusion_fl.fusion import Operator
-from coldfusion_fl.run.events import ContributorExcluded, EvaluationStarted, Event
+from coldfusion_fl.run.events import ContributorExcluded, Event
 from coldfusion_fl.run.records import RoundRecord
 
 from .arguments import as_filter, as_score_function, read_arguments
+from .hooks import observe_hooks
 from .loop import EvaluateFn, RunLoop
 from .nodes import (
     MessageBuilder,
-    NodeRegistry,
     Participants,
+    QueriedNodes,
     longest_training_first,
     move_to_record,
+    new_registry,
     sample,
     select_shared,
 )  # fmt: skip
-from .rounds import Aggregator, ContributionCollector, EvaluationSchedule, EvaluationState, RoundState, ServerState
+from .rounds import (
+    Aggregator,
+    ContributionCollector,
+    EvaluationSchedule,
+    EvaluationState,
+    MetricsFn,
+    RoundState,
+    ServerState,
+    aggregate,
+    weighted_metrics,
+)  # fmt: skip
+from .run_log import log_settings, log_start
 
 if TYPE_CHECKING:
     from coldfusion_fl.run.ledger import Ledger
 
 
-class ColDFusion(Strategy):
+class ColDFusion(FedAvg):
     """ColD Fusion: contributors finetune the shared base, and the uniform mean of their encoders is the next base.
 
     θ' = (1/|C|) Σ_c θ_c over the valid contributions of a round. A contribution that does not fit the base (an extra or
@@ -43,18 +60,40 @@ class ColDFusion(Strategy):
     recorded by the contributor's name; they never end the run. Replies are taken one at a time and put on disk, so that
     memory does not grow with them, and fused in sorted order of names, so that the order of arrival leaves no trace.
 
+    The arguments of FedAvg have FedAvg's meaning, apart from their defaults; a subclass overrides the same hooks. What
+    this strategy adds to the messages of a project has the prefix "coldfusion.".
+
     Parameters
     ----------
-    contributors_per_round : int (default: 8)
-        Contributors sampled each round, by (seed, round, sorted names) alone.
-    min_contributions : int (default: 2)
-        With fewer valid contributions a round keeps its base.
+    fraction_train : Optional[float] (default: None)
+        Fraction of the nodes that train in a round. None: `contributors_per_round` nodes do.
+    fraction_evaluate : float (default: 1.0)
+        Fraction of the nodes that evaluate a base. Below 1, the first base is not evaluated; 0: none is.
+    min_train_nodes : Optional[int] (default: None)
+        Minimum number of nodes that train in a round. None: 2 with `fraction_train`, else no minimum.
+    min_evaluate_nodes : int (default: 2)
+        Minimum number of nodes that evaluate a base, if `fraction_evaluate` is below 1.
     min_available_nodes : int (default: 2)
         Nodes to wait for before the first round.
+    weighted_by_key : str (default: "num-examples")
+        Key of the weight in the metrics of a reply, for the means of metrics and the fusion "weighted-mean".
+    arrayrecord_key : str (default: "arrays")
+        Key of the ArrayRecord in messages. A reply with one ArrayRecord may have another key. A Fisher diagonal is
+        expected in a record of the key "fisher".
+    configrecord_key : str (default: "config")
+        Key of the ConfigRecord in messages.
+    train_metrics_aggr_fn : Optional[Callable[[list[RecordDict], str], MetricRecord]] (default: None)
+        Aggregates the metrics of the fused replies, whose records it gets without the arrays. None: the weighted mean.
+    evaluate_metrics_aggr_fn : Optional[Callable[[list[RecordDict], str], MetricRecord]] (default: None)
+        The same for the replies of an evaluation.
+    contributors_per_round : int (default: 8)
+        Contributors sampled each round, by (seed, round, sorted names) alone.
+    min_contributions : Optional[int] (default: None)
+        With fewer valid contributions a round keeps its base. None: 2, or 1 if `min_train_nodes` is 1.
     node_timeout : float (default: 3600)
-        Seconds to wait for them; then the run begins with those that are connected.
+        Seconds to wait for nodes; then the run begins with those that are connected.
     seed : int (default: 0)
-        Seed of the sampling. It also goes to the contributors, as `seed` in their configuration.
+        Seed of the sampling. It also goes to the nodes, as `coldfusion.seed` in their configuration.
     evaluate_every : int (default: 1)
         Rounds between evaluations; the first and the last base are always evaluated. 0: only these two; -1: none.
     fusion : Union[str, Operator] (default: "mean")
@@ -83,16 +122,16 @@ class ColDFusion(Strategy):
     shared_keys : Optional[Union[str, Callable[[str], bool]]] (default: None)
         Which arrays are shared: shell patterns of names with commas between ("features.*, embedding"), or a function of
         a name; others that come back are dropped. None: all are, and a contribution with others is rejected.
-    arrayrecord_key : str (default: "arrays")
-        Key of the ArrayRecord in messages. A Fisher diagonal is expected in a record of the key "fisher".
-    configrecord_key : str (default: "config")
-        Key of the ConfigRecord in messages.
     ledger : Optional[Ledger] (default: None)
         The opened run folder that every round is saved in; a run that it holds is resumed. None: nothing is saved.
     keep_last : int (default: 0)
         The ledger keeps the arrays of this many rounds, and all records. 0: all arrays.
+    contributor_names : str (default: "none")
+        Where the names of contributors come from. "none": they are called node-ID. "query": from a query to each node,
+        which the clients answer (@app.query). "metrics": from `name` in a ConfigRecord, or `partition-id` in the
+        MetricRecord, of their train replies.
     node_names : Optional[Callable[[], Mapping[int, str]]] (default: None)
-        Returns the names of the nodes by node ID; others are excluded. None: nodes name themselves.
+        Returns the names that the server knows nodes by, by node ID. Nodes are then queried, and others are excluded.
     awaited_names : Collection[str] (default: ())
         Names of nodes to wait for before the first round; a missing one is recorded.
 
@@ -104,9 +143,18 @@ class ColDFusion(Strategy):
 
     def __init__(
         self,
-        contributors_per_round: int = 8,
-        min_contributions: int = 2,
+        fraction_train: float | None = None,
+        fraction_evaluate: float = 1.0,
+        min_train_nodes: int | None = None,
+        min_evaluate_nodes: int = 2,
         min_available_nodes: int = 2,
+        weighted_by_key: str = "num-examples",
+        arrayrecord_key: str = "arrays",
+        configrecord_key: str = "config",
+        train_metrics_aggr_fn: MetricsFn | None = None,
+        evaluate_metrics_aggr_fn: MetricsFn | None = None,
+        contributors_per_round: int = 8,
+        min_contributions: int | None = None,
         node_timeout: float = 3600,
         seed: int = 0,
         evaluate_every: int = 1,
@@ -122,61 +170,84 @@ class ColDFusion(Strategy):
         score_fn: ScoreFunction | None = None,
         rollback: float | None = None,
         shared_keys: str | Callable[[str], bool] | None = None,
-        arrayrecord_key: str = "arrays",
-        configrecord_key: str = "config",
         ledger: "Ledger | None" = None,
         keep_last: int = 0,
+        contributor_names: str = "none",
         node_names: Callable[[], Mapping[int, str]] | None = None,
         awaited_names: Collection[str] = (),
     ) -> None:
-        self.pipeline, self.settings = read_arguments(locals())  # the first statement: these are the arguments
+        arguments = dict(locals())  # the first statement: these are the arguments
+        self.pipeline, self.settings = read_arguments(arguments)
+        super().__init__(
+            1.0 if fraction_train is None else fraction_train, fraction_evaluate,
+            (2 if fraction_train else 0) if min_train_nodes is None else min_train_nodes, min_evaluate_nodes,
+            min_available_nodes, weighted_by_key, arrayrecord_key, configrecord_key,
+            train_metrics_aggr_fn or weighted_metrics, evaluate_metrics_aggr_fn or weighted_metrics,
+        )  # fmt: skip
         self.ledger = ledger
         self.is_shared = as_filter(shared_keys)
-        self.score_fn = as_score_function(score_fn)
         self.messages = MessageBuilder(arrayrecord_key, configrecord_key, seed)
-        self.state = ServerState(ledger, keep_last, ema, blend, self.settings)
-        registry = NodeRegistry(
-            configrecord_key, node_names, lambda name, reason: self.emit(ContributorExcluded(name=name, reason=reason))
-        )
+        self.running_hooks: set[str] = set()
+        self._arguments = SimpleNamespace(**arguments)
+        self.begin_run()
+
+    def begin_run(self) -> None:
+        """Make all that changes during a run, so that a strategy that is used twice starts afresh."""
+        given = self._arguments
+        self.state = ServerState(self.ledger, given.keep_last, given.ema, given.blend, self.settings)
+        self.score_fn = as_score_function(given.score_fn, self.state.complete)
+        self.registry = new_registry(
+            given.contributor_names, given.configrecord_key, given.node_names,
+            lambda name, reason: self.emit(ContributorExcluded(name=name, reason=reason)),
+        )  # fmt: skip
         self.participants = Participants(
-            registry, min_available_nodes, awaited_names, node_timeout, min_contributions, max_rejections, exclude,
-            self.emit,
+            self.registry, max(given.min_available_nodes, self.min_train_nodes), given.awaited_names,
+            given.node_timeout, self.settings.min_contributions, given.max_rejections, given.exclude, self.emit,
         )  # fmt: skip
         self.collector = ContributionCollector(
-            self.state, self.pipeline.fusion, self.is_shared, (arrayrecord_key, configrecord_key), staleness_discount,
-            registry.name_of,
+            self.state, self.pipeline.fusion, self.is_shared, (given.arrayrecord_key, given.configrecord_key),
+            given.staleness_discount, self.registry, learns_names=given.contributor_names == "metrics",
         )  # fmt: skip
-        self.aggregator = Aggregator(self.state, self.pipeline, min_contributions, self.score_fn, rollback)
+        self.aggregator = Aggregator(
+            self.state, self.pipeline, self.settings.min_contributions, self.score_fn, given.rollback
+        )
         # What Flower's own loop and its wrappers need; `start` changes it. They do not say how many rounds there are,
         # and a wrapper may work on the arrays that come back, so that these must not be compressed.
-        self.schedule = EvaluationSchedule(evaluate_every)
+        self.schedule = EvaluationSchedule(given.evaluate_every, has_first=self.fraction_evaluate == 1)
         self.compression = "float32"
-        self.timeout = 3600.0
-        self._round = RoundState(RoundRecord(round=0))
-        self._evaluation = EvaluationState(0)
-        self._grid: Grid | None = None
+        self.timeout: float | None = 3600.0
+        self.round = RoundState(RoundRecord(round=0))
+        self.evaluation = EvaluationState(0)
+        self._can_evaluate = self.fraction_evaluate > 0
+        self.grid: Grid | None = None
+
+    def __init_subclass__(cls) -> None:
+        """Observe the configure hooks of a subclass, which may build messages of its own: see `hooks`."""
+        super().__init_subclass__()
+        observe_hooks(cls)
 
     @property
     def result(self) -> Encoder:
-        """What the run delivers if it ends now, arrays by name: the last base, or the average where `ema` is set."""
-        return self.state.result
+        """What the run delivers if it ends now, arrays by name: the last base, or the average where `ema` is set.
+
+        The arrays are copies, because PyTorch warns of arrays that are read-only.
+        """
+        return {name: np.array(array) for name, array in self.state.result.items()}
 
     def summary(self) -> None:
         """Log summary configuration of the strategy."""
-        for name, value in self.settings.to_json().items():
-            log(INFO, "\t├──> %s: %s", name, value)
-        log(INFO, "\t├──> ArrayRecord key: '%s'", self.messages.arrayrecord_key)
-        log(INFO, "\t└──> ConfigRecord key: '%s'", self.messages.configrecord_key)
+        log_settings(self)
 
     def start(
         self,
         grid: Grid,
         initial_arrays: ArrayRecord,
         num_rounds: int = 3,
-        timeout: float = 3600,
+        timeout: float | None = 3600,
         train_config: ConfigRecord | None = None,
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: EvaluateFn | None = None,
+        should_stop: Callable[..., bool] | None = None,
     ) -> Result:
         """Run ColD Fusion for `num_rounds` rounds, or resume up to that round where the ledger holds rounds already.
 
@@ -186,73 +257,87 @@ class ColDFusion(Strategy):
             RunError: fewer contributors than `min_contributions` are connected when the wait is over.
             RunFolderError: the ledger's run began from other arrays, is damaged, or its disk is full.
         """
-        log(INFO, "Starting %s strategy:", type(self).__name__)
-        self.summary()
+        self.begin_run()
+        log_start(self, num_rounds, initial_arrays, train_config, evaluate_config)
         self.timeout, self.compression = timeout, self.settings.compression
-        self.schedule = EvaluationSchedule(self.schedule.every, num_rounds)
-        loop = RunLoop(self, grid, num_rounds, timeout, train_config, evaluate_config, evaluate_fn)
+        if isinstance(self.registry, QueriedNodes) and timeout is not None:
+            self.registry.answer_timeout = min(self.registry.answer_timeout, timeout)
+        self.schedule = replace(self.schedule, num_rounds=num_rounds)
+        loop = RunLoop(self, grid, num_rounds, timeout, train_config, evaluate_config, evaluate_fn, should_stop)
         return loop.run(select_shared(initial_arrays, self.is_shared))
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Sample contributors and send each the base."""
-        arrays = self.save_round(arrays)
+        if self._arguments.fraction_train == 0:
+            return []
         pool = self.participants.pool(grid, self.state.records, self.schedule.num_rounds)
+        self.round.note_pool(pool)
         names = self.sample(pool.names, server_round)
-        self._round, self._grid = RoundState.start(server_round, names, pool, self.emit), grid
-        nodes = {name: pool.members[name].node_id for name in longest_training_first(names, self.state.records)}
-        extras = {"compression": self.compression} if self.compression != "float32" else {}
-        self._round.sent = self.messages.build(MessageType.TRAIN, server_round, arrays, {**config, **extras}, nodes)
-        return list(self._round.sent.values())
+        log(INFO, "configure_train: Sampled %s nodes (out of %s)", len(names), len(pool.members))
+        nodes = [pool.members[name].node_id for name in longest_training_first(names, self.state.records)]
+        extras = {COMPRESSION: self.compression} if self.compression != "float32" else {}
+        shared = select_shared(arrays, self.is_shared)
+        return self.messages.build(MessageType.TRAIN, server_round, shared, {**config, **extras}, nodes)
 
     def sample(self, names: Sequence[str], server_round: int) -> list[str]:
         """The contributors of a round, sorted by name; a subclass may choose others among `names`."""
-        return sample(names, self.settings.contributors_per_round, self.settings.seed, server_round)
+        fraction = self._arguments.fraction_train
+        number = self.settings.contributors_per_round if fraction is None else int(len(names) * fraction)
+        return sample(names, max(number, self.min_train_nodes), self.settings.seed, server_round)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Collect, screen and fuse the contributions, and apply the server optimizer. None: the base is kept."""
         with closing(ArrayFile(self.ledger.folder if self.ledger else None)) as array_file:
-            candidates = self.collector.collect(self._round, replies, array_file, self.timeout)
-            if self._grid:
-                self.collector.collect_late(self._round, self._grid, array_file, candidates)
-            base = self.aggregator.next_base(self._round, candidates)
-        return None if base is None else move_to_record(base), self._round.metrics()
+            candidates = self.collector.collect(self.round, replies, array_file, self.timeout)
+            if self.grid:
+                self.collector.collect_late(self.round, self.grid, array_file, candidates)
+            base = self.aggregator.next_base(self.round, candidates)
+        metrics = self.round.metrics(self.train_metrics_aggr_fn, self.weighted_by_key)
+        return None if base is None else move_to_record(self.state.complete(base)), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Save the round, and send the `result` so far to every node if it is to be evaluated."""
-        # Not in aggregate_train: a wrapper, such as one for differential privacy, may have changed the arrays since.
-        arrays = self.save_round(arrays)
-        self._evaluation = EvaluationState(server_round, emit=self.emit)
-        if self.schedule.is_due(server_round):
-            if (result := self.result) is not self.state.base:
-                arrays = move_to_record(dict(result))
-            members = self.participants.connected(grid, self.schedule.num_rounds)
-            self.emit(EvaluationStarted(round=server_round, names=sorted(members)))
-            for name, member in sorted(members.items()):
-                extended = {**config, "modes": self.schedule.modes(server_round, member.seen)}
-                node = {name: member.node_id}
-                self._evaluation.sent |= self.messages.build(MessageType.EVALUATE, server_round, arrays, extended, node)
-        return list(self._evaluation.sent.values())
+        """Send the `result` so far to the nodes, if it is to be evaluated."""
+        if not self._can_evaluate or not self.schedule.is_due(server_round):
+            return []
+        shared = select_shared(arrays, self.is_shared)
+        if self.state.average:  # then the result is another encoder than the base
+            shared = move_to_record(dict(self.state.result))
+        members = self.participants.connected(grid, self.schedule.num_rounds)
+        names = sorted(members)
+        if self.fraction_evaluate < 1:
+            number = max(int(len(names) * self.fraction_evaluate), self.min_evaluate_nodes)
+            names = sample(names, number, self.settings.seed, server_round)
+        log(INFO, "configure_evaluate: Sampled %s nodes (out of %s)", len(names), len(members))
+        messages: list[Message] = []
+        for name in names:
+            extended = {**config, MODES: self.schedule.modes(server_round, members[name].seen)}
+            node = members[name].node_id
+            messages += self.messages.build(MessageType.EVALUATE, server_round, shared, extended, [node])
+        return messages
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Collect the scores by contributor; the mean of each kind of score is returned."""
-        self._evaluation.collect(replies, self.messages.configrecord_key, self.timeout)
-        if self.ledger and self._evaluation.scores:
-            self.ledger.save_scores(server_round, dict(sorted(self._evaluation.scores.items())))
-        return self._evaluation.means()
+        """Collect the scores by contributor, and aggregate them."""
+        found = self.evaluation
+        self._can_evaluate &= found.collect(replies, self.registry.name_of, self.configrecord_key, self.timeout)
+        if self.ledger and found.scores:
+            self.ledger.save_scores(server_round, dict(sorted(found.scores.items())))
+        contents = [content for _, content in sorted(found.contents.items())]
+        return aggregate(self.evaluate_metrics_aggr_fn, contents, self.weighted_by_key)
 
-    def save_round(self, arrays: ArrayRecord) -> ArrayRecord:
-        """Save the current round with the base that it ended with, unless it is saved; returns the shared arrays."""
-        shared = select_shared(arrays, self.is_shared)
-        self.state.save_round(shared, self._round.record)
-        return shared
+    def save_round(self, arrays: ArrayRecord) -> None:
+        """Save the current round with the base that it ended with, unless it is saved."""
+        self.state.save_round(select_shared(arrays, self.is_shared), self.round.record)
 
     def emit(self, event: Event) -> None:
         """Add an event to the ledger, where there is one."""
         if self.ledger:
             self.ledger.emit(event)
+
+
+observe_hooks(ColDFusion)

@@ -33,6 +33,7 @@ from coldfusion_fl.tracking.track import track
 
 from .cold_fusion import ColDFusion
 from .nodes.array_records import move_to_record
+from .rounds.evaluation import mean_scores
 
 app = ServerApp()
 
@@ -88,6 +89,8 @@ def new_strategy(
         rollback=server.rollback or None,
         ledger=ledger,
         keep_last=server.keep_last,
+        contributor_names="query",
+        evaluate_metrics_aggr_fn=mean_scores,
         node_names=node_names,
         awaited_names=awaited,
     )

@@ -1,7 +1,7 @@
 """The pipeline of the server: screening, then a fusion operator, then a server optimizer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from coldfusion_fl.aggregation.rules import RULES
@@ -10,7 +10,7 @@ from coldfusion_fl.aggregation.server_optimizer import SERVER_OPTIMIZERS, Server
 from coldfusion_fl.config.components import as_component, as_components
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import ErrorCode, SettingsError
-from coldfusion_fl.fusion import OPERATORS, Operator
+from coldfusion_fl.fusion import OPERATORS, Operator, WeightedMean
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,12 @@ class Pipeline:
             fusion=as_component(fusion, OPERATORS, "fusion"),
             server_optimizer=as_component(server_optimizer, SERVER_OPTIMIZERS, "server-optimizer"),
         )
+
+    def weighted_by(self, key: str) -> Self:
+        """The same pipeline, where a `weighted-mean` without an own `by` takes the weight from this metric."""
+        if not isinstance(self.fusion, WeightedMean) or "by" in self.fusion.model_fields_set:
+            return self
+        return replace(self, fusion=self.fusion.model_copy(update={"by": key}))
 
     def check(
         self, contributors_per_round: int, min_contributions: int, *, has_score_function: bool, has_rollback: bool

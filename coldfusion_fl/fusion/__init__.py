@@ -14,6 +14,7 @@ import numpy as np
 
 from coldfusion_fl.arrays.blocks import finite
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
+from coldfusion_fl.arrays.running_statistics import is_running_statistic, is_variance
 from coldfusion_fl.errors import FusionError
 from coldfusion_fl.fusion.contribution import Contribution, Operator, shares
 from coldfusion_fl.fusion.linear import Dare, Fisher, Mean, TaskArithmetic, WeightedMean
@@ -63,6 +64,8 @@ OPERATORS: dict[str, type[Operator]] = {
 def fuse(operator: Operator, base: Encoder, contributions: Sequence[Contribution]) -> EncoderDict:
     """Fuse contributions: the operator fuses the floating-point arrays, and the lower median all other arrays.
 
+    Running statistics, such as `running_var`, are averaged, whatever the operator is.
+
     Args:
         operator: fuses the floating-point arrays.
         base: arrays by name, of any floating-point or integer dtype.
@@ -74,18 +77,24 @@ def fuse(operator: Operator, base: Encoder, contributions: Sequence[Contribution
     Raises:
         FusionError: there is no contribution, the operator cannot fuse these, or a result is not finite.
     """
+    if not contributions:
+        raise FusionError("there is no contribution to fuse.")
     # Operators compute with real numbers, so they must not see integer arrays such as counters.
     floats = [name for name, array in base.items() if array.dtype.kind == "f"]
-    others = [name for name in base if name not in set(floats)]
-    parts = [replace(part, encoder=_Some(part.encoder, floats)) for part in contributions]
-    if not parts:
-        raise FusionError("there is no contribution to fuse.")
-    fused = operator({name: base[name] for name in floats}, parts) if floats else {}
-    for (
-        name
-    ) in others:  # such as a batch norm's count of batches; a huge number of one contributor must not change it much
-        rows = np.sort(np.stack([part.encoder[name] for part in contributions]), axis=0)
-        fused[name] = rows[(len(rows) - 1) // 2]
+    statistics = [] if operator.is_average else [name for name in floats if is_running_statistic(name)]
+    separate = set(statistics)
+    fused: EncoderDict = {}
+    for part_of, names in ((operator, [name for name in floats if name not in separate]), (Mean(), statistics)):
+        if names:
+            parts = [replace(part, encoder=_Some(part.encoder, names)) for part in contributions]
+            fused |= part_of({name: base[name] for name in names}, parts)
+    for name, array in base.items():
+        if array.dtype.kind != "f":
+            # Such as a batch norm's count of batches; a huge number of one contributor must not change it much.
+            rows = np.sort(np.stack([part.encoder[name] for part in contributions]), axis=0)
+            fused[name] = rows[(len(rows) - 1) // 2]
+        elif is_variance(name):  # the noise of a private mean may bring it below 0
+            fused[name] = np.maximum(fused[name], 0)
     for name, array in fused.items():
         if not finite(array):
             raise FusionError(f"the fused array '{name}' has values that are not finite (fusion {operator.name}).")

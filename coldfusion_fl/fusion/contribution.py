@@ -33,11 +33,14 @@ class Operator(Component):
     """Fuses contributions into one encoder.
 
     Attributes:
+        is_average: whether each element is an average of the contributions' elements; then it also fuses running
+            statistics, which are averaged otherwise.
         uses_weights: whether it uses `Contribution.weight`.
         needs_fisher: whether each contribution must bring the diagonal of its Fisher information.
         allows_screening: whether contributions may be rejected by what others have sent.
     """
 
+    is_average: ClassVar[bool] = False
     uses_weights: ClassVar[bool] = True
     needs_fisher: ClassVar[bool] = False
     allows_screening: ClassVar[bool] = True

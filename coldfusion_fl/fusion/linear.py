@@ -27,6 +27,7 @@ class Mean(Operator):
     """
 
     name: ClassVar[str] = "mean"
+    is_average: ClassVar[bool] = True
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`."""

@@ -30,6 +30,7 @@ class PrivateMean(Operator):
     """
 
     name: ClassVar[str] = "private-mean"
+    is_average: ClassVar[bool] = True  # a plain mean of running statistics would have no noise
     uses_weights: ClassVar[bool] = False
     allows_screening: ClassVar[bool] = False
     clip: float = Field(

@@ -104,6 +104,7 @@ class RoundSettings(Recorded):
     rollback: float | None = None
     seed: int
     contributors_per_round: int
+    fraction_train: float | None = None
     min_contributions: int
     compression: str
     staleness_discount: float
@@ -121,6 +122,7 @@ class RoundRecord(Recorded):
         contributions: those that passed the screening, by contributor.
         rejected: the others.
         fused: whether the round made a new base.
+        metrics: what the strategy returned for the round's training; None: not a finite number.
         trained: when the last contribution was received.
         kept_because: why the round kept its base.
         privacy: the privacy loss so far, where the fusion is private.
@@ -144,6 +146,7 @@ class RoundRecord(Recorded):
     rejected: list[RejectionRecord] = Field(default_factory=list)
     fused: bool = False
     trained: float | None = None
+    metrics: dict[str, Any] = Field(default_factory=dict)
     kept_because: str | None = None
     privacy: PrivacySpent | None = None
     server_validation: ValidationScores | None = None

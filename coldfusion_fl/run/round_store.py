@@ -7,6 +7,7 @@
         optimizer.safetensors   the state of the server optimizer, where it has one
         average.safetensors     the moving average of the bases, where one is kept
         record.json             the round's record: see `records.RoundRecord`
+        metrics.json            what the strategy and the server's own evaluation returned for the base, where they did
         scores.json             the scores, by node, of what a run that ends here delivers: base or average
         SHA256SUMS              the hashes of all these, for `sha256sum --check`
 """
@@ -29,6 +30,7 @@ from coldfusion_fl.run.state import timestamp
 _CHECKSUMS = "SHA256SUMS"
 _RECORD = "record.json"
 _SCORES = "scores.json"
+_METRICS = "metrics.json"
 _ARRAYS = ".safetensors"
 _PRUNED = "pruned.json"
 
@@ -92,17 +94,32 @@ class RoundStore:
 
     def save_scores(self, number: int, scores: Mapping[str, Any]) -> None:
         """Save the scores after a round, by node."""
-        folder = self.round_folder(number)
-        with disk_errors(self.folder):
-            write_json(folder / _SCORES, scores)
-            self._write_checksums(number, self._checksums(number) | {_SCORES: sha256(folder / _SCORES)})
+        self._save_json(number, _SCORES, scores)
+
+    def save_metrics(self, number: int, evaluated: Mapping[str, Any], central: Mapping[str, Any]) -> None:
+        """Save the metrics of a round's base, if there are any.
+
+        Args:
+            number: the round.
+            evaluated: aggregated over the nodes that evaluated.
+            central: of the server's own evaluation.
+        """
+        if evaluated or central:
+            self._save_json(number, _METRICS, {"evaluate": evaluated, "server": central})
 
     def remove_damaged_scores(self, number: int) -> None:
-        """Remove the scores of a round if they are damaged. They are then made again."""
-        checksums, file = self._checksums(number), self.round_folder(number) / _SCORES
-        if _SCORES in checksums and (not file.is_file() or sha256(file) != checksums[_SCORES]):
-            self._write_checksums(number, {name: digest for name, digest in checksums.items() if name != _SCORES})
-            remove(file)
+        """Remove the scores and metrics of a round if they are damaged. They are then made again."""
+        for name in (_SCORES, _METRICS):
+            checksums, file = self._checksums(number), self.round_folder(number) / name
+            if name in checksums and (not file.is_file() or sha256(file) != checksums[name]):
+                self._write_checksums(number, {key: digest for key, digest in checksums.items() if key != name})
+                remove(file)
+
+    def _save_json(self, number: int, name: str, table: Mapping[str, Any]) -> None:
+        folder = self.round_folder(number)
+        with disk_errors(self.folder):
+            write_json(folder / name, table)
+            self._write_checksums(number, self._checksums(number) | {name: sha256(folder / name)})
 
     def keep_last(self, count: int) -> None:
         """Remove the arrays of all rounds but the last `count`; their records, scores and hashes stay."""
@@ -172,6 +189,15 @@ class RoundStore:
             RunFolderError: they are damaged.
         """
         return self.load_json(number, _SCORES)
+
+    def load_metrics(self, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The metrics of a round's base, over the nodes and of the server's own evaluation; empty where there are none.
+
+        Raises:
+            RunFolderError: they are damaged.
+        """
+        saved = self.load_json(number, _METRICS)
+        return saved.get("evaluate", {}), saved.get("server", {})
 
     def load_json(self, number: int, name: str) -> dict[str, Any]:
         """A JSON file of a round; empty where it is missing.

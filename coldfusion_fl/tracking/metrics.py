@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from coldfusion_fl.config.message_keys import ROUND
 from coldfusion_fl.config.settings import MODES
 from coldfusion_fl.run.intervals import DIFFERENCE_ERROR
 from coldfusion_fl.run.records import RoundRecord, UpdateFacts, ValidationScores
@@ -16,7 +17,7 @@ from coldfusion_fl.run.records import RoundRecord, UpdateFacts, ValidationScores
 # What this package's contributors report. Others may report anything: see `_reported_names`.
 _REPORTED = ("loss", "dev-score", "num-examples", "steps", "seconds")
 # Numbers beside the scores, or at home in another metric.
-_NO_METRIC = {"num-examples", "server-round"}
+_NO_METRIC = {"num-examples", ROUND}
 # A name that every tracker takes as a part of a metric's name. No name may look like one that `name_part` makes.
 _PLAIN = re.compile(r"(?!\.+$)(?!.*-[0-9a-f]{8}$)[A-Za-z0-9_.-]{1,80}")
 _MAX_PART = 80
@@ -116,7 +117,7 @@ def _reported_names(reports: Iterable[Mapping[str, float]]) -> list[str]:
 
     A contributor alone can neither add names, of which it could send many, nor hide the loss of the others.
     """
-    return sorted({*_REPORTED, *_common(reports)} - {"server-round"})
+    return sorted({*_REPORTED, *_common(reports)} - {ROUND})
 
 
 def _is_score(key: str, value: Any) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 from flwr.app import Array, Context, Message
 from flwr.clientapp.typing import ClientAppCallable, Mod
 
+from coldfusion_fl.config.message_keys import ROUND
 from coldfusion_fl.config.settings import Settings
 
 from .attack import Attack
@@ -29,7 +30,7 @@ def attack_mod(attacks: Mapping[str, Attack], settings: Settings) -> Mod:
             base, sent = message.content.array_records["arrays"], reply.content.array_records["arrays"]
             config = message.content.config_records["config"]
             update = {key: sent[key].numpy() - base[key].numpy() for key in sent}
-            seed = [settings.seed, int(str(config["server-round"])), zlib.crc32(name.encode())]
+            seed = [settings.seed, int(str(config[ROUND])), zlib.crc32(name.encode())]
             for key, array in attacks[name].apply(update, np.random.default_rng(seed)).items():
                 sent[key] = Array((base[key].numpy() + array).astype(np.float32))
         return reply

@@ -26,7 +26,7 @@ from coldfusion_fl.model.encoder import load_encoder
 from .training import BASE
 
 STEPS = ("read_train_request", "load_task", "build_model", "merge", "finetune", "split", "find_mismatch", "to_record")
-CONFIG: dict[str, Any] = {"server-round": 1, "finetune.examples": 256, "finetune.epochs": 1}
+CONFIG: dict[str, Any] = {"coldfusion.round": 1, "finetune.examples": 256, "finetune.epochs": 1}
 
 
 def contribution(task: str) -> tuple[dict[str, float], profile]:

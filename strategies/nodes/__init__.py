@@ -4,15 +4,18 @@ from .array_records import move_to_record, select_shared
 from .membership import NodeRegistry
 from .messaging import MessageBuilder, exchange_messages
 from .participants import Participants
+from .queries import QueriedNodes, new_registry
 from .sampling import longest_training_first, sample
 
 __all__ = [
     "MessageBuilder",
     "NodeRegistry",
     "Participants",
+    "QueriedNodes",
     "exchange_messages",
     "longest_training_first",
     "move_to_record",
+    "new_registry",
     "sample",
     "select_shared",
 ]

@@ -1,43 +1,29 @@
 """Which contributor is behind which node."""
 
+import re
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from logging import INFO, WARNING
 
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.common import log
-from flwr.common.constant import ErrorCode as FlowerErrorCode
 from flwr.serverapp import Grid
 
-from coldfusion_fl.errors import ErrorCode, RunError
-from coldfusion_fl.sanitize import sanitize
-from coldfusion_fl.versions import format_versions
+from .messaging import in_simulation, poll_interval
 
-from .messaging import UNREACHABLE, in_simulation, poll_interval
-
-# All in seconds. A query without an answer is repeated after this time; before the first answer, this is the wait.
-_QUERY_TIMEOUT = 60.0
-# New nodes may delay a round by no more than this; a later answer counts from the next round on.
-_NEW_NODE_WAIT = 6.0
-_LOG_INTERVAL = 30.0
-# A node with a problem may have been repaired: it is queried again after this time.
-_RETRY_INTERVAL = 60.0
-# A simulated worker may have been killed for lack of memory; one that fails this often in a row does not start.
-_MAX_FAILURES = 3
-_MAX_NAME = 100
+_LOG_INTERVAL = 30.0  # seconds
+_UNNAMED = re.compile(r"node-\d+")
 
 
 @dataclass(frozen=True)
 class Member:
-    """A node, as it described itself.
+    """A node that can take part.
 
     Attributes:
         node_id: Flower's ID of the node; in a simulation it is another one in each run.
         name: the contributor's name.
         seen: whether it contributes; if not, it only evaluates the bases.
-        simulated_nodes: in a simulation, the number of all nodes; None elsewhere.
+        simulated_nodes: in a simulation, the number of all nodes; None elsewhere, and where it is not known.
     """
 
     node_id: int
@@ -47,60 +33,51 @@ class Member:
 
 
 def simulated_nodes(members: Mapping[str, Member]) -> int | None:
-    """The number of nodes of this simulation; None in a deployment, or where no node said it."""
+    """The number of nodes of this simulation; None in a deployment, or where it is not known."""
     return next((member.simulated_nodes for member in members.values() if member.simulated_nodes), None)
 
 
+def unnamed(node_id: int) -> str:
+    """The name of a node that has no other one."""
+    return f"node-{node_id}"
+
+
+def is_unnamed(name: str) -> bool:
+    """Whether this is the name of a node that has no other one."""
+    return bool(_UNNAMED.fullmatch(name))
+
+
 class NodeRegistry:
-    """Queries nodes for their names, and knows which of them are connected.
+    """Knows which nodes are connected, without a message to them.
 
-    A node whose client does not answer queries is a contributor called `node-ID`. A node that reports a problem, or has
-    other versions of this software than the server, is excluded.
-
-    Args:
-        configrecord_key: the key of the ConfigRecord in the answers.
-        node_names: returns the names that the server knows nodes by, by node ID: a node that is not among them, or
-            claims another name, is excluded. None: nodes name themselves.
-        on_excluded: called with the name of each excluded node and the reason.
+    A node is called `node-ID` until its name is known.
     """
 
-    def __init__(
-        self,
-        configrecord_key: str,
-        node_names: Callable[[], Mapping[int, str]] | None = None,
-        on_excluded: Callable[[str, str], None] = lambda name, reason: None,
-    ) -> None:
-        self._key = configrecord_key
-        self._node_names = node_names
-        self._on_excluded = on_excluded
-        self._known: dict[int, Member | None] = {}  # None: excluded
-        self._disconnected: dict[int, Member] = {}
-        self._queries: dict[int, tuple[str, float]] = {}
-        self._failures: Counter[int] = Counter()
-        self._problems: dict[int, tuple[str, float]] = {}
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
 
     def connected_nodes(self, grid: Grid) -> dict[str, Member]:
-        """The members that are connected now, by name; new nodes are queried first.
+        """The members that are connected now, by name."""
+        nodes = sorted(grid.get_node_ids())
+        # All nodes of a simulation are there from the start.
+        simulated = len(nodes) if in_simulation(grid) else None
+        members = (Member(node, self.name_of(node), simulated_nodes=simulated) for node in nodes)
+        return {member.name: member for member in members}
 
-        A node that was disconnected counts as what it was, and is queried again: its answer takes the start of a
-        process, which must not cost it another round. Two nodes of one name would be one contributor with two votes:
-        the first one counts.
+    def name_of(self, node_id: int) -> str:
+        """The name of a node; `node-ID` where it is not known."""
+        return self._names.get(node_id, unnamed(node_id))
 
-        Raises:
-            RunError: the workers of a simulation do not start.
+    def learn_name(self, node_id: int, name: str) -> bool:
+        """Note the name that a node reported. A node keeps its first name, and no two nodes have the same.
+
+        Returns:
+            Whether the node is called so.
         """
-        connected = set(grid.get_node_ids())
-        new = self._update_connections(connected)
-        back = sorted(connected & self._disconnected.keys())
-        self._known |= {node: self._disconnected.pop(node) for node in back}
-        self._query(grid, [*back, *new, *self._due_for_retry(grid)])
-        wait = 0.0 if not new else _NEW_NODE_WAIT if self._known else _QUERY_TIMEOUT
-        self._receive_answers(grid, time.monotonic() + wait)
-        members: dict[str, Member] = {}
-        for member in filter(None, self._known.values()):
-            if members.setdefault(member.name, member) is not member:
-                log(WARNING, "Two nodes are called '%s'; the second is excluded. Give each its own name.", member.name)
-        return members
+        if node_id not in self._names and (name in self._names.values() or is_unnamed(name)):
+            log(WARNING, "Node %d reported the name '%s', which another node has.", node_id, name)
+            return False
+        return self._names.setdefault(node_id, name) == name
 
     def wait_for_nodes(
         self,
@@ -122,12 +99,7 @@ class NodeRegistry:
         Raises:
             RunError: the workers of a simulation do not start.
         """
-        log(
-            INFO,
-            "Querying the nodes for their names. A client without a query function logs a harmless error and takes "
-            "part as node-ID.",
-        )
-        # A simulation's nodes say how many they are, so the wait ends when all have answered. In a deployment only the
+        # A simulation says how many nodes it has, so the wait ends when all have answered. In a deployment only the
         # time tells that nobody else will come.
         deadline = time.monotonic() + timeout
         last_log = 0.0
@@ -135,9 +107,8 @@ class NodeRegistry:
         while True:
             members = self.connected_nodes(grid)
             missing = sorted(set(names) - members.keys())
-            simulated = simulated_nodes(members)
-            all_answered = simulated is not None and len(self._known) >= simulated
-            if (len(members) >= number and not missing) or all_answered or time.monotonic() > deadline:
+            is_enough = len(members) >= number and not missing
+            if is_enough or self._is_complete(members) or time.monotonic() > deadline:
                 return members
             if missing and reported != (len(members), missing):
                 reported = (len(members), missing)
@@ -147,97 +118,6 @@ class NodeRegistry:
                 log(INFO, "Waiting for nodes: %d of %d are connected.", len(members), number)
             time.sleep(poll_interval(grid))
 
-    def name_of(self, node_id: int) -> str:
-        """The name of a node; `node-ID` where it is not known."""
-        member = self._known.get(node_id)
-        return member.name if member else f"node-{node_id}"
-
-    def _update_connections(self, connected: set[int]) -> list[int]:
-        """Forget nodes that are no longer connected, and return those that were never queried."""
-        self._disconnected |= {n: member for n, member in self._known.items() if member and n not in connected}
-        self._known = {node: member for node, member in self._known.items() if node in connected}
-        self._queries = {node: query for node, query in self._queries.items() if node in connected}
-        self._problems = {node: problem for node, problem in self._problems.items() if node in connected}
-        return sorted(connected - self._known.keys() - self._queries.keys() - self._disconnected.keys())
-
-    def _due_for_retry(self, grid: Grid) -> list[int]:
-        """Nodes that reported a problem some time ago; those of a simulation cannot be repaired meanwhile."""
-        if in_simulation(grid):
-            return []
-        now = time.monotonic()
-        return sorted(
-            node
-            for node, (_, since) in self._problems.items()
-            if now - since > _RETRY_INTERVAL and node not in self._queries
-        )
-
-    def _query(self, grid: Grid, nodes: Iterable[int]) -> None:
-        for node in nodes:
-            query = Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY)
-            for message_id in grid.push_messages([query]):
-                if message_id:
-                    self._queries[node] = (message_id, time.monotonic())
-
-    def _receive_answers(self, grid: Grid, deadline: float) -> None:
-        """Take the answers that have arrived, or arrive before the deadline."""
-        while self._queries:
-            for node, (message_id, since) in sorted(self._queries.items()):
-                for reply in grid.pull_messages([message_id]):
-                    del self._queries[node]
-                    if not (reply.has_error() and reply.error.code in UNREACHABLE):
-                        self._known[node] = self._admit_or_exclude(node, reply, in_simulation(grid))
-                    elif reply.error.code == FlowerErrorCode.UNKNOWN and in_simulation(grid):
-                        self._count_failure(node, reply.error.reason or "")
-                    break
-                else:
-                    if time.monotonic() - since > _QUERY_TIMEOUT:
-                        del self._queries[node]
-            if time.monotonic() >= deadline:
-                return
-            if self._queries:
-                time.sleep(poll_interval(grid))
-
-    def _count_failure(self, node: int, reason: str) -> None:
-        self._failures[node] += 1
-        if self._failures[node] == _MAX_FAILURES:
-            *_, last = ["", *reason.splitlines()]
-            raise RunError(
-                f"the workers of this simulation cannot start: {last}\nThe run's log has more. Check that this Python "
-                "has everything installed that they need, and that there is enough memory.",
-                ErrorCode.WORKERS_FAILED,
-            )
-
-    def _admit_or_exclude(self, node: int, reply: Message, is_simulated: bool) -> Member | None:
-        """The member that an answer describes; None, after a message, where it cannot take part."""
-        answer = (None if reply.has_error() else reply.content.config_records.get(self._key)) or ConfigRecord()
-        name = sanitize(answer.get("name", ""))[:_MAX_NAME]
-        # A node with a problem is queried again and again, but reported only when the problem changes.
-        known_problem, _ = self._problems.pop(node, ("", 0.0))
-        if problem := self._find_problem(node, name, answer):
-            self._problems[node] = problem, time.monotonic()
-            if problem != known_problem:
-                log(WARNING, "Node %d%s is excluded: %s", node, f" ('{name}')" if name else "", problem)
-                self._on_excluded(name or f"node-{node}", problem.rstrip("."))
-            return None
-        simulated = answer.get("simulated-nodes")
-        return Member(
-            node,
-            name=(self._node_names() if self._node_names else {}).get(node) or name or f"node-{node}",
-            seen=bool(answer.get("seen", True)),
-            simulated_nodes=simulated if is_simulated and isinstance(simulated, int) else None,
-        )
-
-    def _find_problem(self, node: int, name: str, answer: ConfigRecord) -> str:
-        """Why a node cannot take part; empty where it can."""
-        if "problem" in answer:
-            return sanitize(answer["problem"])
-        theirs, ours = sanitize(answer.get("versions", "")), format_versions()
-        if theirs and theirs != ours:
-            return f"it has {theirs}; this server has {ours}. Both must have the same."
-        if self._node_names is not None:
-            known = self._node_names().get(node)
-            if known is None:
-                return "its key does not belong to a member."
-            if name and name != known:
-                return f"its key belongs to '{known}', and it may only join under that name."
-        return ""
+    def _is_complete(self, members: Mapping[str, Member]) -> bool:
+        """Whether no other node can connect."""
+        return simulated_nodes(members) is not None

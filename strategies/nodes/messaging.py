@@ -3,7 +3,8 @@
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from logging import WARNING
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from flwr.common import log
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
+from coldfusion_fl.config.message_keys import ROUND, SEED
 from coldfusion_fl.sanitize import sanitize
 
 # What the SuperLink answers in place of a node that it cannot reach.
@@ -31,6 +33,10 @@ _WORKER_LOSS = re.compile(
 )
 # Only the in-memory grid of a simulation says how often it may be polled; the grid of a deployment polls every 3 s.
 _POLL_SECONDS = 3.0
+# Replies that are polled together: about this many bytes of arrays, and no more replies than this.
+_POLLED_BYTES, _MAX_POLLED = 64 * 2**20, 1000
+# Messages that are sent in order are sent in this many parts at most: each takes as long as a poll.
+_ORDERED_SENDS = 16
 
 _Record = TypeVar("_Record", ArrayRecord, MetricRecord, ConfigRecord)
 
@@ -55,69 +61,80 @@ class MessageBuilder:
         server_round: int,
         arrays: ArrayRecord,
         config: Mapping[str, Any],
-        nodes: Mapping[str, int],
-    ) -> dict[str, Message]:
-        """One message for each node, by name.
+        nodes: Iterable[int],
+    ) -> list[Message]:
+        """One message for each node.
 
         Args:
             message_type: `train` or `evaluate`.
-            server_round: the round; the nodes get it as `server-round`.
+            server_round: the round; the nodes get it as `server-round` too, as from Flower's own strategies.
             arrays: the base.
-            config: what else the nodes get.
-            nodes: node IDs by name.
+            config: what else the nodes get; its keys stay as they are.
+            nodes: node IDs.
         """
-        extended = {**config, "server-round": server_round, "seed": self.seed}
-        return {
-            name: Message(
-                RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: ConfigRecord(extended)}),
-                dst_node_id=node_id,
-                message_type=message_type,
-            )
-            for name, node_id in nodes.items()
-        }
+        extended = {"server-round": server_round, **config, ROUND: server_round, SEED: self.seed}
+        record = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: ConfigRecord(extended)})
+        # A message's ID follows from its content. With the random group ID, no node can guess the ID of a message to
+        # another node, and answer it.
+        return [
+            Message(record, dst_node_id=node, message_type=message_type, group_id=uuid.uuid4().hex) for node in nodes
+        ]
 
 
 def exchange_messages(
-    grid: Grid, messages: Iterable[Message], timeout: float, *, in_order: bool = False
+    grid: Grid, messages: Iterable[Message], timeout: float | None, *, in_order: bool = False
 ) -> Iterator[Message]:
-    """Send messages and yield the replies as they arrive, with one in memory at a time.
+    """Send messages and yield the replies as they arrive, with a few of them in memory at a time.
 
-    A reply belongs to the node whose message ID we polled. Flower does not check what a reply says of itself, and a
-    reply that claims to answer another message is dropped.
+    Flower returns all replies to the polled messages that have arrived, so only as many messages are polled together
+    as have about 64 MB of arrays. Flower does not check what a reply says of itself. A reply that claims to answer a
+    message that was not polled is dropped, and a node cannot guess the IDs of messages to others.
 
     Args:
         grid: Flower's grid.
         messages: one for each node.
         timeout: seconds after the last message was sent. Then the grid is polled a last time: fetching one reply may
-            take long, and replies that arrived meanwhile are in time.
+            take long, and replies that arrived meanwhile are in time. None: no limit.
         in_order: whether the workers of a simulation are to start with the first messages. They take messages that
-            they find together in an order of their own, so that only one is sent at each poll.
+            they find together in an order of their own, so that only some are sent at each poll.
     """
     unsent = list(messages)
-    waiting: list[str] = []
-    at_once = 1 if in_order and in_simulation(grid) else len(unsent)
+    waiting: dict[str, None] = {}  # the IDs of the messages, in the order in which they were sent
+    at_once = math.ceil(len(unsent) / _ORDERED_SENDS) if in_order and in_simulation(grid) else len(unsent)
+    together = _polled_together(unsent)
     deadline = math.inf
     is_last = False
     while unsent or (waiting and not is_last):
         if unsent:
-            waiting += [message_id for message_id in grid.push_messages(unsent[:at_once]) if message_id]
+            waiting |= dict.fromkeys(message_id for message_id in grid.push_messages(unsent[:at_once]) if message_id)
             del unsent[:at_once]
-            deadline = math.inf if unsent else time.monotonic() + timeout
+            deadline = time.monotonic() + timeout if not unsent and timeout is not None else math.inf
         is_last = time.monotonic() >= deadline
-        for message_id in list(waiting):
-            # Polled one by one: Flower would return all replies that have arrived at once.
-            replies = list(grid.pull_messages([message_id]))
-            if replies:
-                waiting.remove(message_id)
+        sent = list(waiting)
+        for start in range(0, len(sent), together):
+            polled = sent[start : start + together]
+            replies = list(grid.pull_messages(polled))
             while replies:
                 reply = replies.pop()
-                if reply.metadata.reply_to_message_id == message_id:
+                answered = reply.metadata.reply_to_message_id
+                if answered in polled:
+                    waiting.pop(answered, None)
                     yield reply
                 else:
-                    log(WARNING, "Ignored a reply to message %s: it names a different message.", message_id)
+                    log(WARNING, "Ignored a reply to message %s: no message with this ID was polled.", answered)
                 del reply  # so that memory does not hold it while the next one arrives
         if unsent or (waiting and not is_last):
             time.sleep(poll_interval(grid))
+
+
+def _polled_together(messages: Sequence[Message]) -> int:
+    """The number of messages to poll together: a reply is about as large as its message."""
+    size = max((_size_of(message) for message in messages), default=0)
+    return max(1, min(_MAX_POLLED, _POLLED_BYTES // max(1, size)))
+
+
+def _size_of(message: Message) -> int:
+    return sum(len(array.data) for record in records_of(message, ArrayRecord).values() for array in record.values())
 
 
 def poll_interval(grid: Grid) -> float:
@@ -155,3 +172,8 @@ def error_reason(reply: Message) -> str:
     lines = [line.strip() for line in (reply.error.reason or "").removesuffix("'>").splitlines() if line.strip()]
     last = lines[-1] if lines else "no reason was given"
     return sanitize(last.removeprefix("Exception ClientAppException occurred. Message: "))[:MAX_REASON]
+
+
+def silence(timeout: float | None) -> str:
+    """The reason for a missing reply, as a clause."""
+    return "it did not answer" if timeout is None else f"it did not answer within {timeout:g} s"

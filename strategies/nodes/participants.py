@@ -13,8 +13,10 @@ from coldfusion_fl.run.events import ContributorExcluded, Emit, NodesConnected, 
 from coldfusion_fl.run.history import rejection_counts
 from coldfusion_fl.run.records import RoundRecord
 
-from .membership import Member, NodeRegistry, simulated_nodes
+from .membership import Member, NodeRegistry, is_unnamed, simulated_nodes
 from .messaging import in_simulation, poll_interval
+
+_SHOWN_NAMES = 50
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,9 @@ class Participants:
         unseen = sorted(members.keys() - seen)
         self._check_number(members, seen)
         self._has_waited = True
-        log(INFO, "%s: %s", count(len(seen), "contributor"), ", ".join(seen))
+        log(INFO, "%s: %s", count(len(seen), "contributor"), _some(seen))
         if unseen:
-            log(INFO, "%s for evaluation only: %s", count(len(unseen), "node"), ", ".join(unseen))
+            log(INFO, "%s for evaluation only: %s", count(len(unseen), "node"), _some(unseen))
         missing = sorted(self.awaited_names - members.keys())
         self._emit(NodesConnected(seen=seen, unseen=unseen, missing=missing, rounds=num_rounds or 0))
         return members
@@ -152,7 +154,8 @@ class Participants:
         """Contributors that took part before, or are expected, and are not connected."""
         self._expected |= {name for name, member in members.items() if member.seen} | self.awaited_names
         self._expected |= {name for record in records for name in record.sampled}
-        if missing := sorted(self._expected - members.keys()):
+        # A node without a name has another one in each run of a simulation, and nobody can be sent to look for it.
+        if missing := sorted(name for name in self._expected - members.keys() if not is_unnamed(name)):
             log(WARNING, "Not connected in this round: %s.", ", ".join(missing))
         return missing
 
@@ -169,3 +172,7 @@ class Participants:
                     log(WARNING, "'%s' is excluded from now on: %s.", name, excluded[name])
                     self._emit(ContributorExcluded(name=name, reason=excluded[name]))
         return excluded
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")

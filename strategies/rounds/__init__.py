@@ -3,6 +3,7 @@
 from .aggregator import Aggregator
 from .collection import ContributionCollector
 from .evaluation import EvaluationSchedule, EvaluationState
+from .metrics import MetricsFn, aggregate, weighted_metrics
 from .round_state import RoundState
 from .server_state import ServerState
 
@@ -11,6 +12,9 @@ __all__ = [
     "ContributionCollector",
     "EvaluationSchedule",
     "EvaluationState",
+    "MetricsFn",
     "RoundState",
     "ServerState",
+    "aggregate",
+    "weighted_metrics",
 ]

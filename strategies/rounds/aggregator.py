@@ -13,6 +13,7 @@ from coldfusion_fl.aggregation.pipeline import Pipeline
 from coldfusion_fl.aggregation.screening import Candidate, ScoreFunction, ScreeningRound, screen
 from coldfusion_fl.arrays.blocks import finite, update_norm
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
+from coldfusion_fl.arrays.running_statistics import without_statistics
 from coldfusion_fl.errors import ErrorCode, FusionError, RunError, count
 from coldfusion_fl.fusion import PrivateMean, fuse, shares
 from coldfusion_fl.run.history import past_norms
@@ -140,8 +141,13 @@ class Aggregator:
             NoNewBaseError: the result is not finite, or its score is too low.
             RunError: there is no score to compare with.
         """
+        # Running statistics are averaged: a step with momentum could bring a variance below zero.
+        weights = without_statistics(self._state.base)
         with np.errstate(over="ignore", invalid="ignore"):
-            next_base, optimizer_state = self._server_optimizer(self._state.base, fused, self._state.optimizer_state)
+            stepped, optimizer_state = self._server_optimizer(
+                weights, {name: fused[name] for name in weights}, self._state.optimizer_state
+            )
+        next_base = {name: stepped.get(name, fused[name]) for name in self._state.base}
         for name, array in [*next_base.items(), *optimizer_state.items()]:
             if not finite(array):  # a state that is not finite would spoil every later base
                 raise NoNewBaseError(

@@ -15,11 +15,12 @@ from coldfusion_fl.fusion import Operator
 from coldfusion_fl.run.events import ContributionReceived
 from coldfusion_fl.run.records import RejectionRecord
 
+from ..nodes.membership import NodeRegistry
 from ..nodes.messaging import UNREACHABLE, error_reason, is_worker_loss
-from .round_state import RoundState, sender_of
+from .round_state import RoundState, without_arrays
 from .server_state import ServerState
 from .stragglers import LateReply, Stragglers, rebase_update
-from .validation import ReplyValidator
+from .validation import ReplyValidator, reported_name
 
 Candidates = dict[str, Candidate]
 
@@ -33,7 +34,8 @@ class ContributionCollector:
         is_shared: whether an array that the base lacks should be shared; others are dropped. None: all should.
         keys: the keys of the encoder in a reply, and of the record that says how it is encoded.
         staleness_discount: the scale of a late update for each round that it is late; 0: late ones are rejected.
-        name_of: the name of a node, by node ID, for replies that answer no message.
+        registry: the names of the nodes.
+        learns_names: whether a contributor's name is the one in its reply.
     """
 
     def __init__(
@@ -43,19 +45,22 @@ class ContributionCollector:
         is_shared: Callable[[str], bool] | None,
         keys: tuple[str, str],
         staleness_discount: float,
-        name_of: Callable[[int], str],
+        registry: NodeRegistry,
+        *,
+        learns_names: bool,
     ) -> None:
         self._state = state
         self._operator = operator
         self._is_shared = is_shared
         self._keys = keys
         self._staleness_discount = staleness_discount
-        self._name_of = name_of
+        self._registry = registry
+        self._learns_names = learns_names
         self._stragglers = Stragglers()
-        self._has_warned = False
+        self._has_warned = self._has_warned_of_casts = False
 
     def collect(
-        self, round_: RoundState, replies: Iterable[Message], array_file: ArrayFile, timeout: float
+        self, round_: RoundState, replies: Iterable[Message], array_file: ArrayFile, timeout: float | None
     ) -> Candidates:
         """Validate the replies as they arrive.
 
@@ -77,9 +82,9 @@ class ContributionCollector:
         answered: set[str] = set()
         unreachable: dict[str, str] = {}
         for reply in replies:
-            name = sender_of(reply, round_.sent)
+            name = self._sender(round_, reply)
             if name is None:
-                stranger = self._name_of(reply.metadata.src_node_id)
+                stranger = self._registry.name_of(reply.metadata.src_node_id)
                 round_.reject(
                     RejectionRecord(name=stranger, reason="its reply does not belong to a message of this round")
                 )
@@ -96,15 +101,30 @@ class ContributionCollector:
                 unreachable[name] = f"it cannot be reached: {error_reason(reply)}"
             else:
                 answered.add(name)
-                self._add(round_, name, validator.validate(name, reply), candidates)
+                self._add(round_, name, validator.validate(name, reply), candidates, reply)
             del reply  # so that memory does not hold it while the next one arrives
-        silent = sorted(round_.sent.keys() - answered)
+        silent = sorted(round_.sent.by_name.keys() - answered)
         for name in silent:
-            reason = unreachable.get(name, f"it did not answer within {timeout:g} s")
+            reason = unreachable.get(
+                name, f"it did not answer within {timeout:g} s" if timeout else "it did not answer"
+            )
             round_.reject(RejectionRecord(name=name, reason=reason, received=False))
-        self._stragglers.expect(round_.number, {name: round_.sent[name] for name in silent})
+        self._stragglers.expect(round_.number, {name: round_.sent.by_name[name] for name in silent})
         self._warn_of_dropped_arrays(validator.dropped)
+        self._warn_of_cast_arrays(validator.cast)
         return candidates
+
+    def _sender(self, round_: RoundState, reply: Message) -> str | None:
+        """The contributor that a reply is from, under the name that the reply gives, where names come from replies."""
+        name = round_.sent.sender(reply, self._registry.name_of)
+        if name is None or not self._learns_names or reply.has_error():
+            return name
+        node = round_.sent.by_name[name].metadata.dst_node_id
+        reported = reported_name(reply)
+        if not reported or reported == name or not self._registry.learn_name(node, reported):
+            return name
+        round_.rename(name, reported)
+        return reported
 
     def collect_late(self, round_: RoundState, grid: Grid, array_file: ArrayFile, candidates: Candidates) -> None:
         """Add the contributions of earlier rounds that have arrived, rebased to this round's base; or reject them."""
@@ -112,7 +132,7 @@ class ContributionCollector:
             rebased = self._rebase(round_, late, array_file, candidates)
             if not isinstance(rebased, RejectionRecord):
                 round_.staleness[late.name] = round_.number - late.round
-            self._add(round_, late.name, rebased, candidates)
+            self._add(round_, late.name, rebased, candidates, late.reply)
 
     def _rebase(
         self, round_: RoundState, late: LateReply, array_file: ArrayFile, candidates: Mapping[str, Candidate]
@@ -132,17 +152,36 @@ class ContributionCollector:
         return rebase_update(candidate, start, self._state.base, factor, array_file)
 
     def _validator(self, base: Encoder, number: int, array_file: ArrayFile) -> ReplyValidator:
-        return ReplyValidator(base, self._operator, number, array_file, self._is_shared, *self._keys)
+        constants = self._state.constants
+        return ReplyValidator(base, constants, self._operator, number, array_file, self._is_shared, *self._keys)
 
     def _add(
-        self, round_: RoundState, name: str, validated: Candidate | RejectionRecord, candidates: Candidates
+        self,
+        round_: RoundState,
+        name: str,
+        validated: Candidate | RejectionRecord,
+        candidates: Candidates,
+        reply: Message,
     ) -> None:
         if isinstance(validated, RejectionRecord):
             round_.reject(validated)
             return
         candidates[name] = validated
+        round_.contents[name] = without_arrays(reply)
         metrics = dict(validated.contribution.metrics)
         round_.emit(ContributionReceived(round=round_.number, name=name, metrics=metrics))
+
+    def _warn_of_cast_arrays(self, cast: Mapping[str, str]) -> None:
+        if cast and not self._has_warned_of_casts:
+            self._has_warned_of_casts = True
+            name, change = next(iter(cast.items()))
+            log(
+                WARNING,
+                "'%s' sent arrays of another precision (%s). The server casts them in all rounds. Clients should send "
+                "the types that they were sent.",
+                name,
+                change,
+            )
 
     def _warn_of_dropped_arrays(self, dropped: Mapping[str, int]) -> None:
         if dropped and not self._has_warned:

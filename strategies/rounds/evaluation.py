@@ -2,27 +2,30 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from logging import WARNING
+from logging import INFO, WARNING
 from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, MetricRecord
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common import log
 
 from coldfusion_fl.run.events import Emit, ScoreFailed, ScoreReceived
 from coldfusion_fl.run.intervals import DIFFERENCE_ERROR, is_error
 from coldfusion_fl.sanitize import sanitize
 
-from ..nodes.messaging import error_reason, records_of
-from .round_state import sender_of
+from ..nodes.messaging import error_reason, records_of, silence
+from .round_state import SentMessages, without_arrays
 from .validation import reported_metrics
 
 # What a node says about its scores, beside the numbers.
 _DESCRIPTION = {"metric": str, "head": str, "seen": bool, "test-rows-hash": str}
 _MAX_TEXT = 60
 _MAX_NAMES = 5
+# How Flower answers for a client without a function for a kind of message.
+_NO_FUNCTION = re.compile(r"No evaluate function registered")
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,12 @@ class EvaluationSchedule:
     Attributes:
         every: number of rounds between evaluations. 0: only the first and the last base; -1: no evaluation.
         num_rounds: the last round; None: unknown, as in Flower's own loop.
+        has_first: whether the first base is evaluated.
     """
 
     every: int
     num_rounds: int | None = None
+    has_first: bool = True
 
     def is_first_or_last(self, server_round: int) -> bool:
         """Whether a round's base is the one that the run begins or ends with."""
@@ -43,7 +48,7 @@ class EvaluationSchedule:
 
     def is_due(self, server_round: int) -> bool:
         """Whether a round's base is evaluated."""
-        if self.every < 0:
+        if self.every < 0 or (server_round == 0 and not self.has_first):
             return False
         regular = self.every > 0 and server_round % self.every == 0
         return regular or self.is_first_or_last(server_round)
@@ -59,68 +64,92 @@ class EvaluationSchedule:
 
 @dataclass
 class EvaluationState:
-    """One evaluation of a base by all nodes.
+    """One evaluation of a base by nodes.
 
     Attributes:
         round: the round that made the base.
-        sent: the messages, by node name.
+        sent: the messages to the nodes.
         scores: what the nodes answered, by node name.
+        contents: the metrics and configurations in the replies, by node name.
         emit: emits an event of the run.
     """
 
     round: int
-    sent: dict[str, Message] = field(default_factory=dict)
+    sent: SentMessages = field(default_factory=SentMessages)
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    contents: dict[str, RecordDict] = field(default_factory=dict)
     emit: Emit = lambda event: None
 
-    def collect(self, replies: Iterable[Message], configrecord_key: str, timeout: float) -> None:
+    def collect(
+        self, replies: Iterable[Message], name_of: Callable[[int], str], configrecord_key: str, timeout: float | None
+    ) -> bool:
         """Take the scores as they arrive. Errors and missing answers are logged and reported.
 
         Args:
             replies: as they arrive.
+            name_of: the name of a node, by node ID.
             configrecord_key: the key of the record that describes the scores.
             timeout: the seconds that nodes had, for messages.
+
+        Returns:
+            Whether the clients can evaluate: False if each one answered that it has no function for it.
         """
         # Everybody is silent until its reply is here, so that each node gets a score or a reason.
-        silent = dict.fromkeys(self.sent, f"it did not answer within {timeout:g} s")
+        silent = dict.fromkeys(self.sent.by_name, silence(timeout))
+        unable = []
         for reply in replies:
-            name = sender_of(reply, self.sent)
+            name = self.sent.sender(reply, name_of)
             if name not in silent:
-                sender = name or f"node-{reply.metadata.src_node_id}"
+                sender = name or name_of(reply.metadata.src_node_id)
                 log(WARNING, "'%s' sent scores that were not requested, or sent them twice. They are ignored.", sender)
                 continue
             del silent[name]
-            if reply.has_error():
+            if reply.has_error() and _NO_FUNCTION.search(reply.error.reason or ""):
+                unable.append(name)
+            elif reply.has_error():
                 self._fail(name, error_reason(reply))
-                continue
-            config = records_of(reply, ConfigRecord).get(configrecord_key, ConfigRecord())
-            numbers = {key: value for key, value in reported_metrics(reply).items() if _is_score(key, value)}
-            if wrong := _not_finite(reply):
-                self._fail(name, f"not a number: {', '.join(wrong)}")
-                if not any(isinstance(value, float) for value in numbers.values()):
-                    continue
-            self.scores[name] = numbers | _description(config)
-            self.emit(ScoreReceived(round=self.round, name=name, scores=numbers))
-        for name, reason in silent.items():
+            else:
+                self._take(name, reply, configrecord_key)
+        if unable and len(unable) == len(self.sent.by_name):
+            log(INFO, "The clients have no function for evaluate messages (@app.evaluate). They get no more of them.")
+            return False
+        failed = {**dict.fromkeys(unable, "its client has no function for evaluate messages"), **silent}
+        for name, reason in failed.items():
             self._fail(name, reason)
+        return True
 
-    def means(self) -> MetricRecord | None:
-        """The mean of each score over the nodes that have it; None where there are no scores.
-
-        The errors of the differences have none: the error of a mean difference is smaller than their mean.
-        """
-        if not self.scores:
-            return None
-        values: dict[str, list[float]] = {}
-        for scores in self.scores.values():
-            for key, value in scores.items():
-                if isinstance(value, float) and not key.endswith(DIFFERENCE_ERROR):
-                    values.setdefault(key, []).append(value)
-        return MetricRecord({key: float(np.mean(found)) for key, found in sorted(values.items())})
+    def _take(self, name: str, reply: Message, configrecord_key: str) -> None:
+        config = records_of(reply, ConfigRecord).get(configrecord_key, ConfigRecord())
+        numbers = {key: value for key, value in reported_metrics(reply).items() if _is_score(key, value)}
+        if wrong := _not_finite(reply):
+            self._fail(name, f"not a number: {', '.join(wrong)}")
+            if not any(isinstance(value, float) for value in numbers.values()):
+                return
+        self.contents[name] = without_arrays(reply)
+        self.scores[name] = numbers | _description(config)
+        self.emit(ScoreReceived(round=self.round, name=name, scores=numbers))
 
     def _fail(self, name: str, reason: str) -> None:
         log(WARNING, "'%s' could not evaluate after round %d: %s", name, self.round, reason)
         self.emit(ScoreFailed(round=self.round, name=name, reason=reason))
+
+
+def mean_scores(contents: Sequence[RecordDict], weighted_by_key: str) -> MetricRecord:
+    """The uniform mean of each score over the tasks, as in the paper, whatever their numbers of rows are.
+
+    The errors of the differences have none: the error of a mean difference is smaller than their mean.
+
+    Args:
+        contents: of the replies.
+        weighted_by_key: the key of the number of rows, which is no score.
+    """
+    values: dict[str, list[float]] = {}
+    for content in contents:
+        for record in content.values():
+            for key, value in record.items() if isinstance(record, MetricRecord) else ():
+                if isinstance(value, float) and math.isfinite(value) and not key.endswith(DIFFERENCE_ERROR):
+                    values.setdefault(key, []).append(value)
+    return MetricRecord({key: float(np.mean(found)) for key, found in sorted(values.items())})
 
 
 def _is_score(key: str, value: float) -> bool:

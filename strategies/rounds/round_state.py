@@ -1,24 +1,54 @@
 """One round of training, from sampling to saving."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from logging import WARNING
 
-import numpy as np
-from flwr.app import Message, MetricRecord
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common import log
 
+from coldfusion_fl.config.message_keys import CONTRIBUTIONS, REJECTED
 from coldfusion_fl.run.events import BaseKept, ContributionRejected, Emit, RoundFused, RoundStarted
 from coldfusion_fl.run.records import RejectionRecord, RoundRecord
 
+from ..nodes.messaging import records_of
 from ..nodes.participants import Pool
+from .metrics import MetricsFn, aggregate
 
 
-def sender_of(reply: Message, sent: Mapping[str, Message]) -> str | None:
-    """The name of the node whose message a reply answers; None where it answers none of them."""
-    answered = reply.metadata.reply_to_message_id
-    return next((name for name, message in sent.items() if message.metadata.message_id == answered), None)
+@dataclass(frozen=True)
+class SentMessages:
+    """The messages of a round or an evaluation, and which replies answer them.
+
+    Attributes:
+        by_name: the messages by the name of their node.
+    """
+
+    by_name: Mapping[str, Message] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, messages: Iterable[Message], name_of: Callable[[int], str]) -> "SentMessages":
+        """The messages to nodes whose names are known by node ID."""
+        return cls({name_of(message.metadata.dst_node_id): message for message in messages})
+
+    def sender(self, reply: Message, name_of: Callable[[int], str]) -> str | None:
+        """The name of the node whose message a reply answers; None where it answers none of them.
+
+        A wrapper of the strategy may have sent messages of its own. So a reply to an unknown message belongs to the
+        node that it names, if that node was sent a message.
+        """
+        claimed = name_of(reply.metadata.src_node_id)
+        answered = reply.metadata.reply_to_message_id
+        if claimed in self.by_name and self.by_name[claimed].metadata.message_id == answered:
+            return claimed
+        sent = (name for name, message in self.by_name.items() if message.metadata.message_id == answered)
+        return next(sent, claimed if claimed in self.by_name else None)
+
+
+def without_arrays(reply: Message) -> RecordDict:
+    """The metrics and the configuration of a reply, for the functions that aggregate metrics."""
+    return RecordDict({**records_of(reply, MetricRecord), **records_of(reply, ConfigRecord)})
 
 
 @dataclass
@@ -27,7 +57,8 @@ class RoundState:
 
     Attributes:
         record: what is recorded of the round so far.
-        sent: the messages to the sampled contributors, by name.
+        sent: the messages to the sampled contributors.
+        contents: the metrics and configurations in the replies of valid contributions, by contributor.
         staleness: of late contributions: the rounds between the base that they were trained on and this one, by name.
         lost_workers: the contributors whose worker process in a simulation was killed.
         is_simulated: whether the contributors are simulated.
@@ -35,20 +66,33 @@ class RoundState:
     """
 
     record: RoundRecord
-    sent: dict[str, Message] = field(default_factory=dict)
+    sent: SentMessages = field(default_factory=SentMessages)
+    contents: dict[str, RecordDict] = field(default_factory=dict)
     staleness: dict[str, int] = field(default_factory=dict)
     lost_workers: list[str] = field(default_factory=list)
     is_simulated: bool = False
     emit: Emit = lambda event: None
 
     @classmethod
-    def start(cls, number: int, sampled: list[str], pool: Pool, emit: Emit) -> "RoundState":
-        """A round whose contributors are sampled from a pool."""
-        emit(RoundStarted(round=number, sampled=sampled, missing=pool.missing))
-        record = RoundRecord(
-            round=number, began=time.time(), sampled=sampled, excluded=pool.excluded, missing=pool.missing
-        )
-        return cls(record, is_simulated=pool.is_simulated, emit=emit)
+    def start(cls, number: int, emit: Emit) -> "RoundState":
+        """A round that begins now."""
+        return cls(RoundRecord(round=number, began=time.time()), emit=emit)
+
+    def note_pool(self, pool: Pool) -> None:
+        """Record the contributors that are excluded or missing."""
+        self.record.excluded, self.record.missing = pool.excluded, pool.missing
+        self.is_simulated = pool.is_simulated
+
+    def note_sent(self, sent: SentMessages) -> None:
+        """Record and report the contributors that are sent the base."""
+        self.sent = sent
+        self.record.sampled = sorted(sent.by_name)
+        self.emit(RoundStarted(round=self.number, sampled=self.record.sampled, missing=self.record.missing))
+
+    def rename(self, old: str, new: str) -> None:
+        """Record a contributor under the name that its reply gives."""
+        self.sent = SentMessages({new if name == old else name: sent for name, sent in self.sent.by_name.items()})
+        self.record.sampled = sorted(self.sent.by_name)
 
     @property
     def number(self) -> int:
@@ -86,10 +130,9 @@ class RoundState:
         """The number of contributions that passed the screening, and the number of rejections."""
         return len(self.record.contributions), len(self.record.rejected)
 
-    def metrics(self) -> MetricRecord:
-        """The counts and, if a base was made, the mean of each number that all its contributors reported."""
-        reported = [contribution.reported for contribution in self.record.contributions.values()]
-        common = set.intersection(*map(set, reported)) - {"server-round"} if self.record.fused else set()
-        means = {key: float(np.mean([numbers[key] for numbers in reported])) for key in sorted(common)}
+    def metrics(self, function: MetricsFn, weighted_by_key: str) -> MetricRecord:
+        """The counts and, if a base was made, the aggregated metrics of its contributors."""
+        fused = sorted(self.record.contributions) if self.record.fused else []
+        metrics = aggregate(function, [self.contents[name] for name in fused], weighted_by_key) or MetricRecord()
         contributions, rejected = self.counts()
-        return MetricRecord({**means, "contributions": contributions, "rejected": rejected})
+        return MetricRecord({**metrics, CONTRIBUTIONS: contributions, REJECTED: rejected})

@@ -4,6 +4,7 @@ import time
 from logging import WARNING
 from typing import TYPE_CHECKING
 
+import numpy as np
 from flwr.app import ArrayRecord
 from flwr.common import log
 
@@ -34,7 +35,8 @@ class ServerState:
         settings: what the bases depend on; each record holds it, and a run cannot resume with other settings.
 
     Attributes:
-        base: the base of the last saved round.
+        base: the base of the last saved round, without the constants.
+        constants: arrays of the base with infinite values, such as attention masks; they never change.
         first: the base that the run began with; empty where the result does not need it.
         optimizer_state: the state of the server optimizer.
         average: the moving average of the bases.
@@ -47,6 +49,7 @@ class ServerState:
     ) -> None:
         self.ledger = ledger
         self.base: EncoderDict = {}
+        self.constants: EncoderDict = {}
         self.first: EncoderDict = {}
         self.optimizer_state: EncoderDict = {}
         self.average: EncoderDict = {}
@@ -56,13 +59,19 @@ class ServerState:
         self._ema = ema
         self._blend = blend
         self._settings = settings
+        self._order: list[str] = []
 
     @property
     def result(self) -> Encoder:
         """What the run delivers if it ends now: the base, or, with `ema`, the average blended with the first base."""
         if not self.average or not self.last_saved:
-            return self.base
-        return blend(self.first, self.average, self._blend)
+            return self.complete(self.base)
+        return self.complete(blend(self.first, self.average, self._blend))
+
+    def complete(self, encoder: Encoder) -> EncoderDict:
+        """An encoder with the constants, in the order of the first base."""
+        everything = {**encoder, **self.constants}
+        return {name: everything[name] for name in self._order or everything}
 
     def save_round(self, arrays: ArrayRecord, record: RoundRecord) -> None:
         """Save a round, unless it is saved already.
@@ -91,9 +100,9 @@ class ServerState:
             self.average = moving_average(self.average or self.base, self.base, self._ema)
         record.ended = time.time()
         record.settings = self._settings
-        record.base_sha256 = encoder_hash(self.base)
+        record.base_sha256 = encoder_hash(self.complete(self.base))
         if self.ledger:
-            self.ledger.save_round(self.base, record, self.optimizer_state, self.average)
+            self.ledger.save_round(self.complete(self.base), record, self.optimizer_state, self.average)
             if self.keep_last:
                 self.ledger.keep_last(self.keep_last)
         self.last_saved = record.round
@@ -124,14 +133,14 @@ class ServerState:
             ensure_same(old, new, self.ledger.folder)
         # The run goes on from its own base. The arrays given only show whether this is the same model.
         given = self._read(initial)
-        self.base = self.ledger.load_base(last.round)
+        self.base = self._variable(self.ledger.load_base(last.round))
         if reason := find_mismatch(self.base, given):
             raise RunFolderError(
                 f"{self.ledger.folder}: the run was started with a different model: {reason}. Pass the original model, "
                 "or start a new run.",
                 ErrorCode.RUN_CHANGED,
             )
-        is_same = self.records[0].base_sha256 == encoder_hash(given)
+        is_same = self.records[0].base_sha256 == encoder_hash(self.complete(given))
         if not is_same:
             log(
                 WARNING,
@@ -150,13 +159,13 @@ class ServerState:
         if number == self.last_saved:
             return self.base
         try:
-            return self.ledger.load_base(number) if self.ledger else None
+            return self._variable(self.ledger.load_base(number)) if self.ledger else None
         except RunFolderError:  # its arrays were removed to save disk space
             return None
 
     def _load_first(self, ledger: "Ledger") -> EncoderDict:
         try:
-            return ledger.load_base(0)
+            return self._variable(ledger.load_base(0))
         except RunFolderError as missing:
             raise RunFolderError(
                 f"{missing} The result needs the first base (blend): pass the original model.", ErrorCode.RUN_CHANGED
@@ -169,10 +178,16 @@ class ServerState:
         except UnreadableArrayError as wrong:
             raise SettingsError(f"the initial arrays cannot be fused: {wrong}.", ErrorCode.ARRAYS_MISMATCH) from None
         if self.last_saved is None:
-            for name, array in base.items():
-                if not finite(array):
+            self._order = list(base)
+            self.constants = {name: array for name, array in base.items() if not finite(array)}
+            for name, array in self.constants.items():
+                if np.isnan(array).any():
                     raise SettingsError(
-                        f"the initial arrays cannot be fused: '{name}' has values that are not finite.",
+                        f"the initial arrays cannot be fused: '{name}' has values that are not finite: NaN.",
                         ErrorCode.ARRAYS_MISMATCH,
                     )
-        return base
+        return self._variable(base)
+
+    def _variable(self, encoder: EncoderDict) -> EncoderDict:
+        """The arrays that are fused: all but the constants."""
+        return {name: array for name, array in encoder.items() if name not in self.constants}

@@ -2,9 +2,10 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
 from coldfusion_fl.aggregation.compression import EncodedContribution, decode
@@ -14,7 +15,8 @@ from coldfusion_fl.arrays.disk_arrays import ArrayFile
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.arrays.mismatch import find_mismatch
-from coldfusion_fl.errors import CompressionError
+from coldfusion_fl.config.message_keys import COMPRESSION, ROUND
+from coldfusion_fl.errors import CompressionError, count
 from coldfusion_fl.fusion import Contribution, Operator
 from coldfusion_fl.run.records import RejectionRecord
 from coldfusion_fl.sanitize import sanitize
@@ -25,6 +27,7 @@ from ..nodes.messaging import MAX_REASON, error_reason, records_of
 FISHER = "fisher"
 SCALES = "scales"
 _MAX_METRICS = 100
+_MAX_NAME = 100
 
 
 class InvalidReplyError(Exception):
@@ -36,6 +39,7 @@ class ReplyValidator:
 
     Args:
         base: the arrays that the contributors started from.
+        constants: arrays that they got beside these, which must come back as they were.
         operator: the fusion, which may need something of its own of a contribution.
         server_round: the round.
         array_file: the file that takes the arrays of valid contributions.
@@ -45,11 +49,13 @@ class ReplyValidator:
 
     Attributes:
         dropped: the number of dropped arrays, by contributor.
+        cast: the first change of an array's precision, such as `float64 to float32`, by contributor.
     """
 
     def __init__(
         self,
         base: Encoder,
+        constants: Encoder,
         operator: Operator,
         server_round: int,
         array_file: ArrayFile,
@@ -58,6 +64,7 @@ class ReplyValidator:
         configrecord_key: str,
     ) -> None:
         self._base = base
+        self._constants = constants
         self._operator = operator
         self._round = server_round
         self._array_file = array_file
@@ -65,6 +72,7 @@ class ReplyValidator:
         self._arrayrecord_key = arrayrecord_key
         self._configrecord_key = configrecord_key
         self.dropped: dict[str, int] = {}
+        self.cast: dict[str, str] = {}
 
     def validate(self, name: str, reply: Message) -> Candidate | RejectionRecord:
         """The contribution in a reply, with its arrays on disk; or why there is none.
@@ -90,7 +98,7 @@ class ReplyValidator:
         """Read a reply, compare it with the base, and move its arrays to disk, so that memory holds one reply."""
         # The cheap checks come first. Finite weights can still differ from the base by more than float32 holds.
         metrics = reported_metrics(reply)
-        of_round = metrics.get("server-round", self._round)
+        of_round = metrics.get(ROUND, self._round)
         if of_round != self._round:
             raise InvalidReplyError(f"it is for round {of_round:g}, but this is round {self._round}")
         contribution = self._read(name, reply, metrics)
@@ -109,21 +117,56 @@ class ReplyValidator:
 
     def _read(self, name: str, reply: Message, metrics: dict[str, float]) -> Contribution:
         records = records_of(reply, ArrayRecord)
-        record = records.get(self._arrayrecord_key)
-        if record is None:
-            raise InvalidReplyError(f"its reply has no ArrayRecord with the key '{self._arrayrecord_key}'")
-        wanted = [key for key in record if key in self._base or self._is_shared is None or self._is_shared(key)]
-        if dropped := len(record) - len(wanted):
+        record = self._arrays(records)
+        wanted = [
+            key
+            for key in record
+            if key not in self._constants and (key in self._base or self._is_shared is None or self._is_shared(key))
+        ]
+        self._check_constants(record)
+        if dropped := len(record) - len(wanted) - len(self._constants):
             self.dropped[name] = dropped
-        encoder = self._decode(reply, to_numpy(record, wanted))
+        encoder = self._cast(name, self._decode(reply, to_numpy(record, wanted)))
         fisher = records.get(FISHER) if self._operator.needs_fisher else None
         diagonal = None if fisher is None else to_numpy(fisher, [key for key in fisher if key in self._base])
         return Contribution(name, encoder, self._round, metrics=metrics, fisher=diagonal)
 
+    def _arrays(self, records: Mapping[str, ArrayRecord]) -> ArrayRecord:
+        """The encoder's record. Under another key than the expected one, it must be the only record of arrays."""
+        if self._arrayrecord_key in records:
+            return records[self._arrayrecord_key]
+        others = [record for key, record in records.items() if key not in (FISHER, SCALES)]
+        if len(others) != 1:
+            raise InvalidReplyError(f"its reply has no ArrayRecord with the key '{self._arrayrecord_key}'")
+        return others[0]
+
+    def _check_constants(self, record: ArrayRecord) -> None:
+        missing = self._constants.keys() - record.keys()
+        for name, array in to_numpy(record, self._constants.keys() - missing).items():
+            if not np.array_equal(array, self._constants[name]):
+                raise InvalidReplyError(
+                    f"'{name}' holds infinite values and differs from the base's: such an array must stay as it is"
+                )
+        if missing:
+            raise InvalidReplyError(f"it lacks {count(len(missing), 'weight')} of the base: {', '.join(missing)}")
+
+    def _cast(self, name: str, encoder: EncoderDict) -> EncoderDict:
+        """The arrays in the base's floating-point types; NumPy makes float64 of many results."""
+        cast: EncoderDict = {}
+        for key, array in encoder.items():
+            wanted = self._base[key].dtype if key in self._base else array.dtype
+            if array.dtype != wanted and array.dtype.kind == wanted.kind == "f":
+                self.cast.setdefault(name, f"{array.dtype} to {wanted}")
+                with np.errstate(over="ignore"):  # an overflow is an infinite value, which is rejected
+                    cast[key] = array.astype(wanted)
+            else:
+                cast[key] = array
+        return cast
+
     def _decode(self, reply: Message, arrays: EncoderDict) -> EncoderDict:
         """The arrays as they were before compression; most replies are not compressed."""
         config = records_of(reply, ConfigRecord).get(self._configrecord_key) or ConfigRecord()
-        compression = str(config.get("compression", "float32"))
+        compression = str(config.get(COMPRESSION, "float32"))
         scales = records_of(reply, ArrayRecord).get(SCALES, ArrayRecord())
         scale_arrays = to_numpy(scales) if compression == "int8" else {}
         try:
@@ -142,3 +185,14 @@ def reported_metrics(reply: Message) -> dict[str, float]:
     items = (item for record in records_of(reply, MetricRecord).values() for item in record.items())
     numbers = ((key, value) for key, value in items if isinstance(value, int | float) and math.isfinite(value))
     return {sanitize(key)[:MAX_REASON]: value for key, value in itertools.islice(numbers, _MAX_METRICS)}
+
+
+def reported_name(reply: Message) -> str:
+    """The name that a reply gives its sender: the text `name` of a ConfigRecord, or the metric `partition-id`."""
+    for record in records_of(reply, ConfigRecord).values():
+        if isinstance(name := record.get("name"), str):
+            return sanitize(name)[:_MAX_NAME]
+    for metrics in records_of(reply, MetricRecord).values():
+        if isinstance(partition := metrics.get("partition-id"), int):
+            return f"partition-{partition}"
+    return ""

@@ -37,7 +37,7 @@ def test_a_contribution_is_the_encoder_alone(node, encoder):
 
 
 def test_the_same_round_gives_the_same_contribution(node, encoder):
-    one, again, other = (returned(ask("train", node, encoder, **{"server-round": r})) for r in (1, 1, 2))
+    one, again, other = (returned(ask("train", node, encoder, **{"coldfusion.round": r})) for r in (1, 1, 2))
     assert all(one[name].tobytes() == again[name].tobytes() for name in one)
     assert any(one[name].tobytes() != other[name].tobytes() for name in one)
 
@@ -47,8 +47,8 @@ def test_a_kept_head_is_stored_in_the_nodes_own_context(node, encoder):
     assert returned(reply).keys() == encoder.keys()
     first = {name: array.numpy() for name, array in node.state["head"].items()}
     assert sorted(first) == ["head.bias", "head.weight"]
-    kept = returned(ask("train", node, encoder, **{"finetune.keep-head": True, "server-round": 2}))
-    fresh = returned(ask("train", node, encoder, **{"server-round": 2}))
+    kept = returned(ask("train", node, encoder, **{"finetune.keep-head": True, "coldfusion.round": 2}))
+    fresh = returned(ask("train", node, encoder, **{"coldfusion.round": 2}))
     assert any(kept[name].tobytes() != fresh[name].tobytes() for name in kept)
 
 
@@ -58,10 +58,12 @@ def test_a_killed_node_continues_with_its_head_of_the_same_run(node, encoder, tm
     node_config = {**node.node_config, "state-dir": str(tmp_path / "kept")}
 
     def trained(server_round, run):
-        config = {**settings, "server-round": server_round, "run": run}
+        config = {**settings, "coldfusion.round": server_round, "run": run}
         return returned(ask("train", context(node_config), encoder, **config))
 
-    in_context = [returned(ask("train", node, encoder, **settings, **{"server-round": number})) for number in (1, 2)]
+    in_context = [
+        returned(ask("train", node, encoder, **settings, **{"coldfusion.round": number})) for number in (1, 2)
+    ]
     on_disk = [trained(number, "run-1") for number in (1, 2)]
     for one, other in zip(in_context, on_disk, strict=True):
         assert all(one[name].tobytes() == other[name].tobytes() for name in one)
@@ -73,13 +75,13 @@ def test_a_killed_node_continues_with_its_head_of_the_same_run(node, encoder, tm
 
 def decoded(reply, base):
     parts = {kind: {n: a.numpy() for n, a in reply.content[kind].items()} for kind in ("arrays", "scales")}
-    return decode(EncodedContribution(reply.content["config"]["compression"], *parts.values()), base)
+    return decode(EncodedContribution(reply.content["config"]["coldfusion.compression"], *parts.values()), base)
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS[1:])
 def test_a_contribution_is_compressed_as_the_server_asks(node, encoder, compression):
     plain = returned(ask("train", node, encoder))
-    reply = ask("train", node, encoder, compression=compression)
+    reply = ask("train", node, encoder, **{"coldfusion.compression": compression})
     back = decoded(reply, encoder)
     size = sum(len(array.data) for kind in ("arrays", "scales") for array in reply.content[kind].values())
     assert size < 0.6 * sum(array.nbytes for array in plain.values())  # for arrays this small the headers matter
@@ -92,17 +94,19 @@ def test_a_contribution_is_compressed_as_the_server_asks(node, encoder, compress
 
 
 def test_the_compression_error_is_added_to_the_next_contribution(node, encoder):
-    ask("train", node, encoder, compression="int8")
+    ask("train", node, encoder, **{"coldfusion.compression": "int8"})
     lost = {name: array.numpy() for name, array in node.state["compression-error"].items()}
-    plain = returned(ask("train", node, encoder, **{"server-round": 2}))
-    after = decoded(ask("train", node, encoder, compression="int8", **{"server-round": 2}), encoder)
+    plain = returned(ask("train", node, encoder, **{"coldfusion.round": 2}))
+    after = decoded(
+        ask("train", node, encoder, **{"coldfusion.compression": "int8"}, **{"coldfusion.round": 2}), encoder
+    )
     still = {name: array.numpy() for name, array in node.state["compression-error"].items()}
     for name, array in plain.items():
         assert np.allclose(after[name] + still[name], array + lost[name], atol=1e-6)
 
 
 def test_an_unknown_compression_is_answered_with_float32(node, encoder):
-    reply = ask("train", node, encoder, compression="int4")
+    reply = ask("train", node, encoder, **{"coldfusion.compression": "int4"})
     assert returned(reply).keys() == encoder.keys()
     assert "config" not in reply.content
 
@@ -123,7 +127,7 @@ def test_two_nodes_with_different_classes_fit_one_base(node, encoder, toy_data, 
 
 def test_it_evaluates_on_its_own_test_rows(node, encoder):
     few = {
-        "modes": "frozen,few-shot",
+        "coldfusion.modes": "frozen,few-shot",
         "evaluate.shots": 12,
         "evaluate.few-shot-epochs": 1,
         "evaluate.few-shot-seeds": 1,

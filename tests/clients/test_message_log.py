@@ -39,17 +39,17 @@ def test_a_training_is_logged_with_what_was_sent_and_reported(file):
             "metrics": MetricRecord(
                 {"loss": 0.25, "dev-score": 81.5, "num-examples": 320, "steps": 20, "seconds": 9.5}
             ),
-            "config": ConfigRecord({"compression": "float16"}),
+            "config": ConfigRecord({"coldfusion.compression": "float16"}),
         }
     )
-    sent, lines = exchange(file, "train", reply, **{"server-round": 3})
+    sent, lines = exchange(file, "train", reply, **{"coldfusion.round": 3})
     assert sent.content is reply
     trained, arrays, reported = lines
     assert trained == "round 3: trained on 'reviews': 320 rows, 20 steps, 9.5 s, loss 0.25, dev score 81.5"
     assert re.fullmatch(r"round 3: sent arrays: 2 arrays of float16, 1\.0 MB, compression float16", arrays)
     assert reported == (
         "round 3: reported to the server: loss=0.25, dev-score=81.5, num-examples=320, steps=20, seconds=9.5, "
-        "compression=float16"
+        "coldfusion.compression=float16"
     )
 
 
@@ -60,7 +60,7 @@ def test_a_score_is_logged_with_all_that_is_reported(file):
             "config": ConfigRecord({"metric": "accuracy", "seen": True}),
         }
     )
-    _, lines = exchange(file, "evaluate", reply, **{"server-round": 2})
+    _, lines = exchange(file, "evaluate", reply, **{"coldfusion.round": 2})
     assert lines == [
         "round 2: scored the base on 'reviews': 200 test rows",
         "round 2: reported to the server: frozen=71.25, num-examples=200, metric=accuracy, seen=True",
@@ -74,7 +74,7 @@ def test_the_answer_to_a_query_is_logged(file):
 
 def test_an_error_is_logged_and_cannot_forge_lines(file):
     _, lines = exchange(
-        file, "train", Error(code=1, reason="bad\n2026-01-01 00:00:00 \x1b[1mfine"), **{"server-round": 1}
+        file, "train", Error(code=1, reason="bad\n2026-01-01 00:00:00 \x1b[1mfine"), **{"coldfusion.round": 1}
     )
     assert lines == ["round 1: reported an error to the server: bad?2026-01-01 00:00:00 ?[1mfine"]
 

@@ -16,7 +16,9 @@ BASE = np.zeros(1 << 18, np.float32)  # 1 MiB
 
 
 def run_rounds(ledger):
-    strategy = ColDFusion(contributors_per_round=2, server_optimizer="heavy-ball", ledger=ledger)
+    strategy = ColDFusion(
+        contributor_names="query", contributors_per_round=2, server_optimizer="heavy-ball", ledger=ledger
+    )
     grid = FakeGrid({100: node("a", 1), 101: node("b", 2)})
     strategy.start(grid, ArrayRecord({"w": Array(BASE)}), num_rounds=ROUNDS, timeout=5)
 

@@ -15,7 +15,7 @@ from coldfusion_fl.tracking.track import track
 def run(folder, rounds):
     set_task_identity()
     ledger = Ledger.open(folder, {"lr": 0.1})
-    strategy = ColDFusion(contributors_per_round=3, max_rejections=0, ledger=ledger)
+    strategy = ColDFusion(contributor_names="query", contributors_per_round=3, max_rejections=0, ledger=ledger)
     grid = FakeGrid({5: node("a"), 6: node("b/c", value=3.0), 7: diverging_node("bad")})
     with track(ledger, TrackingSettings(to=("tensorboard",))):
         strategy.start(grid, move_to_record({"w": np.zeros(SHAPE, np.float32)}), num_rounds=rounds, timeout=30)

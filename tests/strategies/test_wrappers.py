@@ -52,7 +52,9 @@ def app_node(name, value, *mods):
 
 
 def test_inside_a_wrapper_nothing_is_packed():
-    strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3, compression="int8")
+    strategy = ColDFusion(
+        contributor_names="query", contributors_per_round=3, min_available_nodes=3, compression="int8"
+    )
     grid = FakeGrid({number: node(name, 1.0) for number, name in enumerate("abc", start=100)})
     SERVER_SIDE["fixed"](strategy, 3).start(grid, zero_arrays(), num_rounds=1, timeout=5)
     assert not any("compression" in m.content["config"] for m in grid.sent if m.metadata.message_type == "train")
@@ -74,7 +76,7 @@ CLIENT_SIDE = {
 
 @pytest.mark.parametrize("kind", SERVER_SIDE)
 def test_clipping_at_the_server(kind, ledger):
-    strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3, ledger=ledger)
+    strategy = ColDFusion(contributor_names="query", contributors_per_round=3, min_available_nodes=3, ledger=ledger)
     grid = FakeGrid({i: node(name, value) for i, (name, value) in enumerate(VALUES.items(), start=100)})
     noise = 0.0 if kind == "fixed" else 1e-6
     result = SERVER_SIDE[kind](strategy, noise).start(grid, zero_arrays(), num_rounds=2, timeout=5)
@@ -89,7 +91,7 @@ def test_clipping_at_the_server(kind, ledger):
 @pytest.mark.parametrize("kind", CLIENT_SIDE)
 def test_clipping_at_the_contributors(kind, ledger):
     wrap, mod = CLIENT_SIDE[kind]
-    strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3, ledger=ledger)
+    strategy = ColDFusion(contributor_names="query", contributors_per_round=3, min_available_nodes=3, ledger=ledger)
     grid = FakeGrid({i: app_node(name, value, mod) for i, (name, value) in enumerate(VALUES.items(), start=100)})
     wrap(strategy, 0.0 if kind == "fixed" else 1e-6).start(grid, zero_arrays(), num_rounds=2, timeout=5)
     assert ledger.record(1).contributions.keys() == VALUES.keys()
@@ -97,7 +99,7 @@ def test_clipping_at_the_contributors(kind, ledger):
 
 
 def test_noise_is_part_of_the_next_base(ledger):
-    strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3, ledger=ledger)
+    strategy = ColDFusion(contributor_names="query", contributors_per_round=3, min_available_nodes=3, ledger=ledger)
     grid = FakeGrid({i: node(name, value) for i, (name, value) in enumerate(VALUES.items(), start=100)})
     SERVER_SIDE["fixed"](strategy, 1.0).start(grid, zero_arrays(), num_rounds=1, timeout=5)
     base = ledger.load_base(1)["w"]
@@ -106,7 +108,7 @@ def test_noise_is_part_of_the_next_base(ledger):
 
 def test_flowers_mods_around_a_contributor():
     mods = (message_size_mod, arrays_size_mod, LocalDpMod(CLIPPED, 1.0, 1e9, 1e-5))
-    strategy = ColDFusion(contributors_per_round=3, min_available_nodes=3)
+    strategy = ColDFusion(contributor_names="query", contributors_per_round=3, min_available_nodes=3)
     grid = FakeGrid({i: app_node(name, value, *mods) for i, (name, value) in enumerate(VALUES.items(), start=100)})
     result = strategy.start(grid, zero_arrays(), num_rounds=1, timeout=5)
     assert result.arrays["w"].numpy() == pytest.approx(np.ones(SHAPE), abs=1e-2)
@@ -126,7 +128,7 @@ def test_a_mod_that_knows_no_query_does_not_keep_its_node_out():
         except ValueError as raised:
             return Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=str(raised))
 
-    strategy = ColDFusion(contributors_per_round=2, min_available_nodes=2)
+    strategy = ColDFusion(contributor_names="query", contributors_per_round=2, min_available_nodes=2)
     grid = FakeGrid(dict.fromkeys([100, 101], as_flower_runs_it))
     wrapped = DifferentialPrivacyClientSideFixedClipping(strategy, 0.0, CLIPPED, 2)
     result = wrapped.start(grid, zero_arrays(), num_rounds=1, timeout=5)
@@ -135,7 +137,11 @@ def test_a_mod_that_knows_no_query_does_not_keep_its_node_out():
 
 def test_flowers_own_loop_does_not_go_on_with_a_run(ledger):
     nodes = {i: node(name, value) for i, (name, value) in enumerate(VALUES.items(), start=100)}
-    ColDFusion(min_available_nodes=3, ledger=ledger).start(FakeGrid(nodes), zero_arrays(), num_rounds=1, timeout=5)
-    wrapped = SERVER_SIDE["fixed"](ColDFusion(min_available_nodes=3, ledger=Ledger.reopen(ledger.folder)), 0.0)
+    ColDFusion(contributor_names="query", min_available_nodes=3, ledger=ledger).start(
+        FakeGrid(nodes), zero_arrays(), num_rounds=1, timeout=5
+    )
+    wrapped = SERVER_SIDE["fixed"](
+        ColDFusion(contributor_names="query", min_available_nodes=3, ledger=Ledger.reopen(ledger.folder)), 0.0
+    )
     with pytest.raises(RunFolderError, match="Flower's own loop cannot resume"):
         wrapped.start(FakeGrid(nodes), zero_arrays(), num_rounds=2, timeout=5)

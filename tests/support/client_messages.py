@@ -21,6 +21,9 @@ def ask(kind, node, encoder=None, **config):
     if encoder is not None:
         arrays = ArrayRecord({name: Array(array) for name, array in encoder.items()})
         content = RecordDict(
-            {"arrays": arrays, "config": ConfigRecord({**FINETUNE, "seed": 1, "server-round": 1, **config})}
+            {
+                "arrays": arrays,
+                "config": ConfigRecord({**FINETUNE, "coldfusion.seed": 1, "coldfusion.round": 1, **config}),
+            }
         )
     return contributor_app()(Message(content, dst_node_id=2, message_type=kind), node)

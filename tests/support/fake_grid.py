@@ -153,5 +153,5 @@ def contribution(array, round=None, examples=8, **more):
     arrays = ArrayRecord({"w": Array(array), **{name: Array(value) for name, value in more.items()}})
     metrics = MetricRecord({"loss": 0.5, "num-examples": examples})
     if round is not None:
-        metrics["server-round"] = round
+        metrics["coldfusion.round"] = round
     return RecordDict({"arrays": arrays, "metrics": metrics})

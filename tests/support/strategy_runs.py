@@ -14,7 +14,8 @@ def zero_arrays():
 
 def run_strategy(nodes, rounds=1, ledger=None, timeout=0.5, order_seed=0, **settings):
     """The last base's weight, Flower's result and the grid of a run; the nodes get the ids 100, 101, ..."""
-    settings = {"contributors_per_round": 4, "min_available_nodes": len(nodes), **settings}
+    names = {"contributor_names": "query"}
+    settings = {"contributors_per_round": 4, "min_available_nodes": len(nodes), **names, **settings}
     strategy = ColDFusion(ledger=ledger, **settings)
     grid = FakeGrid(dict(enumerate(nodes, start=100)), order_seed)
     result = strategy.start(grid, zero_arrays(), num_rounds=rounds, timeout=timeout)

@@ -32,7 +32,7 @@ def contributor(name):
         if kind == "evaluate":
             away = float(np.mean([np.abs(base[key] - goal[key]).mean() for key in goal]))
             return RecordDict({"metrics": MetricRecord({"frozen": -away})})
-        server_round = message.content["config"]["server-round"]
+        server_round = message.content["config"]["coldfusion.round"]
         noise = np.random.default_rng([server_round, zlib.crc32(name.encode())])
         time.sleep(0.01)
         sent = {

@@ -29,8 +29,8 @@ def test_the_metrics_of_a_round():
         sampled=["a", "b", "c", "d"],
         missing=["e"],
         contributions={
-            "a": contribution(loss=1.0, seconds=5.0, **{"server-round": 3}),
-            "b": contribution(loss=2.0, seconds=6.0, **{"server-round": 3}).model_copy(update={"staleness": 1}),
+            "a": contribution(loss=1.0, seconds=5.0, **{"coldfusion.round": 3}),
+            "b": contribution(loss=2.0, seconds=6.0, **{"coldfusion.round": 3}).model_copy(update={"staleness": 1}),
         },
         rejected=[
             RejectionRecord(name="c", reason="too large", facts=UpdateFacts(norm=9, bytes=5, reported={"loss": 7.0})),

@@ -15,11 +15,11 @@ def compressing_node(name, value, declare=None):
 
     def train(message):
         base = message.content["arrays"]["w"].numpy()
-        compression = message.content["config"].get("compression", "float32")
+        compression = message.content["config"].get("coldfusion.compression", "float32")
         encoded, _ = encode({"w": base + np.float32(value)}, {"w": base}, compression)
         content = contribution(encoded.arrays["w"])
         content["scales"] = ArrayRecord({n: Array(a) for n, a in encoded.scales.items()})
-        content["config"] = ConfigRecord({"compression": declare or compression})
+        content["config"] = ConfigRecord({"coldfusion.compression": declare or compression})
         return content
 
     return node(name, train=train)
@@ -30,7 +30,7 @@ def test_nodes_are_asked_to_compress_and_plain_arrays_are_taken_too(compression,
     nodes = [compressing_node("a", 1), compressing_node("b", 2), node("plain", 6)]
     fused, _, grid = run_strategy(nodes, rounds=2, ledger=ledger, compression=compression)
     assert np.allclose(fused, 6, rtol=1e-5)
-    asked = {m.content["config"].get("compression") for m in grid.sent if m.metadata.message_type == "train"}
+    asked = {m.content["config"].get("coldfusion.compression") for m in grid.sent if m.metadata.message_type == "train"}
     assert asked == {None if compression == "float32" else compression}
     assert ledger.record(1).settings.compression == compression
     assert ledger.record(1).contributions["a"].norm == pytest.approx(6**0.5, rel=1e-3)

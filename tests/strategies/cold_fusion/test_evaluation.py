@@ -9,13 +9,14 @@ from strategy_runs import run_strategy, trained_nodes, zero_arrays
 from coldfusion_fl.errors import ErrorCode, RunFolderError
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
+from coldfusion_fl.strategies.rounds.evaluation import mean_scores
 
 
 def test_unseen_tasks_evaluate_and_never_contribute():
     _, _, grid = run_strategy([node("a"), node("b"), node("u", seen=False)], rounds=3, evaluate_every=2)
     assert trained_nodes(grid) == {100, 101}
     asked = [
-        (m.content["config"]["server-round"], m.content["config"]["modes"])
+        (m.content["config"]["coldfusion.round"], m.content["config"]["coldfusion.modes"])
         for m in grid.sent
         if m.metadata.message_type == "evaluate" and m.metadata.dst_node_id == 102
     ]
@@ -69,7 +70,8 @@ def test_only_what_can_be_an_error_of_a_difference_is_kept(ledger):
         return answer
 
     errors = {"a": 1.5, "b": -1.0, "c": 1e9, "d": float("inf"), "e": 0.0}
-    _, result, _ = run_strategy([reporting(*item) for item in errors.items()], ledger=ledger)
+    nodes = [reporting(*item) for item in errors.items()]
+    _, result, _ = run_strategy(nodes, ledger=ledger, evaluate_metrics_aggr_fn=mean_scores)
     kept = {name: found.get("frozen-difference-error") for name, found in ledger.load_scores(1).items()}
     assert kept == {"a": 1.5, "b": None, "c": None, "d": None, "e": 0.0}
     assert dict(result.evaluate_metrics_clientapp[1]) == {"frozen": 50.0}  # their mean would be no error of the mean
@@ -78,7 +80,7 @@ def test_only_what_can_be_an_error_of_a_difference_is_kept(ledger):
 def evaluated_values(grid, name=100):
     """The mean weights that a node was sent for evaluation, by round."""
     return {
-        m.content["config"]["server-round"]: float(m.content["arrays"]["w"].numpy().mean())
+        m.content["config"]["coldfusion.round"]: float(m.content["arrays"]["w"].numpy().mean())
         for m in grid.sent
         if m.metadata.message_type == "evaluate" and m.metadata.dst_node_id == name
     }
@@ -102,7 +104,9 @@ def test_a_resumed_run_evaluates_and_delivers_the_same_average(tmp_path, stop):
     def run(folder, *rounds):
         for number in rounds:
             ledger = Ledger.open(tmp_path / folder)
-            strategy = ColDFusion(min_available_nodes=2, ema=0.5, blend=0.5, ledger=ledger, keep_last=1)
+            strategy = ColDFusion(
+                contributor_names="query", min_available_nodes=2, ema=0.5, blend=0.5, ledger=ledger, keep_last=1
+            )
             strategy.start(FakeGrid({100: node("a"), 101: node("b")}), zero_arrays(), num_rounds=number, timeout=0.5)
         return [ledger.load_scores(number) for number in ledger.rounds()], strategy.result["w"].tobytes()
 
@@ -112,7 +116,7 @@ def test_a_resumed_run_evaluates_and_delivers_the_same_average(tmp_path, stop):
 def test_an_average_that_needs_a_removed_first_base_is_reported_at_the_resume(ledger):
     settings = {"ema": 0.5, "blend": 0.5, "keep_last": 1, "min_available_nodes": 2, "ledger": ledger}
     grid, other = FakeGrid({100: node("a"), 101: node("b")}), ArrayRecord({"w": Array(np.ones(SHAPE, np.float32))})
-    ColDFusion(**settings).start(grid, zero_arrays(), num_rounds=1, timeout=0.5)
+    ColDFusion(contributor_names="query", **settings).start(grid, zero_arrays(), num_rounds=1, timeout=0.5)
     with pytest.raises(RunFolderError, match="pass the original model") as error:
-        ColDFusion(**settings).start(grid, other, num_rounds=2, timeout=0.5)
+        ColDFusion(contributor_names="query", **settings).start(grid, other, num_rounds=2, timeout=0.5)
     assert error.value.code == ErrorCode.RUN_CHANGED

@@ -45,7 +45,7 @@ BAD_REPLIES = {
         "the base does not have: 'head'",
     ),
     "another shape": (lambda m: contribution(np.ones((3, 2), np.float32)), "has the shape (3, 2)"),
-    "another type": (lambda m: contribution(np.ones(SHAPE)), "has the type float64"),
+    "another type": (lambda m: contribution(np.ones(SHAPE, np.int64)), "has the type int64"),
     "nothing": (lambda m: RecordDict(), "has no ArrayRecord"),
     "no arrays": (lambda m: RecordDict({"arrays": ArrayRecord()}), "lacks 1 weight of the base: 'w'"),
     "a pickle": (
@@ -78,7 +78,7 @@ def test_a_bad_reply_is_rejected_by_name_and_the_others_are_fused(kind, ledger):
     assert rejection.name == "culprit"
     assert reason in rejection.reason
     assert record.contributions.keys() == {"a", "c"}
-    assert result.train_metrics_clientapp[1]["rejected"] == 1
+    assert result.train_metrics_clientapp[1]["coldfusion.rejected"] == 1
     assert [e.name for e in ledger.events() if e.kind == "contribution-rejected"] == ["culprit"]
 
 
@@ -109,9 +109,13 @@ def test_a_second_reply_of_one_contributor_is_rejected(ledger):
     assert (rejection.name, rejection.reason) == ("twice", "it replied twice; only the first reply is used")
 
 
-def test_a_reply_to_another_round_is_rejected(ledger):
-    strategy = ColDFusion(min_available_nodes=2, ledger=ledger)
-    grid = FakeGrid({100: node("a"), 101: node("b")})
+def test_a_reply_of_a_node_that_was_not_sent_a_message_is_rejected(ledger):
+    class FirstTwo(ColDFusion):
+        def sample(self, names, server_round):
+            return names[:2] if server_round == 1 else names[2:]
+
+    strategy = FirstTwo(contributor_names="query", min_available_nodes=4, ledger=ledger)
+    grid = FakeGrid({number: node(name) for number, name in enumerate("abcd", start=100)})
     first = list(strategy.configure_train(1, zero_arrays(), ConfigRecord(), grid))
     grid.push_messages(first)
     replies = [Message(contribution(np.ones(SHAPE, np.float32)), reply_to=message) for message in first]

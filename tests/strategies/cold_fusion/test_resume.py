@@ -58,13 +58,18 @@ def test_a_base_without_scores_is_evaluated_at_the_resume(unbroken, ledger):
 def test_a_run_resumes_only_with_a_model_of_the_same_arrays(unbroken, caplog):
     settings, nodes, ledger = unbroken
     grid = FakeGrid(dict(enumerate(nodes, start=100)))
-    strategy, larger = ColDFusion(ledger=ledger, **settings), ArrayRecord({"w": Array(np.ones(9, np.float32))})
+    strategy, larger = (
+        ColDFusion(contributor_names="query", ledger=ledger, **settings),
+        ArrayRecord({"w": Array(np.ones(9, np.float32))}),
+    )
     with pytest.raises(RunFolderError, match=r"started with a different model: 'w' has the shape \(9,\)"):
         strategy.start(grid, larger, num_rounds=9)
     assert ledger.state.state == "finished"  # as it was
     kept = ledger.load_base(5)["w"]
     other = ArrayRecord({"w": Array(np.full(SHAPE, 1e6, np.float32))})  # such as a model that is drawn afresh
-    ColDFusion(min_available_nodes=2, ledger=ledger, **settings).start(grid, other, num_rounds=6, timeout=5)
+    ColDFusion(contributor_names="query", min_available_nodes=2, ledger=ledger, **settings).start(
+        grid, other, num_rounds=6, timeout=5
+    )
     assert any("resumes from its saved base" in record.message for record in caplog.records)
     assert np.abs(ledger.load_base(6)["w"] - kept).max() < 10
 

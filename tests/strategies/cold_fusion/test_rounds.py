@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from fake_grid import SHAPE, FakeGrid, contribution, failing_training, node
-from flwr.app import ConfigRecord, Error, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Error, RecordDict
 from strategy_runs import run_strategy, zero_arrays
 
 from coldfusion_fl.errors import RunError
@@ -24,23 +24,10 @@ def test_the_ledger_records_how_the_run_ended(ledger):
     assert (ledger.state.state, ledger.state.reason) == ("finished", None)
 
 
-def test_metrics_that_all_contributors_report_are_returned_as_means():
-    def reporting(loss, **more):
-        def train(message):
-            content = contribution(np.ones(SHAPE, np.float32), round=1)
-            content["metrics"] = MetricRecord({"loss": loss, "contributions": 99, **more})
-            return content
-
-        return train
-
-    _, result, _ = run_strategy([node("a", train=reporting(1.0, f1=0.5)), node("b", train=reporting(3.0))])
-    assert result.train_metrics_clientapp[1] == {"loss": 2.0, "contributions": 2, "rejected": 0}
-
-
 def test_the_next_base_is_the_uniform_mean():
     fused, result, _ = run_strategy([node("a", 1), node("b", 2), node("c", 6)], rounds=2)
     assert fused.tolist() == [[6, 6, 6], [6, 6, 6]]  # twice the mean of 3
-    assert result.train_metrics_clientapp[2]["contributions"] == 3
+    assert result.train_metrics_clientapp[2]["coldfusion.contributions"] == 3
     assert result.evaluate_metrics_clientapp[0]["frozen"] == 0
     assert result.evaluate_metrics_clientapp[2]["frozen"] == 6
 
@@ -59,7 +46,7 @@ def test_too_few_contributions_keep_the_base(ledger):
     assert ledger.record(1).kept_because == "1 contribution passed the screening, but min-contributions is 2"
     assert [e.kind for e in ledger.events()].count("base-kept") == 2
     assert ledger.load_base(2)["w"].tolist() == np.zeros(SHAPE).tolist()
-    assert result.train_metrics_clientapp[2]["contributions"] == 1
+    assert result.train_metrics_clientapp[2]["coldfusion.contributions"] == 1
 
 
 def test_each_round_is_saved_in_the_ledger(ledger):
@@ -81,7 +68,7 @@ def test_a_client_without_a_query_function_takes_part():
 def test_each_round_records_the_missing_contributors(ledger):
     nodes = {100: node("a"), 101: node("b"), 102: node("c")}
     grid = FakeGrid(nodes)
-    strategy = ColDFusion(ledger=ledger, contributors_per_round=2, min_available_nodes=3)
+    strategy = ColDFusion(contributor_names="query", ledger=ledger, contributors_per_round=2, min_available_nodes=3)
     asked = strategy.configure_train
 
     def configure_train(server_round, *args):
@@ -134,7 +121,9 @@ def test_a_node_that_returns_takes_part_in_the_next_round_and_is_queried_again(l
         return about and RecordDict({"config": ConfigRecord(about)})
 
     grid = FakeGrid({100: node("a", 1), 101: slow_to_answer})
-    strategy = ColDFusion(min_available_nodes=2, min_contributions=1, evaluate_every=-1, ledger=ledger)
+    strategy = ColDFusion(
+        contributor_names="query", min_available_nodes=2, min_contributions=1, evaluate_every=-1, ledger=ledger
+    )
     started = lambda number: any(e.kind == "round-started" and e.round == number for e in ledger.events())  # noqa: E731
     monkeypatch.setattr(grid, "get_node_ids", lambda: [100] if started(1) and not started(2) else [100, 101])
     strategy.start(grid, zero_arrays(), num_rounds=3, timeout=5)

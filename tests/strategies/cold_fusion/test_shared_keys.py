@@ -16,7 +16,7 @@ def test_arrays_that_are_not_shared_are_neither_sent_nor_fused(caplog):
         got.append(set(message.content["arrays"]))
         return contribution(message.content["arrays"]["w"].numpy() + np.float32(1), head=np.ones(3))
 
-    strategy = ColDFusion(shared_keys="w, body.*", min_available_nodes=2)
+    strategy = ColDFusion(contributor_names="query", shared_keys="w, body.*", min_available_nodes=2)
     nodes = {100: node("a", train=everything), 101: node("b", train=everything)}
     arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32)), "head": Array(np.zeros(5))})
     result = strategy.start(FakeGrid(nodes), arrays, num_rounds=2, timeout=5)
@@ -26,4 +26,6 @@ def test_arrays_that_are_not_shared_are_neither_sent_nor_fused(caplog):
     warnings = [record for record in caplog.records if "not shared" in record.message]
     assert len(warnings) == 1
     with pytest.raises(SettingsError, match="matches none of the 2 arrays, such as w, head"):
-        ColDFusion(shared_keys=lambda name: False, min_available_nodes=2).start(FakeGrid(nodes), arrays)
+        ColDFusion(contributor_names="query", shared_keys=lambda name: False, min_available_nodes=2).start(
+            FakeGrid(nodes), arrays
+        )

@@ -17,20 +17,20 @@ class GridWithASlowNode(FakeGrid):
 
     def has_arrived(self, message):
         is_slow = message.metadata.dst_node_id == self._slow and message.metadata.message_type == "train"
-        return not is_slow or self.is_late_enough(message.content["config"]["server-round"])
+        return not is_slow or self.is_late_enough(message.content["config"]["coldfusion.round"])
 
     def is_late_enough(self, server_round):
         return self.newest_round() >= server_round + self._rounds_late
 
     def newest_round(self):
-        return max(m.content["config"]["server-round"] for m in self.sent if m.metadata.message_type == "train")
+        return max(m.content["config"]["coldfusion.round"] for m in self.sent if m.metadata.message_type == "train")
 
 
 def run_with_a_slow_node(ledger, rounds, rounds_late=1, **settings):
     """Nodes a and b move the base by 1, the slow c by 4; c is sampled in each round."""
     grid = GridWithASlowNode({100: node("a"), 101: node("b"), 102: node("c", 4)}, 102, rounds_late)
     settings = {"contributors_per_round": 3, "min_available_nodes": 3, "evaluate_every": -1, **settings}
-    strategy = ColDFusion(ledger=ledger, **settings)
+    strategy = ColDFusion(contributor_names="query", ledger=ledger, **settings)
     result = strategy.start(grid, zero_arrays(), num_rounds=rounds, timeout=0.3)
     return result.arrays["w"].numpy()[0, 0]
 
@@ -73,7 +73,9 @@ def test_a_late_contribution_whose_base_was_deleted_is_rejected(ledger):
 
 def run_with_grid(grid, ledger, rounds):
     settings = {"contributors_per_round": 3, "min_available_nodes": 3, "evaluate_every": -1, "staleness_discount": 0.5}
-    result = ColDFusion(ledger=ledger, **settings).start(grid, zero_arrays(), num_rounds=rounds, timeout=0.5)
+    result = ColDFusion(contributor_names="query", ledger=ledger, **settings).start(
+        grid, zero_arrays(), num_rounds=rounds, timeout=0.5
+    )
     return result.arrays["w"].numpy()[0, 0]
 
 

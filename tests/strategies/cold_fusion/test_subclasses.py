@@ -17,7 +17,7 @@ def test_a_subclass_chooses_the_contributors(ledger):
         def sample(self, names, server_round):
             return sorted(names)[: self.settings.contributors_per_round]
 
-    strategy = FirstByName(contributors_per_round=2, min_available_nodes=3, ledger=ledger)
+    strategy = FirstByName(contributor_names="query", contributors_per_round=2, min_available_nodes=3, ledger=ledger)
     result, grid = start(strategy, [node("c", 9), node("a", 1), node("b", 3)])
     assert [ledger.record(number).sampled for number in (1, 2)] == [["a", "b"]] * 2
     assert trained_nodes(grid) == {101, 102}
@@ -31,7 +31,7 @@ def test_a_subclass_changes_what_is_aggregated(ledger):
             metrics["halved"] = 1
             return type(arrays)({"w": type(arrays["w"])(arrays["w"].numpy() / 2)}), metrics
 
-    strategy = Halved(contributors_per_round=2, ledger=ledger)
+    strategy = Halved(contributor_names="query", contributors_per_round=2, ledger=ledger)
     result, _ = start(strategy, [node("a", 1), node("b", 3)])
     assert result.train_metrics_clientapp[2]["halved"] == 1
     # The first base is (0 + 2) / 2, the second (1 + 2) / 2; what the subclass returns is saved.

@@ -34,7 +34,13 @@ class GridWithALateNode(FakeGrid):
 
 
 def test_the_first_round_waits_for_the_nodes_awaited_by_name(ledger):
-    strategy = ColDFusion(ledger=ledger, min_available_nodes=3, awaited_names=("a", "b", "c"), contributors_per_round=4)
+    strategy = ColDFusion(
+        contributor_names="query",
+        ledger=ledger,
+        min_available_nodes=3,
+        awaited_names=("a", "b", "c"),
+        contributors_per_round=4,
+    )
     grid = GridWithALateNode(dict(enumerate([node("a"), node("b"), node("d"), node("c")], start=100)))
     strategy.start(grid, zero_arrays(), num_rounds=1, timeout=0.5)
     assert set(ledger.record(1).contributions) == {"a", "b", "c", "d"}
@@ -126,11 +132,11 @@ def test_a_worker_that_fails_once_is_queried_again():
 
 
 def test_a_new_node_that_never_answers_does_not_delay_the_rounds(monkeypatch):
-    monkeypatch.setattr("coldfusion_fl.strategies.nodes.membership._NEW_NODE_WAIT", 0.2)
+    monkeypatch.setattr("coldfusion_fl.strategies.nodes.queries._NEW_NODE_WAIT", 0.2)
     began = time.monotonic()
     nodes = {100: node("a", 1), 101: node("b", 3)}
     grid = FakeGrid(nodes)
-    strategy = ColDFusion(min_available_nodes=2)
+    strategy = ColDFusion(contributor_names="query", min_available_nodes=2)
     calls = iter(range(10**6))
     monkeypatch.setattr(grid, "get_node_ids", lambda: [100, 101] if next(calls) < 1 else [100, 101, 102])
     nodes[102] = lambda message: None
@@ -145,7 +151,7 @@ def test_the_server_waits_out_an_outage_instead_of_losing_rounds(ledger, monkeyp
     there = grid.get_node_ids
     looks = iter(range(10**6))
     monkeypatch.setattr(grid, "get_node_ids", lambda: [] if 6 < next(looks) < 30 else there())
-    ColDFusion(ledger=ledger).start(grid, zero_arrays(), num_rounds=8, timeout=5)
+    ColDFusion(contributor_names="query", ledger=ledger).start(grid, zero_arrays(), num_rounds=8, timeout=5)
     assert next(looks) > 30
     assert [ledger.record(number).fused for number in range(1, 9)] == [True] * 8
 

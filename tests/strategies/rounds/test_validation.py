@@ -20,7 +20,7 @@ def test_the_bytes_of_a_reply_are_freed_after_validation(operator, tmp_path):
     reply = Message(content, reply_to=Message(RecordDict({}), dst_node_id=1, message_type="train"))
     arrays = weakref.ref(content["arrays"])
     validator = ReplyValidator(
-        {"w": np.zeros((2, 3), np.float32)}, operator, 1, ArrayFile(tmp_path), None, "arrays", "config"
+        {"w": np.zeros((2, 3), np.float32)}, {}, operator, 1, ArrayFile(tmp_path), None, "arrays", "config"
     )
     gc.disable()  # in a reference cycle it would stay until Python looks for cycles
     try:

@@ -43,7 +43,7 @@ def spoil(client_app):
 
     def spoiling(message, context, call_next):
         reply = call_next(message, context)
-        if int(reply.content["metrics"]["server-round"]) > 1:
+        if int(reply.content["metrics"]["coldfusion.round"]) > 1:
             arrays = reply.content["arrays"]
             # Flower sends equal pieces once.
             huge = Array(np.random.default_rng(0).random(HUGE, np.float32))

@@ -27,7 +27,7 @@ def add_round(ledger, scores=True):
     record = RoundRecord(round=0, ended=1000.0)
     if number:
         names = ["a", "b", *HOSTILE]
-        reported = {"loss": 1 / number, "seconds": 2.0, "server-round": number}
+        reported = {"loss": 1 / number, "seconds": 2.0, "coldfusion.round": number}
         facts = {"norm": 3.0 + number, "cosine": 0.5, "bytes": 100, "reported": reported}
         record = RoundRecord(
             round=number,

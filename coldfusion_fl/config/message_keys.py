@@ -1,0 +1,15 @@
+"""Keys of what the strategy adds to messages, and of what this package's clients answer with them.
+
+The prefix keeps them apart from a Flower project's own keys: a project's `seed` or `modes` is never overwritten.
+"""
+
+PREFIX = "coldfusion."
+# In the ConfigRecord of a message: the number of the round, and the seed of the run.
+ROUND = f"{PREFIX}round"
+SEED = f"{PREFIX}seed"
+# In the ConfigRecord of an evaluate message: the scores to compute, with commas between them.
+MODES = f"{PREFIX}modes"
+# In the ConfigRecord of a train message and of its reply: how the contribution is encoded.
+COMPRESSION = f"{PREFIX}compression"
+# In the MetricRecord of a round's training: the numbers of fused and of rejected contributions.
+CONTRIBUTIONS, REJECTED = f"{PREFIX}contributions", f"{PREFIX}rejected"

@@ -1,0 +1,213 @@
+"""Queries the nodes for their names."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from logging import INFO, WARNING
+
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.common import log
+from flwr.common.constant import ErrorCode as FlowerErrorCode
+from flwr.serverapp import Grid
+
+from coldfusion_fl.errors import ErrorCode, RunError
+from coldfusion_fl.sanitize import sanitize
+from coldfusion_fl.versions import format_versions
+
+from .membership import Member, NodeRegistry, simulated_nodes, unnamed
+from .messaging import UNREACHABLE, in_simulation, poll_interval
+
+# All in seconds. A query without an answer is repeated after this time, or after a round's timeout if that is shorter;
+# before the first answer, this is the wait.
+QUERY_TIMEOUT = 60.0
+# New nodes may delay a round by no more than this; a later answer counts from the next round on.
+_NEW_NODE_WAIT = 6.0
+# A node with a problem may have been repaired: it is queried again after this time.
+_RETRY_INTERVAL = 60.0
+# A simulated worker may have been killed for lack of memory; one that fails this often in a row does not start.
+_MAX_FAILURES = 3
+_MAX_NAME = 100
+
+
+class QueriedNodes(NodeRegistry):
+    """Queries nodes for their names, and knows which of them are connected.
+
+    A node whose client does not answer queries is a contributor called `node-ID`. A node that reports a problem, or has
+    other versions of this software than the server, is excluded.
+
+    Args:
+        configrecord_key: the key of the ConfigRecord in the answers.
+        node_names: returns the names that the server knows nodes by, by node ID: a node that is not among them, or
+            claims another name, is excluded. None: nodes name themselves.
+        on_excluded: called with the name of each excluded node and the reason.
+
+    Attributes:
+        answer_timeout: the seconds that a node has to answer; then the query is repeated.
+    """
+
+    def __init__(
+        self,
+        configrecord_key: str,
+        node_names: Callable[[], Mapping[int, str]] | None = None,
+        on_excluded: Callable[[str, str], None] = lambda name, reason: None,
+    ) -> None:
+        super().__init__()
+        self.answer_timeout = QUERY_TIMEOUT
+        self._key = configrecord_key
+        self._node_names = node_names
+        self._on_excluded = on_excluded
+        self._known: dict[int, Member | None] = {}  # None: excluded
+        self._disconnected: dict[int, Member] = {}
+        self._queries: dict[int, tuple[str, float]] = {}
+        self._failures: Counter[int] = Counter()
+        self._problems: dict[int, tuple[str, float]] = {}
+
+    def connected_nodes(self, grid: Grid) -> dict[str, Member]:
+        """The members that are connected now, by name; new nodes are queried first.
+
+        A node that was disconnected counts as what it was, and is queried again: its answer takes the start of a
+        process, which must not cost it another round. Two nodes of one name would be one contributor with two votes:
+        the first one counts.
+
+        Raises:
+            RunError: the workers of a simulation do not start.
+        """
+        connected = set(grid.get_node_ids())
+        new = self._update_connections(connected)
+        back = sorted(connected & self._disconnected.keys())
+        self._known |= {node: self._disconnected.pop(node) for node in back}
+        self._query(grid, [*back, *new, *self._due_for_retry(grid)])
+        wait = 0.0 if not new else min(_NEW_NODE_WAIT, self.answer_timeout) if self._known else self.answer_timeout
+        self._receive_answers(grid, time.monotonic() + wait)
+        members: dict[str, Member] = {}
+        for member in filter(None, self._known.values()):
+            if members.setdefault(member.name, member) is not member:
+                log(WARNING, "Two nodes are called '%s'; the second is excluded. Give each its own name.", member.name)
+        return members
+
+    def name_of(self, node_id: int) -> str:
+        """The name of a node; `node-ID` where it is not known."""
+        member = self._known.get(node_id)
+        return member.name if member else unnamed(node_id)
+
+    def wait_for_nodes(
+        self,
+        grid: Grid,
+        number: int,
+        names: Collection[str],
+        timeout: float,
+        on_waiting: Callable[[int, list[str]], None],
+    ) -> dict[str, Member]:
+        """See `NodeRegistry`."""
+        log(
+            INFO,
+            "Querying the nodes for their names. A client without a query function logs a harmless error and takes "
+            "part as node-ID.",
+        )
+        return super().wait_for_nodes(grid, number, names, timeout, on_waiting)
+
+    def _is_complete(self, members: Mapping[str, Member]) -> bool:
+        simulated = simulated_nodes(members)
+        return simulated is not None and len(self._known) >= simulated
+
+    def _update_connections(self, connected: set[int]) -> list[int]:
+        """Forget nodes that are no longer connected, and return those that were never queried."""
+        self._disconnected |= {n: member for n, member in self._known.items() if member and n not in connected}
+        self._known = {node: member for node, member in self._known.items() if node in connected}
+        self._queries = {node: query for node, query in self._queries.items() if node in connected}
+        self._problems = {node: problem for node, problem in self._problems.items() if node in connected}
+        return sorted(connected - self._known.keys() - self._queries.keys() - self._disconnected.keys())
+
+    def _due_for_retry(self, grid: Grid) -> list[int]:
+        """Nodes that reported a problem some time ago; those of a simulation cannot be repaired meanwhile."""
+        if in_simulation(grid):
+            return []
+        now = time.monotonic()
+        return sorted(
+            node
+            for node, (_, since) in self._problems.items()
+            if now - since > _RETRY_INTERVAL and node not in self._queries
+        )
+
+    def _query(self, grid: Grid, nodes: Iterable[int]) -> None:
+        for node in nodes:
+            query = Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY)
+            for message_id in grid.push_messages([query]):
+                if message_id:
+                    self._queries[node] = (message_id, time.monotonic())
+
+    def _receive_answers(self, grid: Grid, deadline: float) -> None:
+        """Take the answers that have arrived, or arrive before the deadline."""
+        while self._queries:
+            for node, (message_id, since) in sorted(self._queries.items()):
+                for reply in grid.pull_messages([message_id]):
+                    del self._queries[node]
+                    if not (reply.has_error() and reply.error.code in UNREACHABLE):
+                        self._known[node] = self._admit_or_exclude(node, reply, in_simulation(grid))
+                    elif reply.error.code == FlowerErrorCode.UNKNOWN and in_simulation(grid):
+                        self._count_failure(node, reply.error.reason or "")
+                    break
+                else:
+                    if time.monotonic() - since > self.answer_timeout:
+                        del self._queries[node]
+            if time.monotonic() >= deadline:
+                return
+            if self._queries:
+                time.sleep(poll_interval(grid))
+
+    def _count_failure(self, node: int, reason: str) -> None:
+        self._failures[node] += 1
+        if self._failures[node] == _MAX_FAILURES:
+            *_, last = ["", *reason.splitlines()]
+            raise RunError(
+                f"the workers of this simulation cannot start: {last}\nThe run's log has more. Check that this Python "
+                "has everything installed that they need, and that there is enough memory.",
+                ErrorCode.WORKERS_FAILED,
+            )
+
+    def _admit_or_exclude(self, node: int, reply: Message, is_simulated: bool) -> Member | None:
+        """The member that an answer describes; None, after a message, where it cannot take part."""
+        answer = (None if reply.has_error() else reply.content.config_records.get(self._key)) or ConfigRecord()
+        name = sanitize(answer.get("name", ""))[:_MAX_NAME]
+        # A node with a problem is queried again and again, but reported only when the problem changes.
+        known_problem, _ = self._problems.pop(node, ("", 0.0))
+        if problem := self._find_problem(node, name, answer):
+            self._problems[node] = problem, time.monotonic()
+            if problem != known_problem:
+                log(WARNING, "Node %d%s is excluded: %s", node, f" ('{name}')" if name else "", problem)
+                self._on_excluded(name or unnamed(node), problem.rstrip("."))
+            return None
+        simulated = answer.get("simulated-nodes")
+        return Member(
+            node,
+            name=(self._node_names() if self._node_names else {}).get(node) or name or unnamed(node),
+            seen=bool(answer.get("seen", True)),
+            simulated_nodes=simulated if is_simulated and isinstance(simulated, int) else None,
+        )
+
+    def _find_problem(self, node: int, name: str, answer: ConfigRecord) -> str:
+        """Why a node cannot take part; empty where it can."""
+        if "problem" in answer:
+            return sanitize(answer["problem"])
+        theirs, ours = sanitize(answer.get("versions", "")), format_versions()
+        if theirs and theirs != ours:
+            return f"it has {theirs}; this server has {ours}. Both must have the same."
+        if self._node_names is not None:
+            known = self._node_names().get(node)
+            if known is None:
+                return "its key does not belong to a member."
+            if name and name != known:
+                return f"its key belongs to '{known}', and it may only join under that name."
+        return ""
+
+
+def new_registry(
+    contributor_names: str,
+    configrecord_key: str,
+    node_names: Callable[[], Mapping[int, str]] | None,
+    on_excluded: Callable[[str, str], None],
+) -> NodeRegistry:
+    """The registry for the strategy's argument `contributor_names`; nodes that the server knows are queried too."""
+    if contributor_names == "query" or node_names is not None:
+        return QueriedNodes(configrecord_key, node_names, on_excluded)
+    return NodeRegistry()
