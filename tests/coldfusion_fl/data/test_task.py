@@ -299,11 +299,15 @@ def test_no_row_of_the_demos_newcomers_is_a_row_of_its_members():
         texts = [*task.train.texts, *task.validation.texts, *task.test.texts]
         return {re.sub(r"\W+", "", text.lower()) for text in texts}
 
-    # The members' shards together are the rows of movie_sentiment.
-    members = words("movie_sentiment")
-    assert words("film_critics-1") < members
-    assert not members & words("imdb_reviews")
-    assert not members & words("tweet_sentiment")
+    # All shards together are the rows of movie_sentiment, and have the same test rows.
+    critics = words("movie_sentiment")
+    assert words("film_critics-1") < critics
+    assert not critics & words("imdb_reviews")
+    assert not critics & words("tweet_sentiment")
+    newcomer = load_task("film_critics-5")
+    for number in range(1, 5):
+        trained = set(load_task(f"film_critics-{number}").train.texts)
+        assert not trained & {*newcomer.train.texts, *newcomer.test.texts}
 
 
 def test_the_excerpts_layout(tmp_path):
