@@ -27,6 +27,8 @@ UNREACHABLE = frozenset(
     }
 )
 MAX_REASON = 300
+# What FedAvg logs of the replies: the hook, and the numbers of valid and of other replies.
+RECEIVED = "%s: Received %s results and %s failures"
 # How Flower's simulation begins the reason of an error, if a worker process or its machine was lost.
 _WORKER_LOSS = re.compile(
     r"<class 'ray\.exceptions\.(Actor(Died|Unavailable)|WorkerCrashed|OutOfMemory|NodeDied)Error'>"

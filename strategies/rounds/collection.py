@@ -1,7 +1,7 @@
 """Collects the contributions of a round: those that arrive in time, and those of earlier rounds that are late."""
 
 from collections.abc import Callable, Iterable, Mapping
-from logging import WARNING
+from logging import INFO, WARNING
 
 from flwr.app import Message
 from flwr.common import log
@@ -16,7 +16,7 @@ from coldfusion_fl.run.events import ContributionReceived
 from coldfusion_fl.run.records import RejectionRecord
 
 from ..nodes.membership import NodeRegistry
-from ..nodes.messaging import UNREACHABLE, error_reason, is_worker_loss
+from ..nodes.messaging import RECEIVED, UNREACHABLE, error_reason, is_worker_loss
 from .round_state import RoundState, without_arrays
 from .server_state import ServerState
 from .stragglers import LateReply, Stragglers, rebase_update
@@ -110,6 +110,7 @@ class ContributionCollector:
             )
             round_.reject(RejectionRecord(name=name, reason=reason, received=False))
         self._stragglers.expect(round_.number, {name: round_.sent.by_name[name] for name in silent})
+        log(INFO, RECEIVED, "aggregate_train", len(candidates), len(round_.record.rejected))
         self._warn_of_dropped_arrays(validator.dropped)
         self._warn_of_cast_arrays(validator.cast)
         return candidates

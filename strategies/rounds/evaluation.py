@@ -16,7 +16,7 @@ from coldfusion_fl.run.events import Emit, ScoreFailed, ScoreReceived
 from coldfusion_fl.run.intervals import DIFFERENCE_ERROR, is_error
 from coldfusion_fl.sanitize import sanitize
 
-from ..nodes.messaging import error_reason, records_of, silence
+from ..nodes.messaging import RECEIVED, error_reason, records_of, silence
 from .round_state import SentMessages, without_arrays
 from .validation import reported_metrics
 
@@ -110,6 +110,7 @@ class EvaluationState:
                 self._fail(name, error_reason(reply))
             else:
                 self._take(name, reply, configrecord_key)
+        log(INFO, RECEIVED, "aggregate_evaluate", len(self.scores), len(self.sent.by_name) - len(self.scores))
         if unable and len(unable) == len(self.sent.by_name):
             log(INFO, "The clients have no function for evaluate messages (@app.evaluate). They get no more of them.")
             return False

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from fake_grid import SHAPE, FakeGrid, diverging_node, node
-from flwr.app import Array, ArrayRecord
-from strategy_runs import run_strategy
+from flwr.app import Array, ArrayRecord, MetricRecord
+from strategy_runs import run_strategy, trained_nodes, zero_arrays
 
 from coldfusion_fl.errors import RunFolderError
 from coldfusion_fl.run.ledger import Ledger
@@ -97,3 +97,38 @@ def test_keep_last_limits_the_rounds_whose_arrays_are_kept(unbroken, ledger):
     assert ledger.record(1).base_sha256 == unbroken_ledger.record(1).base_sha256
     with pytest.raises(RunFolderError, match="were removed"):
         ledger.load_base(1)
+
+
+def test_the_result_of_a_resumed_run_has_the_metrics_of_all_rounds(tmp_path):
+    def run(folder, *rounds):
+        for number in rounds:
+            strategy = ColDFusion(ledger=Ledger.open(tmp_path / folder))
+            grid = FakeGrid({100: node("a", 1), 101: node("b", 3)})
+            central = lambda server_round, arrays: MetricRecord({"loss": 1 / (1 + server_round), "nan": np.nan})  # noqa: E731
+            result = strategy.start(grid, zero_arrays(), num_rounds=number, timeout=5, evaluate_fn=central)
+        return result
+
+    resumed, unbroken = run("resumed", 2, 4), run("unbroken", 4)
+    for name in ("train_metrics_clientapp", "evaluate_metrics_clientapp", "evaluate_metrics_serverapp"):
+        assert sorted(getattr(resumed, name)) == sorted(getattr(unbroken, name)) == [*range(name[0] == "t", 5)]
+        assert str(getattr(resumed, name)) == str(getattr(unbroken, name))
+    assert resumed.arrays["w"].data == unbroken.arrays["w"].data
+
+
+def test_fewer_rounds_than_there_are_train_nothing_and_say_so(ledger, caplog):
+    nodes = [node("a", 1), node("b", 3)]
+    first, *_ = run_strategy(nodes, rounds=3, ledger=ledger)
+    again, result, grid = run_strategy(nodes, rounds=2, ledger=Ledger.reopen(ledger.folder))
+    assert not trained_nodes(grid)
+    assert np.array_equal(first, again)
+    assert sorted(result.train_metrics_clientapp) == [1, 2, 3]
+    assert "The run has 3 rounds already, and num_rounds is 2" in caplog.text
+
+
+def test_nodes_without_a_name_are_not_missing_after_a_resume(ledger, caplog):
+    for start, rounds in ((100, 1), (200, 3)):  # a simulation's nodes have other IDs in each run
+        grid = FakeGrid({start: node("a", 1), start + 1: node("b", 3)})
+        strategy = ColDFusion(ledger=Ledger.open(ledger.folder))
+        strategy.start(grid, zero_arrays(), num_rounds=rounds, timeout=5)
+    assert ledger.record(3).missing == []
+    assert "Not connected" not in caplog.text
