@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from coldfusion_fl.config.tables import dashed
 from coldfusion_fl.errors import ErrorCode, RunFolderError
 
+# A metric is a number, or a list of numbers; None: not a finite number.
+MetricValue = int | float | list[int | float | None] | None
+
 
 class Recorded(BaseModel):
     """Base of everything that is written as JSON with dashed keys."""
@@ -146,7 +149,7 @@ class RoundRecord(Recorded):
     rejected: list[RejectionRecord] = Field(default_factory=list)
     fused: bool = False
     trained: float | None = None
-    metrics: dict[str, Any] = Field(default_factory=dict)
+    metrics: dict[str, MetricValue] = Field(default_factory=dict)
     kept_because: str | None = None
     privacy: PrivacySpent | None = None
     server_validation: ValidationScores | None = None

@@ -7,7 +7,15 @@ from docstrings import as_sentence, attributes
 from pydantic import BaseModel
 from setting_entries import cell
 
-_TYPES: Mapping[Any, str] = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+from coldfusion_fl.run.records import MetricValue
+
+_TYPES: Mapping[Any, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    MetricValue: "list or number",
+}
 
 
 def field_table(kind: type[BaseModel], without: Collection[str] = ()) -> str:
@@ -23,6 +31,8 @@ def field_table(kind: type[BaseModel], without: Collection[str] = ()) -> str:
 
 def describe_type(annotation: Any) -> str:
     """The type of a field in words."""
+    if annotation in _TYPES:
+        return _TYPES[annotation]
     inner = get_args(annotation)
     if type(None) in inner:
         return f"{describe_type(inner[0])}, or none"
@@ -35,7 +45,7 @@ def describe_type(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         keys = ", ".join(f"`{field.alias or name}`" for name, field in annotation.model_fields.items())
         return f"object with {keys}"
-    return _TYPES[annotation]
+    raise TypeError(f"this type has no words yet: {annotation}")
 
 
 def _plural(annotation: Any) -> str:
