@@ -105,13 +105,7 @@ def read_arguments(given: Mapping[str, Any]) -> tuple[Pipeline, RoundSettings]:
     pipeline = Pipeline.parse(given["screening"], given["fusion"], given["server_optimizer"])
     pipeline = pipeline.weighted_by(given["weighted_by_key"])
     fewest = given["min_contributions"] or default_min_contributions(given["min_train_nodes"])
-    has_fraction = given["fraction_train"] is not None
-    pipeline.check(
-        max(given["contributors_per_round"], fewest) if has_fraction else given["contributors_per_round"],
-        fewest,
-        has_score_function=given["score_fn"] is not None,
-        has_rollback=given["rollback"] is not None,
-    )
+    _check_pipeline(pipeline, given, fewest)
     recorded = {name: given[name] for name in RoundSettings.model_fields} | {
         "screening": [str(rule) for rule in pipeline.screening],
         "fusion": str(pipeline.fusion),
@@ -120,6 +114,25 @@ def read_arguments(given: Mapping[str, Any]) -> tuple[Pipeline, RoundSettings]:
         "min_contributions": fewest,
     }
     return pipeline, RoundSettings(**recorded)
+
+
+def _check_pipeline(pipeline: Pipeline, given: Mapping[str, Any], min_contributions: int) -> None:
+    """Check that the components work together; the message names arguments, where the settings of a run have dashes."""
+    sampled = given["contributors_per_round"]
+    if given["fraction_train"] is not None:  # the number of nodes is not known yet
+        sampled = max(sampled, min_contributions)
+    try:
+        pipeline.check(
+            sampled,
+            min_contributions,
+            has_score_function=given["score_fn"] is not None,
+            has_rollback=given["rollback"] is not None,
+        )
+    except SettingsError as conflict:
+        message = str(conflict)
+        for name in given:
+            message = message.replace(name.replace("_", "-"), name)
+        raise SettingsError(message, conflict.code) from None
 
 
 def default_min_contributions(min_train_nodes: int | None) -> int:

@@ -55,6 +55,7 @@ def run(folder: Path, rounds: int):
     there = (folder / "run.json").exists()
     ledger = (Ledger.resume if there else Ledger.create)(folder, settings)
     strategy = ColDFusion(
+        contributor_names="query",
         contributors_per_round=3,
         min_available_nodes=5,
         seed=5,

@@ -24,7 +24,7 @@ def finished_run(toy_run, tmp_path, monkeypatch):
     settings = run_settings(config, tmp_path / "run", None, None)
     ledger = Ledger.create(tmp_path / "run", to_table(settings))
     bad = node("c", train=lambda m: contribution(np.full((2, 3), np.nan, np.float32)))
-    strategy = ColDFusion(min_available_nodes=3, ledger=ledger, screening="size")
+    strategy = ColDFusion(contributor_names="query", min_available_nodes=3, ledger=ledger, screening="size")
     grid = FakeGrid(dict(enumerate([node("a", 1), node("b", 2), bad], start=100)))
     strategy.start(grid, ArrayRecord({"w": Array(np.zeros((2, 3), np.float32))}), num_rounds=2, timeout=5)
     return ledger.folder, config

@@ -38,7 +38,10 @@ def test_components_are_given_as_text_or_as_objects():
         ({"screening": "greedy-soup"}, "greedy-soup needs a score"),
         ({"rollback": 1.0}, "rollback needs a score"),
         ({"fusion": "median", "screening": "influence-cap"}, "the fusion median ignores them"),
-        ({"min_contributions": 9}, "no round could ever fuse"),
+        (
+            {"min_contributions": 9},
+            "min_contributions is 9, and contributors_per_round is 8, so no round could ever fuse",
+        ),
         ({"contributors_per_round": 0}, "contributors_per_round must be at least 1, but is 0"),
         ({"keep_last": -2}, "keep_last must be at least 0, but is -2"),
         ({"rollback": -1.0, "score_fn": len}, "rollback must be at least 0"),
