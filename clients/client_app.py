@@ -11,6 +11,7 @@ from flwr.common import log
 from flwr.common.constant import ErrorCode as FlowerErrorCode
 
 from coldfusion_fl.errors import ColdFusionError, MismatchError, SettingsError, first_line
+from coldfusion_fl.extras import missing_extra
 from coldfusion_fl.versions import format_versions
 
 from .message_log import log_messages
@@ -46,7 +47,7 @@ def hide_tracebacks(handler: _Handler) -> _Handler:
         try:
             return handler(message, context)
         except Exception as error:
-            reason = _public_error_message(error)
+            reason = _public_error_message(missing_extra(error, "the contributor's app") or error)
             return Message(Error(code=FlowerErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message)
 
     return handle

@@ -14,6 +14,7 @@ import psutil
 from coldfusion_fl.cli.engine import Engine, Progress
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import RunError
+from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.preflight.resources import check_disk, describe_memory
 from coldfusion_fl.run.ledger import Ledger
 
@@ -40,6 +41,7 @@ class SimulationEngine(Engine):
         return ()
 
     def __init__(self) -> None:
+        require("a simulation", *EXTRAS["simulation"])
         self._ray: Future[RunError | None] = Future()
         self._simulation: Simulation | None = None
         self._rows_hashes: dict[str, str] = {}

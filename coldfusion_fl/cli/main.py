@@ -9,13 +9,17 @@ import typer
 from coldfusion_fl.cli import evaluate, log, run, settings, tasks  # noqa: F401
 from coldfusion_fl.cli.app import app, print_error
 from coldfusion_fl.errors import ColdFusionError
+from coldfusion_fl.extras import missing_extra
 
 
 def main() -> None:
     """Run the command line; an error of this package becomes one message and an exit code."""
     try:
         app(standalone_mode=True)
-    except ColdFusionError as error:
+    except (ColdFusionError, ModuleNotFoundError) as failure:
+        error = failure if isinstance(failure, ColdFusionError) else missing_extra(failure, "this command")
+        if error is None:
+            raise
         print_error(str(error))
         sys.exit(error.exit_code)
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.live import Live
@@ -14,17 +14,20 @@ from rich.live import Live
 from coldfusion_fl.cli.app import app, console
 from coldfusion_fl.cli.display import Display, is_live
 from coldfusion_fl.cli.ending import show_result
-from coldfusion_fl.cli.run_process import RunProcess
 from coldfusion_fl.config.parsing import parse_settings, read_settings
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.data.catalogue import resolve_catalogues
 from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import ErrorCode, RunError, SettingsError, count
+from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.formatting import duration
 from coldfusion_fl.preflight.settings_check import check_server_table, check_settings
 from coldfusion_fl.run.ledger import Ledger, ensure_free
 from coldfusion_fl.sanitize import sanitize
+
+if TYPE_CHECKING:
+    from coldfusion_fl.cli.run_process import RunProcess
 
 _INTERRUPTED = 130
 
@@ -75,6 +78,11 @@ def run(
             "--out and --resume cannot be combined: a resumed run stays in its folder.",
             code=ErrorCode.SETTINGS_CONFLICT,
         )
+    # A run to resume may be a federation's, which needs no Ray; the engine of a simulation checks that itself.
+    simulation = () if federation or resume else EXTRAS["simulation"]
+    require("`coldfusion run`", *EXTRAS["models"], *simulation)
+    from coldfusion_fl.cli.run_process import RunProcess
+
     settings = run_settings(config, out, resume, keep_last)
     folder, source = Path(settings.out), config or Path(settings.out) / "run.json"
     if resume:
@@ -177,7 +185,7 @@ def _open_ledger(settings: Settings, federation: Path | None, is_new: bool) -> L
     return Ledger.create(folder, table, str(federation.resolve()) if federation else "")
 
 
-def _follow(process: RunProcess, ledger: Ledger, display: Display) -> None:
+def _follow(process: "RunProcess", ledger: Ledger, display: Display) -> None:
     """Show a run until it ends, and then its result; ends this process where the run is interrupted."""
     # SIGTERM stops a run like Ctrl-C. A shell may have started this process with SIGINT ignored; it must work too.
     _handle_signals(signal.default_int_handler)
@@ -204,7 +212,7 @@ def _handle_signals(handler: Any) -> None:
         signal.signal(number, handler)
 
 
-def _show_events(process: RunProcess, display: Display) -> None:
+def _show_events(process: "RunProcess", display: Display) -> None:
     """Print one line for each important event; in a terminal, with the live display below them.
 
     So the lines of all rounds stay in the terminal's history, and only the display itself is drawn again.
@@ -216,7 +224,7 @@ def _show_events(process: RunProcess, display: Display) -> None:
                 console.print(line, markup=False)
 
 
-def _stop(process: RunProcess, ledger: Ledger) -> NoReturn:
+def _stop(process: "RunProcess", ledger: Ledger) -> NoReturn:
     process.stop()
     ledger.state_file.stopped("it was interrupted")
     last = ledger.state.last_round

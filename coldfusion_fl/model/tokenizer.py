@@ -8,6 +8,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from coldfusion_fl.errors import ErrorCode, ModelError, count, first_line
+from coldfusion_fl.extras import install_command
 from coldfusion_fl.model.architecture import accepted_inputs, get_encoder
 
 _FIELDS = ("input_ids", "attention_mask", "token_type_ids")
@@ -58,7 +59,7 @@ def _check_package(folder: Path, reference: str) -> None:
         return
     # A SentencePiece model is a protobuf message, whose first byte is a line feed; tiktoken's files are lines of text.
     is_sentencepiece = files[0].read_bytes()[:1] == b"\n"
-    command = "pip install 'coldfusion-fl[sentencepiece]'" if is_sentencepiece else "pip install tiktoken"
+    command = install_command("sentencepiece") if is_sentencepiece else "pip install tiktoken"
     try:
         importlib.import_module("sentencepiece.sentencepiece_model_pb2" if is_sentencepiece else "tiktoken")
     # A release that was built with a newer protobuf raises an exception of protobuf's.

@@ -18,12 +18,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
-
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.atomic_files import atomic_write, disk_errors, remove, sha256, write_json
 from coldfusion_fl.errors import ErrorCode, RunFolderError
+from coldfusion_fl.extras import require
 from coldfusion_fl.run.records import RoundRecord, parse_record
 from coldfusion_fl.run.state import timestamp
 
@@ -40,9 +38,13 @@ class RoundStore:
 
     Args:
         folder: the run folder.
+
+    Raises:
+        SettingsError: safetensors is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
+        require("a run folder", "safetensors")
         self.folder = folder
 
     def round_folder(self, number: int) -> Path:
@@ -259,6 +261,9 @@ class RoundStore:
         file = self.round_folder(number) / f"{name}{_ARRAYS}"
         if not file.is_file() and (self.round_folder(number) / _PRUNED).exists():
             raise RunFolderError(f"{file}: the arrays of round {number} were removed (keep-last).")
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
         try:
             arrays: EncoderDict = load_file(file)
         except (OSError, SafetensorError) as broken:
@@ -289,6 +294,9 @@ def _format_checksums(checksums: Mapping[str, str]) -> str:
 
 
 def _save(arrays: Encoder, file: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
     try:
         save_file(dict(arrays), file)
     except SafetensorError as failure:

@@ -1,11 +1,11 @@
 """The trackers by name, and the check of the table [tracking] before a run."""
 
-import importlib.util
 from collections.abc import Mapping
 
 from coldfusion_fl.config.messages import did_you_mean
 from coldfusion_fl.config.settings import TrackingSettings
 from coldfusion_fl.errors import ErrorCode, SettingsError
+from coldfusion_fl.extras import require
 from coldfusion_fl.tracking.mlflow import MlflowTracker
 from coldfusion_fl.tracking.tensorboard import TensorBoardTracker
 from coldfusion_fl.tracking.tracker import Tracker
@@ -34,10 +34,5 @@ def check_tracking(settings: TrackingSettings) -> None:
             raise SettingsError(
                 f"tracking.to: unknown tracker '{name}'.{did_you_mean(name, TRACKERS)}", ErrorCode.COMPONENT_UNKNOWN
             )
-        if importlib.util.find_spec(TRACKERS[name].package) is None:
-            raise SettingsError(
-                f"tracking.to: '{name}' needs a package that is not installed. Install it: "
-                f"pip install 'coldfusion-fl[{name}]'",
-                ErrorCode.EXTRA_MISSING,
-            )
+        require(f"tracking.to = '{name}'", TRACKERS[name].package)
         TRACKERS[name].check(settings)

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from client_messages import ask, context
+from flwr.common.constant import ErrorCode as FlowerErrorCode
 
 from coldfusion_fl.aggregation.compression import EncodedContribution, decode
 from coldfusion_fl.clients import client_app, node_settings
@@ -204,6 +205,18 @@ def test_the_message_of_a_bug_is_only_logged(node, encoder, monkeypatch, caplog)
     assert "RuntimeError" in reason
     assert "/secret/place" not in reason
     assert "patient Smith" in caplog.text
+
+
+def test_a_missing_extra_is_named_in_the_reply(node, encoder, monkeypatch):
+    def load(*_):
+        raise ModuleNotFoundError("No module named 'pandas'", name="pandas")
+
+    monkeypatch.setattr("coldfusion_fl.clients.handlers.train", load)
+    reply = ask("train", node, encoder)
+    assert reply.error.code == FlowerErrorCode.CLIENT_APP_RAISED_EXCEPTION
+    assert reply.error.reason == (
+        "the contributor's app needs pandas, which is not installed: pip install 'coldfusion-fl[models]'"
+    )
 
 
 def test_in_a_simulation_the_cause_of_a_bug_is_in_the_reply(node, encoder, monkeypatch):

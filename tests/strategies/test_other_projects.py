@@ -1,4 +1,4 @@
-"""`ColDFusion` out of our wheel, in somebody else's Flower projects, in an environment without our other needs."""
+"""`ColDFusion` out of our wheel, in somebody else's Flower projects, in an environment without the extra `models`."""
 
 import difflib
 import json
@@ -69,14 +69,13 @@ def wheel(scratch):
 
 @pytest.fixture(scope="module")
 def fresh(scratch, wheel):
-    """The bin folder of a fresh environment: what the foreign projects need, and our wheel without its needs."""
+    """The bin folder of a fresh environment: our wheel with Flower's simulation, and what the foreign projects need."""
     call(sys.executable, "-m", "venv", scratch / "venv")
     folder = scratch / "venv" / "bin"
     install = (folder / "python", "-m", "pip", "install", "--quiet")
     constrained = (*install, "--constraint", ROOT / "constraints.txt")
     call(*constrained, "torch==2.13.0", timeout=900)
-    call(*constrained, "flwr[simulation]", "numpy", "scikit-learn", timeout=900)
-    call(*install, "--no-deps", wheel)
+    call(*constrained, f"{wheel}[simulation]", "scikit-learn", timeout=900)
     return folder
 
 
@@ -121,7 +120,7 @@ def first_and_last(scores):
     return scores[rounds[0]], scores[rounds[-1]]
 
 
-def test_the_strategy_loads_without_torch_and_the_rest_of_our_needs(fresh, tmp_path):
+def test_the_strategy_loads_without_torch_and_the_other_extras(fresh, tmp_path):
     code = f"""
 import importlib.util, json, sys
 import coldfusion_fl.strategies

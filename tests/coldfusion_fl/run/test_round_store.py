@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from coldfusion_fl.errors import ErrorCode, RunFolderError
-from coldfusion_fl.run import round_store
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.records import RoundRecord
 
@@ -37,7 +36,7 @@ def test_a_crash_in_mid_write_leaves_the_rounds_before(ledger, monkeypatch):
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(round_store, "save_file", crash)
+    monkeypatch.setattr("safetensors.numpy.save_file", crash)
     with pytest.raises(KeyboardInterrupt):
         ledger.save_round(BASE, RoundRecord(round=1))
     assert ledger.rounds() == [0]
@@ -49,7 +48,7 @@ def test_a_full_disk_is_said_so(ledger, monkeypatch):
     def full(tensors, path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(round_store, "save_file", full)
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
     with pytest.raises(RunFolderError, match="the disk is full. Free some space. What was written before"):
         ledger.save_round(BASE, RoundRecord(round=0))
 
