@@ -8,7 +8,6 @@ from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 from flwr.common import log
-from flwr.common.constant import ErrorCode as FlowerErrorCode
 
 from coldfusion_fl.errors import ColdFusionError, MismatchError, SettingsError, first_line
 from coldfusion_fl.extras import missing_extra
@@ -19,6 +18,8 @@ from .node_settings import is_simulated, read_node_settings
 
 # Their messages are about what the server sent or about the training, and contain nothing of this machine.
 _PUBLIC_ERRORS = (MismatchError, SettingsError)
+# Flower's code of an app that raised an exception. Its names for these codes are in a private module.
+APP_RAISED = 2
 _Handler = Callable[[Message, Context], Message]
 
 
@@ -48,7 +49,7 @@ def hide_tracebacks(handler: _Handler) -> _Handler:
             return handler(message, context)
         except Exception as error:
             reason = _public_error_message(missing_extra(error, "the contributor's app") or error)
-            return Message(Error(code=FlowerErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message)
+            return Message(Error(code=APP_RAISED, reason=reason), reply_to=message)
 
     return handle
 

@@ -68,6 +68,11 @@ class ErrorCode(StrEnum):
         "A setting or a base needs a package that is not installed.",
         "Run the `pip install` command of the message.",
     )
+    FLOWER_UNSUPPORTED = (
+        "flower-unsupported",
+        "The installed version of Flower lacks something that a command needs.",
+        "Install a version that docs/start/install.md names.",
+    )
     GPU_MISSING = (
         "gpu-missing",
         "`simulation.gpus` is above 0, but PyTorch finds no GPU.",

@@ -16,9 +16,9 @@ from flwr.clientapp import ClientApp
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
-from flwr.simulation.ray_transport.ray_actor import pool_size_from_resources
 
 from coldfusion_fl.config.settings import SimulationSettings
+from coldfusion_fl.engines.flower_internals import pool_size_from_resources
 from coldfusion_fl.errors import ErrorCode, RunError, SettingsError, count
 
 _CONNECT_TIMEOUT = 10.0  # seconds

@@ -182,6 +182,36 @@ def test_the_core_knows_nothing_of_flower():
     report(breaches)
 
 
+# Flower's documented modules; all else of Flower is private. `flwr.clientapp.typing` is in its guide to mods.
+PUBLIC_FLOWER = {
+    ("flwr", "app"),
+    ("flwr", "clientapp"),
+    ("flwr", "clientapp", "mod"),
+    ("flwr", "clientapp", "typing"),
+    ("flwr", "common"),
+    ("flwr", "serverapp"),
+    ("flwr", "serverapp", "strategy"),
+    ("flwr", "simulation"),
+}
+MAY_USE_PRIVATE_FLOWER = ROOT / "engines" / "flower_internals.py"
+# The names of the codes of Flower's errors.
+KNOWN_PRIVATE_IMPORTS = {
+    ("strategies/nodes/membership.py", "flwr.common.constant"),
+    ("strategies/nodes/messaging.py", "flwr.common.constant"),
+}
+
+
+def test_private_modules_of_flower_are_used_by_one_file_alone():
+    report(
+        f"{relative(file)}:{line}: imports {'.'.join(module)}"
+        for file in python_files()
+        if is_installed(file) and file != MAY_USE_PRIVATE_FLOWER
+        for line, module in imported_modules(file)
+        if module[0] == "flwr" and module not in PUBLIC_FLOWER
+        if (relative(file), ".".join(module)) not in KNOWN_PRIVATE_IMPORTS
+    )
+
+
 def test_files_are_short():
     sizes = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in python_files()}
     report(f"{relative(file)}: {size} lines" for file, size in sizes.items() if size > LINES)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import tomli_w
-from flwr.cli.build import build_fab_from_files
 
+from coldfusion_fl.engines.flower_internals import build_fab_from_files
 from coldfusion_fl.versions import own_versions
 
 _CODE = {

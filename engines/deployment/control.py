@@ -9,22 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx
-from flwr.common.serde import fab_to_proto
-from flwr.proto.control_pb2 import (
-    ListNodesRequest,
-    ListRunsRequest,
-    RegisterNodeRequest,
-    StartRunRequest,
-    StopRunRequest,
-    UnregisterNodeRequest,
-)
-from flwr.supercore.control import ControlHttpClient
-from flwr.supercore.error import FlowerError
-from flwr.supercore.fab import Fab
-from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 
 from coldfusion_fl.engines.deployment.certificates import certificate_hosts, covers
 from coldfusion_fl.engines.deployment.federation import Federation, join_address
+from coldfusion_fl.engines.flower_internals import (
+    ControlHttpClient,
+    Fab,
+    FlowerError,
+    RuntimeVersionHttpInterceptor,
+    control_pb2,
+    fab_to_proto,
+)
 from coldfusion_fl.errors import DeploymentError, ErrorCode, first_line
 
 _LOCAL, _LOCAL_6 = "127.0.0.1", "::1"
@@ -85,7 +80,7 @@ class Control:
     def nodes(self) -> list[Node]:
         """List all registered nodes."""
         with self._request_errors():
-            found = self._client.ListNodes(ListNodesRequest()).nodes_info
+            found = self._client.ListNodes(control_pb2.ListNodesRequest()).nodes_info
         return [
             Node(
                 node.node_id,
@@ -101,12 +96,14 @@ class Control:
     def register(self, name: str, public_key: bytes) -> int:
         """Register a node by its public key (PEM); returns its ID."""
         with self._request_errors():
-            return int(self._client.RegisterNode(RegisterNodeRequest(public_key=public_key, name=name)).node_id)
+            return int(
+                self._client.RegisterNode(control_pb2.RegisterNodeRequest(public_key=public_key, name=name)).node_id
+            )
 
     def unregister(self, node_id: int) -> None:
         """Unregister a node. Its key cannot be registered again."""
         with self._request_errors():
-            self._client.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
+            self._client.UnregisterNode(control_pb2.UnregisterNodeRequest(node_id=node_id))
 
     def start(self, app: bytes, series: int | None) -> tuple[int, int]:
         """Start a run.
@@ -118,7 +115,7 @@ class Control:
         Returns:
             The IDs of the run and of its series.
         """
-        request = StartRunRequest(
+        request = control_pb2.StartRunRequest(
             fab=fab_to_proto(Fab(hashlib.sha256(app).hexdigest(), app, {})),
             series_id=series,
         )
@@ -129,7 +126,7 @@ class Control:
     def run(self, run_id: int) -> ServerRunState | None:
         """The state of a run; None: the server does not know the run."""
         with self._request_errors():
-            found = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict
+            found = self._client.ListRuns(control_pb2.ListRunsRequest(run_id=run_id)).run_dict
         if run_id not in found:
             return None
         status = found[run_id].status
@@ -138,7 +135,7 @@ class Control:
     def stop(self, run_id: int) -> None:
         """Stop a run."""
         with self._request_errors():
-            self._client.StopRun(StopRunRequest(run_id=run_id))
+            self._client.StopRun(control_pb2.StopRunRequest(run_id=run_id))
 
     @contextlib.contextmanager
     def _request_errors(self) -> Iterator[None]:

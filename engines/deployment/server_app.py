@@ -7,9 +7,9 @@ from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from flwr.superlink.grid import http_grid
 
 from coldfusion_fl.config.parsing import parse_settings
+from coldfusion_fl.engines.flower_internals import http_grid
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.strategies.server_app import serve
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 from torch.profiler import ProfilerActivity, profile
 
 from coldfusion_fl.clients import handlers
 from coldfusion_fl.clients.messages import to_record
+from coldfusion_fl.engines.flower_internals import TaskIdentity
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
 

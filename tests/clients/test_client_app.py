@@ -213,7 +213,7 @@ def test_a_missing_extra_is_named_in_the_reply(node, encoder, monkeypatch):
 
     monkeypatch.setattr("coldfusion_fl.clients.handlers.train", load)
     reply = ask("train", node, encoder)
-    assert reply.error.code == FlowerErrorCode.CLIENT_APP_RAISED_EXCEPTION
+    assert reply.error.code == client_app.APP_RAISED == FlowerErrorCode.CLIENT_APP_RAISED_EXCEPTION
     assert reply.error.reason == (
         "the contributor's app needs pandas, which is not installed: pip install 'coldfusion-fl[models]'"
     )

@@ -10,17 +10,20 @@ from pathlib import Path
 
 import httpx
 import psutil
-from flwr.proto.fleet_pb2 import ActivateNodeRequest
-from flwr.supercore.error import ApiErrorCode, FlowerError
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes
-from flwr.supernode.fleet_http_client import FleetHttpClient
-from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from coldfusion_fl.arrays.encoder import size_in_bytes
 from coldfusion_fl.data.task import Task, load_task
 from coldfusion_fl.engines.deployment.certificates import read_private_key
 from coldfusion_fl.engines.deployment.federation import split_address
 from coldfusion_fl.engines.deployment.member.settings import Member, read_member
+from coldfusion_fl.engines.flower_internals import (
+    ApiErrorCode,
+    FleetHttpClient,
+    FlowerError,
+    NodeAuthHttpInterceptor,
+    fleet_pb2,
+    public_key_to_bytes,
+)
 from coldfusion_fl.errors import ColdFusionError, DeploymentError, first_line
 from coldfusion_fl.preflight.resources import available_memory
 from coldfusion_fl.versions import VERSIONS_HEADER, format_versions
@@ -197,7 +200,9 @@ def _check_key(member: Member) -> Iterator[Finding]:
     )
     answer: httpx.Response | None = None
     try:
-        client.ActivateNode(ActivateNodeRequest(public_key=public_key_to_bytes(public), heartbeat_interval=0.0))
+        client.ActivateNode(
+            fleet_pb2.ActivateNodeRequest(public_key=public_key_to_bytes(public), heartbeat_interval=0.0)
+        )
     except httpx.HTTPStatusError as rejected:
         answer = rejected.response
     except httpx.HTTPError as error:

@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 
-from flwr.supernode.cli import flower_supernode
+from coldfusion_fl.engines.flower_internals import flower_supernode
 
 
 def main() -> None:

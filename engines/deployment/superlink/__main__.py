@@ -6,13 +6,12 @@
 import functools
 
 import uvicorn
-from flwr.superlink import extensions
-from flwr.superlink.cli.flower_superlink import flower_superlink
 from starlette.middleware import Middleware
 
 from coldfusion_fl.engines.deployment.superlink.access_control import AccessControl
 from coldfusion_fl.engines.deployment.superlink.sender_check import SenderCheck
 from coldfusion_fl.engines.deployment.superlink.tls_logging import log_failed_handshakes
+from coldfusion_fl.engines.flower_internals import extensions, flower_superlink
 
 
 def main() -> None:

@@ -7,13 +7,13 @@ in the request are from the same node: a member that knows the ID of a message t
 import logging
 
 from flwr.common import log
-from flwr.proto.fleet_pb2 import PushMessagesRequest
 from google.protobuf.message import DecodeError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coldfusion_fl.engines.deployment.superlink.access_control import REPLIES, caller
+from coldfusion_fl.engines.flower_internals import fleet_pb2
 
 # Flower's nodes send one reply in a request. Checking a million would block the server.
 _MAX_REPLIES = 100
@@ -49,7 +49,7 @@ class SenderCheck:
 def _find_problem(body: bytes) -> str:
     """The problem of a request with replies; empty: there is none."""
     try:
-        request = PushMessagesRequest.FromString(body)
+        request = fleet_pb2.PushMessagesRequest.FromString(body)
     except DecodeError:
         return "replies that cannot be read"
     node, replies = request.node.node_id, request.messages_list

@@ -4,13 +4,12 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes
-
 from coldfusion_fl.atomic_files import exclusive_lock, write_json
 from coldfusion_fl.engines.deployment.certificates import parse_public_key
 from coldfusion_fl.engines.deployment.control import Control, RequestRejectedError, control_of, local_host
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.supervisor import Supervisor, program
+from coldfusion_fl.engines.flower_internals import public_key_to_bytes
 from coldfusion_fl.errors import DeploymentError, ErrorCode, RunFolderError, first_line
 
 _KEYS_INTERVAL = 2.0  # seconds between two looks at the key files

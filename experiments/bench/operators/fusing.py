@@ -25,11 +25,10 @@ from typing import Any, cast
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
-from flwr.supercore.task_identity import TaskIdentity
 
 from coldfusion_fl.aggregation.pipeline import Pipeline
 from coldfusion_fl.arrays.encoder import EncoderDict
+from coldfusion_fl.engines.flower_internals import TaskIdentity, aggregate_arrayrecords
 from coldfusion_fl.fusion import Contribution, fuse
 from coldfusion_fl.strategies import ColDFusion
 from coldfusion_fl.strategies.nodes.array_records import move_to_record, to_array, to_numpy

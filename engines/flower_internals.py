@@ -1,0 +1,88 @@
+"""All that this package uses of Flower's private modules. No other file imports them; a test checks this.
+
+Public are the modules that Flower documents: `flwr.app`, `flwr.clientapp` (with `mod` and `typing`), `flwr.common`,
+`flwr.serverapp`, `flwr.serverapp.strategy` and `flwr.simulation`. Private modules may change with every version of
+Flower. So before a version is admitted in pyproject.toml, check the names in this file, and run `make test-slow`.
+
+A name is imported from Flower at its first use, because most processes need few of them, and some load Ray or the
+database of the SuperLink.
+"""
+
+# ruff: noqa: F401  (the imports for type checkers are this module's names)
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+from coldfusion_fl.errors import ErrorCode, RunError
+
+if TYPE_CHECKING:
+    from flwr.cli.build import build_fab_from_files
+    from flwr.common.serde import fab_to_proto
+    from flwr.proto import control_pb2, fleet_pb2
+    from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
+    from flwr.simulation.ray_transport.ray_actor import pool_size_from_resources
+    from flwr.supercore.control import ControlHttpClient
+    from flwr.supercore.error import ApiErrorCode, FlowerError
+    from flwr.supercore.fab import Fab
+    from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
+    from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+    from flwr.supercore.task_identity import TaskIdentity
+    from flwr.superlink import extensions
+    from flwr.superlink.cli.flower_superlink import flower_superlink
+    from flwr.superlink.grid import http_grid
+    from flwr.supernode.cli import flower_supernode
+    from flwr.supernode.fleet_http_client import FleetHttpClient
+    from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+# The module of each name, in groups with the reason why no public name does.
+MODULES = {
+    # The simulation: the number of worker processes that fit, as Flower counts them. The checks before a run show it.
+    "pool_size_from_resources": "flwr.simulation.ray_transport.ray_actor",
+    # The server's process: `flower-superlink` has no option for middleware, and the access control is one.
+    "flower_superlink": "flwr.superlink.cli.flower_superlink",
+    "extensions": "flwr.superlink",
+    # The access control reads who sent a reply.
+    "fleet_pb2": "flwr.proto",
+    # The ServerApp in a federation: the wait for the arrays of a reply has no public limit.
+    "http_grid": "flwr.superlink.grid",
+    # The member's process: `flower-supernode` does not end when it fails.
+    "flower_supernode": "flwr.supernode.cli",
+    # The server's Control interface: `flwr supernode` and `flwr run` do not show the keys and names of nodes.
+    "ControlHttpClient": "flwr.supercore.control",
+    "RuntimeVersionHttpInterceptor": "flwr.supercore.interceptors.http.runtime_version",
+    "control_pb2": "flwr.proto",
+    "Fab": "flwr.supercore.fab",
+    "fab_to_proto": "flwr.common.serde",
+    "FlowerError": "flwr.supercore.error",
+    # The app bundle of a run in a federation: `flwr build` builds one from a project folder only.
+    "build_fab_from_files": "flwr.cli.build",
+    # `coldfusion member check` asks the server whether it knows the member's key; Flower has no command for it.
+    "FleetHttpClient": "flwr.supernode.fleet_http_client",
+    "NodeAuthHttpInterceptor": "flwr.supernode.node_auth_http_interceptor",
+    "ApiErrorCode": "flwr.supercore.error",
+    "public_key_to_bytes": "flwr.supercore.primitives.asymmetric",
+    # The benchmarks: Flower's own mean, to compare with, and the sender of messages that no Flower process sends.
+    "aggregate_arrayrecords": "flwr.serverapp.strategy.strategy_utils",
+    "TaskIdentity": "flwr.supercore.task_identity",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return _import(MODULES[name], name)
+    except (ImportError, AttributeError) as failure:
+        # A library that is not installed, such as Ray, is no matter of Flower's version.
+        if isinstance(failure, ModuleNotFoundError) and not (failure.name or "").startswith("flwr"):
+            raise
+        raise RunError(
+            f"this command does not work with Flower {metadata.version('flwr')}, which has no {MODULES[name]}.{name}: "
+            "install a version of Flower that docs/start/install.md names.",
+            ErrorCode.FLOWER_UNSUPPORTED,
+        ) from None
+
+
+def _import(module: str, name: str) -> Any:
+    """A name of a module: a module in it, or a class or function."""
+    package = import_module(module)
+    return getattr(package, name) if hasattr(package, name) else import_module(f"{module}.{name}")
