@@ -89,6 +89,14 @@ def test_all_has_each_extra():
     assert Requirement(everything).extras == set(EXTRAS)
 
 
+def test_the_app_of_flwr_run_gets_what_a_simulation_needs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (group,) = project["tool"]["uv"]["default-groups"]
+    (needed,) = project["dependency-groups"][group]
+    assert Requirement(needed).name == PROJECT["name"]
+    assert {"models", "simulation"} <= Requirement(needed).extras
+
+
 def test_what_is_installed_is_not_missed():
     require("this test", *EXTRAS["models"], *EXTRAS["simulation"])
 
