@@ -1,4 +1,4 @@
-"""The ServerApp: executes a run as its settings say, and writes its results into the run folder."""
+"""What the ServerApp does: it executes a run as its settings say, and writes its results into the run folder."""
 
 import logging
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flwr.app import ConfigRecord, Context
 from flwr.common import log
-from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp import Grid
 
 from coldfusion_fl.aggregation.screening import ScoreFunction
 from coldfusion_fl.arrays.encoder import Encoder
@@ -35,10 +35,7 @@ from .cold_fusion import ColDFusion
 from .nodes.array_records import move_to_record
 from .rounds.evaluation import mean_scores
 
-app = ServerApp()
 
-
-@app.main()
 def main(grid: Grid, context: Context) -> None:
     """Execute the run that Flower's run-config describes."""
     settings = parse_settings(unflatten(context.run_config), "the run-config")
