@@ -194,11 +194,6 @@ PUBLIC_FLOWER = {
     ("flwr", "simulation"),
 }
 MAY_USE_PRIVATE_FLOWER = ROOT / "engines" / "flower_internals.py"
-# The names of the codes of Flower's errors.
-KNOWN_PRIVATE_IMPORTS = {
-    ("strategies/nodes/membership.py", "flwr.common.constant"),
-    ("strategies/nodes/messaging.py", "flwr.common.constant"),
-}
 
 
 def test_private_modules_of_flower_are_used_by_one_file_alone():
@@ -208,7 +203,6 @@ def test_private_modules_of_flower_are_used_by_one_file_alone():
         if is_installed(file) and file != MAY_USE_PRIVATE_FLOWER
         for line, module in imported_modules(file)
         if module[0] == "flwr" and module not in PUBLIC_FLOWER
-        if (relative(file), ".".join(module)) not in KNOWN_PRIVATE_IMPORTS
     )
 
 

@@ -25,6 +25,11 @@ def _environment() -> Environment:
     return environment
 
 
+def has_templates() -> bool:
+    """Whether the templates are there."""
+    return resources.files(_PACKAGE).joinpath("templates").is_dir()
+
+
 def render(template: str, *scripts: str, connect: bool = False, **values: Any) -> str:
     """A page as HTML.
 

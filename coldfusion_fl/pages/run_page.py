@@ -9,7 +9,7 @@ from coldfusion_fl.errors import count
 from coldfusion_fl.formatting import MISSING, text
 from coldfusion_fl.pages import contributions
 from coldfusion_fl.pages.charts import Chart, Curve, line_chart, point, whiskers
-from coldfusion_fl.pages.rendering import render
+from coldfusion_fl.pages.rendering import has_templates, render
 from coldfusion_fl.run.intervals import SCORED
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.lineage import lineage
@@ -36,6 +36,13 @@ def write_run_page(ledger: Ledger) -> None:
 
 def write_page_of_finished_run(ledger: Ledger) -> None:
     """Write `report.html` of a run whose model is written: no error of the page may fail it, so errors are logged."""
+    if not has_templates():  # Flower leaves files of their kinds out of app bundles
+        _log.warning(
+            "%s is not written: the app bundle of `flwr run` has no templates. Write it with: coldfusion report %s",
+            NAME,
+            ledger.folder,
+        )
+        return
     try:
         write_run_page(ledger)
     except Exception:

@@ -6,26 +6,29 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from logging import WARNING
 from typing import Any, TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common import log
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from coldfusion_fl.config.message_keys import ROUND, SEED
 from coldfusion_fl.sanitize import sanitize
 
+
+class FlowerErrorCode(IntEnum):
+    """The codes of the errors that Flower itself answers with; `flwr.common.constant`, which has them, is private."""
+
+    UNKNOWN = 0
+    MESSAGE_UNAVAILABLE = 3
+    REPLY_MESSAGE_UNAVAILABLE = 4
+    NODE_UNAVAILABLE = 5
+
+
 # What the SuperLink answers in place of a node that it cannot reach.
-UNREACHABLE = frozenset(
-    {
-        ErrorCode.UNKNOWN,
-        ErrorCode.NODE_UNAVAILABLE,
-        ErrorCode.MESSAGE_UNAVAILABLE,
-        ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
-    }
-)
+UNREACHABLE = frozenset(FlowerErrorCode)
 MAX_REASON = 300
 # What FedAvg logs of the replies: the hook, and the numbers of valid and of other replies.
 RECEIVED = "%s: Received %s results and %s failures"
@@ -161,7 +164,7 @@ def records_of(reply: Message, kind: type[_Record]) -> dict[str, _Record]:
 def is_worker_loss(reply: Message) -> bool:
     """Whether an error reply says that the worker process of a simulated node was killed each time."""
     # An exception in the worker has another code.
-    return reply.error.code == ErrorCode.UNKNOWN and bool(_WORKER_LOSS.match(reply.error.reason or ""))
+    return reply.error.code == FlowerErrorCode.UNKNOWN and bool(_WORKER_LOSS.match(reply.error.reason or ""))
 
 
 def error_reason(reply: Message) -> str:

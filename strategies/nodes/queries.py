@@ -7,7 +7,6 @@ from logging import INFO, WARNING
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.common import log
-from flwr.common.constant import ErrorCode as FlowerErrorCode
 from flwr.serverapp import Grid
 
 from coldfusion_fl.errors import ErrorCode, RunError
@@ -15,7 +14,7 @@ from coldfusion_fl.sanitize import sanitize
 from coldfusion_fl.versions import format_versions
 
 from .membership import Member, NodeRegistry, simulated_nodes, unnamed
-from .messaging import UNREACHABLE, in_simulation, poll_interval
+from .messaging import UNREACHABLE, FlowerErrorCode, in_simulation, poll_interval
 
 # All in seconds. A query without an answer is repeated after this time, or after a round's timeout if that is shorter;
 # before the first answer, this is the wait.

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from flwr.serverapp import GaussianPrivacyEvent, NeighboringRelation, PrivacyConfig, SamplingMethod
 
-from coldfusion_fl.errors import ErrorCode, SettingsError
+from coldfusion_fl.extras import require
 from coldfusion_fl.fusion import PrivateMean
 from coldfusion_fl.run.records import PrivacySpent, RoundRecord
 
@@ -26,14 +26,7 @@ class PrivacyAccountant:
 
     def __init__(self, fusion: PrivateMean) -> None:
         self._fusion = fusion
-        try:
-            import dp_accounting  # noqa: F401
-        except ImportError:
-            raise SettingsError(
-                f"{fusion.name} needs a library that is not installed. Install it: pip install "
-                "'coldfusion-fl[privacy]'",
-                ErrorCode.EXTRA_MISSING,
-            ) from None
+        require(fusion.name, "dp_accounting")
 
     def spent(self, earlier: Iterable[RoundRecord], fused: Iterable[str]) -> PrivacySpent:
         """The privacy loss of the contributor with the most rounds.

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from fake_grid import SHAPE, FakeGrid, contribution, node
 from flwr.app import Message
+from flwr.common.constant import ErrorCode
 
-from coldfusion_fl.strategies.nodes.messaging import exchange_messages
+from coldfusion_fl.strategies.nodes.messaging import FlowerErrorCode, exchange_messages
 
 
 class CountingGrid(FakeGrid):
@@ -56,3 +57,7 @@ def test_the_time_spent_on_sending_is_not_part_of_the_timeout():
     grid = SlowSendingGrid({number: node("x") for number in range(100, 103)})
     assert len(list(exchange_messages(grid, train_messages(3), 0.2, in_order=True))) == 3
     assert grid.posted == [3]
+
+
+def test_the_error_codes_are_those_of_flower():
+    assert {code.name: code.value for code in FlowerErrorCode}.items() <= ErrorCode.__dict__.items()
