@@ -36,9 +36,9 @@ def write_run_page(ledger: Ledger) -> None:
 
 def write_page_of_finished_run(ledger: Ledger) -> None:
     """Write `report.html` of a run whose model is written: no error of the page may fail it, so errors are logged."""
-    if not has_templates():  # Flower leaves files of their kinds out of app bundles
+    if not has_templates():  # an app bundle has no files of their kinds
         _log.warning(
-            "%s is not written: the app bundle of `flwr run` has no templates. Write it with: coldfusion report %s",
+            "%s is not written: this copy of the package has no templates. Write it with: coldfusion report %s",
             NAME,
             ledger.folder,
         )
