@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 console = plain_console()
 
+MODEL_HELP = "A model folder, a run folder (its model), a Hub id, or package:PATH in an installed package."
 Catalogues = Annotated[
     str,
     typer.Option(

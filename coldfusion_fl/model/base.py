@@ -17,6 +17,8 @@ from coldfusion_fl.model.tokenizer import fit_tokenizer, load_tokenizer
 WEIGHTS = "model.safetensors"
 # Hub repositories often hold the same weights in other formats too, which are never read.
 _OTHER_WEIGHTS = ("*.bin", "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.pt", "*.pth", "*.gguf", "*.tflite")
+# A run folder has this file, and its model in this folder: see `run.ledger`.
+_RUN_FILE, _RUN_MODEL = "run.json", "model"
 _LFS_POINTER = b"version https://git-lfs"
 _OTHER_RUNTIMES = ("onnx", "openvino", "coreml", "tf", "flax")
 
@@ -50,7 +52,7 @@ def open_base(reference: str) -> Base:
     """Open a base, and check all that needs neither its weights nor rows. Code in its folder is never run.
 
     Args:
-        reference: a folder, `package:PATH` inside an installed package, or a Hub id.
+        reference: a folder, `package:PATH` inside an installed package, or a Hub id. A run folder stands for its model.
 
     Raises:
         ModelError: the model does not exist, its folder lacks the configuration, the weights or the tokenizer, these
@@ -134,7 +136,7 @@ def _resolve_folder(reference: str) -> Path:
             raise ModelError(str(error), code=error.code) from None
     path = expand_user(reference)
     if path.is_dir():
-        return path
+        return _model_of_run(path, reference) if (path / _RUN_FILE).is_file() else path
     # A Hub id has at most one slash. Anything that is clearly a path is not looked up on the Hub.
     if path.is_absolute() or reference.startswith((".", "~")) or reference.count("/") > 1:
         raise ModelError(f"{reference}: this folder does not exist.", code=ErrorCode.MODEL_MISSING)
@@ -151,6 +153,16 @@ def _resolve_folder(reference: str) -> Path:
             f"{reason}",
             code=code or ErrorCode.MODEL_MISSING,
         ) from None
+
+
+def _model_of_run(folder: Path, reference: str) -> Path:
+    """The model in a run folder, which is written when the run ends."""
+    if not (folder / _RUN_MODEL).is_dir():
+        raise ModelError(
+            f"{reference}: this run has no model yet. Finish it first: coldfusion run --resume {reference}",
+            code=ErrorCode.MODEL_MISSING,
+        )
+    return folder / _RUN_MODEL
 
 
 # Without this, transformers prints progress bars and warnings about new heads between the lines of a run's display.

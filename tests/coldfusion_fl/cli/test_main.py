@@ -1,7 +1,5 @@
 """The command line in this process; whole runs are in tests/engines."""
 
-import json
-
 import pytest
 
 from coldfusion_fl.config.parsing import read_settings
@@ -43,38 +41,6 @@ def test_a_settings_file_that_is_not_there(coldfusion):
     code, _, err = coldfusion("run", "nowhere.toml")
     assert code == 2
     assert "nowhere.toml: this file does not exist" in err
-
-
-@pytest.mark.parametrize("mode", ["frozen", "few-shot", "finetuned"])
-def test_evaluate(coldfusion, toy_run, toy_data, tiny_base, tmp_path, mode):
-    code, out, err = coldfusion(
-        "evaluate", tiny_base, "--tasks", "a,b", "--catalogue", toy_data / "toy.toml", "--mode", mode,
-        "--config", toy_run(), "--json", tmp_path / "scores.json",
-    )  # fmt: skip
-    assert code == 0, err
-    scores = json.loads((tmp_path / "scores.json").read_text())
-    assert [(s["task"], s["mode"], s["head"], s["test_examples"]) for s in scores] == [
-        ("a", mode, "mean", 24),
-        ("b", mode, "mean", 24),
-    ]
-    assert f"{scores[0]['value']:.1f}" in out
-    assert scores[0]["test_rows_hash"] in out
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--tasks", "a", "--mode", "frosen"), "--mode must be one of finetuned, frozen, few-shot"),
-        (("--tasks", "a", "--head", "max"), "'head' must be one of"),
-        (("--tasks", "nope"), "unknown task 'nope'"),
-        (("--tasks", ""), "--tasks is empty"),
-    ],
-)
-def test_a_mistake_in_evaluate(coldfusion, toy_data, tiny_base, words, message):
-    code, out, err = coldfusion("evaluate", tiny_base, "--catalogue", toy_data / "toy.toml", *words)
-    assert code == 2
-    assert message in err
-    assert not out.strip()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from coldfusion_fl.cli.app import Catalogues, DataRoot, app, console
+from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console
 from coldfusion_fl.config.parsing import parse_table, read_settings
 from coldfusion_fl.config.settings import MODES, EvaluateSettings, FinetuneSettings
 from coldfusion_fl.config.tables import split_names, to_table
@@ -21,7 +21,7 @@ from coldfusion_fl.sanitize import sanitize
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model folder, a Hub id, or package:PATH in an installed package.")],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     tasks: Annotated[str, typer.Option("--tasks", help="Names of tasks, separated by commas.")],
     mode: Annotated[str, typer.Option("--mode", help="finetuned, frozen (a linear probe) or few-shot.")] = "frozen",
     catalogue: Catalogues = "packaged",

@@ -1,0 +1,1 @@
+"""The commands that work on models outside of a run."""

@@ -1,0 +1,51 @@
+"""`coldfusion evaluate`."""
+
+import json
+import shutil
+
+import pytest
+
+
+@pytest.mark.parametrize("mode", ["frozen", "few-shot", "finetuned"])
+def test_evaluate(coldfusion, toy_run, toy_data, tiny_base, tmp_path, mode):
+    code, out, err = coldfusion(
+        "evaluate", tiny_base, "--tasks", "a,b", "--catalogue", toy_data / "toy.toml", "--mode", mode,
+        "--config", toy_run(), "--json", tmp_path / "scores.json",
+    )  # fmt: skip
+    assert code == 0, err
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert [(s["task"], s["mode"], s["head"], s["test_examples"]) for s in scores] == [
+        ("a", mode, "mean", 24),
+        ("b", mode, "mean", 24),
+    ]
+    assert f"{scores[0]['value']:.1f}" in out
+    assert scores[0]["test_rows_hash"] in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--tasks", "a", "--mode", "frosen"), "--mode must be one of finetuned, frozen, few-shot"),
+        (("--tasks", "a", "--head", "max"), "'head' must be one of"),
+        (("--tasks", "nope"), "unknown task 'nope'"),
+        (("--tasks", ""), "--tasks is empty"),
+    ],
+)
+def test_a_mistake_in_evaluate(coldfusion, toy_data, tiny_base, words, message):
+    code, out, err = coldfusion("evaluate", tiny_base, "--catalogue", toy_data / "toy.toml", *words)
+    assert code == 2
+    assert message in err
+    assert not out.strip()
+
+
+def test_a_run_folder_stands_for_its_model(coldfusion, toy_data, tiny_base, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    words = ("--tasks", "a", "--catalogue", toy_data / "toy.toml")
+    code, _, err = coldfusion("evaluate", run, *words)
+    assert code == 2
+    assert f"this run has no model yet. Finish it first: coldfusion run --resume {run}" in err
+    shutil.copytree(tiny_base, run / "model")
+    code, out, err = coldfusion("evaluate", run, *words)
+    assert code == 0, err
