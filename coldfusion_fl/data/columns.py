@@ -52,6 +52,20 @@ def select_columns(rows: pd.DataFrame, spec: TaskSpec, split: str, report: ReadR
     return table[has_text & is_kept].reset_index(drop=True)
 
 
+def select_texts(rows: pd.DataFrame, text: tuple[str, ...]) -> list[list[str]]:
+    """The texts of rows without labels: one list for each column or template; an empty text for an empty cell.
+
+    Args:
+        rows: n rows.
+        text: one column or template, or two for pairs.
+
+    Raises:
+        DataError: a column is missing, or its cells are not texts.
+    """
+    column = _Columns(rows, TaskSpec(train="-", text=text), "prediction")
+    return [_clean_texts(column.texts(name), "prediction", ReadReport()) for name in text]
+
+
 def _choose_rows(rows: pd.DataFrame, spec: TaskSpec, split: str) -> pd.DataFrame:
     """The rows that have the values of the task's `where`.
 

@@ -83,7 +83,7 @@ class Task:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     @functools.cached_property
-    def _mean_and_deviation(self) -> tuple[float, float]:
+    def mean_and_deviation(self) -> tuple[float, float]:
         """Of the train split's labels; the deviation of constant labels is 1."""
         labels = self.train.labels.astype(np.float64)
         return float(labels.mean()), float(labels.std()) if np.ptp(labels) else 1.0
@@ -96,7 +96,7 @@ class Task:
         """
         if self.classes is not None:
             return examples
-        mean, deviation = self._mean_and_deviation
+        mean, deviation = self.mean_and_deviation
         return dataclasses.replace(examples, labels=((examples.labels - mean) / deviation).astype(np.float32))
 
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ class Task:
         """
         if self.classes is not None:
             return outputs.argmax(axis=-1)
-        mean, deviation = self._mean_and_deviation
+        mean, deviation = self.mean_and_deviation
         return outputs.squeeze(-1).astype(np.float64) * deviation + mean
 
     def score_outputs(self, outputs: np.ndarray, labels: np.ndarray) -> float:

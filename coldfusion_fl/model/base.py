@@ -58,7 +58,7 @@ def open_base(reference: str) -> Base:
         ModelError: the model does not exist, its folder lacks the configuration, the weights or the tokenizer, these
             do not fit each other, or the model is not an encoder.
     """
-    folder = _resolve_folder(reference)
+    folder = resolve_folder(reference)
     # Cheap checks come first, so that the common mistakes get a message of their own.
     _check_adapter(folder, reference)
     _check_files(folder, reference)
@@ -127,8 +127,12 @@ def _set_padding(config: Any, tokenizer: PreTrainedTokenizerBase) -> None:
         config.pad_token_id = own if vocabulary is None or own in vocabulary else None
 
 
-def _resolve_folder(reference: str) -> Path:
-    """The local folder of a reference; a Hub id is downloaded, or taken from the cache."""
+def resolve_folder(reference: str) -> Path:
+    """The local folder of a reference; a Hub id is downloaded, or taken from the cache.
+
+    Raises:
+        ModelError: there is no such folder or model.
+    """
     if reference.startswith(PACKAGE):
         try:
             return package_path(reference)

@@ -1,6 +1,5 @@
 """The model card of a fused model: its README."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -9,13 +8,11 @@ from huggingface_hub.repocard import ModelCardData
 
 from coldfusion_fl.errors import count
 from coldfusion_fl.formatting import interval, number
+from coldfusion_fl.markdown import as_code, as_text
 from coldfusion_fl.run.intervals import SCORED
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.records import RoundSettings
 from coldfusion_fl.run.report import notes, summarize
-
-# What Markdown takes for markup in a sentence or in a cell of a table.
-_MARKUP = re.compile(r"[\\`*\[\]<>|~$&#]|(?<![^\W_])_|_(?![^\W_])")
 
 _CARD = """\
 ---
@@ -83,18 +80,18 @@ def model_card(ledger: Ledger, encoder_hash: str, licence: Mapping[str, Any], *,
             library_name="transformers", tags=["cold-fusion", "federated-learning", "model-merging"], **licence
         ).to_yaml(),
         rounds=count(records[-1].round, "round") + (f", of which {kept} kept its base," if kept else ""),
-        base=_code(settings["base"]),
+        base=as_code(settings["base"]),
         base_hash=records[0].base_sha256,
         what=_what(made, settings["server"]["blend"] if made.ema else 1, is_result),
         hash=encoder_hash,
         licence=_licence_sentence(licence),
         contributors=count(settings["contributors-per-round"], "contributor"),
-        fusion=_code(made.fusion),
-        server_optimizer=_code(made.server_optimizer),
-        screening=", ".join(map(_code, made.screening)) or "none beyond the array checks",
+        fusion=as_code(made.fusion),
+        server_optimizer=as_code(made.server_optimizer),
+        screening=", ".join(map(as_code, made.screening)) or "none beyond the array checks",
         seed=settings["seed"],
-        fused=", ".join(f"{_text(name)} ({number})" for name, number in sorted(fused.items())) or "none",
-        unseen=", ".join(map(_text, settings["tasks"]["unseen"])) or "none",
+        fused=", ".join(f"{as_text(name)} ({number})" for name, number in sorted(fused.items())) or "none",
+        unseen=", ".join(map(as_text, settings["tasks"]["unseen"])) or "none",
         scores=_scores(ledger) if is_result else "\n\nThe scores of the run are those of its result, `model`.",
         versions=", ".join(f"{name} {version}" for name, version in ledger.versions.items()),
     )
@@ -114,7 +111,7 @@ def _licence_sentence(licence: Mapping[str, Any]) -> str:
     if "license" not in licence:
         return "No licence could be read from the README.md of the base's folder."
     names = licence["license"]
-    return f"Licence of the base: {_text(names if isinstance(names, str) else ', '.join(map(str, names)))}."
+    return f"Licence of the base: {as_text(names if isinstance(names, str) else ', '.join(map(str, names)))}."
 
 
 def _scores(ledger: Ledger) -> str:
@@ -123,8 +120,8 @@ def _scores(ledger: Ledger) -> str:
         return "\n\nThe run has no scores."
     return _SCORES.format(
         rows="\n".join(map(_table_row, summary["tasks"] + summary["means"])),
-        verdict="\n".join(f"- {_text(found['sentence'])}" for found in summary["verdict"]),
-        heads=", ".join(sorted({_text(row["head"]) for row in summary["tasks"]})),
+        verdict="\n".join(f"- {as_text(found['sentence'])}" for found in summary["verdict"]),
+        heads=", ".join(sorted({as_text(row["head"]) for row in summary["tasks"]})),
         shots=ledger.settings["evaluate"]["shots"],
         notes="".join(f" {note}" for note in notes(summary)),
     )
@@ -133,7 +130,7 @@ def _scores(ledger: Ledger) -> str:
 def _table_row(row: dict[str, Any]) -> str:
     role = "" if row["seen"] == "" else "seen" if row["seen"] else "unseen"
     written = " | ".join(cell for mode in SCORED for cell in _cells(row, mode))
-    return f"| {_text(row['task'])}{'†' if row.get('differs') else ''} | {role} | {written} |"
+    return f"| {as_text(row['task'])}{'†' if row.get('differs') else ''} | {role} | {written} |"
 
 
 def _cells(row: dict[str, Any], mode: str) -> list[str]:
@@ -143,15 +140,3 @@ def _cells(row: dict[str, Any], mode: str) -> list[str]:
     if difference is None:
         return [*scores, ""]
     return [*scores, f"{number(difference, signed=True)} {interval(low, high)}".rstrip()]
-
-
-def _text(text: str) -> str:
-    """A text as Markdown that shows it as it is."""
-    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
-
-
-def _code(text: str) -> str:
-    """A text as a code span; its fence is longer than any row of backticks in the text."""
-    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
-    space = " " if "`" in text else ""
-    return f"{fence}{space}{text}{space}{fence}"

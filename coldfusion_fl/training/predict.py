@@ -1,5 +1,6 @@
 """The outputs of a model for tokenised texts."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,20 @@ from coldfusion_fl.training.batches import autocast, batches, device
 _BATCH_SIZE = 64
 
 
-def predict(model: nn.Module, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]]) -> np.ndarray:
+def predict(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[dict[str, Any]],
+    *,
+    full_precision: bool = False,
+) -> np.ndarray:
     """Compute a model's outputs for tokenised rows, in evaluation mode.
 
     Args:
         model: a model whose output has `logits` of shape (batch, size).
         tokenizer: the base's tokenizer, for padding.
         rows: n rows of `batches.tokenize`.
+        full_precision: float32 where bfloat16 would be faster: in bfloat16, the year 1999 is 2000.
 
     Returns:
         Shape (n, size), float32, in the order of the rows.
@@ -27,7 +35,7 @@ def predict(model: nn.Module, tokenizer: PreTrainedTokenizerBase, rows: list[dic
     model = model.to(target).eval()
     order: list[int] = []
     outputs: list[torch.Tensor] = []
-    with torch.inference_mode(), autocast():
+    with torch.inference_mode(), nullcontext() if full_precision else autocast():
         for indices, batch in batches(tokenizer, rows, _BATCH_SIZE):
             order += indices
             outputs.append(model(**{name: value.to(target) for name, value in batch.items()})["logits"].float())

@@ -47,5 +47,5 @@ def test_a_run_folder_stands_for_its_model(coldfusion, toy_data, tiny_base, tmp_
     assert code == 2
     assert f"this run has no model yet. Finish it first: coldfusion run --resume {run}" in err
     shutil.copytree(tiny_base, run / "model")
-    code, out, err = coldfusion("evaluate", run, *words)
+    code, _, err = coldfusion("evaluate", run, *words)
     assert code == 0, err

@@ -1,0 +1,118 @@
+"""The folder of a classifier in Hugging Face format: written, and opened."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+
+from coldfusion_fl.classifier.mean_pooling import MeanPoolingConfig
+from coldfusion_fl.data.task import Task
+from coldfusion_fl.errors import ErrorCode, ModelError, first_line
+from coldfusion_fl.model.base import Base, resolve_folder
+
+# The key of config.json with what this package needs to know of a classifier.
+_OWN = "coldfusion"
+_DEFAULT_LENGTH = 512
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A classifier, ready for predictions.
+
+    Attributes:
+        reference: the folder, as the user wrote it.
+        model: the encoder with its head.
+        tokenizer: its tokenizer.
+        classes: the names of the classes by index; empty for a regression.
+        text: the columns or templates of the texts that it was trained on: one, or two for pairs.
+        max_length: the number of tokens that longer texts are cut to.
+    """
+
+    reference: str
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    classes: tuple[str, ...]
+    text: tuple[str, ...]
+    max_length: int
+
+
+def save_classifier(
+    base: Base, model: nn.Module, head: str, task: Task, text: tuple[str, ...], max_length: int, folder: Path
+) -> None:
+    """Write a classifier as a folder that transformers loads.
+
+    The outputs of a regression are in the unit of its labels: the standardisation becomes a part of the last layer.
+
+    Args:
+        base: the base that it was finetuned from.
+        model: the encoder with its head, as `encoder.build_model` returns it.
+        head: `class-token` or `mean`.
+        task: the task, for the names of its classes.
+        text: the columns or templates of its texts.
+        max_length: the number of tokens that it was trained with.
+        folder: the folder to create; it must not exist.
+    """
+    labels: dict[str, Any] = {"num_labels": 1, "problem_type": "regression"}
+    if task.classes:
+        names = dict(enumerate(task.classes))
+        labels = {"id2label": names, "label2id": {name: index for index, name in names.items()}}
+        labels["problem_type"] = "single_label_classification"
+    values = base.config.to_dict()
+    config = MeanPoolingConfig(encoder=values, **labels) if head == "mean" else type(base.config)(**values | labels)
+    length = min(max_length, base.tokenizer.model_max_length)
+    setattr(config, _OWN, {"task": task.name, "head": head, "text": list(text), "max-length": length})
+    classifier: Any = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    classifier.load_state_dict({name: value.detach().cpu() for name, value in model.state_dict().items()})
+    if not task.classes:
+        _to_unit_of_labels(classifier, *task.mean_and_deviation)
+    folder.mkdir()
+    classifier.save_pretrained(folder)
+    base.tokenizer.save_pretrained(folder)
+
+
+def _to_unit_of_labels(model: nn.Module, mean: float, deviation: float) -> None:
+    """Scale and shift the last layer of a head with one output, in place."""
+    last = [module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == 1][-1]
+    with torch.no_grad():
+        last.weight.mul_(deviation)
+        last.bias.mul_(deviation).add_(mean)
+
+
+def open_classifier(reference: str) -> Classifier:
+    """Open a classifier of `save_classifier`, or any sequence classification model in Hugging Face format.
+
+    Args:
+        reference: a folder, or a Hub id. No code in the folder is run, and only safetensors files are read.
+
+    Raises:
+        ModelError: the folder does not exist, cannot be loaded, or has no classification head.
+    """
+    folder = resolve_folder(reference)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{reference}: there is no config.json in {folder}.", code=ErrorCode.MODEL_MISSING)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
+            output_loading_info=True,
+        )  # fmt: skip
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as failure:  # transformers, safetensors and torch raise different types
+        raise ModelError(f"{reference}: it cannot be loaded: {first_line(failure).rstrip('.')}.") from None
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"{reference}: this model has no classification head ('{missing[0]}' is missing). Make a classifier of it: "
+            f"coldfusion finetune {reference} --task TASK --out FOLDER",
+            code=ErrorCode.MODEL_UNSUPPORTED,
+        )
+    own: Mapping[str, Any] = getattr(config, _OWN, None) or {}
+    is_regression = config.num_labels == 1
+    classes = () if is_regression else tuple(config.id2label[index] for index in range(config.num_labels))
+    longest = min(tokenizer.model_max_length, _DEFAULT_LENGTH)
+    return Classifier(
+        reference, model.eval(), tokenizer, classes, tuple(own.get("text", ("text",))), own.get("max-length", longest)
+    )
