@@ -84,10 +84,10 @@ def _predict(classifier: "Classifier", texts: list[list[str]]) -> "Predicted":
     """Predict with a progress bar; where the output is no terminal, nothing is drawn."""
     from coldfusion_fl.classifier.prediction import predict_texts
 
-    first, *pairs = texts
+    first, pairs = texts[0], texts[1] if len(texts) > 1 else None
     with Progress(console=console, transient=True) as bar:
         shown = bar.add_task("predicting", total=len(first))
-        return predict_texts(classifier, first, *pairs, progress=lambda done: bar.update(shown, completed=done))
+        return predict_texts(classifier, first, pairs, progress=lambda done: bar.update(shown, completed=done))
 
 
 def _add_predictions(
