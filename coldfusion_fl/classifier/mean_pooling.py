@@ -45,7 +45,7 @@ class MeanPoolingForSequenceClassification(PreTrainedModel):
         super().__init__(config)
         values = dict(config.encoder)
         encoder_config = AutoConfig.for_model(values.pop("model_type"), **values)
-        parts = MeanHeadModel(get_encoder(build_classifier(encoder_config, _MODEL_TYPE, 2)), len(config.id2label))
+        parts = MeanHeadModel(get_encoder(build_classifier(encoder_config, _MODEL_TYPE, 2)), config.num_labels or 1)
         self.encoder, self.dropout, self.head = parts.encoder, parts.dropout, parts.head
         self.post_init()
 
