@@ -1,5 +1,5 @@
 # Everything happens in .venv; nothing is installed outside it.
-#   make demo   set-up, and four members improve one encoder, and two newcomers use it (minutes)
+#   make demo   set-up, and four members improve one encoder, and three newcomers use it (minutes)
 #   make test   set-up, and the tests; make test-slow, make test-oldest and make test-long run the others
 #   make docs   set-up, and the documentation as a site
 PYTHON ?= python3.11
@@ -50,6 +50,7 @@ lint: .venv/dev
 # The documentation site, in build/site. A broken link or a missing page is an error; with --quiet it would not be one.
 docs: .venv/dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "Open build/site/index.html. Its search needs a server: $(BIN)/mkdocs serve"
 
 setup: .venv/dev
 

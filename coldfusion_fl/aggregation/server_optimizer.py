@@ -185,14 +185,14 @@ def moving_average(average: Encoder, base: Encoder, decay: float) -> EncoderDict
 
 
 def blend(first: Encoder, last: Encoder, share: float) -> EncoderDict:
-    """Interpolate between a run's first base and its result: θ = (1 − s) θ₀ + s θ_last.
+    """Interpolate between a run's first base and the average of its bases: θ = (1 − s) θ₀ + s θ_avg, with s = `blend`.
 
     It keeps more of the first base's abilities, and most of what was learnt (WiSE-FT; Wortsman et al. 2022, arXiv
     2109.01903, section 3).
 
     Args:
         first: θ₀.
-        last: θ_last, in the same names, shapes and dtypes.
+        last: θ_avg, in the same names, shapes and dtypes.
         share: s, above 0 and at most 1.
 
     Returns:

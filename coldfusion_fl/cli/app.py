@@ -1,12 +1,15 @@
 """The Typer app that all commands belong to, and the options that several of them have."""
 
+import shutil
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from coldfusion_fl.cli.display import plain_console
 from coldfusion_fl.data.catalogue import SHIPPED
+from coldfusion_fl.sanitize import sanitize
 from coldfusion_fl.versions import format_versions
 
 app = typer.Typer(
@@ -32,6 +35,19 @@ DataRoot = Annotated[
         "--data-root", help="The folder that relative paths in the catalogue start from. Default: the catalogue's."
     ),
 ]
+
+
+def program() -> str:
+    """The name of this command for a command line to copy: with its path where the shell would not find it."""
+    called = Path(sys.argv[0])
+    if shutil.which("coldfusion") or called.name != "coldfusion":
+        return "coldfusion"
+    return str(called.relative_to(Path.cwd()) if called.is_relative_to(Path.cwd()) else called)
+
+
+def print_line(line: str) -> None:
+    """Print a line of text, wrapped between words in a terminal. A file has it as one line."""
+    console.print(sanitize(line), markup=False, soft_wrap=not console.is_terminal)
 
 
 def print_error(message: str) -> None:

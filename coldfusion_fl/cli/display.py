@@ -136,7 +136,7 @@ class Display:
     @_update.register
     def _(self, event: events.EvaluationStarted) -> None:
         self._begin(f"evaluating after round {event.round} on {count(len(event.names), 'node')}", event)
-        self._nodes = {name: _Node() for name in event.names}
+        self._nodes = {name: _Node("scoring") for name in event.names}
 
     @_update.register
     def _(self, event: events.ScoreReceived) -> None:
@@ -158,7 +158,9 @@ class Display:
         self._phase, self._phase_began = phase, event.time
 
     def seconds_left(self, now: float) -> float | None:
-        """Estimate the remaining seconds from the phases so far; None before the first round has ended.
+        """Estimate the remaining seconds from the phases so far.
+
+        None: the first round has not ended, or the estimate was too short.
 
         Args:
             now: the time, in seconds since the epoch.
@@ -170,7 +172,8 @@ class Display:
         if self._evaluations:
             # The first and the last evaluation include few-shot scores, and so take longer than those between.
             left += max(0, self.rounds - 1 - done) * sum(self._evaluations[1:]) / done + self._evaluations[0]
-        return max(0.0, left - (now - self._phase_began))
+        left -= now - self._phase_began
+        return left if left > 0 else None
 
     def _left_note(self, now: float) -> str:
         left = self.seconds_left(now)
@@ -191,11 +194,11 @@ class Display:
 
     def _node_table(self) -> Table:
         table = Table(box=None, padding=(0, 1))
-        table.add_column("contributor", overflow="ellipsis")  # the only column that is made narrower
+        table.add_column("task", overflow="ellipsis")  # the only column that is made narrower
         table.add_column("", no_wrap=True)
         for column in ("step", "loss", "frozen"):
             table.add_column(column, justify="right", no_wrap=True)
-        colours = {"training": "yellow", "done": "green", "rejected": "red", "waiting": "dim"}
+        colours = {"training": "yellow", "done": "green", "rejected": "red", "waiting": "dim", "scoring": "yellow"}
         for name, node in self._nodes.items():
             loss = "" if node.loss is None else f"{node.loss:.3f}"
             frozen = "" if node.frozen is None else f"{node.frozen:.1f}"

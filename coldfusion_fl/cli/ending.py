@@ -7,14 +7,13 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from coldfusion_fl.cli.app import console
+from coldfusion_fl.cli.app import console, print_line, program
 from coldfusion_fl.config.settings import TaskSettings
 from coldfusion_fl.config.tables import join_names
 from coldfusion_fl.errors import count
 from coldfusion_fl.formatting import duration
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.records import RoundRecord, UpdateFacts
-from coldfusion_fl.sanitize import sanitize
 
 
 def show_result(ledger: Ledger) -> None:
@@ -34,8 +33,13 @@ def show_result(ledger: Ledger) -> None:
     for rejection in summary["rejected"]:
         line = f"Rejected in round {rejection['round']}: {rejection['name']}, {rejection['reason']}"
         console.print(line, markup=False)
+    if summary["tasks"]:
+        print_line(
+            "Seen tasks contributed, unseen tasks did not. Frozen: a linear probe on the encoder as it is. Few-shot: "
+            f"the encoder finetuned on {ledger.settings['evaluate'].get('shots', 0)} labels."
+        )
     for line in ["", *describe_exchange(ledger, summary), *(found["sentence"] for found in summary["verdict"])]:
-        console.print(sanitize(line), markup=False, soft_wrap=True)
+        print_line(line)
     seconds, memory = summary["seconds"], ledger.state.peak_memory_bytes or 0
     console.print(
         f"\nThe run took {duration(seconds['total'])}: {duration(seconds['rounds'])} of training and "
@@ -107,11 +111,14 @@ def _next_steps(ledger: Ledger, folder: Path) -> str:
     command = evaluate_command(ledger, model)
     if ledger.federation:
         return f"Evaluate the model where the rows are; TASK and FILE stand in the member's member.toml:\n  {command}"
-    own = shlex.join(["coldfusion", "evaluate", str(model), "--mode", "few-shot", "--tasks", "mine"])
+    own = shlex.join([program(), "evaluate", str(model), "--mode", "few-shot", "--tasks", "mine"])
+    task = task_arguments(ledger)
+    finetune = shlex.join([program(), "finetune", str(folder), "--task", *task[1:], "--out", "my-classifier"])
     return (
         f"Evaluate the model:\n  {command}\n"
-        "Evaluate it on data of your own, described as [tasks.mine] in a file mine.toml:\n"
-        f"  {own} --catalogue mine.toml"
+        "Evaluate it on data of your own, described as [tasks.mine] in a file own.toml:\n"
+        f"  {own} --catalogue own.toml\n"
+        f"Make a classifier of a task:\n  {finetune}"
     )
 
 
@@ -120,13 +127,18 @@ def evaluate_command(ledger: Ledger, model: Path) -> str:
 
     In a federation, the rows are with the members. The command then has names to fill in.
     """
-    command = ["coldfusion", "evaluate", str(model), "--mode", "few-shot"]
+    command = [program(), "evaluate", str(model), "--mode", "few-shot"]
     if ledger.federation:
         return f"{shlex.join(command)} --tasks TASK --catalogue FILE"
+    return shlex.join([*command, *task_arguments(ledger)])
+
+
+def task_arguments(ledger: Ledger) -> list[str]:
+    """The words of a command line that name the first unseen task of a run, or its first seen one."""
     tasks = TaskSettings.model_validate(ledger.settings["tasks"])
-    command += ["--tasks", join_names((tasks.unseen + tasks.seen)[:1])]
+    words = ["--tasks", join_names((tasks.unseen + tasks.seen)[:1])]
     if tasks.catalogue != TaskSettings().catalogue:
-        command += ["--catalogue", join_names(tasks.catalogue)]
+        words += ["--catalogue", join_names(tasks.catalogue)]
     if tasks.data_root:
-        command += ["--data-root", tasks.data_root]
-    return shlex.join(command)
+        words += ["--data-root", tasks.data_root]
+    return words

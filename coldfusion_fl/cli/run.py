@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.live import Live
 
-from coldfusion_fl.cli.app import app, console
+from coldfusion_fl.cli.app import app, console, print_line
 from coldfusion_fl.cli.display import Display, is_live
 from coldfusion_fl.cli.ending import show_result
 from coldfusion_fl.config.parsing import parse_settings, read_settings
@@ -24,7 +24,6 @@ from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.formatting import duration
 from coldfusion_fl.preflight.settings_check import check_server_table, check_settings
 from coldfusion_fl.run.ledger import Ledger, ensure_free
-from coldfusion_fl.sanitize import sanitize
 
 if TYPE_CHECKING:
     from coldfusion_fl.cli.run_process import RunProcess
@@ -100,7 +99,7 @@ def run(
         with console.status("Checking the base") as status:
             notes = process.wait_for_checks(status.update)
         for note in notes:
-            console.print(sanitize(note), markup=False, soft_wrap=True)
+            print_line(note)
         console.print(f"The checks took {duration(time.monotonic() - began)}.", markup=False)
         # Nothing is written before all checks have passed.
         ledger = _open_ledger(settings, federation, is_new=not resume)

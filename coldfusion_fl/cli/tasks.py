@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from coldfusion_fl.cli.app import Catalogues, DataRoot, app, console, print_error
+from coldfusion_fl.cli.app import Catalogues, DataRoot, app, console, print_error, print_line
 from coldfusion_fl.config.tables import split_names
 from coldfusion_fl.data.catalogue import SHIPPED, SPLITS, Catalogue, read_catalogues
 from coldfusion_fl.errors import ColdFusionError, ErrorCode, SettingsError
@@ -90,7 +90,7 @@ def _print_report(task: "Task", *, is_named: bool) -> None:
     if lines:
         console.print(f"\n{task.name}", markup=False)
     for line in lines:
-        console.print(f"  {sanitize(line)}", markup=False, soft_wrap=True)
+        print_line(f"  {line}")
     if is_named:
         console.print(_class_counts(task) if task.classes else _range_of_numbers(task))
 

@@ -48,7 +48,9 @@ def select_columns(rows: pd.DataFrame, spec: TaskSpec, split: str, report: ReadR
     has_label, is_kept = (np.array([label != "" for label in names], bool) for names in (labels, classes))
     left_out[LeftOut.NO_TEXT] += int((~has_text).sum())
     left_out[LeftOut.NO_LABEL] += int((has_text & ~has_label).sum())
-    left_out[LeftOut.OTHER_CLASS] += int((has_text & has_label & ~is_kept).sum())
+    is_other = has_text & has_label & ~is_kept
+    left_out[LeftOut.OTHER_CLASS] += int(is_other.sum())
+    report.splits[split].other_classes |= {labels[row] for row in np.flatnonzero(is_other)}
     return table[has_text & is_kept].reset_index(drop=True)
 
 

@@ -106,15 +106,24 @@ def _first_row(text: str, delimiter: str, quoting: str = "double") -> list[str]:
 
 
 def _find_delimiter(path: Path, text: str, spec: TaskSpec, report: ReadReport, usual: str) -> str:
-    """The usual delimiter, unless the first row fits the catalogue with exactly one other delimiter and not with it."""
+    """The usual delimiter, unless the first row fits the catalogue with exactly one other delimiter and not with it.
+
+    A first row also fits with the only delimiter that gives it some of the columns: others may be misspelt.
+    """
 
     def fits(delimiter: str) -> bool:
         row = _first_row(text, delimiter)
         return len(row) == len(spec.header) if spec.header else not spec.missing_columns(row)
 
+    def fits_partly(delimiter: str) -> bool:
+        return not spec.header and bool(set(spec.columns) & set(_first_row(text, delimiter)))
+
     if fits(usual):
         return usual
-    others = [delimiter for delimiter in _CANDIDATES if delimiter != usual and fits(delimiter)]
+    candidates = [delimiter for delimiter in _CANDIDATES if delimiter != usual]
+    others = list(filter(fits, candidates))
+    if not others and not fits_partly(usual):
+        others = list(filter(fits_partly, candidates))
     if len(others) != 1:
         return usual
     report.add_note(f"{path.name}: the delimiter is {others[0]!r}, as its first row shows")

@@ -29,12 +29,14 @@ class SplitReport:
         read: the number of rows read.
         left_out: the number of rows that are not used, by reason.
         rows: the number of rows of the task's split.
+        other_classes: the labels of rows that are left out because the catalogue's `labels` do not name them.
     """
 
     source: str = ""
     read: int = 0
     left_out: Counter[LeftOut] = field(default_factory=Counter)
     rows: int = 0
+    other_classes: set[str] = field(default_factory=set)
 
     @property
     def kept(self) -> int:
@@ -44,14 +46,17 @@ class SplitReport:
     @property
     def reasons(self) -> str:
         """How many rows are left out for which reason; empty: none is."""
-        return ", ".join(f"{number} {reason}" for reason, number in self.left_out.items() if number)
+        names = ", ".join(sorted(self.other_classes)[:_SHOWN_LINES])
+        named = {LeftOut.OTHER_CLASS: f" ({names})" if names else ""}
+        found = ((number, reason) for reason, number in self.left_out.items() if number)
+        return ", ".join(f"{number:,} {reason}{named.get(reason, '')}" for number, reason in found)
 
     def line(self) -> str:
         """The counts as one clause."""
         if not self.source:
             return f"{count(self.rows, 'row')} split off train"
-        left_out = f"{self.left_out.total()} left out ({self.reasons}), " if self.reasons else ""
-        return f"{count(self.read, 'row')} read from {self.source}, {left_out}{self.kept} kept"
+        left_out = f"{self.left_out.total():,} left out ({self.reasons}), " if self.reasons else ""
+        return f"{count(self.read, 'row')} read from {self.source}, {left_out}{self.kept:,} kept"
 
 
 @dataclass

@@ -128,7 +128,7 @@ class Task:
             labels = self.train.labels
             return [f"{sizes}; numbers from {labels.min():g} to {labels.max():g}", *self.report.lines(brief=True)]
         counts = {name: sum(numbers) for name, numbers in self.class_counts().items()}
-        shown = ", ".join(f"{name} {number:,}" for name, number in list(counts.items())[:_SHOWN_CLASSES])
+        shown = ", ".join(f"{name}: {number:,}" for name, number in list(counts.items())[:_SHOWN_CLASSES])
         more = f" and {len(counts) - _SHOWN_CLASSES} more" if len(counts) > _SHOWN_CLASSES else ""
         return [f"{sizes}; {count(len(counts), 'class', 'classes')}: {shown}{more}", *self.report.lines(brief=True)]
 

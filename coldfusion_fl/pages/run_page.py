@@ -62,6 +62,7 @@ def run_page(ledger: Ledger) -> str:
         "run.html",
         "tables.js",
         folder=ledger.folder.resolve().name,
+        shots=settings.get("evaluate", {}).get("shots", 0),
         lead=_lead(state, rounds, settings),
         verdict=_verdict(summary),
         key_numbers=_key_numbers(summary, rows),

@@ -90,7 +90,9 @@ def verdict(tasks: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any
         for mode in SCORED:
             if mean and mean[f"{mode}-difference"] is not None:
                 compared = [row for row in tasks if row["seen"] is is_seen and row[f"{mode}-difference"] is not None]
-                found.append(_describe_mean(mean, mode, f"the {count(len(compared), f'{role} task')}"))
+                found.append(
+                    _describe_mean(mean, mode, f"the {count(len(compared), f'{role} task')}".replace("the 1 ", "the "))
+                )
     for mode in SCORED:
         fell = [row for row in tasks if row[f"{mode}-high"] is not None and row[f"{mode}-high"] < 0]
         if fell and sum(row[f"{mode}-difference"] is not None for row in tasks) > 1:

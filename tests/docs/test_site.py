@@ -70,11 +70,13 @@ def test_no_style_sheet_loads_anything_from_another_server(site):
 
 def test_a_setting_is_found_by_its_key(site):
     assert "server.blend" not in (site / "index.html").read_text(encoding="utf-8")
-    assert '"location":"reference/settings/#server-blend"' in (site / "search" / "search_index.json").read_text("utf-8")
+    assert '"location":"reference/settings.html#server-blend"' in (site / "search" / "search_index.json").read_text(
+        "utf-8"
+    )
 
 
 def test_the_commands_of_all_packages_are_in_the_reference(site):
-    text = (site / "reference" / "cli" / "index.html").read_text(encoding="utf-8")
+    text = (site / "reference" / "cli.html").read_text(encoding="utf-8")
     core = ("run", "evaluate", "log", "report", "track", "dashboard", "settings", "tasks")
     for command in (*core, "experiment", "status", "federation", "member"):
         assert f'id="coldfusion-{command}"' in text, command

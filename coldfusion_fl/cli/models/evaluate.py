@@ -10,13 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console
+from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console, print_line
 from coldfusion_fl.config.parsing import parse_table, read_settings
 from coldfusion_fl.config.settings import MODES, EvaluateSettings, FinetuneSettings
 from coldfusion_fl.config.tables import split_names, to_table
 from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.errors import ErrorCode, SettingsError
-from coldfusion_fl.sanitize import sanitize
 
 
 @app.command()
@@ -74,7 +73,7 @@ def evaluate(
         base = open_base(model)
         encoder = load_encoder(base)
     for note in base.notes:
-        console.print(sanitize(f"base: {note}"), markup=False, soft_wrap=True)
+        print_line(f"base: {note}")
     with console.status("") as status:
         # All tasks are checked before the first score, which may take long.
         checker = TaskChecker(base, encoder, finetuning, trains=mode != "frozen")
@@ -82,7 +81,7 @@ def evaluate(
             status.update(Text(f"Checking {name}"))
             task = load_task(name, catalogues, data_root)
             for note in [*task.report.lines(brief=True), *checker.check(task).notes]:
-                console.print(sanitize(f"{name}: {note}"), markup=False, soft_wrap=True)
+                print_line(f"{name}: {note}")
     scores = []
     table = Table(title=escape(f"{mode} test scores of {model}, in points"), title_justify="left")
     for column in ("task", "metric", "head", "training rows", "test rows", "test rows hash", "score"):

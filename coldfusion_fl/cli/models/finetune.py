@@ -7,13 +7,12 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from coldfusion_fl.atomic_files import atomic_write, disk_errors
-from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console
+from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console, print_line
 from coldfusion_fl.config.parsing import parse_table, read_settings
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.config.tables import split_names, to_table
 from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.errors import ErrorCode, SettingsError
-from coldfusion_fl.sanitize import sanitize
 
 if TYPE_CHECKING:
     from coldfusion_fl.arrays.encoder import Encoder
@@ -90,7 +89,7 @@ def _check(base: "Base", encoder: "Encoder", task: "Task", settings: FinetuneSet
     notes += [f"{task.name}: {line}" for line in task.describe()]
     notes += [f"{task.name}: {note}" for note in TaskChecker(base, encoder, settings).check(task).notes]
     for note in notes:
-        console.print(sanitize(note), markup=False, soft_wrap=True)
+        print_line(note)
 
 
 def _train(

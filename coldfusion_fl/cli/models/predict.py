@@ -7,11 +7,10 @@ import typer
 from rich.progress import Progress
 
 from coldfusion_fl.atomic_files import atomic_write, disk_errors
-from coldfusion_fl.cli.app import app, console
+from coldfusion_fl.cli.app import app, console, print_line
 from coldfusion_fl.config.tables import split_names
 from coldfusion_fl.data.catalogue import PLACEHOLDER, TaskSpec
 from coldfusion_fl.errors import DataError, ErrorCode, SettingsError, count
-from coldfusion_fl.sanitize import sanitize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +66,7 @@ def predict(
         table = read_rows([file], TaskSpec(train=str(file), text=names, label=columns[0]), report)
         texts = select_texts(table, names)
     for note in report.notes:
-        console.print(sanitize(note), markup=False, soft_wrap=True)
+        print_line(note)
     if taken := sorted({str(column) for column in table.columns} & {_LABEL, _PROBABILITY}):
         raise DataError(f"{file}: it has a column '{taken[0]}' already, which this command adds. Rename it.")
     filled = [index for index in range(len(table)) if all(column[index] for column in texts)]

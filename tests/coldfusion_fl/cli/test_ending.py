@@ -128,7 +128,7 @@ def test_the_ending_says_what_is_better_and_what_is_worse(tmp_path, capsys):
 
 def test_the_ending_of_a_federation_names_the_file_with_what_is_not_known_here(tmp_path, capsys):
     ledger = make_scored_run(tmp_path / "run")
-    assert "mine.toml" in printed(ledger, capsys)
+    assert "own.toml" in printed(ledger, capsys)
     facts = {**ledger.settings, "evaluate": {"every": -1}}
     other = Ledger.create(tmp_path / "other", facts, federation="/acme")
     other.save_round({"w": np.zeros(2, np.float32)}, RoundRecord(round=0, settings=MADE))

@@ -33,6 +33,7 @@ def test_each_row_is_counted_once():
         len(part) for part in (task.train, task.validation, task.test)
     ]
     assert task.report.lines()[0].startswith("train: 64 rows read from train, 38 left out (2 without text, ")
+    assert "20 of other classes (z)" in task.report.lines()[0]
 
 
 def test_rows_that_where_does_not_choose_are_counted_for_that_alone():

@@ -122,6 +122,11 @@ def test_the_first_row_shows_the_delimiter(read, name, delimiter):
     assert repr(delimiter) in notes(task)
 
 
+def test_a_misspelt_column_does_not_hide_the_delimiter(read):
+    with pytest.raises(DataError, match="no column 'label'. Did you mean 'Label'?"):
+        read("t.csv", table(";").replace("label", "Label", 1))
+
+
 def test_the_usual_delimiter_is_no_guess(read):
     for name, delimiter in (("t.csv", ","), ("t.tsv", "\t"), ("t.tab", "\t"), ("t.txt", "\t"), ("t.CSV", ",")):
         assert not read(name, table(delimiter)).report.notes

@@ -191,7 +191,7 @@ def test_intervals_are_on_the_page_and_only_they_give_a_colour(tmp_path):
         },
     ]
     page = run_page(run_of(tmp_path / "x", scores=scores))
-    assert "Better on the 1 seen task: +8.0 points [+6.0, +10.0] frozen." in ReadPage(page).text
+    assert "Better on the seen task: +8.0 points [+6.0, +10.0] frozen." in ReadPage(page).text
     assert "[−11.6, +27.6]" in page
     assert page.count('<dd class="good">+8.0') == 1
     assert page.count('<dd class="">+8.0') == 1

@@ -133,7 +133,7 @@ def test_the_verdict_names_what_is_better_and_what_fell(ledger):
         {"outcome": "better", "sentence": "Better on the 2 seen tasks: +2.0 points [+0.7, +3.3] frozen."},
         {
             "outcome": "same",
-            "sentence": "No difference beyond chance on the 1 unseen task: +0.8 points [−1.2, +2.8] frozen.",
+            "sentence": "No difference beyond chance on the unseen task: +0.8 points [−1.2, +2.8] frozen.",
         },
         {"outcome": "worse", "sentence": "Worse on tv_speakers: −2.0 points [−3.8, −0.2] frozen."},
     ]
@@ -142,8 +142,8 @@ def test_the_verdict_names_what_is_better_and_what_fell(ledger):
 def test_the_verdict_says_that_there_is_no_interval(ledger):
     assert sentences(summarize(ledger)) == [
         "On the 2 seen tasks: −3.0 points frozen, without an interval, so it may be chance.",
-        "On the 1 unseen task: +3.0 points frozen, without an interval, so it may be chance.",
-        "On the 1 unseen task: +6.0 points few-shot, without an interval, so it may be chance.",
+        "On the unseen task: +3.0 points frozen, without an interval, so it may be chance.",
+        "On the unseen task: +6.0 points few-shot, without an interval, so it may be chance.",
     ]
 
 
