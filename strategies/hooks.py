@@ -6,6 +6,7 @@ belong to the nodes that were sent messages.
 """
 
 import functools
+import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,19 @@ if TYPE_CHECKING:
     from .cold_fusion import ColDFusion
 
 _Hook = Callable[["ColDFusion", int, ArrayRecord, ConfigRecord, Grid], Iterable[Message]]
+_OBSERVED: "weakref.WeakSet[_Hook]" = weakref.WeakSet()
 
 
 def observe_hooks(strategy_class: "type[ColDFusion]") -> None:
-    """Replace the configure hooks that a class defines by hooks that take the steps around them too."""
+    """Give a class configure hooks that take the steps around its own too.
+
+    Its own may be defined in the class, or inherited from another one that is no strategy (a mixin).
+    """
     for name, observed in (("configure_train", _observed_train), ("configure_evaluate", _observed_evaluate)):
-        if hook := vars(strategy_class).get(name):
+        hook = getattr(strategy_class, name)
+        if hook not in _OBSERVED:
             setattr(strategy_class, name, observed(hook))
+            _OBSERVED.add(getattr(strategy_class, name))
 
 
 def _observed_train(hook: _Hook) -> _Hook:

@@ -93,8 +93,8 @@ def test_a_subclass_may_look_at_the_replies_sort_them_and_leave_some_out(run):
             assert (strategy.seen, strategy.scored) == ([3, 1, 1, 1, 3], 3)
 
 
-class OwnMessages(ColDFusion):
-    """Builds its messages without `super()`: a learning rate for each node."""
+class OwnHooks:
+    """Builds its messages without `super()`: a learning rate for each node. Any strategy may be mixed in."""
 
     def configure_train(self, server_round, arrays, config, grid):
         return [
@@ -111,6 +111,11 @@ class OwnMessages(ColDFusion):
             return []
         content = RecordDict({"arrays": arrays, "config": config})
         return [Message(content, dst_node_id=100, message_type="evaluate")]
+
+
+class OwnMessages(ColDFusion):
+    configure_train = OwnHooks.configure_train
+    configure_evaluate = OwnHooks.configure_evaluate
 
 
 class ChangedMessages(ColDFusion):
@@ -144,6 +149,34 @@ def test_a_subclass_builds_its_own_messages(kind, run, ledger):
     assert ledger.load_base(1)["w"][0, 0] == 2
     if kind is OwnMessages:
         assert ledger.load_scores(2).keys() == {"node-100"}
+
+
+class AddedKey:
+    """Changes the messages of the strategy that it is mixed with."""
+
+    def configure_train(self, server_round, arrays, config, grid):
+        config["added"] = True
+        return super().configure_train(server_round, arrays, config, grid)
+
+
+class OwnHooksColDFusion(OwnHooks, ColDFusion):
+    pass
+
+
+class AddedKeyColDFusion(AddedKey, OwnHooksColDFusion):
+    pass
+
+
+@pytest.mark.parametrize("run", LOOPS)
+@pytest.mark.parametrize("kind", [OwnHooksColDFusion, AddedKeyColDFusion])
+def test_the_hooks_may_come_from_a_class_that_is_mixed_in(kind, run, ledger):
+    result, grid = run(kind(min_available_nodes=3, ledger=ledger), [node("a", 1), node("b", 3), node("c", 100)])
+    assert weight(result) == 4
+    assert trained_nodes(grid) == {100, 101}
+    record = ledger.record(2)
+    assert record.sampled == ["node-100", "node-101"]
+    assert (record.rejected, record.contributions.keys()) == ([], {"node-100", "node-101"})
+    assert ledger.load_scores(2).keys() == {"node-100"}
 
 
 @pytest.mark.parametrize("run", LOOPS)
