@@ -124,9 +124,10 @@ class RunLoop:
     def _train(self, server_round: int, result: Result) -> None:
         strategy = self._strategy
         messages = strategy.configure_train(server_round, result.arrays, self._train_config, self._grid)
-        arrays, metrics = strategy.aggregate_train(
-            server_round, self._replies(messages, "aggregate_train", in_order=True)
-        )
+        replies = self._replies(messages, "aggregate_train", in_order=True)
+        if isinstance(replies, list):
+            strategy.round.note_arrived(replies, strategy.registry.name_of)
+        arrays, metrics = strategy.aggregate_train(server_round, replies)
         if arrays is not None:
             result.arrays = arrays
         if metrics is not None:

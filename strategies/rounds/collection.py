@@ -1,5 +1,6 @@
 """Collects the contributions of a round: those that arrive in time, and those of earlier rounds that are late."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from logging import INFO, WARNING
 
@@ -16,7 +17,7 @@ from coldfusion_fl.run.events import ContributionReceived
 from coldfusion_fl.run.records import RejectionRecord
 
 from ..nodes.membership import NodeRegistry
-from ..nodes.messaging import RECEIVED, UNREACHABLE, error_reason, is_worker_loss
+from ..nodes.messaging import RECEIVED, UNREACHABLE, error_reason, is_worker_loss, silence
 from .round_state import RoundState, without_arrays
 from .server_state import ServerState
 from .stragglers import LateReply, Stragglers, rebase_update
@@ -103,11 +104,13 @@ class ContributionCollector:
                 answered.add(name)
                 self._add(round_, name, validator.validate(name, reply), candidates, reply)
             del reply  # so that memory does not hold it while the next one arrives
-        silent = sorted(round_.sent.by_name.keys() - answered)
+        left_out = round_.sent.by_name.keys() & round_.arrived - answered - unreachable.keys()
+        for name in sorted(left_out):
+            reason = "the strategy left its reply out of the aggregation"
+            round_.reject(RejectionRecord(name=name, reason=reason), INFO)
+        silent = sorted(round_.sent.by_name.keys() - answered - left_out)
         for name in silent:
-            reason = unreachable.get(
-                name, f"it did not answer within {timeout:g} s" if timeout else "it did not answer"
-            )
+            reason = unreachable.get(name) or _silence(round_, timeout)
             round_.reject(RejectionRecord(name=name, reason=reason, received=False))
         self._stragglers.expect(round_.number, {name: round_.sent.by_name[name] for name in silent})
         log(INFO, RECEIVED, "aggregate_train", len(candidates), len(round_.record.rejected))
@@ -195,3 +198,12 @@ class ContributionCollector:
                 name,
                 count(number, "array"),
             )
+
+
+def _silence(round_: RoundState, timeout: float | None) -> str:
+    """The reason why there is no reply, as a clause."""
+    # Another loop than this package's own may have another timeout, and a subclass may look at the replies before.
+    began = round_.record.began
+    if timeout is not None and began is not None and time.time() - began < timeout:
+        return "it did not answer, or the strategy left its reply out"
+    return silence(timeout)

@@ -58,6 +58,7 @@ class RoundState:
     Attributes:
         record: what is recorded of the round so far.
         sent: the messages to the sampled contributors.
+        arrived: the contributors whose replies a subclass was given; it may leave some of them out.
         contents: the metrics and configurations in the replies of valid contributions, by contributor.
         staleness: of late contributions: the rounds between the base that they were trained on and this one, by name.
         lost_workers: the contributors whose worker process in a simulation was killed.
@@ -67,6 +68,7 @@ class RoundState:
 
     record: RoundRecord
     sent: SentMessages = field(default_factory=SentMessages)
+    arrived: set[str | None] = field(default_factory=set)
     contents: dict[str, RecordDict] = field(default_factory=dict)
     staleness: dict[str, int] = field(default_factory=dict)
     lost_workers: list[str] = field(default_factory=list)
@@ -89,6 +91,10 @@ class RoundState:
         self.record.sampled = sorted(sent.by_name)
         self.emit(RoundStarted(round=self.number, sampled=self.record.sampled, missing=self.record.missing))
 
+    def note_arrived(self, replies: Iterable[Message], name_of: Callable[[int], str]) -> None:
+        """Note the replies that a subclass is given."""
+        self.arrived = {self.sent.sender(reply, name_of) for reply in replies}
+
     def rename(self, old: str, new: str) -> None:
         """Record a contributor under the name that its reply gives."""
         self.sent = SentMessages({new if name == old else name: sent for name, sent in self.sent.by_name.items()})
@@ -99,10 +105,10 @@ class RoundState:
         """The round, from 1."""
         return self.record.round
 
-    def reject(self, rejection: RejectionRecord) -> None:
+    def reject(self, rejection: RejectionRecord, level: int = WARNING) -> None:
         """Log, record and report that a contribution is not fused."""
         log(
-            WARNING,
+            level,
             "Round %d: the contribution of '%s' is rejected: %s.",
             self.number,
             rejection.name,

@@ -93,6 +93,21 @@ def test_a_subclass_may_look_at_the_replies_sort_them_and_leave_some_out(run):
             assert (strategy.seen, strategy.scored) == ([3, 1, 1, 1, 3], 3)
 
 
+@pytest.mark.parametrize(
+    ("run", "reason", "level"),
+    [
+        (start, "the strategy left its reply out of the aggregation", "INFO"),
+        # Flower's own loop does not say which replies arrived, nor how long it waited.
+        (start_in_flowers_loop, "it did not answer, or the strategy left its reply out", "WARNING"),
+    ],
+)
+def test_a_reply_that_a_subclass_leaves_out_is_recorded_as_such(run, reason, level, ledger, caplog):
+    strategy = Filtering(min_available_nodes=3, max_rejections=1, staleness_discount=0.5, ledger=ledger)
+    run(strategy, [node("a", 1), node("b", 3), node("c", 8)])
+    assert [(one.name, one.reason) for one in ledger.record(2).rejected] == [("node-102", reason)]
+    assert [record.levelname for record in caplog.records if reason in record.getMessage()] == [level] * 2
+
+
 class OwnHooks:
     """Builds its messages without `super()`: a learning rate for each node. Any strategy may be mixed in."""
 
