@@ -186,26 +186,26 @@ class ColDFusion(FedAvg):
         )  # fmt: skip
         self.ledger = ledger
         self.is_shared = as_filter(shared_keys)
-        self.messages = MessageBuilder(arrayrecord_key, configrecord_key, seed)
         self.running_hooks: set[str] = set()
         self._arguments = SimpleNamespace(**arguments)
         self.begin_run()
 
     def begin_run(self) -> None:
         """Make all that changes during a run, so that a strategy that is used twice starts afresh."""
-        given = self._arguments
+        given, keys = self._arguments, (self.arrayrecord_key, self.configrecord_key)
+        self.messages = MessageBuilder(*keys, given.seed)
         self.state = ServerState(self.ledger, given.keep_last, given.ema, given.blend, self.settings)
         self.score_fn = as_score_function(given.score_fn, self.state.complete)
         self.registry = new_registry(
-            given.contributor_names, given.configrecord_key, given.node_names,
+            given.contributor_names, self.configrecord_key, given.node_names,
             lambda name, reason: self.emit(ContributorExcluded(name=name, reason=reason)),
         )  # fmt: skip
         self.participants = Participants(
-            self.registry, max(given.min_available_nodes, self.min_train_nodes), given.awaited_names,
+            self.registry, max(self.min_available_nodes, self.min_train_nodes), given.awaited_names,
             given.node_timeout, self.settings.min_contributions, given.max_rejections, given.exclude, self.emit,
         )  # fmt: skip
         self.collector = ContributionCollector(
-            self.state, self.pipeline.fusion, self.is_shared, (given.arrayrecord_key, given.configrecord_key),
+            self.state, self.pipeline.fusion, self.is_shared, keys,
             given.staleness_discount, self.registry, learns_names=given.contributor_names == "metrics",
         )  # fmt: skip
         self.aggregator = Aggregator(
@@ -270,7 +270,7 @@ class ColDFusion(FedAvg):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Sample contributors and send each the base."""
-        if self._arguments.fraction_train == 0:
+        if self.fraction_train == 0:
             return []
         pool = self.participants.pool(grid, self.state.records, self.schedule.num_rounds)
         self.round.note_pool(pool)
@@ -283,8 +283,9 @@ class ColDFusion(FedAvg):
 
     def sample(self, names: Sequence[str], server_round: int) -> list[str]:
         """The contributors of a round, sorted by name; a subclass may choose others among `names`."""
-        fraction = self._arguments.fraction_train
-        number = self.settings.contributors_per_round if fraction is None else int(len(names) * fraction)
+        # The attribute is FedAvg's, and a subclass may set it; without a fraction it is 1.
+        is_number = self._arguments.fraction_train is None and self.fraction_train == 1
+        number = self.settings.contributors_per_round if is_number else int(len(names) * self.fraction_train)
         return sample(names, max(number, self.min_train_nodes), self.settings.seed, server_round)
 
     def aggregate_train(

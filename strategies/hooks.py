@@ -74,8 +74,9 @@ def _observed_evaluate(hook: _Hook) -> _Hook:
 def _begin_round(strategy: "ColDFusion", server_round: int, arrays: ArrayRecord, grid: Grid) -> None:
     """Save the round before, whose base the arrays are, and begin a round."""
     last = strategy.state.last_saved
-    if last is not None and last >= server_round and not strategy.ledger:
-        strategy.begin_run()  # in Flower's own loop, for a second time
+    # In Flower's own loop, for the first time: attributes may have been set since the constructor. Or for a second one.
+    if last is None or (last >= server_round and not strategy.ledger):
+        strategy.begin_run()
     strategy.save_round(arrays)
     strategy.round, strategy.grid = RoundState.start(server_round, strategy.emit), grid
 

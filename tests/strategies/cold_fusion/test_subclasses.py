@@ -239,3 +239,31 @@ def test_own_arrays_under_another_key_are_taken():
     assert weight(result) == 1
     (rejection,) = strategy.round.record.rejected
     assert "has no ArrayRecord with the key 'arrays'" in rejection.reason
+
+
+class SetsAttributes(ColDFusion):
+    """Sets attributes of FedAvg in its constructor and in each round, as a subclass of FedAvg may."""
+
+    def __init__(self):
+        super().__init__()
+        self.min_available_nodes = 4
+        self.arrayrecord_key, self.configrecord_key = "model", "setup"
+
+    def configure_train(self, server_round, arrays, config, grid):
+        self.fraction_train = 1.0 if server_round == 1 else 0.5
+        return super().configure_train(server_round, arrays, config, grid)
+
+
+@pytest.mark.parametrize("run", LOOPS)
+def test_attributes_of_fedavg_count_when_they_are_used(run):
+    def train(message):
+        assert message.content["setup"]["server-round"] in (1, 2)
+        content = contribution(message.content["model"]["w"].numpy() + np.float32(1))
+        return RecordDict({"model": content["arrays"], "metrics": content["metrics"]})
+
+    strategy = SetsAttributes()
+    strategy.fraction_evaluate = 0.0
+    result, grid = run(strategy, [node(name, train=train) for name in "abcd"])
+    assert [message.metadata.message_type for message in grid.sent] == ["train"] * 6
+    assert weight(result) == 2
+    assert strategy.participants.min_available_nodes == 4
