@@ -2,94 +2,15 @@
 
 import difflib
 import json
-import os
 import shutil
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import pytest
-from flower_home import new_flower_home
+from projects.environment import FOREIGN, call
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]  # the first test waits for the environment
-ROOT = Path(__file__).parents[2]
-FOREIGN = Path(__file__).parent / "foreign"
-OURS = ("build", "dist", "runs", "shared", "tests", "docs", "*.egg-info", "__pycache__", ".*")
 NEEDLESS = ("torch", "transformers", "safetensors")
 ABSENT = ("transformers", "datasets", "safetensors", "pandas", "accelerate", "hypothesis")
-
-
-def own_environment():
-    """Without another environment's packages, which Flower's simulation in an earlier test puts on the path."""
-    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-
-
-def call(*words, timeout=300, env=None, **more):
-    """The output of a command; if it fails, its last lines are the error."""
-    done = subprocess.run(
-        [str(word) for word in words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=timeout,
-        check=False,
-        env=env or own_environment(),
-        **more,
-    )
-    assert done.returncode == 0, done.stdout[-6000:]
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def scratch():
-    """A folder that is gone afterwards: a fresh environment is large."""
-    with tempfile.TemporaryDirectory(prefix="plugged-in-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def wheel(scratch):
-    """Our wheel, built from a copy, so that the checkout stays as it is."""
-    shutil.copytree(ROOT, scratch / "ours", ignore=shutil.ignore_patterns(*OURS))
-    call(
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        ".",
-        "-w",
-        scratch / "wheels",
-        cwd=scratch / "ours",
-    )
-    return next((scratch / "wheels").glob("coldfusion_fl-*.whl"))
-
-
-@pytest.fixture(scope="module")
-def fresh(scratch, wheel):
-    """The bin folder of a fresh environment: our wheel with Flower's simulation, and what the foreign projects need."""
-    call(sys.executable, "-m", "venv", scratch / "venv")
-    folder = scratch / "venv" / "bin"
-    install = (folder / "python", "-m", "pip", "install", "--quiet")
-    constrained = (*install, "--constraint", ROOT / "constraints.txt")
-    call(*constrained, "torch==2.13.0", timeout=900)
-    call(*constrained, f"{wheel}[simulation]", "scikit-learn", timeout=900)
-    return folder
-
-
-@pytest.fixture
-def foreign(fresh, tmp_path):
-    """The foreign project's environment variables; whatever was started with them is ended."""
-    with new_flower_home(tmp_path / "flower-home") as variables:
-        yield {
-            **own_environment(),
-            **variables,
-            "PATH": f"{fresh}{os.pathsep}{os.environ['PATH']}",
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-        }
 
 
 @pytest.fixture
