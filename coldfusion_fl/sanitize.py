@@ -1,4 +1,9 @@
-"""Text from other parties, made safe for logs and terminals."""
+"""Text from other parties, made safe for logs, terminals and spreadsheets."""
+
+from typing import Any
+
+# A spreadsheet takes a cell that begins like this for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def sanitize(text: object) -> str:
@@ -8,3 +13,8 @@ def sanitize(text: object) -> str:
     sequences, and would leave line breaks.
     """
     return "".join(character if character.isprintable() else "?" for character in str(text))
+
+
+def neutralize_formula(cell: Any) -> Any:
+    """A cell of a CSV file that no spreadsheet takes for a formula; numbers stay numbers."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell

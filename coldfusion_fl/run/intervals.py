@@ -1,31 +1,23 @@
-"""95 % intervals of the differences between two bases' scores, and what they say in words.
+"""The intervals of a run's differences between two bases' scores, and what they say in words.
 
-A node estimates the standard error of its own difference (`evaluation.bootstrap`). An interval is the difference plus
-and minus 1.96 standard errors. It covers the choice of the test rows. It does not cover what another seed, other
-training rows or other tasks would change.
+A node estimates the standard error of its own difference. `evaluation.intervals` makes an interval of it.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from coldfusion_fl import formatting
 from coldfusion_fl.errors import count
+from coldfusion_fl.evaluation import intervals
+from coldfusion_fl.evaluation.intervals import Interval, Outcome
 
 # The scores that a run computes; the finetuned score would take a whole training for each task.
 SCORED = ("frozen", "few-shot")
 # A node reports the error of a mode's difference under the mode with this ending, in points.
 DIFFERENCE_ERROR = "-difference-error"
-INTERVAL_NOTE = "The intervals (95 %) cover the choice of the test rows, not other seeds or other tasks."
 
-# Scores are between -100 and 100, so no difference varies more than this.
-_LARGEST_ERROR = 200.0
-_ERRORS_PER_SIDE = 1.96
 _SHOWN_FALLS = 5
-
-# A low and a high end, in points; both None where there is no interval.
-Interval = tuple[float, float] | tuple[None, None]
 
 
 @dataclass(frozen=True)
@@ -37,42 +29,23 @@ class Verdict:
         sentence: the same in words. It can contain names that other parties chose, so it must be escaped.
     """
 
-    outcome: Literal["better", "worse", "same", "unknown"]
+    outcome: Outcome
     sentence: str
 
 
-def is_error(value: object) -> bool:
-    """Whether a value that a node reported can be the standard error of a difference between two scores."""
-    return isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= _LARGEST_ERROR
-
-
-def interval(difference: float | None, error: object) -> Interval:
-    """The interval of a difference with a standard error; none if one of them is missing or not valid."""
-    if difference is None or not is_error(error):
-        return None, None
-    half = _ERRORS_PER_SIDE * float(error)  # type: ignore[arg-type]
-    return difference - half, difference + half
-
-
 def mean_interval(rows: Sequence[Mapping[str, Any]], mode: str) -> Interval:
-    """The interval of the mean difference over tasks; none if a task has none.
-
-    The errors of different tasks are independent. Tasks with the same test rows, such as two shards of a data set, are
-    not: their errors are added up, which is the most that they can be together.
+    """The interval of the mean difference over the tasks of a report; see `evaluation.intervals.mean_interval`.
 
     Args:
         rows: the tasks, as `report.summarize` returns them.
         mode: one of `SCORED`.
     """
-    if not rows or any(row[f"{mode}-low"] is None or row[f"{mode}-difference"] is None for row in rows):
+    differences = [row[f"{mode}-difference"] for row in rows]
+    if None in differences:
         return None, None
-    together: dict[object, float] = {}
-    for number, row in enumerate(rows):
-        same_rows = row.get("test-rows-hash") or number
-        together[same_rows] = together.get(same_rows, 0.0) + (row[f"{mode}-high"] - row[f"{mode}-low"]) / 2
-    mean = sum(row[f"{mode}-difference"] for row in rows) / len(rows)
-    half = math.hypot(*together.values()) / len(rows)
-    return mean - half, mean + half
+    same_rows = [row.get("test-rows-hash") or number for number, row in enumerate(rows)]
+    ends = [(row[f"{mode}-low"], row[f"{mode}-high"]) for row in rows]
+    return intervals.mean_interval(differences, ends, same_rows)
 
 
 def verdict(tasks: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any]]) -> list[Verdict]:
@@ -102,13 +75,14 @@ def verdict(tasks: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any
 
 def _describe_mean(mean: Mapping[str, Any], mode: str, of: str) -> Verdict:
     points = format_difference(mean, mode)
-    if mean[f"{mode}-low"] is None:
-        return Verdict("unknown", f"On {of}: {points} {mode}, without an interval, so it may be chance.")
-    if mean[f"{mode}-low"] > 0:
-        return Verdict("better", f"Better on {of}: {points} {mode}.")
-    if mean[f"{mode}-high"] < 0:
-        return Verdict("worse", f"Worse on {of}: {points} {mode}.")
-    return Verdict("same", f"No difference beyond chance on {of}: {points} {mode}.")
+    found = intervals.outcome(mean[f"{mode}-low"], mean[f"{mode}-high"])
+    sentences: dict[Outcome, str] = {
+        "better": f"Better on {of}: {points} {mode}.",
+        "worse": f"Worse on {of}: {points} {mode}.",
+        "same": f"No difference beyond chance on {of}: {points} {mode}.",
+        "unknown": f"On {of}: {points} {mode}, without an interval, so it may be chance.",
+    }
+    return Verdict(found, sentences[found])
 
 
 def _describe_falls(fell: Sequence[Mapping[str, Any]], mode: str) -> Verdict:

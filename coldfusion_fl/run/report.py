@@ -15,24 +15,15 @@ from rich.text import Text
 
 from coldfusion_fl import formatting
 from coldfusion_fl.atomic_files import remove
+from coldfusion_fl.evaluation.intervals import INTERVAL_NOTE, TINY, interval
 from coldfusion_fl.run.events import EvaluationFinished, EvaluationStarted, Event, RunStarted
-from coldfusion_fl.run.intervals import (
-    DIFFERENCE_ERROR,
-    INTERVAL_NOTE,
-    SCORED,
-    interval,
-    mean_interval,
-    verdict,
-)
+from coldfusion_fl.run.intervals import DIFFERENCE_ERROR, SCORED, mean_interval, verdict
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.records import RoundRecord
+from coldfusion_fl.sanitize import neutralize_formula
 
-# With fewer test rows one answer moves a score by a point or more.
-TINY = 100
 # What two scores of a task must have in common to be compared, and its name in messages.
 _ALIKE = {"test-rows-hash": "test rows", "num-examples": "test rows", "metric": "metric", "head": "head"}
-# A spreadsheet takes a cell that begins like this for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _ANY_WIDTH, _NAME_WIDTH = 10_000, 20
 _COLUMNS = (
     "task",
@@ -206,7 +197,7 @@ def write_report(ledger: Ledger) -> None:
             table = csv.DictWriter(file, _COLUMNS)
             table.writeheader()
             for row in summary["tasks"] + summary["means"]:
-                table.writerow({key: _neutralize(cell) for key, cell in row.items()})
+                table.writerow({key: neutralize_formula(cell) for key, cell in row.items()})
     if any(row["frozen-difference"] is not None for row in summary["tasks"]):
         from coldfusion_fl.run.figures import draw_scores
 
@@ -214,11 +205,6 @@ def write_report(ledger: Ledger) -> None:
             draw_scores(summary, path)
     else:
         remove(ledger.folder / "scores.png")  # the figure of an earlier end of this run
-
-
-def _neutralize(cell: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: task names come from other parties. Numbers stay numbers."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def score_table(summary: dict[str, Any], width: int | None = None) -> Table:

@@ -1,4 +1,4 @@
-"""Intervals of score differences, and what they say in words."""
+"""Intervals of the differences in a run, and what they say in words."""
 
 import csv
 import math
@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scored_runs import make_scored_run, scored
 
-from coldfusion_fl.run.intervals import interval, is_error, mean_interval
+from coldfusion_fl.evaluation.intervals import interval
+from coldfusion_fl.run.intervals import mean_interval
 from coldfusion_fl.run.report import score_table, summarize, write_report
 
 POINTS = st.floats(-100, 100)
@@ -43,13 +44,6 @@ def sentences(summary):
     return [found["sentence"] for found in summary["verdict"]]
 
 
-@given(POINTS, ERRORS)
-def test_an_interval_is_the_difference_and_its_standard_errors(difference, error):
-    low, high = interval(difference, error)
-    assert low <= difference <= high
-    assert high - low == pytest.approx(3.92 * error, abs=1e-9)
-
-
 @given(st.lists(st.tuples(POINTS, ERRORS), min_size=1, max_size=20))
 def test_the_errors_of_independent_tasks_are_added_in_squares(tasks):
     low, high = mean_interval([compared(*task) for task in tasks], "frozen")
@@ -68,12 +62,6 @@ def test_tasks_with_the_same_test_rows_are_not_independent(tasks):
 def test_a_mean_has_an_interval_only_if_every_task_has_one():
     assert mean_interval([compared(1.0, 1.0), compared(2.0, None)], "frozen") == (None, None)
     assert mean_interval([], "frozen") == (None, None)
-
-
-@pytest.mark.parametrize("error", [None, -0.1, math.nan, math.inf, 1e9, "1", [1.0]])
-def test_what_is_no_error_gives_no_interval(error):
-    assert not is_error(error)
-    assert interval(1.0, error) == (None, None)
 
 
 def test_the_report_has_the_intervals_of_tasks_and_means(ledger):
