@@ -47,11 +47,11 @@ def significant(value: Any, digits: int = 3) -> str:
     return MISSING if found is None else f"{found:.{digits}g}"
 
 
-def interval(low: Any, high: Any, digits: int = 1) -> str:
+def interval(low: Any, high: Any, digits: int = 1, *, signed: bool = True) -> str:
     """An interval, such as `[+0.5, +3.1]`; empty where there is none."""
     if finite(low) is None or finite(high) is None:
         return ""
-    return f"[{number(low, digits, signed=True)}, {number(high, digits, signed=True)}]"
+    return f"[{number(low, digits, signed=signed)}, {number(high, digits, signed=signed)}]"
 
 
 def duration(seconds: Any) -> str:

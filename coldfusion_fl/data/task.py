@@ -132,11 +132,15 @@ class Task:
         more = f" and {len(counts) - _SHOWN_CLASSES} more" if len(counts) > _SHOWN_CLASSES else ""
         return [f"{sizes}; {count(len(counts), 'class', 'classes')}: {shown}{more}", *self.report.lines(brief=True)]
 
-    def baseline(self) -> float:
-        """The test score, in points, of always predicting the train split's most frequent class, or its mean."""
-        labels = self.train.labels
-        prediction = labels.mean() if self.classes is None else np.bincount(labels).argmax()
-        return score(self.metric, self.test.labels, np.full_like(self.test.labels, prediction))
+    def baseline(self, labels: np.ndarray | None = None) -> float:
+        """The score, in points, of always predicting the train split's most frequent class, or its mean.
+
+        Args:
+            labels: those of the rows that are scored, shape (n,); None: of the whole test split.
+        """
+        truth = self.test.labels if labels is None else labels
+        prediction = self.train.labels.mean() if self.classes is None else np.bincount(self.train.labels).argmax()
+        return score(self.metric, truth, np.full_like(truth, prediction))
 
 
 @functools.lru_cache(maxsize=64)
