@@ -16,6 +16,7 @@ from coldfusion_fl.errors import ErrorCode, RunFolderError
 
 _PARTIAL = ".partial"
 _MOMENT = 0.5  # seconds
+_RUN_LEFT = "What was written before is intact: a resumed run continues after its last complete round."
 
 
 @contextlib.contextmanager
@@ -113,11 +114,12 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path, left: str = _RUN_LEFT) -> Iterator[None]:
     """Turn an `OSError` in the block into an error that says what to do.
 
     Args:
         folder: the folder that the block writes to.
+        left: a sentence on what the failure has left.
 
     Raises:
         RunFolderError: the disk is full, or a file cannot be written.
@@ -132,8 +134,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
             else f"writing failed: {failure}. Check the permissions and the disk"
         )
         raise RunFolderError(
-            f"{folder}: {reason}. What was written before is intact: a resumed run continues after its last complete "
-            "round.",
+            f"{folder}: {reason}. {left}",
             code=ErrorCode.DISK_FULL if is_full else ErrorCode.DISK_ERROR,
         ) from None
 

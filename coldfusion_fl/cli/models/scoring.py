@@ -1,0 +1,131 @@
+"""What the commands that score models share: their options, and the checks before the first score."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from coldfusion_fl.cli.app import console
+from coldfusion_fl.config.parsing import parse_table, read_settings
+from coldfusion_fl.config.settings import MODES, EvaluateSettings, FinetuneSettings
+from coldfusion_fl.config.tables import split_names, to_table
+from coldfusion_fl.data.catalogue import read_catalogues
+from coldfusion_fl.errors import ErrorCode, SettingsError
+from coldfusion_fl.sanitize import sanitize
+
+if TYPE_CHECKING:
+    from coldfusion_fl.arrays.encoder import Encoder
+    from coldfusion_fl.data.task import Task
+    from coldfusion_fl.model.base import Base
+
+TaskNames = Annotated[str, typer.Option("--tasks", help="Names of tasks, separated by commas.")]
+Mode = Annotated[str, typer.Option("--mode", help="finetuned, frozen (a linear probe) or few-shot.")]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="Use the tables finetune and evaluate of this settings file (TOML)."),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        help="Random seed of the sampled rows, the heads and the training. Default: that of --config, or 0.",
+        min=0,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored, and how.
+
+    Attributes:
+        tasks: the names of the tasks, each once.
+        catalogues: where they are defined.
+        data_root: where the catalogues' relative paths start from.
+        mode: one of `settings.MODES`.
+        finetuning: the schedule and the head.
+        evaluating: the numbers of rows, shots and seeds.
+        seed: the seed.
+    """
+
+    tasks: tuple[str, ...]
+    catalogues: tuple[str, ...]
+    data_root: str
+    mode: str
+    finetuning: FinetuneSettings
+    evaluating: EvaluateSettings
+    seed: int
+
+
+def read_scoring(
+    tasks: str, mode: str, catalogue: str, data_root: str, config: Path | None, seed: int | None, head: str | None
+) -> Scoring:
+    """Check the options and make a `Scoring` of them, without loading torch, which takes seconds.
+
+    Raises:
+        SettingsError: an option or the settings file is wrong, or a task is named twice.
+        CatalogueError: a catalogue cannot be read, or has no such task.
+    """
+    names, catalogues = split_names(tasks), split_names(catalogue)
+    if not names:
+        raise SettingsError(
+            "--tasks is empty. List the available tasks with `coldfusion tasks`.", code=ErrorCode.SETTING_MISSING
+        )
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SettingsError(f"--tasks names {', '.join(twice)} twice. Name each task once.")
+    known = read_catalogues(catalogues, data_root)
+    for name in names:
+        known[name]
+    settings = read_settings(config) if config else None
+    finetuning = settings.finetune if settings else FinetuneSettings()
+    if head:
+        finetuning = parse_table(FinetuneSettings, to_table(finetuning) | {"head": head}, "--head")
+    evaluating = settings.evaluate if settings else EvaluateSettings()
+    if mode not in MODES:
+        raise SettingsError(f"--mode must be one of {', '.join(MODES)}, but is '{mode}'.")
+    if mode == "few-shot" and not evaluating.shots:
+        raise SettingsError(f"{config}: evaluate.shots is 0, but a few-shot score needs shots. Set it to 1 or more.")
+    if seed is None:
+        seed = settings.seed if settings else 0
+    return Scoring(names, catalogues, data_root, mode, finetuning, evaluating, seed)
+
+
+def read_tasks(scoring: Scoring) -> "list[Task]":
+    """Read all tasks, and print what was left out or guessed.
+
+    Raises:
+        DataError: the rows of a task cannot be read, or are not a valid task.
+    """
+    from coldfusion_fl.data.task import load_task
+
+    read = []
+    with console.status("") as status:
+        for name in scoring.tasks:
+            status.update(Text(f"Reading {name}"))
+            read.append(load_task(name, scoring.catalogues, scoring.data_root))
+            print_notes(name, read[-1].report.lines(brief=True))
+    return read
+
+
+def check_tasks(base: "Base", encoder: "Encoder", scoring: Scoring, tasks: "Sequence[Task]") -> None:
+    """Check all tasks with a model before the first score, which may take long; print what may be wrong.
+
+    Raises:
+        ColdFusionError: as `TaskChecker.check`.
+    """
+    from coldfusion_fl.preflight.task_check import TaskChecker
+
+    with console.status("") as status:
+        checker = TaskChecker(base, encoder, scoring.finetuning, trains=scoring.mode != "frozen")
+        for task in tasks:
+            status.update(Text(f"Checking {base.reference} on {task.name}"))
+            print_notes(task.name, checker.check(task).notes)
+
+
+def print_notes(subject: str, notes: Iterable[str]) -> None:
+    """Print sentences about a model or a task, which may contain texts of other parties."""
+    for note in notes:
+        console.print(sanitize(f"{subject}: {note}"), markup=False, soft_wrap=True)
