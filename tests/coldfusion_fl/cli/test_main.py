@@ -49,6 +49,7 @@ def test_a_settings_file_that_is_not_there(coldfusion):
         ("", "Score a model on tasks"),
         ("run", "a TOML file"),
         ("evaluate", "A model folder"),
+        ("compare", "beyond chance"),
         ("tasks", "Only these tasks"),
     ],
 )
