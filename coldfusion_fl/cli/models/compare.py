@@ -44,7 +44,7 @@ def compare(
     seed: Seed = None,
     head: Annotated[
         str | None,
-        typer.Option("--head", help="Input of all heads: class-token, mean, or auto (the own one of A)."),
+        typer.Option("--head", help="Input of the heads: class-token, mean, or auto (that of A, for all)."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the comparison to this file.")] = None,
     csv_file: Annotated[
