@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from coldfusion_fl.cli.app import console
+from coldfusion_fl.cli.app import console, print_line
 from coldfusion_fl.config.parsing import parse_table, read_settings
 from coldfusion_fl.config.settings import MODES, EvaluateSettings, FinetuneSettings
 from coldfusion_fl.config.tables import split_names, to_table
 from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.errors import ErrorCode, SettingsError
-from coldfusion_fl.sanitize import sanitize
 
 if TYPE_CHECKING:
     from coldfusion_fl.arrays.encoder import Encoder
@@ -128,4 +127,4 @@ def check_tasks(base: "Base", encoder: "Encoder", scoring: Scoring, tasks: "Sequ
 def print_notes(subject: str, notes: Iterable[str]) -> None:
     """Print sentences about a model or a task, which may contain texts of other parties."""
     for note in notes:
-        console.print(sanitize(f"{subject}: {note}"), markup=False, soft_wrap=True)
+        print_line(f"{subject}: {note}")
