@@ -107,11 +107,10 @@ Load it in Python:
 
 def _next_steps(ledger: Ledger, folder: Path) -> str:
     """How to score the model, and how to score it on other data of one's own."""
-    model = folder / "model"
-    command = evaluate_command(ledger, model)
+    command = evaluate_command(ledger, folder)
     if ledger.federation:
         return f"Evaluate the model where the rows are; TASK and FILE stand in the member's member.toml:\n  {command}"
-    own = shlex.join([program(), "evaluate", str(model), "--mode", "few-shot", "--tasks", "mine"])
+    own = shlex.join([program(), "evaluate", str(folder), "--mode", "few-shot", "--tasks", "mine"])
     task = task_arguments(ledger)
     finetune = shlex.join([program(), "finetune", str(folder), "--task", *task[1:], "--out", "my-classifier"])
     return (

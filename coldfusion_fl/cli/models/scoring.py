@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from coldfusion_fl.cli.app import console, print_line
+from coldfusion_fl.cli.models.run_defaults import settings_of_run, tasks_of_run
 from coldfusion_fl.config.parsing import parse_table, read_settings
 from coldfusion_fl.config.settings import MODES, EvaluateSettings, FinetuneSettings
 from coldfusion_fl.config.tables import split_names, to_table
@@ -24,13 +25,15 @@ TaskNames = Annotated[str, typer.Option("--tasks", help="Names of tasks, separat
 Mode = Annotated[str, typer.Option("--mode", help="finetuned, frozen (a linear probe) or few-shot.")]
 Config = Annotated[
     Path | None,
-    typer.Option("--config", help="Use the tables finetune and evaluate of this settings file (TOML)."),
+    typer.Option(
+        "--config", help="Use the tables finetune and evaluate of this settings file (TOML). Default: those of a run."
+    ),
 ]
 Seed = Annotated[
     int | None,
     typer.Option(
         "--seed",
-        help="Random seed of the sampled rows, the heads and the training. Default: that of --config, or 0.",
+        help="Random seed of the sampled rows, the heads and the training. Default: that of --config, of a run, or 0.",
         min=0,
     ),
 ]
@@ -60,14 +63,25 @@ class Scoring:
 
 
 def read_scoring(
-    tasks: str, mode: str, catalogue: str, data_root: str, config: Path | None, seed: int | None, head: str | None
+    model: str,
+    tasks: str,
+    mode: str,
+    catalogue: str,
+    data_root: str,
+    config: Path | None,
+    seed: int | None,
+    head: str | None,
 ) -> Scoring:
     """Check the options and make a `Scoring` of them, without loading torch, which takes seconds.
+
+    If the model is a run folder, the run's settings and tasks are the defaults.
 
     Raises:
         SettingsError: an option or the settings file is wrong, or a task is named twice.
         CatalogueError: a catalogue cannot be read, or has no such task.
     """
+    of_run = settings_of_run(model)
+    catalogue, data_root = tasks_of_run(of_run, catalogue, data_root)
     names, catalogues = split_names(tasks), split_names(catalogue)
     if not names:
         raise SettingsError(
@@ -78,7 +92,7 @@ def read_scoring(
     known = read_catalogues(catalogues, data_root)
     for name in names:
         known[name]
-    settings = read_settings(config) if config else None
+    settings = read_settings(config) if config else of_run
     finetuning = settings.finetune if settings else FinetuneSettings()
     if head:
         finetuning = parse_table(FinetuneSettings, to_table(finetuning) | {"head": head}, "--head")
@@ -86,7 +100,9 @@ def read_scoring(
     if mode not in MODES:
         raise SettingsError(f"--mode must be one of {', '.join(MODES)}, but is '{mode}'.")
     if mode == "few-shot" and not evaluating.shots:
-        raise SettingsError(f"{config}: evaluate.shots is 0, but a few-shot score needs shots. Set it to 1 or more.")
+        raise SettingsError(
+            f"{config or model}: evaluate.shots is 0, but a few-shot score needs shots. Set it to 1 or more."
+        )
     if seed is None:
         seed = settings.seed if settings else 0
     return Scoring(names, catalogues, data_root, mode, finetuning, evaluating, seed)

@@ -11,14 +11,14 @@ from safetensors.numpy import load_file, save_file
 from coldfusion_fl.cli.models.comparison_output import comparison_csv
 from coldfusion_fl.evaluation.comparison import ComparedModel, Comparison, TaskScores
 from coldfusion_fl.evaluation.differences import describe_difference
+from coldfusion_fl.run.ledger import Ledger
 
 
 @pytest.fixture(scope="module")
 def other(tiny_base, tmp_path_factory):
     """A run folder whose model is the tiny base with other weights."""
-    run = tmp_path_factory.mktemp("runs") / "run"
+    run = Ledger.create(tmp_path_factory.mktemp("runs") / "run", {}).folder
     shutil.copytree(tiny_base, run / "model")
-    (run / "run.json").write_text("{}")
     change_weights(run / "model", scale=0.3)
     return run
 

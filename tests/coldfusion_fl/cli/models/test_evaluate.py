@@ -5,6 +5,10 @@ import shutil
 
 import pytest
 
+from coldfusion_fl.config.parsing import read_settings
+from coldfusion_fl.config.tables import to_table
+from coldfusion_fl.run.ledger import Ledger
+
 
 @pytest.mark.parametrize("mode", ["frozen", "few-shot", "finetuned"])
 def test_evaluate(coldfusion, toy_run, toy_data, tiny_base, tmp_path, mode):
@@ -40,8 +44,7 @@ def test_a_mistake_in_evaluate(coldfusion, toy_data, tiny_base, words, message):
 
 def test_a_run_folder_stands_for_its_model(coldfusion, toy_data, tiny_base, tmp_path):
     run = tmp_path / "run"
-    run.mkdir()
-    (run / "run.json").write_text("{}")
+    Ledger.create(run, {})
     words = ("--tasks", "a", "--catalogue", toy_data / "toy.toml")
     code, _, err = coldfusion("evaluate", run, *words)
     assert code == 2
@@ -49,3 +52,15 @@ def test_a_run_folder_stands_for_its_model(coldfusion, toy_data, tiny_base, tmp_
     shutil.copytree(tiny_base, run / "model")
     code, _, err = coldfusion("evaluate", run, *words)
     assert code == 0, err
+
+
+def test_the_settings_and_tasks_of_a_run_are_the_defaults(coldfusion, toy_run, tiny_base, tmp_path):
+    settings = read_settings(toy_run(**{"evaluate.test-examples": "7"}))
+    ledger = Ledger.create(tmp_path / "run", to_table(settings))
+    shutil.copytree(tiny_base, ledger.folder / "model")
+    code, _, err = coldfusion("evaluate", ledger.folder, "--tasks", "a", "--json", tmp_path / "scores.json")
+    assert code == 0, err
+    assert json.loads((tmp_path / "scores.json").read_text())[0]["test_examples"] == 7
+    code, out, err = coldfusion("finetune", ledger.folder, "--task", "a", "--out", tmp_path / "mine")
+    assert code == 0, err
+    assert "24 test rows" in out
