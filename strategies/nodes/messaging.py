@@ -171,8 +171,8 @@ def error_reason(reply: Message) -> str:
     """The last line of an error reply: Flower puts a whole traceback in front of it, and brackets around it."""
     if is_worker_loss(reply):
         return (
-            "its worker process was killed each time, most likely because memory ran out. Use fewer workers "
-            "('simulation.cpus'), smaller batches ('finetune.batch-size') or shorter texts ('finetune.max-length')"
+            "its worker process was killed each time: memory ran out, or its client crashed. Use fewer workers at once "
+            "('simulation.cpus', in a Flower project client-resources-num-cpus), smaller batches or shorter inputs"
         )
     lines = [line.strip() for line in (reply.error.reason or "").removesuffix("'>").splitlines() if line.strip()]
     last = lines[-1] if lines else "no reason was given"
