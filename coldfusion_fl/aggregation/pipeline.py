@@ -1,16 +1,39 @@
 """The pipeline of the server: screening, then a fusion operator, then a server optimizer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
+
 from coldfusion_fl.aggregation.rules import RULES
-from coldfusion_fl.aggregation.screening import Rule
+from coldfusion_fl.aggregation.screening import Candidate, Rule, ScoreFunction, ScreeningRound, screen
 from coldfusion_fl.aggregation.server_optimizer import SERVER_OPTIMIZERS, ServerOptimizer
+from coldfusion_fl.arrays.blocks import finite
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
+from coldfusion_fl.arrays.running_statistics import without_statistics
 from coldfusion_fl.config.components import as_component, as_components
 from coldfusion_fl.config.settings import Settings
-from coldfusion_fl.errors import ErrorCode, SettingsError
-from coldfusion_fl.fusion import OPERATORS, Operator, WeightedMean
+from coldfusion_fl.errors import ErrorCode, FusionError, SettingsError
+from coldfusion_fl.fusion import OPERATORS, Contribution, Operator, WeightedMean, shares
+
+
+@dataclass(frozen=True)
+class Screened:
+    """What the screening found.
+
+    Attributes:
+        cosines: by contributor, before the screening: the cosine between its update and the mean direction of the
+            others; None if it is undefined.
+        contributions: those that passed, in sorted order of names.
+        shares: by contributor that passed: its weight divided by the sum of all weights.
+        rejected: by contributor that did not pass: the rule that rejected it, and its reason as a clause.
+    """
+
+    cosines: Mapping[str, float | None]
+    contributions: Sequence[Contribution]
+    shares: Mapping[str, float]
+    rejected: Mapping[str, tuple[Rule, str]]
 
 
 @dataclass(frozen=True)
@@ -50,6 +73,51 @@ class Pipeline:
         if not isinstance(self.fusion, WeightedMean) or "by" in self.fusion.model_fields_set:
             return self
         return replace(self, fusion=self.fusion.model_copy(update={"by": key}))
+
+    def screen(
+        self, base: Encoder, candidates: Mapping[str, Candidate], score_fn: ScoreFunction | None = None
+    ) -> Screened:
+        """Apply the screening rules.
+
+        Args:
+            base: θ, the arrays that the contributors started from.
+            candidates: by contributor.
+            score_fn: the server's own score of an encoder, higher is better; None: the server has none.
+        """
+        round_ = ScreeningRound(base, candidates, self.fusion, score_fn)
+        cosines = round_.cosines
+        passed, rejected = screen(round_, self.screening)
+        # In sorted order of names, so that the order of arrival leaves no trace in the sum.
+        contributions = [candidate.contribution for _, candidate in sorted(passed.candidates.items())]
+        found = shares(self.fusion, contributions)
+        named = {part.name: share for part, share in zip(contributions, found, strict=True)}
+        return Screened(cosines, contributions, named, rejected)
+
+    def optimize(self, base: Encoder, fused: Encoder, state: EncoderDict) -> tuple[EncoderDict, EncoderDict]:
+        """Apply the server optimizer.
+
+        Args:
+            base: θ, the arrays that the contributors started from.
+            fused: θ_fused, in the same names, shapes and dtypes.
+            state: the optimizer's state; empty at first.
+
+        Returns:
+            The next base, and the new state.
+
+        Raises:
+            FusionError: a value of the result or of the state is not finite.
+        """
+        # Running statistics are averaged: a step with momentum could bring a variance below zero.
+        weights = without_statistics(base)
+        with np.errstate(over="ignore", invalid="ignore"):
+            stepped, new_state = self.server_optimizer(weights, {name: fused[name] for name in weights}, state)
+        next_base = {name: stepped.get(name, fused[name]) for name in base}
+        for name, array in [*next_base.items(), *new_state.items()]:
+            if not finite(array):  # a state that is not finite would spoil every later base
+                raise FusionError(
+                    f"the server optimizer '{self.server_optimizer}' gave values that are not finite in '{name}'."
+                )
+        return next_base, new_state
 
     def check(
         self, contributors_per_round: int, min_contributions: int, *, has_score_function: bool, has_rollback: bool

@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from logging import INFO, WARNING
 
-import numpy as np
 from flwr.common import log
 
 from coldfusion_fl.aggregation.pipeline import Pipeline
-from coldfusion_fl.aggregation.screening import Candidate, ScoreFunction, ScreeningRound, screen
-from coldfusion_fl.arrays.blocks import finite, update_norm
+from coldfusion_fl.aggregation.screening import Candidate, ScoreFunction
+from coldfusion_fl.arrays.blocks import update_norm
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
-from coldfusion_fl.arrays.running_statistics import without_statistics
 from coldfusion_fl.errors import ErrorCode, FusionError, RunError, count
-from coldfusion_fl.fusion import PrivateMean, fuse, shares
+from coldfusion_fl.fusion import PrivateMean, fuse
 from coldfusion_fl.run.history import past_norms
 from coldfusion_fl.run.records import (
     ContributionRecord,
@@ -56,9 +54,7 @@ class Aggregator:
         rollback: float | None,
     ) -> None:
         self._state = state
-        self._fusion = pipeline.fusion
-        self._server_optimizer = pipeline.server_optimizer
-        self._screening = pipeline.screening
+        self._pipeline = pipeline
         self._min_contributions = min_contributions
         self._score_fn = score_fn
         self._rollback = rollback
@@ -105,26 +101,23 @@ class Aggregator:
         """
         past = past_norms(self._state.records)
         known = {name: replace(c, past_norms=past.get(name, ())) for name, c in candidates.items()}
-        screening_round = ScreeningRound(self._state.base, known, self._fusion, self._score_fn)
-        facts = _facts(screening_round, round_.staleness)
-        passed, rejected = screen(screening_round, self._screening)
-        for name, (rule, reason) in rejected.items():
+        screened = self._pipeline.screen(self._state.base, known, self._score_fn)
+        facts = _facts(known, screened.cosines, round_.staleness)
+        for name, (rule, reason) in screened.rejected.items():
             round_.reject(
                 RejectionRecord(
                     name=name, reason=reason, counts_toward_exclusion=rule.counts_toward_exclusion, facts=facts[name]
                 )
             )
-        # In sorted order of names, so that the order of arrival leaves no trace in the sum.
-        contributions = [candidate.contribution for _, candidate in sorted(passed.candidates.items())]
-        for part, share in zip(contributions, shares(self._fusion, contributions), strict=True):
-            round_.record.contributions[part.name] = ContributionRecord(**dict(facts[part.name]), share=share)
-        if len(contributions) < self._min_contributions:
+        for name, share in screened.shares.items():
+            round_.record.contributions[name] = ContributionRecord(**dict(facts[name]), share=share)
+        if len(screened.contributions) < self._min_contributions:
             if round_.lost_workers:
                 raise RunError(_describe_lost_workers(round_), ErrorCode.WORKERS_FAILED)
-            number = count(len(contributions), "contribution")
+            number = count(len(screened.contributions), "contribution")
             raise NoNewBaseError(f"{number} passed the screening, but min-contributions is {self._min_contributions}")
         try:
-            fused = fuse(self._fusion, self._state.base, contributions)
+            fused = fuse(self._pipeline.fusion, self._state.base, screened.contributions)
         except FusionError as failure:
             raise NoNewBaseError(str(failure).rstrip(".")) from None
         self._account(round_)
@@ -141,18 +134,10 @@ class Aggregator:
             NoNewBaseError: the result is not finite, or its score is too low.
             RunError: there is no score to compare with.
         """
-        # Running statistics are averaged: a step with momentum could bring a variance below zero.
-        weights = without_statistics(self._state.base)
-        with np.errstate(over="ignore", invalid="ignore"):
-            stepped, optimizer_state = self._server_optimizer(
-                weights, {name: fused[name] for name in weights}, self._state.optimizer_state
-            )
-        next_base = {name: stepped.get(name, fused[name]) for name in self._state.base}
-        for name, array in [*next_base.items(), *optimizer_state.items()]:
-            if not finite(array):  # a state that is not finite would spoil every later base
-                raise NoNewBaseError(
-                    f"the server optimizer '{self._server_optimizer}' gave values that are not finite in '{name}'"
-                )
+        try:
+            next_base, optimizer_state = self._pipeline.optimize(self._state.base, fused, self._state.optimizer_state)
+        except FusionError as failure:
+            raise NoNewBaseError(str(failure).rstrip(".")) from None
         self._compare_scores(round_, next_base)
         self._state.optimizer_state = optimizer_state
         round_.record.update_norm = update_norm(self._state.base, next_base)
@@ -189,9 +174,10 @@ class Aggregator:
             )
 
 
-def _facts(round_: ScreeningRound, staleness: Mapping[str, int]) -> dict[str, UpdateFacts]:
+def _facts(
+    candidates: Mapping[str, Candidate], cosines: Mapping[str, float | None], staleness: Mapping[str, int]
+) -> dict[str, UpdateFacts]:
     """What is known of each contribution before the screening, for the record."""
-    cosines = round_.cosines if round_.candidates else {}
     return {
         name: UpdateFacts(
             norm=candidate.norm,
@@ -201,7 +187,7 @@ def _facts(round_: ScreeningRound, staleness: Mapping[str, int]) -> dict[str, Up
             staleness=staleness.get(name),
             bytes=candidate.bytes,
         )
-        for name, candidate in round_.candidates.items()
+        for name, candidate in candidates.items()
     }
 
 
