@@ -80,7 +80,8 @@ class ScreeningRound:
         # are sums over arrays and blocks.
         found: dict[str, float | None] = dict.fromkeys(self.candidates)
         directed = [candidate for candidate in self.candidates.values() if candidate.norm]
-        if not directed:
+        # A single update has no others. Rounding would give it a cosine nevertheless.
+        if len(directed) < 2:
             return found
         names = sorted((n for n, a in self.base.items() if a.dtype.kind == "f"), key=lambda n: -self.base[n].size)
         parts = on_all_cores(lambda name: self._inner_products(name, directed), names)
