@@ -1,9 +1,8 @@
 """What the ServerApp does: it executes a run as its settings say, and writes its results into the run folder."""
 
+import functools
 import logging
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from flwr.app import ConfigRecord, Context
@@ -11,14 +10,13 @@ from flwr.common import log
 from flwr.serverapp import Grid
 
 from coldfusion_fl.aggregation.screening import ScoreFunction
-from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.config.tables import flatten, to_table, unflatten
 from coldfusion_fl.data.task import load_task
-from coldfusion_fl.errors import ErrorCode, MismatchError, RunError
-from coldfusion_fl.evaluation.scores import score_task
+from coldfusion_fl.errors import ErrorCode, RunError
+from coldfusion_fl.evaluation.validation import validation_score_fn
 from coldfusion_fl.machine import machine_facts
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import load_encoder
@@ -94,23 +92,10 @@ def new_strategy(
 
 
 def validation_score(settings: Settings, base: Base) -> ScoreFunction:
-    """The server's own score: the frozen score of an encoder on the validation split of a task, in points.
-
-    NaN where the encoder's outputs are not numbers: the strategy takes it for the worst score.
-    """
+    """The server's own score: the frozen score of an encoder on the validation split of a task, in points."""
     task = load_task(settings.server.server_validation, settings.tasks.catalogue, settings.tasks.data_root)
-    held_out = replace(task, test=task.validation)
-
-    def score(encoder: Encoder) -> float:
-        arrays = {name: encoder[name] for name in encoder}
-        try:
-            found = score_task(base, arrays, held_out, "frozen", settings.finetune, settings.evaluate, settings.seed)
-        except MismatchError as reason:  # its outputs are not numbers: no contribution may end the run with that
-            log(logging.WARNING, "An encoder has no server-validation score: %s", reason)
-            return math.nan
-        return found.value
-
-    return score
+    warn = functools.partial(log, logging.WARNING, "%s")
+    return validation_score_fn(base, task, settings.finetune, settings.evaluate, settings.seed, warn)
 
 
 def serve(

@@ -21,7 +21,7 @@ LINES, FILES = 350, 14
 LAYERS = (
     ("error_codes",),
     ("errors",),
-    ("versions", "extras", "sanitize", "markdown", "atomic_files", "process_tree", "hub", "machine"),
+    ("versions", "extras", "sanitize", "atomic_files", "process_tree", "hub", "machine"),
     ("arrays", "config", "formatting"),
     ("fusion", "data"),
     ("aggregation", "model"),

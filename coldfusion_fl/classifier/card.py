@@ -5,8 +5,8 @@ from huggingface_hub.repocard import ModelCardData
 from coldfusion_fl.classifier.training import TrainedClassifier
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.task import Task
-from coldfusion_fl.markdown import as_code, as_text
 from coldfusion_fl.model.base import Base
+from coldfusion_fl.model.card import as_code, as_text
 from coldfusion_fl.model.export import read_licence
 from coldfusion_fl.versions import installed_versions
 

@@ -4,11 +4,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from huggingface_hub.repocard import ModelCardData
-
 from coldfusion_fl.errors import count
 from coldfusion_fl.formatting import interval, number
-from coldfusion_fl.markdown import as_code, as_text
+from coldfusion_fl.model.card import as_code, as_text, licence_text, write_header
 from coldfusion_fl.run.intervals import SCORED
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.records import RoundSettings
@@ -76,9 +74,7 @@ def model_card(ledger: Ledger, encoder_hash: str, licence: Mapping[str, Any], *,
     assert made  # every saved round has them
     kept = sum(not record.fused for record in records if record.round)
     return _CARD.format(
-        header=ModelCardData(
-            library_name="transformers", tags=["cold-fusion", "federated-learning", "model-merging"], **licence
-        ).to_yaml(),
+        header=write_header(tags=["cold-fusion", "federated-learning", "model-merging"], **licence),
         rounds=count(records[-1].round, "round") + (f", of which {kept} kept its base," if kept else ""),
         base=as_code(settings["base"]),
         base_hash=records[0].base_sha256,
@@ -110,8 +106,7 @@ def _what(made: RoundSettings, blend: float, is_result: bool) -> str:
 def _licence_sentence(licence: Mapping[str, Any]) -> str:
     if "license" not in licence:
         return "No licence could be read from the README.md of the base's folder."
-    names = licence["license"]
-    return f"Licence of the base: {as_text(names if isinstance(names, str) else ', '.join(map(str, names)))}."
+    return f"Licence of the base: {as_text(licence_text(licence))}."
 
 
 def _scores(ledger: Ledger) -> str:
