@@ -25,7 +25,7 @@ LAYERS = (
     ("arrays", "config", "formatting"),
     ("fusion", "data"),
     ("aggregation", "model"),
-    ("training",),
+    ("training", "checkpoints"),
     ("evaluation",),
     ("run", "classifier"),
     ("tracking",),

@@ -42,9 +42,9 @@ class ArrayFile:
         entries: dict[str, _Entry] = {}
         with disk_errors(self._folder):
             for name in arrays:
-                array = np.ascontiguousarray(arrays[name])
-                entries[name] = (self._end, array.dtype, arrays[name].shape)
-                self._write(array.reshape(-1).view(np.uint8).data)
+                array = arrays[name]  # once, because an access may read a file
+                entries[name] = (self._end, array.dtype, array.shape)
+                self._write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return DiskArrays(self._file.fileno(), entries)
 
     def close(self) -> None:

@@ -58,10 +58,8 @@ def open_base(reference: str) -> Base:
         ModelError: the model does not exist, its folder lacks the configuration, the weights or the tokenizer, these
             do not fit each other, or the model is not an encoder.
     """
-    folder = resolve_folder(reference)
     # Cheap checks come first, so that the common mistakes get a message of their own.
-    _check_adapter(folder, reference)
-    _check_files(folder, reference)
+    folder = open_folder(reference)
     config, notes = read_config(folder, reference)
     check_is_encoder(config, reference)
     tokenizer = load_tokenizer(folder, config, reference)
@@ -71,6 +69,21 @@ def open_base(reference: str) -> Base:
     tokenizer_notes = fit_tokenizer(tokenizer, build_skeleton(config, reference), config, reference)
     pooling, pooling_notes = read_pooling(folder, config)
     return Base(folder, reference, config, tokenizer, pooling, (*notes, *tokenizer_notes, *pooling_notes))
+
+
+def open_folder(reference: str) -> Path:
+    """The local folder of a model with a configuration and weights; a Hub id is downloaded, or taken from the cache.
+
+    Args:
+        reference: as in `open_base`.
+
+    Raises:
+        ModelError: the model does not exist, its folder lacks the configuration or the weights, or it is an adapter.
+    """
+    folder = _resolve_folder(reference)
+    _check_adapter(folder, reference)
+    _check_files(folder, reference)
+    return folder
 
 
 def _check_files(folder: Path, reference: str) -> None:

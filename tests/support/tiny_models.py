@@ -58,6 +58,35 @@ def make_base(folder: Path, architecture: str = "bert", **config) -> Path:
     return folder
 
 
+def make_checkpoint(
+    folder: Path, base: Path, seed: int, *, size: float = 0.01, kind: str = "SequenceClassification", **saving
+) -> Path:
+    """Make a finetuned checkpoint: the base with normal noise in its encoder, below a new head.
+
+    Args:
+        folder: the folder to create.
+        base: the folder of the base.
+        seed: of the noise and the head.
+        size: the standard deviation of the noise.
+        kind: what stands behind `AutoModelFor`.
+        saving: arguments of `save_pretrained`; `dtype` and `num_labels` of the model.
+    """
+    import torch
+    import transformers
+
+    auto = getattr(transformers, f"AutoModelFor{kind}")
+    given = {name: saving.pop(name) for name in ("num_labels",) if name in saving}
+    dtype = saving.pop("dtype", torch.float32)
+    torch.manual_seed(seed)
+    model = auto.from_pretrained(base, **given)
+    for parameter in model.base_model.parameters():
+        parameter.data += size * torch.randn_like(parameter)
+    model.to(dtype).save_pretrained(folder, **saving)
+    for name in TOKENIZER_FILES:
+        shutil.copy(base / name, folder / name)
+    return folder
+
+
 def edit_json(file: Path, **values) -> None:
     """Change or add values in a JSON file."""
     file.write_text(json.dumps((json.loads(file.read_text()) if file.is_file() else {}) | values))

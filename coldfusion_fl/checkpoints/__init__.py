@@ -1,0 +1,1 @@
+"""Finetuned checkpoints of one base, from anywhere, fused into a better base."""
