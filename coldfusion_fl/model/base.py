@@ -80,7 +80,7 @@ def open_folder(reference: str) -> Path:
     Raises:
         ModelError: the model does not exist, its folder lacks the configuration or the weights, or it is an adapter.
     """
-    folder = _resolve_folder(reference)
+    folder = resolve_folder(reference)
     _check_adapter(folder, reference)
     _check_files(folder, reference)
     return folder
