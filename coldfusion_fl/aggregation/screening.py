@@ -12,8 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from coldfusion_fl.arrays.blocks import blocks, on_all_cores
-from coldfusion_fl.arrays.disk_arrays import DiskArrays
-from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.arrays.encoder import Encoder, read_block
 from coldfusion_fl.config.components import Component
 from coldfusion_fl.fusion import Contribution, Operator
 
@@ -102,17 +101,12 @@ class ScreeningRound:
             for candidate, direction in zip(candidates, directions, strict=True):
                 # float32 is faster, and float64 only needed where a difference or quotient could overflow it.
                 dtype = np.float32 if 1e-30 < candidate.norm < 1e30 else np.float64
-                update = np.subtract(_part(candidate, name, block), start[block], dtype=dtype)
+                update = np.subtract(read_block(candidate.contribution.encoder, name, block), start[block], dtype=dtype)
                 np.divide(update, candidate.norm, out=direction, casting="same_kind")
             total = directions.sum(axis=0)
             along += directions @ total
             length += float(total @ total)
         return length, along
-
-
-def _part(candidate: Candidate, name: str, block: slice) -> np.ndarray:
-    encoder = candidate.contribution.encoder
-    return encoder.part(name, block) if isinstance(encoder, DiskArrays) else encoder[name].reshape(-1)[block]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.arrays.encoder import BlockReader, Encoder
 from coldfusion_fl.atomic_files import disk_errors
 
 # Of one array in the file: its offset in bytes, its dtype and its shape.
@@ -59,7 +59,7 @@ class ArrayFile:
             data = data[written:]
 
 
-class DiskArrays(Encoder):
+class DiskArrays(BlockReader):
     """Arrays by name that are stored in an `ArrayFile`."""
 
     def __init__(self, descriptor: int, entries: Mapping[str, _Entry]) -> None:

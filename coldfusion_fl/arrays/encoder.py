@@ -12,3 +12,16 @@ EncoderDict = dict[str, np.ndarray]
 def size_in_bytes(encoder: Encoder) -> int:
     """The size of all arrays, in bytes."""
     return sum(array.nbytes for array in encoder.values())
+
+
+class BlockReader(Encoder):
+    """An encoder that can read a block of an array without the rest of it."""
+
+    def part(self, name: str, block: slice) -> np.ndarray:
+        """The elements `block.start` to `block.stop` of the flattened array, shape (stop - start,)."""
+        raise NotImplementedError
+
+
+def read_block(encoder: Encoder, name: str, block: slice) -> np.ndarray:
+    """A block of a flattened array, shape (stop - start,): from disk it is read alone, in memory it is a view."""
+    return encoder.part(name, block) if isinstance(encoder, BlockReader) else encoder[name].reshape(-1)[block]

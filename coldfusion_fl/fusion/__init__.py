@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from coldfusion_fl.arrays.blocks import finite
-from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
+from coldfusion_fl.arrays.encoder import BlockReader, Encoder, EncoderDict, read_block
 from coldfusion_fl.arrays.running_statistics import is_running_statistic, is_variance
 from coldfusion_fl.errors import FusionError
 from coldfusion_fl.fusion.contribution import Contribution, Operator, shares
@@ -101,7 +101,7 @@ def fuse(operator: Operator, base: Encoder, contributions: Sequence[Contribution
     return {name: fused[name] for name in base}
 
 
-class _Some(Encoder):
+class _Some(BlockReader):
     """A view of some arrays of an encoder; each array is read on access."""
 
     def __init__(self, encoder: Encoder, names: Sequence[str]) -> None:
@@ -110,6 +110,9 @@ class _Some(Encoder):
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._encoder[name]
+
+    def part(self, name: str, block: slice) -> np.ndarray:
+        return read_block(self._encoder, name, block)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

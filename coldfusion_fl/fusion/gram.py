@@ -4,26 +4,29 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from coldfusion_fl.arrays.blocks import blocks
+from coldfusion_fl.arrays.encoder import Encoder, read_block
+
 _COLUMNS = 1 << 15
 
 
-def gram(arrays: Sequence[np.ndarray], origin: np.ndarray | None = None) -> np.ndarray:
-    """All inner products ⟨x_a − o, x_b − o⟩ of arrays of one shape, accumulated in float64.
+def gram(encoders: Sequence[Encoder], name: str, origin: np.ndarray | None = None) -> np.ndarray:
+    """All inner products ⟨x_a − o, x_b − o⟩ of one array of n encoders, accumulated in float64.
 
     Args:
-        arrays: n arrays of one shape.
+        encoders: n encoders, whose arrays of this name have one shape.
+        name: the name of the array.
         origin: o, an array of the same shape; None: 0.
 
     Returns:
         Shape (n, n), float64.
     """
-    # Block by block, so that the float64 copies stay small.
-    flats = [array.reshape(-1) for array in arrays]
+    # Block by block, so that neither the float64 copies nor the arrays of all encoders are in memory together.
+    size = encoders[0][name].size
     zero = None if origin is None else origin.reshape(-1)
-    total = np.zeros((len(flats), len(flats)))
-    for start in range(0, flats[0].size, _COLUMNS):
-        block = slice(start, start + _COLUMNS)
-        rows = np.stack([flat[block] for flat in flats]).astype(np.float64)
+    total = np.zeros((len(encoders), len(encoders)))
+    for block in blocks(size, _COLUMNS):
+        rows = np.stack([read_block(encoder, name, block) for encoder in encoders]).astype(np.float64)
         if zero is not None:
             rows -= zero[block]
         total += rows @ rows.T

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from coldfusion_fl.arrays.blocks import blocks, on_all_cores
-from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict, read_block
 from coldfusion_fl.fusion.contribution import Contribution, Operator
 from coldfusion_fl.fusion.gram import gram
 from coldfusion_fl.fusion.linear import one_at_a_time, weighted_mean
@@ -79,7 +79,7 @@ class GeometricMedian(Operator):
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
         parts = list(one_at_a_time(contributions))
-        inner = sum(gram([part.encoder[name] for part in parts], base[name]) for name in base)
+        inner = sum(gram([part.encoder for part in parts], name, base[name]) for name in base)
         shares = self._shares(np.asarray(inner), np.array([part.weight for part in parts]))
         return weighted_mean((part.encoder, float(share)) for part, share in zip(parts, shares, strict=True))
 
@@ -108,16 +108,17 @@ def _coordinate_wise(
 ) -> EncoderDict:
     """Apply `reduce` to the values of each element, shape (contributions, elements), over the contributions."""
     parts = list(one_at_a_time(contributions))
-    return {name: _reduce(array, [part.encoder[name] for part in parts], reduce) for name, array in base.items()}
+    return {name: _reduce(array, name, [part.encoder for part in parts], reduce) for name, array in base.items()}
 
 
-def _reduce(base: np.ndarray, arrays: Sequence[np.ndarray], reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    # On all cores, a block of elements at a time, so that only blocks are stacked in memory.
-    flats = [array.reshape(-1) for array in arrays]
+def _reduce(
+    base: np.ndarray, name: str, encoders: Sequence[Encoder], reduce: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    # On all cores, a block of elements at a time, so that only blocks are in memory.
     fused = np.empty(base.size, base.dtype)
 
     def fill(block: slice) -> None:
-        fused[block] = reduce(np.stack([flat[block] for flat in flats]))
+        fused[block] = reduce(np.stack([read_block(encoder, name, block) for encoder in encoders]))
 
     on_all_cores(fill, blocks(base.size))
     return fused.reshape(base.shape)

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from coldfusion_fl.arrays.blocks import blocks, on_all_cores
-from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict, read_block
 from coldfusion_fl.fusion.contribution import Contribution, Operator
 from coldfusion_fl.fusion.linear import one_at_a_time
 
@@ -36,20 +36,19 @@ class Ties(Operator):
         return {name: self._fuse(array, name, parts) for name, array in base.items()}
 
     def _fuse(self, base: np.ndarray, name: str, parts: Sequence[Contribution]) -> np.ndarray:
-        # The thresholds need whole arrays. All else goes block by block, as the updates of all contributions at once
-        # would take as much memory as the contributions.
+        # A threshold needs the whole array of one contribution. All else goes block by block, as the updates of all
+        # contributions at once would take as much memory as the contributions.
         start = base.reshape(-1)
-        arrays = [part.encoder[name].reshape(-1) for part in parts]
-        found = on_all_cores(lambda array: trim_threshold(array, start, self.density), arrays)
+        found = on_all_cores(lambda part: trim_threshold(part.encoder[name].reshape(-1), start, self.density), parts)
         thresholds = np.array([[threshold] for threshold in found], base.dtype)
         uniform = all(part.weight == 1 for part in parts)
         weights = None if uniform else np.array([[part.weight] for part in parts], base.dtype)
         fused = np.empty_like(start)
 
         def fill(block: slice) -> None:
-            updates = np.empty((len(arrays), block.stop - block.start), base.dtype)
-            for update, array in zip(updates, arrays, strict=True):
-                np.subtract(array[block], start[block], out=update)
+            updates = np.empty((len(parts), block.stop - block.start), base.dtype)
+            for update, part in zip(updates, parts, strict=True):
+                np.subtract(read_block(part.encoder, name, block), start[block], out=update)
             np.add(start[block], self._mean_of_elected(updates, thresholds, weights), out=fused[block])
 
         on_all_cores(fill, blocks(start.size))

@@ -34,20 +34,20 @@ class Karcher(Operator):
         parts = list(one_at_a_time(contributions))
         weights = np.array([part.weight for part in parts])
         weights /= weights.sum()
-        return {name: self._fuse([part.encoder[name] for part in parts], weights) for name in base}
+        return {name: self._fuse([part.encoder for part in parts], name, weights) for name in base}
 
-    def _fuse(self, arrays: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    def _fuse(self, encoders: Sequence[Encoder], name: str, weights: np.ndarray) -> np.ndarray:
         # Arrays of zeros have no direction, so they are left out.
-        inner = gram(arrays)
+        inner = gram(encoders, name)
         norms = np.sqrt(np.diag(inner))
         there = norms > _TINY
         if not there.any():
-            return _combine(arrays, list(weights))
+            return _combine(encoders, name, list(weights))
         shares = weights * there / (weights * there).sum()
         units = np.where(there, 1 / np.maximum(norms, _TINY), 0)
         cosines = inner * np.outer(units, units)  # of all pairs
         mean = self._mean(cosines, shares)
-        return _combine(arrays, list(float(shares @ norms) * mean * units))
+        return _combine(encoders, name, list(float(shares @ norms) * mean * units))
 
     def _mean(self, cosines: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """The unit vector μ, as coefficients of the unit vectors u_c, shape (n,)."""
@@ -68,8 +68,11 @@ class Karcher(Operator):
         return mean
 
 
-def _combine(arrays: Sequence[np.ndarray], factors: Sequence[float]) -> np.ndarray:
-    total = arrays[0] * arrays[0].dtype.type(factors[0])
-    for array, factor in zip(arrays[1:], factors[1:], strict=True):
-        total += array * array.dtype.type(factor)
+def _combine(encoders: Sequence[Encoder], name: str, factors: Sequence[float]) -> np.ndarray:
+    """Σ_c f_c x_c of the arrays of one name, read one at a time."""
+    total: np.ndarray | None = None
+    for encoder, factor in zip(encoders, factors, strict=True):
+        array = encoder[name]
+        scaled = np.asarray(array * array.dtype.type(factor))  # an array of 0 dimensions would become a number
+        total = scaled if total is None else np.add(total, scaled, out=total)
     return np.asarray(total)
