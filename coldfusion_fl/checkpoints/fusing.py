@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from coldfusion_fl.aggregation.pipeline import Pipeline, Screened
 from coldfusion_fl.aggregation.screening import Candidate, ScoreFunction
@@ -26,6 +27,7 @@ from coldfusion_fl.checkpoints.checkpoint import (
 from coldfusion_fl.errors import ErrorCode, FusionError, RunFolderError, SettingsError, count
 from coldfusion_fl.formatting import size
 from coldfusion_fl.fusion import Contribution, Operator, WeightedMean, fuse
+from coldfusion_fl.model.base import Base
 
 # Called with what is done now, such as "Reading", the number of the checkpoint from 1, and its reference.
 Progress = Callable[[str, int, str], None]
@@ -61,8 +63,9 @@ class CheckpointFusion:
     """The result of fusing checkpoints.
 
     Attributes:
-        base: the base with its weights.
-        base_sha256: the hash of the base's encoder.
+        base: the opened base.
+        base_sha256: the hash of its encoder.
+        base_licence: as `export.read_licence` returns it.
         encoder: the fused encoder: float32 arrays in the names and shapes of the base.
         sha256: its hash.
         update_norm: ‖θ' − θ‖₂, the length of the step from the base to the result.
@@ -70,8 +73,9 @@ class CheckpointFusion:
         pipeline: how they were fused.
     """
 
-    base: LoadedBase
+    base: Base
     base_sha256: str
+    base_licence: Mapping[str, Any]
     encoder: EncoderDict
     sha256: str
     update_norm: float
@@ -143,8 +147,8 @@ def fuse_checkpoints(
 ) -> CheckpointFusion:
     """Fuse finetuned checkpoints of one base into a better base.
 
-    Heads and added tokens are left out. Memory holds the base, the result and one array of a checkpoint at a time, for
-    operators that are sums. The arrays of all checkpoints are written to disk meanwhile.
+    Heads and added tokens are left out. The arrays of all checkpoints are written to disk meanwhile, so memory does not
+    grow with their number: it holds the base, one checkpoint, and the result.
 
     Args:
         checkpoints: model folders, run folders (their model), `package:PATH` or Hub ids.
@@ -186,14 +190,9 @@ def fuse_checkpoints(
         candidates: dict[str, Candidate] = {}
         for number, checkpoint in enumerate(opened, start=1):
             progress("Reading", number, checkpoint.reference)
-            encoder = array_file.put(read_encoder(checkpoint, loaded))
-            check_encoder(encoder, checkpoint, loaded)
-            # Names by content: the result does not depend on the order of the checkpoints, nor on their folders.
-            sha256 = encoder_hash(encoder)
-            copies = sum(candidate.sha256 == sha256 for candidate in candidates.values())
-            name = f"{sha256}-{copies}"
-            contribution = _weigh(Contribution(name, encoder), weights[number - 1] if weights else 1.0, pipeline.fusion)
-            candidates[name] = Candidate(contribution, update_norm(loaded.encoder, encoder), sha256)
+            weight = weights[number - 1] if weights else 1.0
+            candidate = _read_candidate(checkpoint, loaded, weight, pipeline.fusion, array_file, candidates)
+            candidates[candidate.contribution.name] = candidate
         progress("Fusing", len(opened), "")
         screened = pipeline.screen(loaded.encoder, candidates, score_fn)
         if not screened.contributions:
@@ -204,8 +203,9 @@ def fuse_checkpoints(
     result, _ = pipeline.optimize(loaded.encoder, fused, {})
     base_hash = encoder_hash(loaded.encoder)
     return CheckpointFusion(
-        base=loaded,
+        base=loaded.base,
         base_sha256=base_hash,
+        base_licence=loaded.licence,
         encoder=result,
         sha256=encoder_hash(result),
         update_norm=update_norm(loaded.encoder, result),
@@ -214,11 +214,27 @@ def fuse_checkpoints(
     )
 
 
-def _weigh(contribution: Contribution, weight: float, fusion: Operator) -> Contribution:
+def _read_candidate(
+    checkpoint: Checkpoint,
+    loaded: LoadedBase,
+    weight: float,
+    fusion: Operator,
+    array_file: ArrayFile,
+    earlier: Mapping[str, Candidate],
+) -> Candidate:
+    """Read and check a checkpoint, measure its update, and move its arrays into the file."""
+    arrays = dict(read_encoder(checkpoint, loaded))  # in memory until the function returns: they are read four times
+    check_encoder(arrays, checkpoint, loaded)
+    # Names by content: the result depends neither on the order of the checkpoints nor on their folders.
+    sha256 = encoder_hash(arrays)
+    copies = sum(candidate.sha256 == sha256 for candidate in earlier.values())
+    contribution = Contribution(f"{sha256}-{copies}", array_file.put(arrays))
     # A weighted mean multiplies the two, so only one of them may be the weight.
     if isinstance(fusion, WeightedMean):
-        return replace(contribution, metrics={fusion.by: weight})
-    return replace(contribution, weight=weight)
+        contribution = replace(contribution, metrics={fusion.by: weight})
+    else:
+        contribution = replace(contribution, weight=weight)
+    return Candidate(contribution, update_norm(loaded.encoder, arrays), sha256)
 
 
 def _describe_rejections(opened: Sequence[Checkpoint], candidates: Mapping[str, Candidate], screened: Screened) -> str:

@@ -88,7 +88,7 @@ def save_fusion(fusion: CheckpointFusion, out: Path) -> None:
     """
     check_target(out)
     with _disk_errors(out), atomic_write(out.absolute()) as folder:
-        save_model(fusion.base.base, fusion.encoder, folder)
+        save_model(fusion.base, fusion.encoder, folder)
         (folder / "README.md").write_text(model_card(fusion), encoding="utf-8")
         (folder / FUSION_FILE).write_text(json.dumps(describe_fusion(fusion), indent=1) + "\n", encoding="utf-8")
 
@@ -111,9 +111,9 @@ def describe_fusion(fusion: CheckpointFusion) -> dict[str, Any]:
     pipeline = fusion.pipeline
     return {
         "base": {
-            "reference": fusion.base.base.reference,
+            "reference": fusion.base.reference,
             "sha256": fusion.base_sha256,
-            "licence": licence_text(fusion.base.licence),
+            "licence": licence_text(fusion.base_licence),
         },
         "checkpoints": [_describe_checkpoint(fused) for fused in fusion.checkpoints],
         "fusion": str(pipeline.fusion),
@@ -142,7 +142,7 @@ def _describe_checkpoint(fused: FusedCheckpoint) -> dict[str, Any]:
 
 def other_licences(fusion: CheckpointFusion) -> list[str]:
     """The fused checkpoints whose licence is known and is not the base's, as clauses."""
-    base = licence_text(fusion.base.licence)
+    base = licence_text(fusion.base_licence)
     known = [(fused.checkpoint, licence_text(fused.checkpoint.licence)) for fused in _used(fusion)]
     return [f"{checkpoint.reference}: {name}" for checkpoint, name in known if name and name != base]
 
@@ -156,21 +156,21 @@ def model_card(fusion: CheckpointFusion) -> str:
     pipeline, base = fusion.pipeline, fusion.base
     others = other_licences(fusion)
     # A model of several licences has the terms of all of them, which one name in the header would hide.
-    licence: Mapping[str, Any] = {} if others else base.licence
-    sources = [base.base.reference, *(fused.checkpoint.reference for fused in _used(fusion))]
+    licence: Mapping[str, Any] = {} if others else fusion.base_licence
+    sources = [base.reference, *(fused.checkpoint.reference for fused in _used(fusion))]
     on_hub = [name for name in sources if not name.startswith("package:") and not Path(name).expanduser().exists()]
     notes = [f"{fused.checkpoint.reference}: {warning}" for fused in fusion.checkpoints for warning in fused.warnings]
     relation = {"base_model": on_hub, "base_model_relation": "merge"} if on_hub else {}
     return _CARD.format(
         header=write_header(tags=_TAGS, **relation, **licence),
         checkpoints=count(len(_used(fusion)), "finetuned checkpoint"),
-        base=as_code(base.base.reference),
+        base=as_code(base.reference),
         base_hash=fusion.base_sha256,
         fusion=as_code(str(pipeline.fusion)),
         server_optimizer=as_code(str(pipeline.server_optimizer)),
         screening=", ".join(as_code(str(rule)) for rule in pipeline.screening) or "none",
         hash=fusion.sha256,
-        licence=_licence_sentence(licence_text(base.licence), others),
+        licence=_licence_sentence(licence_text(fusion.base_licence), others),
         rows="\n".join(map(_table_row, fusion.checkpoints)),
         file=FUSION_FILE,
         notes="".join(f"\n- {as_text(note)}" for note in notes) + ("\n" if notes else ""),

@@ -144,7 +144,7 @@ def _show_result(found: "CheckpointFusion", out: Path) -> None:
     _print_line(
         "\nCompare it with the base on a task (`coldfusion tasks` lists them):\n"
         f"  coldfusion evaluate {folder} --tasks TASK\n"
-        f"  coldfusion evaluate {shlex.quote(found.base.base.reference)} --tasks TASK"
+        f"  coldfusion evaluate {shlex.quote(found.base.reference)} --tasks TASK"
     )
 
 
