@@ -25,7 +25,7 @@ def test_workers_killed_at_random_moments_change_no_base(finished, toy_run, tmp_
     process, ledger, chance = start_run(toy_run(), tmp_path / "run"), Ledger(tmp_path / "run"), random.Random(5)
     killed = []
     while process.poll() is None and len(killed) < KILLS:
-        time.sleep(chance.uniform(0.2, 3.0))
+        time.sleep(chance.uniform(0.05, 1.0))
         began = any(event.kind == "round-started" for event in ledger.events())
         if began and (living := workers(process)):
             victim = chance.choice(living)
