@@ -1,36 +1,7 @@
 """batch-norm: the client."""
 
-from common.data import load_data
-from common.net import test as test_fn
-from common.net import train as train_fn
-from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
+from common.client_app import client_app
 
 from batch_norm.task import BatchNormNet
 
-# Flower ClientApp
-app = ClientApp()
-
-
-@app.train()
-def train(msg: Message, context: Context):
-    """Train the model on local data."""
-    model = BatchNormNet()
-    model.load_state_dict(msg.content["arrays"].to_torch_state_dict())
-    trainset, _ = load_data(context)
-    train_loss = train_fn(model, trainset, msg.content["config"]["lr"])
-
-    # Construct and return reply Message
-    metrics = MetricRecord({"train_loss": train_loss, "num-examples": len(trainset[0])})
-    content = RecordDict({"arrays": ArrayRecord(model.state_dict()), "metrics": metrics})
-    return Message(content=content, reply_to=msg)
-
-
-@app.evaluate()
-def evaluate(msg: Message, context: Context):
-    """Evaluate the model on local data."""
-    model = BatchNormNet()
-    model.load_state_dict(msg.content["arrays"].to_torch_state_dict())
-    _, testset = load_data(context)
-    metrics = MetricRecord({"eval_acc": test_fn(model, testset), "num-examples": len(testset[0])})
-    return Message(content=RecordDict({"metrics": metrics}), reply_to=msg)
+app = client_app(BatchNormNet)
