@@ -1,12 +1,10 @@
 """The model card of a classifier: its README."""
 
-from huggingface_hub.repocard import ModelCardData
-
 from coldfusion_fl.classifier.training import TrainedClassifier
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.task import Task
 from coldfusion_fl.model.base import Base
-from coldfusion_fl.model.card import as_code, as_text
+from coldfusion_fl.model.card import as_code, as_text, write_header
 from coldfusion_fl.model.export import read_licence
 from coldfusion_fl.versions import installed_versions
 
@@ -57,13 +55,9 @@ def classifier_card(
         settings: the schedule of its training.
         seed: the seed of its training.
     """
-    licence = read_licence(base.folder)
-    header = ModelCardData(
-        library_name="transformers", pipeline_tag="text-classification", tags=["cold-fusion"], **licence
-    )
     is_regression = task.classes is None
     return _CARD.format(
-        header=header.to_yaml(),
+        header=write_header(pipeline_tag="text-classification", tags=["cold-fusion"], **read_licence(base.folder)),
         kind="A regression" if is_regression else "A classifier",
         task=as_text(task.name),
         base=as_code(base.reference),

@@ -99,6 +99,7 @@ class NodeRegistry:
         Raises:
             RunError: the workers of a simulation do not start.
         """
+        self._announce_wait()
         # A simulation says how many nodes it has, so the wait ends when all have answered. In a deployment only the
         # time tells that nobody else will come.
         deadline = time.monotonic() + timeout
@@ -117,6 +118,9 @@ class NodeRegistry:
                 last_log = time.monotonic()
                 log(INFO, "Waiting for nodes: %d of %d are connected.", len(members), number)
             time.sleep(poll_interval(grid))
+
+    def _announce_wait(self) -> None:
+        """Log what happens while nodes are waited for; nothing is special here."""
 
     def _is_complete(self, members: Mapping[str, Member]) -> bool:
         """Whether no other node can connect."""

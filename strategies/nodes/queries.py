@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from logging import INFO, WARNING
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
@@ -89,21 +89,12 @@ class QueriedNodes(NodeRegistry):
         member = self._known.get(node_id)
         return member.name if member else unnamed(node_id)
 
-    def wait_for_nodes(
-        self,
-        grid: Grid,
-        number: int,
-        names: Collection[str],
-        timeout: float,
-        on_waiting: Callable[[int, list[str]], None],
-    ) -> dict[str, Member]:
-        """See `NodeRegistry`."""
+    def _announce_wait(self) -> None:
         log(
             INFO,
             "Querying the nodes for their names. A client without a query function logs a harmless error and takes "
             "part as node-ID.",
         )
-        return super().wait_for_nodes(grid, number, names, timeout, on_waiting)
 
     def _is_complete(self, members: Mapping[str, Member]) -> bool:
         simulated = simulated_nodes(members)

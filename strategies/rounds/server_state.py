@@ -100,9 +100,10 @@ class ServerState:
             self.average = moving_average(self.average or self.base, self.base, self._ema)
         record.ended = time.time()
         record.settings = self._settings
-        record.base_sha256 = encoder_hash(self.complete(self.base))
+        complete = self.complete(self.base)
+        record.base_sha256 = encoder_hash(complete)
         if self.ledger:
-            self.ledger.save_round(self.complete(self.base), record, self.optimizer_state, self.average)
+            self.ledger.save_round(complete, record, self.optimizer_state, self.average)
             if self.keep_last:
                 self.ledger.keep_last(self.keep_last)
         self.last_saved = record.round

@@ -10,7 +10,7 @@ import typer
 from rich.status import Status
 from rich.text import Text
 
-from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console
+from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console, print_line
 from coldfusion_fl.cli.display import is_live
 from coldfusion_fl.cli.models.comparison_output import comparison_csv, comparison_table, verdict_lines
 from coldfusion_fl.cli.models.output_files import check_output_file, write_output_file
@@ -69,7 +69,7 @@ def compare(
     comparison = _compare(models, scoring)
     console.print(comparison_table(comparison))
     for line in verdict_lines(comparison):
-        console.print(sanitize(line), markup=False, soft_wrap=True)
+        print_line(line)
     if json_file:
         write_output_file(json_file, json.dumps(dataclasses.asdict(comparison), indent=1))
     if csv_file:

@@ -7,13 +7,14 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from coldfusion_fl.atomic_files import atomic_write, disk_errors
-from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console, print_line
+from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console
+from coldfusion_fl.cli.models.output_files import check_new_output
 from coldfusion_fl.cli.models.run_defaults import settings_of_run, tasks_of_run
+from coldfusion_fl.cli.models.scoring import print_notes
 from coldfusion_fl.config.parsing import parse_table, read_settings
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.config.tables import split_names, to_table
 from coldfusion_fl.data.catalogue import read_catalogues
-from coldfusion_fl.errors import ErrorCode, SettingsError
 
 if TYPE_CHECKING:
     from coldfusion_fl.arrays.encoder import Encoder
@@ -51,10 +52,7 @@ def finetune(
     catalogue, data_root = tasks_of_run(of_run, catalogue, data_root)
     catalogues = split_names(catalogue)
     text = read_catalogues(catalogues, data_root)[task].text
-    if out.exists():
-        raise SettingsError(f"--out {out}: this path exists already. Name a new folder.", ErrorCode.SETTINGS_CONFLICT)
-    if not out.resolve().parent.is_dir():
-        raise SettingsError(f"--out {out}: the folder {out.resolve().parent} does not exist.")
+    check_new_output(out, "folder")
     if config:
         settings = read_settings(config).finetune
     else:  # in a run, `examples` is the size of a contribution; a classifier is trained on all rows
@@ -92,11 +90,9 @@ def _check(base: "Base", encoder: "Encoder", task: "Task", settings: FinetuneSet
     """Check the task with the model, and print what was guessed or left out."""
     from coldfusion_fl.preflight.task_check import TaskChecker
 
-    notes = [f"base: {note}" for note in base.notes]
-    notes += [f"{task.name}: {line}" for line in task.describe()]
-    notes += [f"{task.name}: {note}" for note in TaskChecker(base, encoder, settings).check(task).notes]
-    for note in notes:
-        print_line(note)
+    print_notes("base", base.notes)
+    print_notes(task.name, task.describe())
+    print_notes(task.name, TaskChecker(base, encoder, settings).check(task).notes)
 
 
 def _train(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from coldfusion_fl.atomic_files import atomic_write, disk_errors
 from coldfusion_fl.cli.app import console
-from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.errors import ErrorCode, SettingsError
 
 
 def check_output_file(option: str, file: Path | None) -> None:
@@ -27,6 +27,22 @@ def check_output_file(option: str, file: Path | None) -> None:
         raise SettingsError(f"{option} {file}: this is a folder. Name a file in it.")
     if not os.access(folder if _is_replaceable(file) else file, os.W_OK):
         raise SettingsError(f"{option} {file}: you may not write it. Choose another folder, or change its permissions.")
+
+
+def check_new_output(out: Path, kind: str) -> None:
+    """Check that `--out` names something that does not exist yet, in a folder that does.
+
+    Args:
+        out: the value of the option.
+        kind: what the command makes there, `file` or `folder`.
+
+    Raises:
+        SettingsError: the path exists already, or its folder does not.
+    """
+    if out.exists():
+        raise SettingsError(f"--out {out}: this path exists already. Name a new {kind}.", ErrorCode.SETTINGS_CONFLICT)
+    if not out.resolve().parent.is_dir():
+        raise SettingsError(f"--out {out}: the folder {out.resolve().parent} does not exist.")
 
 
 def write_output_file(file: Path, text: str) -> None:

@@ -8,6 +8,7 @@ from rich.progress import Progress
 
 from coldfusion_fl.atomic_files import atomic_write, disk_errors
 from coldfusion_fl.cli.app import app, console, print_line
+from coldfusion_fl.cli.models.output_files import check_new_output
 from coldfusion_fl.config.tables import split_names
 from coldfusion_fl.data.catalogue import PLACEHOLDER, TaskSpec
 from coldfusion_fl.errors import DataError, ErrorCode, SettingsError, count
@@ -46,10 +47,7 @@ def predict(
     """
     if out.suffix.lower() not in _FORMATS:
         raise SettingsError(f"--out {out}: the suffix must be one of {', '.join(_FORMATS)}.")
-    if out.exists():
-        raise SettingsError(f"--out {out}: this file exists already. Name a new one.", ErrorCode.SETTINGS_CONFLICT)
-    if not out.resolve().parent.is_dir():
-        raise SettingsError(f"--out {out}: the folder {out.resolve().parent} does not exist.")
+    check_new_output(out, "file")
     if not file.is_file():
         raise DataError(f"{file}: this file does not exist.", ErrorCode.DATA_MISSING)
     with console.status("Loading torch and the classifier"):
