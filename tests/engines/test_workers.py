@@ -25,10 +25,13 @@ def test_workers_killed_at_random_moments_change_no_base(finished, toy_run, tmp_
     process, ledger, chance = start_run(toy_run(), tmp_path / "run"), Ledger(tmp_path / "run"), random.Random(5)
     killed = []
     while process.poll() is None and len(killed) < KILLS:
-        time.sleep(chance.uniform(0.05, 1.0))
+        time.sleep(0.01)  # a worker is at work for less than a second at a time
         began = any(event.kind == "round-started" for event in ledger.events())
-        if began and (living := workers(process)):
-            victim = chance.choice(living)
+        if began and workers(process):
+            time.sleep(chance.uniform(0, 0.1))
+            if not (working := workers(process)):
+                continue
+            victim = chance.choice(working)
             victim.kill()
             killed.append(victim.pid)
     output, _ = process.communicate(timeout=300)

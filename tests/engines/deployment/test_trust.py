@@ -13,6 +13,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from safetensors.numpy import load_file
 
+from coldfusion_fl.config.message_keys import ROUND
 from coldfusion_fl.engines.deployment.certificates import read_private_key
 from coldfusion_fl.engines.deployment.control import control_of
 from coldfusion_fl.engines.deployment.federation import open_federation
@@ -50,7 +51,7 @@ def received(acme, done):
 def test_the_recorded_traffic_is_complete(received):
     assert b"these bytes are no array" in received  # what is in an array
     assert len(received) > 40_000_000  # the largest of them
-    assert b"server-round" in received
+    assert ROUND.encode() in received  # what is in a MetricRecord
 
 
 def test_no_head_leaves_a_member(acme, received):
