@@ -19,6 +19,15 @@ _last_failure: tuple[float, str] | None = None
 _has_answered = False
 
 
+def split_revision(reference: str) -> tuple[str, str]:
+    """Split `ID@REVISION` into the id and the branch, tag or commit; without an @, the revision is empty.
+
+    An id has no @, and a revision may have one.
+    """
+    name, _, revision = reference.partition("@")
+    return name, revision
+
+
 def unreachable_reason() -> str:
     """Why the Hub does not answer; empty: it answers, or has answered this process before.
 

@@ -12,7 +12,7 @@ from coldfusion_fl.checkpoints.vocabulary import compare_vocabulary
 from coldfusion_fl.checkpoints.weight_files import FLOATS, StoredArray, StoredEncoder, read_headers
 from coldfusion_fl.errors import ErrorCode, MismatchError, ModelError, count
 from coldfusion_fl.model.architecture import build_skeleton, get_encoder, read_config
-from coldfusion_fl.model.base import Base, open_base, open_folder
+from coldfusion_fl.model.base import Base, open_base, open_folder, snapshot_commit
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.model.export import check_export, read_licence
 
@@ -72,7 +72,7 @@ class Checkpoint:
     @property
     def revision(self) -> str:
         """The commit of a checkpoint of the Hub; empty for a folder."""
-        return self.folder.name if self.folder.parent.name == "snapshots" else ""
+        return snapshot_commit(self.folder)
 
 
 def load_base(reference: str) -> LoadedBase:

@@ -21,7 +21,9 @@ app = typer.Typer(
 )
 console = plain_console()
 
-MODEL_HELP = "A model folder, a run folder (its model), a Hub id, or package:PATH in an installed package."
+MODEL_HELP = (
+    "A model folder, a run folder (its model), a Hub id, also with @REVISION, or package:PATH in an installed package."
+)
 Catalogues = Annotated[
     str,
     typer.Option(

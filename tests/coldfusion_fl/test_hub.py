@@ -128,9 +128,12 @@ CASES = {
     "base:my model:": (ErrorCode.MODEL_MISSING, ["no local folder", "ORGANISATION/NAME"]),
     "base:org/gated:": (ErrorCode.HUB_ACCESS, ["must be granted", "/org/gated,"]),
     "base:org/gated:hf_stranger": (ErrorCode.HUB_ACCESS, ["must be granted"]),
+    "base:org/model@v9:": (ErrorCode.MODEL_MISSING, ["org/model@v9: no local folder", "no revision 'v9'"]),
+    "base:org/modell@v9:": (ErrorCode.MODEL_MISSING, ["no model of this id"]),
+    "base:org/model@:": (ErrorCode.MODEL_MISSING, ["no revision follows the @", "ID@REVISION"]),
     f"base:org/model:{INVALID_TOKEN}": (ErrorCode.HUB_ACCESS, ["rejects this machine's token"]),
 }
-GOOD = ("task:news:", "task:rte:", "task:lines:", "base:org/model:")
+GOOD = ("task:news:", "task:rte:", "task:lines:", "base:org/model:", "base:org/model@main:")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
-"""A Hugging Face Hub on loopback, with the endpoints that `datasets` and `huggingface_hub` call to read a repository.
+"""A Hugging Face Hub on loopback, with the endpoints that `datasets` and `huggingface_hub` call.
 
-A repository is a local folder. The formats are those that the client library parses (huggingface_hub 2.4: hf_api.py,
-file_download.py, utils/_http.py). A request to any other endpoint is answered with 501 and kept in `unknown`.
+A repository that is only read is a local folder. The endpoints that write are in `fake_hub_writes`. The formats are
+those that the client library parses (huggingface_hub 2.4: hf_api.py, file_download.py, utils/_http.py). A request to
+any other endpoint is answered with 501 and kept in `unknown`.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import datasets
+from web.fake_hub_writes import LFS_SUFFIX, Writes, commit_of, object_id
 
 from coldfusion_fl.data.catalogue import TaskSpec
 
@@ -28,16 +30,34 @@ _OPTIONAL = ("/api/agent-harnesses", "/info")
 class FakeHub:
     """A server for folders of repositories; `with FakeHub() as hub` starts and ends it.
 
+    Args:
+        storage: an empty folder for what is written to repositories; None: nothing can be written.
+
     Attributes:
         models: the folders of model repositories by id.
         datasets: the folders of data set repositories by id.
         gated: the ids whose files nobody may read without permission.
+        private: the ids of the models that were created as private ones; others may still read them.
         broken: whether each request is answered with 503, as by a Hub that is down.
+        failing: requests whose path has this in it are answered with 500, unless it is empty.
+        revisions: the folder of each branch, tag and commit of a written model, by id and name.
+        branches: the names of branches.
+        tags: the tags of each model, in the order in which they were made.
+        stored: the large files that were uploaded, by their SHA-256.
+        commits: of each commit its model, branch, message and changed files; those that it deletes begin with a dash.
         requests: method and path of each request.
         unknown: those of them that this server does not know.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, storage: Path | None = None) -> None:
+        self.storage = storage or Path("/nowhere")
+        self.private: set[str] = set()
+        self.failing = ""
+        self.revisions: dict[tuple[str, str], Path] = {}
+        self.branches: set[str] = set()
+        self.tags: dict[str, list[str]] = {}
+        self.stored: dict[str, bytes] = {}
+        self.commits: list[tuple[str, str, str, list[str]]] = []
         self.models: dict[str, Path] = {}
         self.datasets: dict[str, Path] = {}
         self.gated: set[str] = set()
@@ -56,10 +76,19 @@ class FakeHub:
         self._server.shutdown()
         self._server.server_close()
 
+    def set_branch(self, name: str, branch: str, folder: Path) -> None:
+        """Make a folder the content of a model's branch."""
+        if branch == "main":
+            self.models[name] = folder
+        self.branches.add(branch)
+        self.revisions |= {(name, branch): folder, (name, commit_of(folder)): folder}
+
     def environment(self, home: Path, **more: str) -> dict[str, str]:
         """The environment of a process that reads this Hub with an empty cache in the folder `home`."""
         left_out = ("HF_", "HUGGING", "TRANSFORMERS_OFFLINE", "NO_PROXY", "no_proxy")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+        # Xet storage is a service of its own; without it, large files go over the LFS protocol.
+        kept |= {"HF_HUB_DISABLE_XET": "1"}
         return kept | {"HF_ENDPOINT": self.endpoint, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1"} | more
 
 
@@ -104,14 +133,6 @@ def _write_card(folder: Path, entries: list[dict]) -> None:
     (folder / "README.md").write_text(f"---\nconfigs: {json.dumps(list(by_name.values()))}\n---\n# A small copy\n")
 
 
-def commit_of(folder: Path) -> str:
-    """The commit of a repository: it changes with any of its files."""
-    digest = hashlib.sha1()
-    for file in _files(folder):
-        digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
-    return digest.hexdigest()
-
-
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
@@ -126,15 +147,12 @@ def _entry(folder: Path, path: Path) -> dict:
     name = path.relative_to(folder).as_posix()
     if path.is_dir():
         return {"type": "directory", "path": name, "size": 0, "oid": hashlib.sha1(name.encode()).hexdigest()}
-    return {"type": "file", "path": name, "size": path.stat().st_size, "oid": _blob_id(path)}
+    size, oid = path.stat().st_size, object_id(path)
+    lfs = {"lfs": {"oid": oid, "size": size, "pointerSize": 134}} if path.suffix == LFS_SUFFIX else {}
+    return {"type": "file", "path": name, "size": size, "oid": oid, **lfs}
 
 
-def _blob_id(path: Path) -> str:
-    content = path.read_bytes()
-    return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Writes, BaseHTTPRequestHandler):
     hub: FakeHub
     protocol_version = "HTTP/1.1"
 
@@ -142,13 +160,17 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
         length = int(self.headers.get("Content-Length") or 0)
-        self.body = self.rfile.read(length).decode()
+        self.body = self.rfile.read(length)
         if self.hub.broken:
             self._send(503, b"the Hub is down")
+        elif self.hub.failing and self.hub.failing in path:
+            self._send(500, b"the Hub failed")
         elif self.headers.get("Authorization") == f"Bearer {INVALID_TOKEN}":
             self._fail(401, "", "Invalid credentials in Authorization header")
         elif path == "/":
             self._send(200, b"")
+        elif self.answer_write(path):
+            pass
         elif found := _FILE.fullmatch(path):
             self._send_file(*found.groups())
         elif found := _API.fullmatch(path):
@@ -159,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.unknown.append(f"{self.command} {path}")
             self._send(501, b"{}")
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_POST = do_PUT = do_GET
 
     def _send_file(self, kind: str | None, name: str, revision: str, file: str) -> None:
         folder = self._repository("datasets" if kind else "models", name, revision)
@@ -173,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(404, "EntryNotFound", "Entry not found", commit_of(folder))
         else:
             content = (folder / file).read_bytes()
-            self._send(200, content, {"ETag": f'"{_blob_id(folder / file)}"', "X-Repo-Commit": commit_of(folder)})
+            self._send(200, content, {"ETag": f'"{object_id(folder / file)}"', "X-Repo-Commit": commit_of(folder)})
 
     def _send_api(self, kind: str, name: str, endpoint: str | None, revision: str | None, inside: str | None) -> None:
         folder = self._repository(kind, name, revision or "main")
@@ -187,11 +209,12 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self._send_json(entries)
         elif endpoint == "paths-info":
-            paths = [folder / path for path in parse_qs(self.body)["paths"]]
+            paths = [folder / path for path in parse_qs(self.body.decode())["paths"]]
             self._send_json([_entry(folder, path) for path in paths if path.exists()])
         else:
             siblings = [{"rfilename": file.relative_to(folder).as_posix()} for file in _files(folder)]
-            self._send_json({"id": name, "sha": commit_of(folder), "siblings": siblings})
+            facts = {"id": name, "sha": commit_of(folder), "private": name in self.hub.private}
+            self._send_json({**facts, "siblings": siblings})
 
     def _repository(self, kind: str, name: str, revision: str) -> Path | None:
         """The folder of a repository; without it or its revision the request is answered, and the result is None."""
@@ -199,6 +222,8 @@ class _Handler(BaseHTTPRequestHandler):
         if folder is None:
             # The Hub does not tell a stranger whether a repository is private or missing.
             self._fail(401, "RepoNotFound", "Invalid username or password.")
+        elif (name, revision) in self.hub.revisions:
+            return self.hub.revisions[name, revision]
         elif revision not in ("main", commit_of(folder)):
             self._fail(404, "RevisionNotFound", f"Invalid rev id: {revision}")
             return None
