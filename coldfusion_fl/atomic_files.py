@@ -107,6 +107,17 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def share_weights(folder: Path, like: str) -> None:
+    """Give the safetensors files in a folder the mode of another file in it: safetensors lets their owner alone read.
+
+    Args:
+        folder: the folder.
+        like: the name of the other file, which was created with the mode that the system gives to new files.
+    """
+    for file in folder.glob("*.safetensors"):
+        shutil.copymode(folder / like, file)
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:

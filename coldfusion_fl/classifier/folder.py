@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
+from coldfusion_fl.atomic_files import share_weights
 from coldfusion_fl.classifier.mean_pooling import MeanPoolingConfig
 from coldfusion_fl.data.task import Task
 from coldfusion_fl.errors import ErrorCode, ModelError, first_line
@@ -71,6 +72,7 @@ def save_classifier(
         _to_unit_of_labels(classifier, *task.mean_and_deviation)
     folder.mkdir()
     classifier.save_pretrained(folder)
+    share_weights(folder, "config.json")
     base.tokenizer.save_pretrained(folder)
 
 

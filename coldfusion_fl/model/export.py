@@ -18,7 +18,7 @@ from huggingface_hub.repocard import metadata_load
 from transformers import AutoConfig, AutoTokenizer
 
 from coldfusion_fl.arrays.encoder import Encoder
-from coldfusion_fl.atomic_files import disk_errors
+from coldfusion_fl.atomic_files import disk_errors, share_weights
 from coldfusion_fl.errors import ModelError, first_line
 from coldfusion_fl.model.base import Base
 from coldfusion_fl.model.encoder import build_model, get_encoder, merge
@@ -61,8 +61,7 @@ def save_model(base: Base, encoder: Encoder, folder: Path) -> None:
     folder.mkdir()
     _carry_files(base, folder)
     module.save_pretrained(folder, state_dict=weights | buffers)
-    for file in folder.glob("*.safetensors"):  # which the library makes readable for its owner alone
-        shutil.copymode(folder / "config.json", file)
+    share_weights(folder, "config.json")
 
 
 def check_export(base: Base) -> None:

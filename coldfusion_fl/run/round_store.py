@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
-from coldfusion_fl.atomic_files import atomic_write, disk_errors, remove, sha256, write_json
+from coldfusion_fl.atomic_files import atomic_write, disk_errors, remove, sha256, share_weights, write_json
 from coldfusion_fl.errors import ErrorCode, RunFolderError
 from coldfusion_fl.extras import require
 from coldfusion_fl.run.records import RoundRecord, parse_record
@@ -91,6 +91,7 @@ class RoundStore:
             # Record and list of hashes both hold the hashes of the arrays: damage to either shows in the other.
             record = record.model_copy(update={"files": checksums})
             (folder / _RECORD).write_text(json.dumps(record.to_json(), indent=1, allow_nan=False), encoding="utf-8")
+            share_weights(folder, _RECORD)
             checksums = checksums | {_RECORD: sha256(folder / _RECORD)}
             (folder / _CHECKSUMS).write_text(_format_checksums(checksums), encoding="utf-8")
 
