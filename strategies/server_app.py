@@ -20,7 +20,8 @@ from coldfusion_fl.evaluation.validation import validation_score_fn
 from coldfusion_fl.machine import machine_facts
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import load_encoder
-from coldfusion_fl.model.export import check_export, read_licence, save_model
+from coldfusion_fl.model.export import check_export, save_model
+from coldfusion_fl.model.origin import read_origin
 from coldfusion_fl.pages.run_page import write_page_of_finished_run
 from coldfusion_fl.run.events import RunFinished, RunStarted
 from coldfusion_fl.run.ledger import Ledger
@@ -118,6 +119,7 @@ def serve(
     with ledger.lock(), ledger.track_state():
         base = open_base(settings.base)
         ledger.note_machine(machine_facts())
+        ledger.note_base_commit(base.commit)
         check_export(base)  # the model is written after all rounds: what is wrong with its folder must show before
         strategy = new_strategy(settings, base, ledger, node_names)
         config = _node_config(settings, ledger, strategy)
@@ -159,11 +161,11 @@ def _write_results(settings: Settings, ledger: Ledger, base: Base, strategy: Col
         )
     last_base = ledger.load_base(records[-1].round)
     models = {"model": strategy.result, "last-base": last_base} if settings.server.ema else {"model": last_base}
-    licence = read_licence(base.folder)
+    origin = read_origin(base)
     for name, encoder in models.items():
         with ledger.writing(name) as folder:
             save_model(base, encoder, folder)
-            card = model_card(ledger, encoder_hash(encoder), licence, is_result=name == "model")
+            card = model_card(ledger, encoder_hash(encoder), origin, "result" if name == "model" else "last-base")
             (folder / "README.md").write_text(card, encoding="utf-8")
     write_report(ledger)
     write_page_of_finished_run(ledger)

@@ -4,56 +4,17 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from coldfusion_fl.atomic_files import atomic_write
-from coldfusion_fl.checkpoints.checkpoint import Checkpoint
+from coldfusion_fl.checkpoints.card import FUSION_FILE, model_card
 from coldfusion_fl.checkpoints.fusing import CheckpointFusion, FusedCheckpoint
-from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError, count
-from coldfusion_fl.formatting import number
-from coldfusion_fl.model.card import as_code, as_text, licence_text, write_header
+from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
+from coldfusion_fl.model.card import licence_text
 from coldfusion_fl.model.export import save_model
 from coldfusion_fl.versions import installed_versions
-
-FUSION_FILE = "fusion.json"
-_TAGS = ["cold-fusion", "model-merging", "merge"]
-
-_CARD = """\
----
-{header}
----
-
-# A fused base
-
-Made with coldfusion-fl: {checkpoints} of the base {base} (SHA-256 of its arrays: {base_hash}) are fused by {fusion},
-server optimizer {server_optimizer}, screening {screening}. Only the encoders are fused; the heads of the checkpoints
-are left out. SHA-256 of this model's arrays: {hash}.
-
-{licence}
-
-| checkpoint | revision | licence | norm | cosine | share | SHA-256 of its arrays |
-|---|---|---|---|---|---|---|
-{rows}
-
-Norm: the length of the update from the base. Cosine: between the update and the mean direction of the others. Share:
-the weight in the fusion. The same is in `{file}`, for programs.
-{notes}
-```python
-from transformers import AutoModel, AutoTokenizer
-
-encoder = AutoModel.from_pretrained(FOLDER)
-tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-```
-
-## Method
-
-Choshen, Venezian, Slonim, Katz: Fusing finetuned models for better pretraining, arXiv 2204.03044. Don-Yehiya, Venezian,
-Raffel, Slonim, Choshen: ColD Fusion: Collaborative Descent for Distributed Multitask Finetuning, ACL 2023.
-
-Software: {versions}.
-"""
 
 
 def check_target(out: Path) -> None:
@@ -138,63 +99,3 @@ def _describe_checkpoint(fused: FusedCheckpoint) -> dict[str, Any]:
         "reason": fused.reason,
         "warnings": list(fused.warnings),
     }
-
-
-def other_licences(fusion: CheckpointFusion) -> list[str]:
-    """The fused checkpoints whose licence is known and is not the base's, as clauses."""
-    base = licence_text(fusion.base_licence)
-    known = [(fused.checkpoint, licence_text(fused.checkpoint.licence)) for fused in _used(fusion)]
-    return [f"{checkpoint.reference}: {name}" for checkpoint, name in known if name and name != base]
-
-
-def _used(fusion: CheckpointFusion) -> list[FusedCheckpoint]:
-    return [fused for fused in fusion.checkpoints if fused.share is not None]
-
-
-def model_card(fusion: CheckpointFusion) -> str:
-    """The Markdown card of fused checkpoints: each one with its licence, its hash and its part in the result."""
-    pipeline, base = fusion.pipeline, fusion.base
-    others = other_licences(fusion)
-    # A model of several licences has the terms of all of them, which one name in the header would hide.
-    licence: Mapping[str, Any] = {} if others else fusion.base_licence
-    sources = [base.reference, *(fused.checkpoint.reference for fused in _used(fusion))]
-    on_hub = [name for name in sources if not name.startswith("package:") and not Path(name).expanduser().exists()]
-    notes = [f"{fused.checkpoint.reference}: {warning}" for fused in fusion.checkpoints for warning in fused.warnings]
-    relation = {"base_model": on_hub, "base_model_relation": "merge"} if on_hub else {}
-    return _CARD.format(
-        header=write_header(tags=_TAGS, **relation, **licence),
-        checkpoints=count(len(_used(fusion)), "finetuned checkpoint"),
-        base=as_code(base.reference),
-        base_hash=fusion.base_sha256,
-        fusion=as_code(str(pipeline.fusion)),
-        server_optimizer=as_code(str(pipeline.server_optimizer)),
-        screening=", ".join(as_code(str(rule)) for rule in pipeline.screening) or "none",
-        hash=fusion.sha256,
-        licence=_licence_sentence(licence_text(fusion.base_licence), others),
-        rows="\n".join(map(_table_row, fusion.checkpoints)),
-        file=FUSION_FILE,
-        notes="".join(f"\n- {as_text(note)}" for note in notes) + ("\n" if notes else ""),
-        versions=", ".join(f"{name} {version}" for name, version in installed_versions().items()),
-    )
-
-
-def _licence_sentence(base: str, others: list[str]) -> str:
-    own = f"Licence of the base: {as_text(base)}." if base else "The licence of the base is not known."
-    if not others:
-        return own
-    return f"{own} Some checkpoints have other licences, and their terms count too: {as_text('; '.join(others))}."
-
-
-def _table_row(fused: FusedCheckpoint) -> str:
-    checkpoint: Checkpoint = fused.checkpoint
-    share = f"rejected by {fused.rejected_by}: {fused.reason}" if fused.share is None else f"{fused.share:.3f}"
-    cells = (
-        as_code(checkpoint.reference).replace("|", r"\|"),
-        as_text(checkpoint.revision),
-        as_text(licence_text(checkpoint.licence)) or "not known",
-        number(fused.norm, 3),
-        number(fused.cosine, 3, signed=True),
-        as_text(share),
-        fused.sha256,
-    )
-    return f"| {' | '.join(cells)} |"

@@ -2,10 +2,21 @@
 
 from coldfusion_fl.classifier.training import TrainedClassifier
 from coldfusion_fl.config.settings import FinetuneSettings
+from coldfusion_fl.data.catalogue import TaskSpec
 from coldfusion_fl.data.task import Task
+from coldfusion_fl.evaluation.intervals import Interval, proportion_interval
+from coldfusion_fl.formatting import interval
 from coldfusion_fl.model.base import Base
-from coldfusion_fl.model.card import as_code, as_text, write_header
-from coldfusion_fl.model.export import read_licence
+from coldfusion_fl.model.card import (
+    PLACE,
+    THIS_MODEL,
+    as_code,
+    as_text,
+    licence_text,
+    score_result,
+    write_header,
+)
+from coldfusion_fl.model.origin import Origin, read_origin
 from coldfusion_fl.versions import installed_versions
 
 _CARD = """\
@@ -15,27 +26,38 @@ _CARD = """\
 
 # {kind} for {task}
 
-Finetuned with coldfusion-fl from {base} (SHA-256 of its arrays: {base_hash}) on {train} rows, in {steps} steps, with
-the seed {seed}.
+Finetuned with coldfusion-fl from {base} (SHA-256 of its arrays: {base_hash}) on {train} rows{data}, in {steps} steps,
+with the seed {seed}.
 
-| {metric} on {test} test rows, in points | |
-|---|---|
-| this model | {score:.1f} |
-| {baseline_name} | {baseline:.1f} |
+{licence}
+
+## Test scores
+
+| {metric} on {test} test rows, in points | | 95 % |
+|---|---|---|
+| this model | {score:.1f} | {interval} |
+| {baseline_name} | {baseline:.1f} | |
+
+{noise}
 
 {classes}
+
+## Use
+
+{place}
 
 ```python
 {registration}from transformers import pipeline
 
-classify = pipeline("text-classification", FOLDER)
+classify = pipeline("text-classification", "{this}")
 classify("a text", truncation=True)
 ```
 
-`coldfusion predict FOLDER FILE --out FILE` adds the predictions to a table.
+`coldfusion predict {this} FILE --out FILE` adds the predictions to a table.
 
-Settings: learning rate {rate:g}, at most {epochs} epochs, batches of {batch}, texts cut at {length} tokens, head on
-{head}.
+## Training
+
+Learning rate {rate:g}, at most {epochs} epochs, batches of {batch}, texts cut at {length} tokens, head on {head}.
 
 Software: {versions}.
 """
@@ -43,34 +65,48 @@ _HEADS = {"mean": "the mean of the last hidden states", "class-token": "the clas
 
 
 def classifier_card(
-    base: Base, base_hash: str, task: Task, trained: TrainedClassifier, settings: FinetuneSettings, seed: int
+    base: Base,
+    base_hash: str,
+    task: Task,
+    trained: TrainedClassifier,
+    settings: FinetuneSettings,
+    seed: int,
+    spec: TaskSpec | None = None,
 ) -> str:
     """The Markdown card of a classifier: what it was made from, its score with the number of rows, and how to use it.
 
     Args:
-        base: the base, for its licence.
+        base: the base, for its name and its licence.
         base_hash: the SHA-256 of the base's arrays.
         task: the task.
         trained: the classifier.
         settings: the schedule of its training.
         seed: the seed of its training.
+        spec: the task in its catalogue; None: it is not known.
     """
-    is_regression = task.classes is None
+    is_regression, origin = task.classes is None, read_origin(base)
+    ends = proportion_interval(trained.score, len(task.test)) if task.metric == "accuracy" else (None, None)
     return _CARD.format(
-        header=write_header(pipeline_tag="text-classification", tags=["cold-fusion"], **read_licence(base.folder)),
+        header=_header(origin, task, trained, spec, ends),
         kind="A regression" if is_regression else "A classifier",
         task=as_text(task.name),
-        base=as_code(base.reference),
+        base=origin.to_markdown(),
         base_hash=base_hash,
+        data=f" of {as_code(spec.hub)} of the Hub" if spec and spec.hub else "",
+        licence=_licence_sentence(origin),
         train=trained.train_rows,
         steps=trained.result.steps,
         seed=seed,
         metric=task.metric,
         test=len(task.test),
-        score=trained.score,
         baseline_name="always the mean of train" if is_regression else "always the most frequent class of train",
+        score=trained.score,
+        interval=interval(*ends, signed=False),
         baseline=trained.baseline,
+        noise=_noise_sentence(trained, ends),
         classes="" if task.classes is None else f"Classes: {', '.join(map(as_text, task.classes))}.",
+        place=PLACE,
+        this=THIS_MODEL,
         registration="import coldfusion_fl.classifier  # registers the class of the model\n"
         if trained.head == "mean"
         else "",
@@ -81,3 +117,34 @@ def classifier_card(
         head=_HEADS[trained.head],
         versions=", ".join(f"{name} {version}" for name, version in installed_versions().items()),
     )
+
+
+def _header(origin: Origin, task: Task, trained: TrainedClassifier, spec: TaskSpec | None, ends: Interval) -> str:
+    facts = {"baseline": trained.baseline, "low": ends[0], "high": ends[1]}
+    result = score_result(
+        task.name, task.metric, trained.score, rows=len(task.test), mode="finetuned", facts=facts, spec=spec
+    )
+    return write_header(
+        pipeline_tag="text-classification",
+        licence=origin.licence,
+        base_models=[origin.hub_id] if origin.hub_id else [],
+        datasets=[spec.hub] if spec and spec.hub else [],
+        results=[result],
+        name=f"{task.name} classifier",
+    )
+
+
+def _licence_sentence(origin: Origin) -> str:
+    name = licence_text(origin.licence)
+    return f"Licence of the base: {as_text(name)}." if name else "The licence of the base is not known."
+
+
+def _noise_sentence(trained: TrainedClassifier, ends: Interval) -> str:
+    """What the score shows: whether it is beyond the baseline."""
+    low, high = ends
+    if low is None or high is None:
+        return "The score has no interval: a few points more or less may be noise."
+    covers = "The interval covers the choice of the test rows, not another seed or other training rows."
+    if low <= trained.baseline <= high:
+        return f"**The baseline is inside the interval: the score may be noise.** {covers}"
+    return covers

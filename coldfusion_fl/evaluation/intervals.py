@@ -1,6 +1,7 @@
 """95 % intervals of the differences between two scores, in points.
 
-An interval is the difference plus and minus 1.96 standard errors (see `bootstrap`). It covers the choice of the test
+An interval is the difference plus and minus 1.96 standard errors (see `bootstrap`). An accuracy alone has the interval
+of a proportion. It covers the choice of the test
 rows. It does not cover what another seed, other training rows or other tasks would change.
 """
 
@@ -35,6 +36,21 @@ def interval(difference: float | None, error: object) -> Interval:
         return None, None
     half = _ERRORS_PER_SIDE * float(error)  # type: ignore[arg-type]
     return difference - half, difference + half
+
+
+def proportion_interval(points: float, rows: int) -> Interval:
+    """The 95 % interval of an accuracy (Wilson's), which also holds near 0 and 100 points.
+
+    Args:
+        points: the accuracy, 0 to 100.
+        rows: the number of test rows.
+    """
+    if not rows:
+        return None, None
+    share, square = points / 100, _ERRORS_PER_SIDE**2
+    middle = (share + square / (2 * rows)) / (1 + square / rows)
+    half = _ERRORS_PER_SIDE / (1 + square / rows) * math.sqrt(share * (1 - share) / rows + square / (4 * rows**2))
+    return 100 * (middle - half), 100 * (middle + half)
 
 
 def mean_interval(differences: Sequence[float], intervals: Sequence[Interval], rows: Sequence[object]) -> Interval:

@@ -206,6 +206,17 @@ class Ledger(RoundStore):
                 write_json(self.folder / _RUN, {**self._facts, "rows-hashes": dict(hashes)})
 
     @property
+    def base_commit(self) -> str:
+        """The commit of the first base, if it came from the Hub; empty: it did not, or it is not known."""
+        return str(self._facts.get("base-commit", ""))
+
+    def note_base_commit(self, commit: str) -> None:
+        """Record the commit of the first base, unless it is recorded."""
+        if commit and not self.base_commit:
+            with disk_errors(self.folder):
+                write_json(self.folder / _RUN, {**self._facts, "base-commit": commit})
+
+    @property
     def machines(self) -> list[dict[str, Any]]:
         """The machines that the run was on, oldest first, as `machine.machine_facts` describes them."""
         found: list[dict[str, Any]] = self._facts.get("machines", [])

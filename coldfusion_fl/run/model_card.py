@@ -1,17 +1,27 @@
 """The model card of a fused model: its README."""
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-from coldfusion_fl.errors import count
+from huggingface_hub.repocard_data import EvalResult
+
+from coldfusion_fl.config.tables import split_names
+from coldfusion_fl.data.catalogue import TaskSpec, read_catalogues
+from coldfusion_fl.errors import CatalogueError, count
+from coldfusion_fl.evaluation.intervals import outcome
 from coldfusion_fl.formatting import interval, number
-from coldfusion_fl.model.card import as_code, as_text, licence_text, write_header
+from coldfusion_fl.model.card import as_code, as_text, encoder_header, encoder_usage, licence_text, score_result
+from coldfusion_fl.model.origin import Origin
 from coldfusion_fl.run.intervals import SCORED
 from coldfusion_fl.run.ledger import Ledger
 from coldfusion_fl.run.records import RoundSettings
 from coldfusion_fl.run.report import notes, summarize
 
+# Which encoder of a run a model is: its result, the last base where the result is an average, or the base of a round.
+Which = Literal["result", "last-base", "round"]
+
+_NAME = "ColD Fusion base"
 _CARD = """\
 ---
 {header}
@@ -30,13 +40,9 @@ Fused contributors, with the number of rounds: {fused}.
 
 Tasks for evaluation only: {unseen}.
 
-```python
-from transformers import AutoModel, AutoTokenizer
+## Use
 
-encoder = AutoModel.from_pretrained(FOLDER)
-tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-```
-
+{usage}
 ## Test scores{scores}
 
 ## Method
@@ -50,37 +56,51 @@ Software: {versions}.
 _SCORES = """\
 , in points
 
-| task | | frozen: base | fused | difference | few-shot: base | fused | difference |
-|---|---|---|---|---|---|---|---|
+| task | | test rows | frozen: base | fused | difference | few-shot: base | fused | difference |
+|---|---|---|---|---|---|---|---|---|
 {rows}
 
 {verdict}
 
-Head: {heads}. Frozen: a linear probe. Few-shot: finetuned on {shots} labelled examples.{notes}"""
+{noise}Head: {heads}. Frozen: a linear probe. Few-shot: finetuned on {shots} labelled examples.{notes}"""
+_NOISE = "‡ The interval holds 0: this difference may be noise.\n\n"
 
 
-def model_card(ledger: Ledger, encoder_hash: str, licence: Mapping[str, Any], *, is_result: bool = True) -> str:
+def model_card(
+    ledger: Ledger, encoder_hash: str, origin: Origin, which: Which = "result", until: int | None = None
+) -> str:
     """The Markdown card of a model of a run: how it was made, and its scores.
 
     Args:
         ledger: the run; its rounds are saved.
         encoder_hash: the SHA-256 of the model's arrays.
-        licence: the base's, as `export.read_licence` returns it.
-        is_result: whether the model is the run's result; if not, it is the last base, which has no scores.
+        origin: the base that the run began with.
+        which: the model. The last base of a run with an average has no scores.
+        until: the last round that the model depends on; None: the last one.
     """
-    settings, records = ledger.settings, ledger.records()
+    settings = ledger.settings
+    records = [record for record in ledger.records() if until is None or record.round <= until]
     fused = Counter(name for record in records if record.fused for name in record.contributions)
     made = records[-1].settings
     assert made  # every saved round has them
     kept = sum(not record.fused for record in records if record.round)
+    summary = _summary(ledger, which, records[-1].round, made)
     return _CARD.format(
-        header=write_header(tags=["cold-fusion", "federated-learning", "model-merging"], **licence),
+        header=encoder_header(
+            has_sentence_pooling=origin.has_sentence_pooling,
+            tags=["federated-learning", "model-merging"],
+            licence=origin.licence,
+            base_models=[origin.hub_id] if origin.hub_id else [],
+            datasets=_data_sets(ledger),
+            results=_results(ledger, summary) if summary else [],
+            name=_NAME,
+        ),
         rounds=count(records[-1].round, "round") + (f", of which {kept} kept its base," if kept else ""),
-        base=as_code(settings["base"]),
+        base=origin.to_markdown(),
         base_hash=records[0].base_sha256,
-        what=_what(made, settings["server"]["blend"] if made.ema else 1, is_result),
+        what=_what(made, settings["server"]["blend"] if made.ema else 1, which, records[-1].round),
         hash=encoder_hash,
-        licence=_licence_sentence(licence),
+        licence=_licence_sentence(origin.licence),
         contributors=count(settings["contributors-per-round"], "contributor"),
         fusion=as_code(made.fusion),
         server_optimizer=as_code(made.server_optimizer),
@@ -88,14 +108,17 @@ def model_card(ledger: Ledger, encoder_hash: str, licence: Mapping[str, Any], *,
         seed=settings["seed"],
         fused=", ".join(f"{as_text(name)} ({number})" for name, number in sorted(fused.items())) or "none",
         unseen=", ".join(map(as_text, settings["tasks"]["unseen"])) or "none",
-        scores=_scores(ledger) if is_result else "\n\nThe scores of the run are those of its result, `model`.",
+        usage=encoder_usage(has_sentence_pooling=origin.has_sentence_pooling),
+        scores=_scores(summary, settings) if summary else _no_scores(which),
         versions=", ".join(f"{name} {version}" for name, version in ledger.versions.items()),
     )
 
 
-def _what(made: RoundSettings, blend: float, is_result: bool) -> str:
+def _what(made: RoundSettings, blend: float, which: Which, last: int) -> str:
     """Which encoder of the run this is."""
-    if not is_result:
+    if which == "round":
+        return f"This is the base that round {last} ended with."
+    if which == "last-base":
         return "This is the last base. The result of the run is the average of its bases, `model`."
     if not made.ema:
         return "This is the last base."
@@ -109,23 +132,40 @@ def _licence_sentence(licence: Mapping[str, Any]) -> str:
     return f"Licence of the base: {as_text(licence_text(licence))}."
 
 
-def _scores(ledger: Ledger) -> str:
-    summary = summarize(ledger)
-    if not summary["tasks"]:
-        return "\n\nThe run has no scores."
+def _summary(ledger: Ledger, which: Which, last: int, made: RoundSettings) -> dict[str, Any] | None:
+    """The scores of a model; None if it has none of its own."""
+    # With an average, the scores of a round are those of the average. A round may also not have been evaluated.
+    is_scored = which == "result" or (which == "round" and not made.ema and ledger.load_scores(last))
+    summary = summarize(ledger, last) if is_scored else None
+    return summary if summary and summary["tasks"] else None
+
+
+def _no_scores(which: Which) -> str:
+    reasons = {
+        "result": "The run has no scores.",
+        "last-base": "The scores of the run are those of its result, `model`.",
+        "round": "The base of this round was not evaluated.",
+    }
+    return f"\n\n{reasons[which]}"
+
+
+def _scores(summary: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    rows = summary["tasks"] + summary["means"]
+    may_be_noise = any(_may_be_noise(row, mode) for row in rows for mode in SCORED)
     return _SCORES.format(
-        rows="\n".join(map(_table_row, summary["tasks"] + summary["means"])),
+        rows="\n".join(map(_table_row, rows)),
         verdict="\n".join(f"- {as_text(found['sentence'])}" for found in summary["verdict"]),
+        noise=_NOISE if may_be_noise else "",
         heads=", ".join(sorted({as_text(row["head"]) for row in summary["tasks"]})),
-        shots=ledger.settings["evaluate"]["shots"],
-        notes="".join(f" {note}" for note in notes(summary)),
+        shots=settings["evaluate"]["shots"],
+        notes="".join(f" {note}" for note in notes(dict(summary))),
     )
 
 
 def _table_row(row: dict[str, Any]) -> str:
     role = "" if row["seen"] == "" else "seen" if row["seen"] else "unseen"
     written = " | ".join(cell for mode in SCORED for cell in _cells(row, mode))
-    return f"| {as_text(row['task'])}{'†' if row.get('differs') else ''} | {role} | {written} |"
+    return f"| {as_text(row['task'])}{'†' if row.get('differs') else ''} | {role} | {row['test-rows']} | {written} |"
 
 
 def _cells(row: dict[str, Any], mode: str) -> list[str]:
@@ -134,4 +174,46 @@ def _cells(row: dict[str, Any], mode: str) -> list[str]:
     difference, low, high = (row[f"{mode}-{which}"] for which in ("difference", "low", "high"))
     if difference is None:
         return [*scores, ""]
-    return [*scores, f"{number(difference, signed=True)} {interval(low, high)}".rstrip()]
+    mark = "‡" if _may_be_noise(row, mode) else ""
+    return [*scores, f"{number(difference, signed=True)} {interval(low, high)}".rstrip() + mark]
+
+
+def _may_be_noise(row: Mapping[str, Any], mode: str) -> bool:
+    return outcome(row[f"{mode}-low"], row[f"{mode}-high"]) == "same"
+
+
+# -- the header -------------------------------------------------------------------------------------------------------
+
+
+def _results(ledger: Ledger, summary: Mapping[str, Any]) -> list[EvalResult]:
+    """The scores of the model, one for each task and mode, for programs."""
+    specs, found = _specs(ledger), []
+    for row in summary["tasks"]:
+        for mode in SCORED:
+            if row[f"{mode}-fused"] is None:
+                continue
+            facts = {key: row[f"{mode}-{key}"] for key in ("base", "difference", "low", "high")}
+            score, rows, spec = row[f"{mode}-fused"], row["test-rows"], specs.get(row["task"])
+            found.append(score_result(row["task"], row["metric"], score, rows=rows, mode=mode, facts=facts, spec=spec))
+    return found
+
+
+def _data_sets(ledger: Ledger) -> Sequence[str]:
+    """The data sets of the Hub that contributed."""
+    specs, seen = _specs(ledger), _names(ledger.settings["tasks"].get("seen", ()))
+    return sorted({specs[name].hub for name in seen if name in specs and specs[name].hub})
+
+
+def _specs(ledger: Ledger) -> Mapping[str, TaskSpec]:
+    """The tasks of a simulation by name. The members of a federation have catalogues of their own."""
+    tasks = ledger.settings["tasks"]
+    if ledger.federation or not tasks.get("catalogue"):
+        return {}
+    try:
+        return read_catalogues(_names(tasks["catalogue"]), tasks.get("data-root", "")).specs
+    except CatalogueError:  # the catalogue has been moved since
+        return {}
+
+
+def _names(value: str | Sequence[str]) -> Sequence[str]:
+    return split_names(value) if isinstance(value, str) else value

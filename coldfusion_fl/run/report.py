@@ -37,8 +37,12 @@ _COLUMNS = (
 )
 
 
-def summarize(ledger: Ledger) -> dict[str, Any]:
+def summarize(ledger: Ledger, until: int | None = None) -> dict[str, Any]:
     """Compare the first base with the result of the last evaluated round, by task, and collect all scores.
+
+    Args:
+        ledger: the run.
+        until: the last round to take into account; None: all.
 
     Returns:
         `tasks`: one row per task with the keys of the CSV, None where there is no score. `differs` names what the two
@@ -54,8 +58,9 @@ def summarize(ledger: Ledger) -> dict[str, Any]:
         `seconds`: durations, see `_seconds`.
         `privacy`: the privacy loss; None where the fusion is not private.
     """
-    records = ledger.records()
-    scores = {number: ledger.load_scores(number) for number in ledger.rounds()}
+    rounds = [number for number in ledger.rounds() if until is None or number <= until]
+    records = [ledger.record(number) for number in rounds]
+    scores = {number: ledger.load_scores(number) for number in rounds}
     evaluated = {number: found for number, found in scores.items() if found}
     last = max(evaluated, default=0)
     base, fused = evaluated.get(0, {}), evaluated.get(last, {}) if last else {}

@@ -51,7 +51,7 @@ def finetune(
     of_run = settings_of_run(model)
     catalogue, data_root = tasks_of_run(of_run, catalogue, data_root)
     catalogues = split_names(catalogue)
-    text = read_catalogues(catalogues, data_root)[task].text
+    spec = read_catalogues(catalogues, data_root)[task]
     check_new_output(out, "folder")
     if config:
         settings = read_settings(config).finetune
@@ -74,8 +74,8 @@ def finetune(
         _check(base, encoder, loaded, settings)
     trained = _train(base, encoder, loaded, settings, seed)
     with disk_errors(out.resolve().parent), atomic_write(out.resolve()) as folder:
-        save_classifier(base, trained.model, trained.head, loaded, text, settings.max_length, folder)
-        card = classifier_card(base, encoder_hash(encoder), loaded, trained, settings, seed)
+        save_classifier(base, trained.model, trained.head, loaded, spec.text, settings.max_length, folder)
+        card = classifier_card(base, encoder_hash(encoder), loaded, trained, settings, seed, spec)
         (folder / "README.md").write_text(card, encoding="utf-8")
     baseline = "always the most frequent class" if loaded.classes else "always the mean"
     console.print(

@@ -127,7 +127,7 @@ def _score_maker(name: str, catalogues: Sequence[str], data_root: str) -> Callab
 
 
 def _show_result(found: "CheckpointFusion", out: Path) -> None:
-    from coldfusion_fl.checkpoints.saving import FUSION_FILE, other_licences
+    from coldfusion_fl.checkpoints.card import FUSION_FILE, other_licences
 
     for fused in found.checkpoints:
         for warning in fused.warnings:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from huggingface_hub.repocard import metadata_load
@@ -9,8 +10,9 @@ from transformers import AutoModel, AutoTokenizer
 
 from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.checkpoints import saving
+from coldfusion_fl.checkpoints.card import model_card, other_licences
 from coldfusion_fl.checkpoints.fusing import fuse_checkpoints
-from coldfusion_fl.checkpoints.saving import other_licences, save_fusion
+from coldfusion_fl.checkpoints.saving import save_fusion
 from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
@@ -42,12 +44,14 @@ def test_the_card_and_the_file_name_every_checkpoint(fused, three, tiny_base, tm
     for one, outcome in zip(facts["checkpoints"], fused.checkpoints, strict=True):
         assert one["sha256"] == outcome.sha256
         assert one["sha256"] in card
-        assert f"`{one['reference']}`" in card
+        assert f"`{Path(one['reference']).name}`" in card
     assert facts["base"] == {"reference": str(tiny_base), "sha256": fused.base_sha256, "licence": ""}
     assert (facts["fusion"], facts["server-optimizer"], facts["screening"]) == ("mean", "plain", [])
     assert facts["sha256"] == fused.sha256
     assert facts["versions"]["torch"]
     assert metadata_load(tmp_path / "out" / "README.md")["tags"] == ["cold-fusion", "model-merging", "merge"]
+    assert "/tmp" not in card
+    assert str(tmp_path) not in card
     assert "The licence of the base is not known." in card
 
 
@@ -71,13 +75,13 @@ def test_licences(checkpoint, tiny_base, tmp_path):
     found = fuse_checkpoints([same, other], str(base))
     assert other_licences(found) == [f"{other}: cc-by-nc-4.0"]
     assert "license" not in metadata_load_of(found)
-    assert "their terms count too" in saving.model_card(found)
+    assert "their terms count too" in model_card(found)
 
 
 def metadata_load_of(found):
     import yaml
 
-    return yaml.safe_load(saving.model_card(found).split("---")[1])
+    return yaml.safe_load(model_card(found).split("---")[1])
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
