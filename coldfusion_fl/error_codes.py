@@ -136,6 +136,21 @@ class ErrorCode(StrEnum):
         "A repository of the Hub is gated, or the Hub rejects the token of this machine.",
         "Ask for access on the page that the message names, then run `hf auth login`.",
     )
+    HUB_CONFLICT = (
+        "hub-conflict",
+        "A repository of the Hub holds another model, or a tag of it another round, than those to be sent.",
+        "Choose another repository, or replace its model with `--replace`.",
+    )
+    HUB_UPLOAD = (
+        "hub-upload",
+        "The Hub did not take what was sent, or the connection ended.",
+        "Give the same command again: what has arrived is not sent again.",
+    )
+    PATHS_PUBLISHED = (
+        "paths-published",
+        "A file that is to be published names a path of this machine.",
+        "Remove the path from the file that the message names.",
+    )
     # Models.
     MODEL_MISSING = (
         "model-missing",

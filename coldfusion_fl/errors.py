@@ -12,6 +12,7 @@
     ├── CompressionError   a contribution that cannot be decoded
     ├── RunFolderError     the folder of a run
     ├── DeploymentError    a federation over a network: its folder, a member or the server
+    ├── HubError           an upload to the Hugging Face Hub that failed
     └── RunError           a run that started and then failed
 
 Each message says what is wrong, where, and what to do. Each error has a `code`, which does not change with the wording:
@@ -94,6 +95,13 @@ class DeploymentError(ColdFusionError):
     """The folder of a federation, the settings or key of a member, or the connection to the server is not valid."""
 
     usual_code = ErrorCode.FEDERATION_INVALID
+
+
+class HubError(ColdFusionError):
+    """An upload to the Hugging Face Hub began and failed."""
+
+    exit_code = 1
+    usual_code = ErrorCode.HUB_UPLOAD
 
 
 class RunError(ColdFusionError):

@@ -28,7 +28,7 @@ LAYERS = (
     ("training", "checkpoints"),
     ("evaluation",),
     ("run", "classifier"),
-    ("tracking",),
+    ("tracking", "publishing"),
     ("preflight", "pages"),
     ("cli",),
     ("strategies", "clients"),

@@ -81,7 +81,7 @@ def write_header(
 
 def encoder_header(*, has_sentence_pooling: bool, tags: Sequence[str], **values: Any) -> str:
     """The header of an encoder without a head; the arguments as `write_header`, and whether it has a pooling."""
-    kind = {"pipeline_tag": "feature-extraction"}
+    kind: dict[str, Any] = {"pipeline_tag": "feature-extraction"}
     if has_sentence_pooling:
         kind = {"library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"}
     return write_header(tags=tags, **kind, **values)
@@ -141,8 +141,9 @@ def place_card(text: str, repository: str) -> str:
         ValueError: the header cannot be read.
     """
     card = ModelCard(text.replace(f"{PLACE}\n\n", "").replace(THIS_MODEL, repository))
-    if card.data.eval_results:
-        card.data.model_name = repository.rpartition("/")[2]
+    data: Any = card.data
+    if data.eval_results:
+        data.model_name = repository.rpartition("/")[2]
     return str(card)
 
 

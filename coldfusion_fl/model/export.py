@@ -107,6 +107,11 @@ def read_licence(folder: Path) -> dict[str, Any]:
     return {key: header[key] for key in _LICENCE_KEYS if _is_text(header.get(key))}
 
 
+def describes_model(name: str) -> bool:
+    """Whether a file of this name belongs to a tokenizer or to sentence-transformers, or is a licence."""
+    return name in _TOKENIZER_FILES or any(pattern.fullmatch(name) for pattern in _NAMED_FILES)
+
+
 def _carry_files(base: Base, folder: Path) -> None:
     """Copy the content of the carried files into a folder.
 
@@ -130,8 +135,7 @@ def _carried_files(base: Base) -> Iterator[Path]:
     """The files that are carried over, relative to the base's folder. Only regular files are: a pipe could block."""
     class_files = [name for names in type(base.tokenizer).vocab_files_names.values() for name in _as_list(names)]
     for path in base.folder.iterdir():
-        is_listed = path.name in (*_TOKENIZER_FILES, *class_files)
-        if (is_listed or any(pattern.fullmatch(path.name) for pattern in _NAMED_FILES)) and path.is_file():
+        if (path.name in class_files or describes_model(path.name)) and path.is_file():
             yield Path(path.name)
     # `1_Pooling` also says which head the base was pretrained for, with or without a modules.json.
     for place in ("1_Pooling", *_module_paths(base)):

@@ -17,6 +17,7 @@ SKIPPED = {
 # Pages whose commands take half a minute or more together.
 SLOW = {
     "docs/how-to/federation.md",
+    "docs/how-to/hub.md",
     "docs/how-to/model.md",
     "docs/how-to/privacy.md",
     "docs/how-to/simulation.md",

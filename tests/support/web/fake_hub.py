@@ -202,7 +202,7 @@ class _Handler(Writes, BaseHTTPRequestHandler):
         if folder is None:
             return
         if endpoint == "tree":
-            recursive = parse_qs(urlsplit(self.path).query).get("recursive") == ["True"]
+            recursive = parse_qs(urlsplit(self.path).query).get("recursive", [""])[0].lower() == "true"
             entries = _tree(folder, inside or "", recursive=recursive) if (folder / (inside or "")).is_dir() else None
             if entries is None:
                 self._fail(404, "EntryNotFound", f"{inside} does not exist on {revision}")

@@ -92,7 +92,8 @@ class Writes:
         if not self._may_write(full):
             return
         if full in self.hub.models:
-            self._send(409, json.dumps({"error": "You already created this model repo"}).encode())
+            there = {"error": "You already created this model repo", "url": f"{self.hub.endpoint}/{full}"}
+            self._send(409, json.dumps(there).encode())
             return
         if visibility == "private":
             self.hub.private.add(full)
