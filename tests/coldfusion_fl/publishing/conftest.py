@@ -2,7 +2,7 @@
 
 import huggingface_hub
 import pytest
-from finished_runs import make_finished_run
+from scored_runs import make_finished_run
 from web.fake_hub import FakeHub
 from web.fake_hub_writes import WRITER
 

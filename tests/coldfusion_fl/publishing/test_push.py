@@ -3,8 +3,8 @@
 import shutil
 
 import pytest
-from finished_runs import make_finished_run
 from huggingface_hub.repocard import ModelCard
+from scored_runs import make_finished_run
 from web.fake_hub import INVALID_TOKEN
 from web.fake_hub_writes import READER
 

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 from commands import COLDFUSION
-from finished_runs import make_finished_run
+from scored_runs import make_finished_run
 from web.fake_hub import FakeHub
 from web.fake_hub_writes import WRITER
 
