@@ -3,17 +3,12 @@
 An argument that is also a setting of a run has the setting's type and limits, which stand in `config.settings` alone.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from coldfusion_fl.aggregation.pipeline import Pipeline, check_blend
-from coldfusion_fl.aggregation.screening import ScoreFunction
-from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.config.parsing import check_value
 from coldfusion_fl.config.schema import SettingsTable
 from coldfusion_fl.config.settings import EvaluateSettings, ServerSettings, Settings
@@ -146,22 +141,3 @@ def as_filter(shared_keys: str | Callable[[str], bool] | None) -> Callable[[str]
         return shared_keys
     patterns = [pattern.strip() for pattern in shared_keys.split(",") if pattern.strip()]
     return lambda name: any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def as_score_function(
-    score_fn: ScoreFunction | None, complete: Callable[[Encoder], EncoderDict]
-) -> ScoreFunction | None:
-    """A score function that returns a Python float; a result that is not finite becomes the worst score, -inf.
-
-    Args:
-        score_fn: gets copies that it may write to, because PyTorch warns of arrays that are read-only.
-        complete: adds the arrays to an encoder that are not fused.
-    """
-    if score_fn is None:
-        return None
-
-    def score(encoder: Encoder) -> float:
-        value = float(score_fn({name: np.array(array) for name, array in complete(encoder).items()}))
-        return value if math.isfinite(value) else -math.inf
-
-    return score

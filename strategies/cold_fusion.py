@@ -13,16 +13,17 @@ from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result
 
-from coldfusion_fl.aggregation.screening import Rule, ScoreFunction
+from coldfusion_fl.aggregation.screening import Rule, ScoreFunction, as_score_function
 from coldfusion_fl.aggregation.server_optimizer import ServerOptimizer
 from coldfusion_fl.arrays.disk_arrays import ArrayFile
 from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.config.message_keys import COMPRESSION, MODES
 from coldfusion_fl.fusion import Operator
+from coldfusion_fl.repository.aggregator import Aggregator
 from coldfusion_fl.run.events import ContributorExcluded, Event
 from coldfusion_fl.run.records import RoundRecord
 
-from .arguments import as_filter, as_score_function, read_arguments
+from .arguments import as_filter, read_arguments
 from .hooks import observe_hooks
 from .loop import EvaluateFn, RunLoop
 from .nodes import (
@@ -36,14 +37,14 @@ from .nodes import (
     select_shared,
 )  # fmt: skip
 from .rounds import (
-    Aggregator,
     ContributionCollector,
     EvaluationSchedule,
     EvaluationState,
     MetricsFn,
     RoundState,
-    ServerState,
+    StrategyState,
     aggregate,
+    privacy_accounting,
     weighted_metrics,
 )  # fmt: skip
 from .run_log import log_settings, log_start
@@ -194,7 +195,7 @@ class ColDFusion(FedAvg):
         """Make all that changes during a run, so that a strategy that is used twice starts afresh."""
         given, keys = self._arguments, (self.arrayrecord_key, self.configrecord_key)
         self.messages = MessageBuilder(*keys, given.seed)
-        self.state = ServerState(self.ledger, given.keep_last, given.ema, given.blend, self.settings)
+        self.state = StrategyState(self.ledger, given.keep_last, given.ema, given.blend, self.settings)
         self.score_fn = as_score_function(given.score_fn, self.state.complete)
         self.registry = new_registry(
             given.contributor_names, self.configrecord_key, given.node_names,
@@ -209,8 +210,9 @@ class ColDFusion(FedAvg):
             given.staleness_discount, self.registry, learns_names=given.contributor_names == "metrics",
         )  # fmt: skip
         self.aggregator = Aggregator(
-            self.state, self.pipeline, self.settings.min_contributions, self.score_fn, given.rollback
-        )
+            self.state, self.pipeline, self.settings.min_contributions, self.score_fn, given.rollback,
+            privacy_accounting(self.pipeline.fusion),
+        )  # fmt: skip
         # What Flower's own loop and its wrappers need; `start` changes it. They do not say how many rounds there are,
         # and a wrapper may work on the arrays that come back, so that these must not be compressed.
         self.schedule = EvaluationSchedule(given.evaluate_every, has_first=self.fraction_evaluate == 1)

@@ -10,7 +10,6 @@ from flwr.common import log
 from flwr.serverapp import Grid
 
 from coldfusion_fl.aggregation.screening import ScoreFunction
-from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.config.tables import flatten, to_table, unflatten
@@ -20,13 +19,10 @@ from coldfusion_fl.evaluation.validation import validation_score_fn
 from coldfusion_fl.machine import machine_facts
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import load_encoder
-from coldfusion_fl.model.export import check_export, save_model
-from coldfusion_fl.model.origin import read_origin
-from coldfusion_fl.pages.run_page import write_page_of_finished_run
+from coldfusion_fl.model.export import check_export
+from coldfusion_fl.repository.results import write_results
 from coldfusion_fl.run.events import RunFinished, RunStarted
 from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.model_card import model_card
-from coldfusion_fl.run.report import write_report
 from coldfusion_fl.tracking.registry import check_tracking
 from coldfusion_fl.tracking.track import track
 
@@ -159,14 +155,5 @@ def _write_results(settings: Settings, ledger: Ledger, base: Base, strategy: Col
             f"are in {ledger.folder / 'progress.jsonl'}, and `coldfusion log` shows them.",
             ErrorCode.NOTHING_FUSED,
         )
-    last_base = ledger.load_base(records[-1].round)
-    models = {"model": strategy.result, "last-base": last_base} if settings.server.ema else {"model": last_base}
-    origin = read_origin(base)
-    for name, encoder in models.items():
-        with ledger.writing(name) as folder:
-            save_model(base, encoder, folder)
-            card = model_card(ledger, encoder_hash(encoder), origin, "result" if name == "model" else "last-base")
-            (folder / "README.md").write_text(card, encoding="utf-8")
-    write_report(ledger)
-    write_page_of_finished_run(ledger)
+    write_results(ledger, base, strategy.result if settings.server.ema else None)
     log(logging.INFO, "The fused model is in %s", ledger.folder / "model")

@@ -30,6 +30,7 @@ LAYERS = (
     ("run", "classifier"),
     ("tracking", "publishing"),
     ("preflight", "pages"),
+    ("repository",),
     ("cli",),
     ("strategies", "clients"),
     ("engines",),

@@ -5,6 +5,7 @@ accepted. As text: `size(factor=5), direction(min-cosine=-0.1)`.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -12,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from coldfusion_fl.arrays.blocks import blocks, on_all_cores
-from coldfusion_fl.arrays.encoder import Encoder, read_block
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict, read_block
 from coldfusion_fl.config.components import Component
 from coldfusion_fl.fusion import Contribution, Operator
 
@@ -160,3 +161,22 @@ def screen(round_: ScreeningRound, rules: Sequence[Rule]) -> tuple[ScreeningRoun
             lighter = replace(candidate.contribution, weight=weight)
             round_.candidates[name] = replace(candidate, contribution=lighter)
     return round_, rejected
+
+
+def as_score_function(
+    score_fn: ScoreFunction | None, complete: Callable[[Encoder], EncoderDict]
+) -> ScoreFunction | None:
+    """A score function that returns a Python float; a result that is not finite becomes the worst score, -inf.
+
+    Args:
+        score_fn: gets copies that it may write to, because PyTorch warns of arrays that are read-only.
+        complete: adds the arrays to an encoder that are not fused.
+    """
+    if score_fn is None:
+        return None
+
+    def score(encoder: Encoder) -> float:
+        value = float(score_fn({name: np.array(array) for name, array in complete(encoder).items()}))
+        return value if math.isfinite(value) else -math.inf
+
+    return score

@@ -1,20 +1,20 @@
 """A round: its state, the contributions that are collected, and the base that is made of them."""
 
-from .aggregator import Aggregator
 from .collection import ContributionCollector
 from .evaluation import EvaluationSchedule, EvaluationState
 from .metrics import MetricsFn, aggregate, weighted_metrics
+from .privacy import privacy_accounting
 from .round_state import RoundState
-from .server_state import ServerState
+from .strategy_state import StrategyState
 
 __all__ = [
-    "Aggregator",
     "ContributionCollector",
     "EvaluationSchedule",
     "EvaluationState",
     "MetricsFn",
     "RoundState",
-    "ServerState",
+    "StrategyState",
     "aggregate",
+    "privacy_accounting",
     "weighted_metrics",
 ]

@@ -1,12 +1,15 @@
 """The privacy loss of the contributors."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from logging import INFO
 
+from flwr.common import log
 from flwr.serverapp import GaussianPrivacyEvent, NeighboringRelation, PrivacyConfig, SamplingMethod
 
 from coldfusion_fl.extras import require
-from coldfusion_fl.fusion import PrivateMean
+from coldfusion_fl.fusion import Operator, PrivateMean
+from coldfusion_fl.repository.aggregator import Accounting
 from coldfusion_fl.run.records import PrivacySpent, RoundRecord
 
 
@@ -51,3 +54,26 @@ class PrivacyAccountant:
         accountant = RdpAccountant(PrivacyConfig(delta, size, relation, sampling))
         accountant.compose(GaussianPrivacyEvent(self._fusion.noise, size, size), rounds)
         return PrivacySpent(epsilon=round(accountant.get_epsilon(delta), 4), delta=delta, rounds=rounds)
+
+
+def privacy_accounting(fusion: Operator) -> Accounting | None:
+    """Returns and logs the privacy loss after a round; None: the fusion is not private.
+
+    Raises:
+        SettingsError: the accountant's library is not installed.
+    """
+    if not isinstance(fusion, PrivateMean):
+        return None
+    accountant = PrivacyAccountant(fusion)
+
+    def account(earlier: Sequence[RoundRecord], fused: Iterable[str]) -> PrivacySpent:
+        spent = accountant.spent(earlier, fused)
+        log(
+            INFO,
+            "Privacy loss of the contributor with the most rounds: ε = %g at δ = %g.",
+            spent.epsilon,
+            spent.delta,
+        )
+        return spent
+
+    return account

@@ -9,7 +9,8 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common import log
 
 from coldfusion_fl.config.message_keys import CONTRIBUTIONS, REJECTED
-from coldfusion_fl.run.events import BaseKept, ContributionRejected, Emit, RoundFused, RoundStarted
+from coldfusion_fl.repository.round_progress import RoundProgress
+from coldfusion_fl.run.events import Emit, RoundStarted
 from coldfusion_fl.run.records import RejectionRecord, RoundRecord
 
 from ..nodes.messaging import records_of
@@ -52,28 +53,20 @@ def without_arrays(reply: Message) -> RecordDict:
 
 
 @dataclass
-class RoundState:
-    """The state of a round, which each step passes to the next.
+class RoundState(RoundProgress):
+    """The state of a round of the strategy, which each step passes to the next.
 
     Attributes:
-        record: what is recorded of the round so far.
         sent: the messages to the sampled contributors.
         arrived: the contributors whose replies a subclass was given; it may leave some of them out.
         contents: the metrics and configurations in the replies of valid contributions, by contributor.
-        staleness: of late contributions: the rounds between the base that they were trained on and this one, by name.
-        lost_workers: the contributors whose worker process in a simulation was killed.
         is_simulated: whether the contributors are simulated.
-        emit: emits an event of the run.
     """
 
-    record: RoundRecord
     sent: SentMessages = field(default_factory=SentMessages)
     arrived: set[str | None] = field(default_factory=set)
     contents: dict[str, RecordDict] = field(default_factory=dict)
-    staleness: dict[str, int] = field(default_factory=dict)
-    lost_workers: list[str] = field(default_factory=list)
     is_simulated: bool = False
-    emit: Emit = lambda event: None
 
     @classmethod
     def start(cls, number: int, emit: Emit) -> "RoundState":
@@ -100,11 +93,6 @@ class RoundState:
         self.sent = SentMessages({new if name == old else name: sent for name, sent in self.sent.by_name.items()})
         self.record.sampled = sorted(self.sent.by_name)
 
-    @property
-    def number(self) -> int:
-        """The round, from 1."""
-        return self.record.round
-
     def reject(self, rejection: RejectionRecord, level: int = WARNING) -> None:
         """Log, record and report that a contribution is not fused."""
         log(
@@ -114,27 +102,12 @@ class RoundState:
             rejection.name,
             rejection.reason,
         )
-        self.record.rejected.append(rejection)
-        self.emit(
-            ContributionRejected(
-                round=self.number, name=rejection.name, reason=rejection.reason, received=rejection.received
-            )
-        )
+        super().reject(rejection)
 
     def emit_kept(self, reason: str) -> None:
-        """Report that the round makes no new base."""
-        contributions, rejected = self.counts()
-        self.emit(BaseKept(round=self.number, contributions=contributions, rejected=rejected, reason=reason))
-
-    def emit_fused(self) -> None:
-        """Report that the round made a new base."""
-        contributions, rejected = self.counts()
-        spent = self.record.privacy
-        self.emit(RoundFused(round=self.number, contributions=contributions, rejected=rejected, privacy=spent))
-
-    def counts(self) -> tuple[int, int]:
-        """The number of contributions that passed the screening, and the number of rejections."""
-        return len(self.record.contributions), len(self.record.rejected)
+        """Log and report that the round makes no new base."""
+        log(WARNING, "Round %d keeps its base: %s.", self.number, reason)
+        super().emit_kept(reason)
 
     def metrics(self, function: MetricsFn, weighted_by_key: str) -> MetricRecord:
         """The counts and, if a base was made, the aggregated metrics of its contributors."""

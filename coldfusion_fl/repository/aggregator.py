@@ -2,29 +2,29 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from logging import INFO, WARNING
-
-from flwr.common import log
 
 from coldfusion_fl.aggregation.pipeline import Pipeline
 from coldfusion_fl.aggregation.screening import Candidate, ScoreFunction
 from coldfusion_fl.arrays.blocks import update_norm
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.errors import ErrorCode, FusionError, RunError, count
-from coldfusion_fl.fusion import PrivateMean, fuse
+from coldfusion_fl.fusion import fuse
+from coldfusion_fl.repository.round_progress import RoundProgress
+from coldfusion_fl.repository.server_state import ServerState
 from coldfusion_fl.run.history import past_norms
 from coldfusion_fl.run.records import (
     ContributionRecord,
+    PrivacySpent,
     RejectionRecord,
+    RoundRecord,
     UpdateFacts,
     ValidationScores,
 )
 
-from .privacy import PrivacyAccountant
-from .round_state import RoundState
-from .server_state import ServerState
+# Returns the privacy loss after a round: of the records of the earlier rounds, and the names of its contributors.
+Accounting = Callable[[Sequence[RoundRecord], Iterable[str]], PrivacySpent]
 
 
 class NoNewBaseError(Exception):
@@ -40,9 +40,7 @@ class Aggregator:
         min_contributions: with fewer contributions a round keeps its base.
         score_fn: the server's own score of an encoder, more is better; None: it has none.
         rollback: the base is kept if the score falls by more than this; None: never.
-
-    Raises:
-        SettingsError: the fusion is private, and the accountant's library is not installed.
+        accounting: returns the privacy loss, where the fusion is private; None: it is not.
     """
 
     def __init__(
@@ -52,6 +50,7 @@ class Aggregator:
         min_contributions: int,
         score_fn: ScoreFunction | None,
         rollback: float | None,
+        accounting: Accounting | None = None,
     ) -> None:
         self._state = state
         self._pipeline = pipeline
@@ -59,9 +58,9 @@ class Aggregator:
         self._score_fn = score_fn
         self._rollback = rollback
         self._base_score: float | None = None
-        self._accountant = PrivacyAccountant(pipeline.fusion) if isinstance(pipeline.fusion, PrivateMean) else None
+        self._accounting = accounting
 
-    def next_base(self, round_: RoundState, candidates: Mapping[str, Candidate]) -> EncoderDict | None:
+    def next_base(self, round_: RoundProgress, candidates: Mapping[str, Candidate]) -> EncoderDict | None:
         """Screen and fuse the contributions, and apply the server optimizer.
 
         Args:
@@ -81,14 +80,13 @@ class Aggregator:
             base = self._optimize(round_, self._fuse(round_, candidates))
         except NoNewBaseError as reason:
             record.kept_because = str(reason)
-            log(WARNING, "Round %d keeps its base: %s.", round_.number, reason)
             round_.emit_kept(str(reason))
             return None
         record.fused = True
         round_.emit_fused()
         return base
 
-    def _fuse(self, round_: RoundState, candidates: Mapping[str, Candidate]) -> EncoderDict:
+    def _fuse(self, round_: RoundProgress, candidates: Mapping[str, Candidate]) -> EncoderDict:
         """Screen the contributions and fuse those that pass.
 
         Args:
@@ -120,10 +118,11 @@ class Aggregator:
             fused = fuse(self._pipeline.fusion, self._state.base, screened.contributions)
         except FusionError as failure:
             raise NoNewBaseError(str(failure).rstrip(".")) from None
-        self._account(round_)
+        if self._accounting:  # this round counts too
+            round_.record.privacy = self._accounting(self._state.records, round_.record.contributions)
         return fused
 
-    def _optimize(self, round_: RoundState, fused: Encoder) -> EncoderDict:
+    def _optimize(self, round_: RoundProgress, fused: Encoder) -> EncoderDict:
         """Apply the server optimizer, and compare the result with the base by the server's own score.
 
         Args:
@@ -143,7 +142,7 @@ class Aggregator:
         round_.record.update_norm = update_norm(self._state.base, next_base)
         return next_base
 
-    def _compare_scores(self, round_: RoundState, next_base: Encoder) -> None:
+    def _compare_scores(self, round_: RoundProgress, next_base: Encoder) -> None:
         """Keep the base if its successor scores too low. The score of an accepted base is not computed again."""
         if self._rollback is None or self._score_fn is None:
             return
@@ -161,17 +160,6 @@ class Aggregator:
             round_.record.rolled_back = True
             raise NoNewBaseError(f"the server's validation score fell from {before:.4g} to {after:.4g}")
         self._base_score = after
-
-    def _account(self, round_: RoundState) -> None:
-        """Record the privacy loss; this round counts too."""
-        if self._accountant:
-            round_.record.privacy = spent = self._accountant.spent(self._state.records, round_.record.contributions)
-            log(
-                INFO,
-                "Privacy loss of the contributor with the most rounds: ε = %g at δ = %g.",
-                spent.epsilon,
-                spent.delta,
-            )
 
 
 def _facts(
@@ -191,7 +179,7 @@ def _facts(
     }
 
 
-def _describe_lost_workers(round_: RoundState) -> str:
+def _describe_lost_workers(round_: RoundProgress) -> str:
     reasons = {rejection.name: rejection.reason for rejection in round_.record.rejected}
     names = sorted(round_.lost_workers)
     return (

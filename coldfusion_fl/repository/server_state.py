@@ -1,24 +1,18 @@
 """What the server carries from round to round, in memory and, where there is a ledger, on disk."""
 
 import time
-from logging import WARNING
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from flwr.app import ArrayRecord
-from flwr.common import log
 
 from coldfusion_fl.aggregation.server_optimizer import blend, moving_average
 from coldfusion_fl.arrays.blocks import finite
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.arrays.mismatch import find_mismatch
-from coldfusion_fl.config.comparison import changeable_keys, ensure_same
-from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
 from coldfusion_fl.run.records import RoundRecord, RoundSettings
-
-from ..nodes.array_records import UnreadableArrayError, to_numpy
 
 if TYPE_CHECKING:
     from coldfusion_fl.run.ledger import Ledger
@@ -32,7 +26,8 @@ class ServerState:
         keep_last: the number of rounds whose arrays the ledger keeps; 0: all.
         ema: the decay of the moving average of the bases; 0: none.
         blend: the weight of the average in the result; the rest is the first base.
-        settings: what the bases depend on; each record holds it, and a run cannot resume with other settings.
+        settings: what the bases depend on; each record holds it.
+        warn: is called with a sentence that a person should read.
 
     Attributes:
         base: the base of the last saved round, without the constants.
@@ -45,7 +40,13 @@ class ServerState:
     """
 
     def __init__(
-        self, ledger: "Ledger | None", keep_last: int, ema: float, blend: float, settings: RoundSettings
+        self,
+        ledger: "Ledger | None",
+        keep_last: int,
+        ema: float,
+        blend: float,
+        settings: RoundSettings,
+        warn: Callable[[str], None],
     ) -> None:
         self.ledger = ledger
         self.base: EncoderDict = {}
@@ -59,6 +60,7 @@ class ServerState:
         self._ema = ema
         self._blend = blend
         self._settings = settings
+        self._warn = warn
         self._order: list[str] = []
 
     @property
@@ -73,27 +75,18 @@ class ServerState:
         everything = {**encoder, **self.constants}
         return {name: everything[name] for name in self._order or everything}
 
-    def save_round(self, arrays: ArrayRecord, record: RoundRecord) -> None:
-        """Save a round, unless it is saved already.
+    def save(self, base: Encoder, record: RoundRecord) -> None:
+        """Save a round.
 
         Args:
-            arrays: the base that the round ended with.
+            base: the base that the round ended with, with its constants.
             record: its number, and what happened in it; round 0 is the base that the run begins with.
 
         Raises:
-            RunFolderError: the disk is full, or the ledger holds another run.
+            RunFolderError: the disk is full.
             SettingsError: the arrays of the first base cannot be fused.
         """
-        # Inside another loop than `start`, the last hook of a round is not known: several of them call this.
-        if self.last_saved is not None and self.last_saved >= record.round:
-            return
-        if self.last_saved is None and self.ledger and self.ledger.rounds():
-            raise RunFolderError(
-                f"{self.ledger.folder} holds rounds already, and Flower's own loop cannot resume a run. Call `start` "
-                "of this strategy, or give it a new ledger.",
-                ErrorCode.RUN_FOLDER_IN_USE,
-            )
-        self.base = self._read(arrays)
+        self.base = self._read(base)
         if self.last_saved is None and self._blend < 1:
             self.first = self.base
         if self._ema:
@@ -109,29 +102,24 @@ class ServerState:
         self.last_saved = record.round
         self.records.append(record)
 
-    def resume(self, initial: ArrayRecord) -> int | None:
-        """Continue the ledger's run after its last round.
+    def load(self, initial: Encoder) -> int | None:
+        """Load the ledger's run as it is after its last round.
+
+        Args:
+            initial: the base that the run began with.
 
         Returns:
             That round; None where the ledger has none.
 
         Raises:
-            RunFolderError: its arrays have other names, shapes or dtypes, or it had other settings; or the result needs
-                the first base, whose arrays were removed, and other arrays are given.
+            RunFolderError: its arrays have other names, shapes or dtypes; or the result needs the first base, whose
+                arrays were removed, and other arrays are given.
         """
         rounds = self.ledger.rounds() if self.ledger else []
         if not self.ledger or not rounds:
             return None
         self.records = [self.ledger.record(number) for number in rounds]
         last = self.records[-1]
-        # Settings that change what a base is must be the same; others, such as screening, may be changed at a resume.
-        if last.settings:
-            may_change = {key.rpartition(".")[2] for key in changeable_keys(Settings)}
-            old, new = (
-                {key: value for key, value in settings.to_json().items() if key not in may_change}
-                for settings in (last.settings, self._settings)
-            )
-            ensure_same(old, new, self.ledger.folder)
         # The run goes on from its own base. The arrays given only show whether this is the same model.
         given = self._read(initial)
         self.base = self._variable(self.ledger.load_base(last.round))
@@ -143,10 +131,9 @@ class ServerState:
             )
         is_same = self.records[0].base_sha256 == encoder_hash(self.complete(given))
         if not is_same:
-            log(
-                WARNING,
+            self._warn(
                 "The initial arrays differ from those that the run started with. They are ignored, and the run resumes "
-                "from its saved base.",
+                "from its saved base."
             )
         if self._blend < 1:
             self.first = given if is_same else self._load_first(self.ledger)
@@ -172,12 +159,8 @@ class ServerState:
                 f"{missing} The result needs the first base (blend): pass the original model.", ErrorCode.RUN_CHANGED
             ) from None
 
-    def _read(self, arrays: ArrayRecord) -> EncoderDict:
+    def _read(self, base: Encoder) -> EncoderDict:
         """The arrays of a base. Those of the first come from outside, and are checked: contributions must fit them."""
-        try:
-            base = to_numpy(arrays)
-        except UnreadableArrayError as wrong:
-            raise SettingsError(f"the initial arrays cannot be fused: {wrong}.", ErrorCode.ARRAYS_MISMATCH) from None
         if self.last_saved is None:
             self._order = list(base)
             self.constants = {name: array for name, array in base.items() if not finite(array)}
@@ -189,6 +172,6 @@ class ServerState:
                     )
         return self._variable(base)
 
-    def _variable(self, encoder: EncoderDict) -> EncoderDict:
+    def _variable(self, encoder: Encoder) -> EncoderDict:
         """The arrays that are fused: all but the constants."""
         return {name: array for name, array in encoder.items() if name not in self.constants}
