@@ -118,6 +118,13 @@ def share_weights(folder: Path, like: str) -> None:
         shutil.copymode(folder / like, file)
 
 
+def move(folder: Path, target: Path) -> None:
+    """Move a folder to a new path on the same disk, at once."""
+    folder.replace(target)
+    _sync(target.parent)
+    _sync(folder.parent)
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:

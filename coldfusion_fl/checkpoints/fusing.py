@@ -3,10 +3,10 @@
 This is one round of ColD Fusion without a federation: the contributions are checkpoints that exist already.
 """
 
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,17 @@ from coldfusion_fl.arrays.blocks import update_norm
 from coldfusion_fl.arrays.disk_arrays import ArrayFile
 from coldfusion_fl.arrays.encoder import EncoderDict, size_in_bytes
 from coldfusion_fl.arrays.hashing import encoder_hash
-from coldfusion_fl.checkpoints.checkpoint import (
-    Checkpoint,
-    LoadedBase,
-    check_encoder,
-    load_base,
-    open_checkpoint,
-    read_encoder,
+from coldfusion_fl.checkpoints.candidates import (
+    Progress,
+    check_disk,
+    find_warnings,
+    open_checkpoints,
+    read_candidates,
 )
-from coldfusion_fl.errors import ErrorCode, FusionError, RunFolderError, SettingsError, count
-from coldfusion_fl.formatting import size
-from coldfusion_fl.fusion import Contribution, Operator, WeightedMean, fuse
+from coldfusion_fl.checkpoints.checkpoint import Checkpoint, LoadedBase, load_base
+from coldfusion_fl.errors import ErrorCode, FusionError, SettingsError, count
+from coldfusion_fl.fusion import WeightedMean, fuse
 from coldfusion_fl.model.base import Base
-
-# Called with what is done now, such as "Reading", the number of the checkpoint from 1, and its reference.
-Progress = Callable[[str, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,13 @@ class CheckpointFusion:
 
 
 def check_pipeline(
-    pipeline: Pipeline, checkpoints: Sequence[str], weights: Sequence[float], *, has_score_function: bool
+    pipeline: Pipeline,
+    checkpoints: Sequence[str],
+    weights: Sequence[float],
+    *,
+    has_score_function: bool,
+    min_contributions: int = 1,
+    has_rollback: bool = False,
 ) -> None:
     """Check that checkpoints can be fused like this, before anything is loaded.
 
@@ -93,6 +95,8 @@ def check_pipeline(
         checkpoints: the references of the checkpoints.
         weights: as in `fuse_checkpoints`.
         has_score_function: whether there is a score of an encoder.
+        min_contributions: with fewer checkpoints, a run keeps its base.
+        has_rollback: whether a run keeps its base if the score falls.
 
     Raises:
         SettingsError: a component needs what a checkpoint does not have, or two settings contradict each other.
@@ -110,6 +114,13 @@ def check_pipeline(
         raise SettingsError(
             f"fusion {fusion.name} protects the contributors of a run, whose privacy loss is accounted over its "
             "rounds. Checkpoints that lie in folders are not protected by it. Use another fusion, such as mean.",
+            ErrorCode.SETTINGS_CONFLICT,
+        )
+    if len(checkpoints) < min_contributions:
+        raise SettingsError(
+            f"there {'is' if len(checkpoints) == 1 else 'are'} {count(len(checkpoints), 'checkpoint')}, but "
+            f"min-contributions of the run is {min_contributions}. Add more checkpoints to the command, or lower it: "
+            f"--min-contributions {len(checkpoints)}",
             ErrorCode.SETTINGS_CONFLICT,
         )
     if weights and len(weights) != len(checkpoints):
@@ -130,7 +141,9 @@ def check_pipeline(
             "Give the weights, or use mean.",
             ErrorCode.SETTING_MISSING,
         )
-    pipeline.check(len(checkpoints), 1, has_score_function=has_score_function, has_rollback=False)
+    pipeline.check(
+        len(checkpoints), min_contributions, has_score_function=has_score_function, has_rollback=has_rollback
+    )
 
 
 def fuse_checkpoints(
@@ -178,28 +191,18 @@ def fuse_checkpoints(
     check_pipeline(pipeline, checkpoints, weights, has_score_function=make_score_fn is not None)
     progress("Reading", 0, base)
     loaded = load_base(base)
-    opened = []
-    for number, reference in enumerate(checkpoints, start=1):
-        progress("Checking", number, reference)
-        opened.append(open_checkpoint(reference, loaded))
+    opened = open_checkpoints(checkpoints, loaded, progress)
     place = folder or Path(tempfile.gettempdir())
-    _check_disk(place, size_in_bytes(loaded.encoder), len(opened))
+    check_disk(place, size_in_bytes(loaded.encoder), len(opened))
     score_fn = make_score_fn(loaded) if make_score_fn else None
-    array_file = ArrayFile(place)
-    try:
-        candidates: dict[str, Candidate] = {}
-        for number, checkpoint in enumerate(opened, start=1):
-            progress("Reading", number, checkpoint.reference)
-            weight = weights[number - 1] if weights else 1.0
-            candidate = _read_candidate(checkpoint, loaded, weight, pipeline.fusion, array_file, candidates)
-            candidates[candidate.contribution.name] = candidate
+    with closing(ArrayFile(place)) as array_file:
+        # Names by content: the result depends neither on the order of the checkpoints nor on their folders.
+        candidates = read_candidates(opened, None, loaded, weights, pipeline.fusion, array_file, progress)
         progress("Fusing", len(opened), "")
         screened = pipeline.screen(loaded.encoder, candidates, score_fn)
         if not screened.contributions:
             raise FusionError(_describe_rejections(opened, candidates, screened))
         fused = fuse(pipeline.fusion, loaded.encoder, screened.contributions)
-    finally:
-        array_file.close()
     result, _ = pipeline.optimize(loaded.encoder, fused, {})
     base_hash = encoder_hash(loaded.encoder)
     return CheckpointFusion(
@@ -214,29 +217,6 @@ def fuse_checkpoints(
     )
 
 
-def _read_candidate(
-    checkpoint: Checkpoint,
-    loaded: LoadedBase,
-    weight: float,
-    fusion: Operator,
-    array_file: ArrayFile,
-    earlier: Mapping[str, Candidate],
-) -> Candidate:
-    """Read and check a checkpoint, measure its update, and move its arrays into the file."""
-    arrays = dict(read_encoder(checkpoint, loaded))  # in memory until the function returns: they are read four times
-    check_encoder(arrays, checkpoint, loaded)
-    # Names by content: the result depends neither on the order of the checkpoints nor on their folders.
-    sha256 = encoder_hash(arrays)
-    copies = sum(candidate.sha256 == sha256 for candidate in earlier.values())
-    contribution = Contribution(f"{sha256}-{copies}", array_file.put(arrays))
-    # A weighted mean multiplies the two, so only one of them may be the weight.
-    if isinstance(fusion, WeightedMean):
-        contribution = replace(contribution, metrics={fusion.by: weight})
-    else:
-        contribution = replace(contribution, weight=weight)
-    return Candidate(contribution, update_norm(loaded.encoder, arrays), sha256)
-
-
 def _describe_rejections(opened: Sequence[Checkpoint], candidates: Mapping[str, Candidate], screened: Screened) -> str:
     reasons = "; ".join(
         f"{checkpoint.reference}: {screened.rejected[name][1]}"
@@ -249,14 +229,8 @@ def _outcomes(
     opened: Sequence[Checkpoint], candidates: Mapping[str, Candidate], screened: Screened, base_hash: str
 ) -> tuple[FusedCheckpoint, ...]:
     outcomes = []
-    first: dict[str, str] = {}
+    warnings = find_warnings(opened, candidates, base_hash)
     for checkpoint, (name, candidate) in zip(opened, candidates.items(), strict=True):
-        warnings = checkpoint.warnings
-        if candidate.sha256 == base_hash:
-            warnings += ("its encoder is the base's, unchanged.",)
-        elif candidate.sha256 in first:
-            warnings += (f"its encoder is the same as that of {first[candidate.sha256]}, so it counts twice.",)
-        first.setdefault(candidate.sha256, checkpoint.reference)
         rule, reason = screened.rejected.get(name, (None, ""))
         outcomes.append(
             FusedCheckpoint(
@@ -267,17 +241,7 @@ def _outcomes(
                 share=screened.shares.get(name),
                 rejected_by=rule.name if rule else "",
                 reason=reason,
-                warnings=warnings,
+                warnings=warnings[name],
             )
         )
     return tuple(outcomes)
-
-
-def _check_disk(folder: Path, encoder_bytes: int, checkpoints: int) -> None:
-    needed, free = encoder_bytes * (checkpoints + 1), shutil.disk_usage(folder).free
-    if needed > free:
-        raise RunFolderError(
-            f"{folder}: fusing {count(checkpoints, 'checkpoint')} of {size(encoder_bytes)} needs {size(needed)} of "
-            f"disk space, and {size(free)} are free. Free some space, or choose another folder.",
-            code=ErrorCode.DISK_FULL,
-        )

@@ -119,6 +119,8 @@ def run_settings(config: Path | None, out: Path | None, resume: Path | None, kee
     Raises:
         ColdFusionError: the settings, or the folder to resume, cannot be read.
     """
+    if resume:
+        _check_has_tasks(Ledger(resume))
     if config:
         settings = resolve_paths(read_settings(config), config)
         folder = (resume or out or _new_folder(settings, config)).resolve()
@@ -127,6 +129,15 @@ def run_settings(config: Path | None, out: Path | None, resume: Path | None, kee
         settings = parse_settings(Ledger(folder).settings, str(folder / "run.json"))
     server = settings.server if keep_last is None else settings.server.model_copy(update={"keep_last": keep_last})
     return settings.model_copy(update={"out": str(folder), "server": server, "resume": False})
+
+
+def _check_has_tasks(ledger: Ledger) -> None:
+    if "rounds" not in ledger.settings and "server" in ledger.settings:
+        raise SettingsError(
+            f"{ledger.folder}: the rounds of this run are added with `coldfusion fuse --run`, and it has no tasks to "
+            f'train on. To have contributors train from its model, start a new run with: base = "{ledger.folder}"',
+            code=ErrorCode.SETTINGS_CONFLICT,
+        )
 
 
 def resolve_paths(settings: Settings, config: Path) -> Settings:

@@ -205,6 +205,19 @@ class BaseKept(_Event):
     reason: str
 
 
+class RoundUndone(_Event):
+    """A person took back the last round, which `coldfusion fuse` had added. Its files are in another folder of the run.
+
+    Attributes:
+        round: the round.
+        folder: where it is now, in the run folder.
+    """
+
+    kind: Literal["round-undone"] = "round-undone"
+    round: int
+    folder: str
+
+
 class EvaluationStarted(_Event):
     """The nodes were sent a base to evaluate.
 
@@ -320,28 +333,11 @@ class RunFailed(_Event):
 
 
 Event = Annotated[
-    RunStarted
-    | WaitingForNodes
-    | NodesConnected
-    | RoundStarted
-    | TrainingStep
-    | ContributionReceived
-    | ContributionRejected
-    | ContributorExcluded
-    | WorkerReplaced
-    | RoundFused
-    | BaseKept
-    | EvaluationStarted
-    | ScoreReceived
-    | ScoreFailed
-    | EvaluationFinished
-    | ServerUnreachable
-    | ServerReachable
-    | TrackerFailed
-    | RunLost
-    | RunFinished
-    | RunFailed,
+    RunStarted | WaitingForNodes | NodesConnected | RoundStarted | TrainingStep | ContributionReceived
+    | ContributionRejected | ContributorExcluded | WorkerReplaced | RoundFused | BaseKept | RoundUndone
+    | EvaluationStarted | ScoreReceived | ScoreFailed | EvaluationFinished | ServerUnreachable | ServerReachable
+    | TrackerFailed | RunLost | RunFinished | RunFailed,
     Field(discriminator="kind"),
-]
+]  # fmt: skip
 
 Emit = Callable[[Event], None]

@@ -70,10 +70,13 @@ def print_lineage(ledger: Ledger, bases: Sequence[BaseRecord], console: Console)
         state = "lost"
     console.print(f"{ledger.folder}: {state}, {count(len(bases), 'base')}", markup=False)
     for base in bases:
-        _print_base(base, console)
+        print_base(base, console)
+    if undone := sorted(path.name for path in ledger.folder.glob("undone/*")):
+        console.print(f"\nRounds that were undone, in {ledger.folder / 'undone'}: {', '.join(undone)}", markup=False)
 
 
-def _print_base(base: BaseRecord, console: Console) -> None:
+def print_base(base: BaseRecord, console: Console) -> None:
+    """Print what happened in a round as a line and a table."""
     record, digest = base.record, base.record.base_sha256[:_DIGITS]
     of = " of the average" if record.round and record.settings and record.settings.ema else ""
     score = "" if base.mean_frozen_score is None else f", mean frozen score{of} {base.mean_frozen_score:.2f}"
@@ -82,6 +85,8 @@ def _print_base(base: BaseRecord, console: Console) -> None:
         return
     made = f"{record.settings.fusion}, {record.settings.server_optimizer}"
     outcome = made if record.fused else f"KEPT: {record.kept_because}"
+    if record.checkpoints is not None:
+        outcome += "; of checkpoints"
     seconds = record.ended - record.began
     console.print(f"\nround {record.round}  base {digest}: {outcome}; {seconds:.0f} s{score}", markup=False)
     if spent := record.privacy:

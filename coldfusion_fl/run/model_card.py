@@ -15,7 +15,7 @@ from coldfusion_fl.model.card import as_code, as_text, encoder_header, encoder_u
 from coldfusion_fl.model.origin import Origin
 from coldfusion_fl.run.intervals import SCORED
 from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import RoundSettings
+from coldfusion_fl.run.records import RoundRecord, RoundSettings
 from coldfusion_fl.run.report import notes, summarize
 
 # Which encoder of a run a model is: its result, the last base where the result is an average, or the base of a round.
@@ -29,10 +29,9 @@ _CARD = """\
 
 # A ColD Fusion base
 
-Made with coldfusion-fl in {rounds} from the base {base} (SHA-256 of its arrays: {base_hash}), {contributors}
-per round, fusion {fusion}, server optimizer {server_optimizer}, screening
-{screening}, seed {seed}. Each contributor finetuned the shared encoder on its own data and sent back the
-encoder alone. {what} SHA-256 of this model's arrays: {hash}.
+Made with coldfusion-fl in {rounds} from the base {base} (SHA-256 of its arrays: {base_hash}), {contributors},
+fusion {fusion}, server optimizer {server_optimizer}, screening
+{screening}, seed {seed}. {how} {what} SHA-256 of this model's arrays: {hash}.
 
 {licence}
 
@@ -67,7 +66,12 @@ _NOISE = "‡ The interval holds 0: this difference may be noise.\n\n"
 
 
 def model_card(
-    ledger: Ledger, encoder_hash: str, origin: Origin, which: Which = "result", until: int | None = None
+    ledger: Ledger,
+    encoder_hash: str,
+    origin: Origin,
+    which: Which = "result",
+    until: int | None = None,
+    other_licences: Sequence[str] = (),
 ) -> str:
     """The Markdown card of a model of a run: how it was made, and its scores.
 
@@ -77,6 +81,7 @@ def model_card(
         origin: the base that the run began with.
         which: the model. The last base of a run with an average has no scores.
         until: the last round that the model depends on; None: the last one.
+        other_licences: of fused checkpoints, where they are not the base's, as clauses.
     """
     settings = ledger.settings
     records = [record for record in ledger.records() if until is None or record.round <= until]
@@ -89,7 +94,7 @@ def model_card(
         header=encoder_header(
             has_sentence_pooling=origin.has_sentence_pooling,
             tags=["federated-learning", "model-merging"],
-            licence=origin.licence,
+            licence={} if other_licences else origin.licence,
             base_models=[origin.hub_id] if origin.hub_id else [],
             datasets=_data_sets(ledger),
             results=_results(ledger, summary) if summary else [],
@@ -100,8 +105,9 @@ def model_card(
         base_hash=records[0].base_sha256,
         what=_what(made, settings["server"]["blend"] if made.ema else 1, which, records[-1].round),
         hash=encoder_hash,
-        licence=_licence_sentence(origin.licence),
-        contributors=count(settings["contributors-per-round"], "contributor"),
+        licence=_licence_sentence(origin.licence, other_licences),
+        contributors=_contributors(settings),
+        how=_how(records),
         fusion=as_code(made.fusion),
         server_optimizer=as_code(made.server_optimizer),
         screening=", ".join(map(as_code, made.screening)) or "none beyond the array checks",
@@ -126,10 +132,32 @@ def _what(made: RoundSettings, blend: float, which: Which, last: int) -> str:
     return f"This is the moving average of the bases (decay {made.ema:g}){rest}."
 
 
-def _licence_sentence(licence: Mapping[str, Any]) -> str:
+def _contributors(settings: Mapping[str, Any]) -> str:
+    number = settings.get("contributors-per-round")  # a run of checkpoints has none
+    return "each of finetuned checkpoints" if number is None else f"{count(number, 'contributor')} per round"
+
+
+def _how(records: Sequence[RoundRecord]) -> str:
+    """How the rounds were made: by contributors that train, of checkpoints, or both."""
+    trained = "Each contributor finetuned the shared encoder on its own data and sent back the encoder alone."
+    rounds = [record for record in records if record.round]
+    by_hand = [record.round for record in rounds if record.checkpoints is not None]
+    if not by_hand:
+        return trained
+    fused = "finetuned checkpoints were fused, without their heads."
+    if len(by_hand) == len(rounds):
+        return f"In each round, {fused}"
+    named = f"round {by_hand[0]}" if len(by_hand) == 1 else f"the rounds {', '.join(map(str, by_hand))}"
+    return f"{trained} In {named}, {fused}"
+
+
+def _licence_sentence(licence: Mapping[str, Any], others: Sequence[str]) -> str:
+    own = f"Licence of the base: {as_text(licence_text(licence))}."
     if "license" not in licence:
-        return "No licence could be read from the README.md of the base's folder."
-    return f"Licence of the base: {as_text(licence_text(licence))}."
+        own = "No licence could be read from the README.md of the base's folder."
+    if not others:
+        return own
+    return f"{own} Some checkpoints have other licences, and their terms count too: {as_text('; '.join(others))}."
 
 
 def _summary(ledger: Ledger, which: Which, last: int, made: RoundSettings) -> dict[str, Any] | None:

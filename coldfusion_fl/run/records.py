@@ -74,6 +74,22 @@ class RejectionRecord(Recorded):
     facts: UpdateFacts | None = None
 
 
+class CheckpointRecord(Recorded):
+    """Where a contribution of `coldfusion fuse` comes from.
+
+    Attributes:
+        reference: the checkpoint as the user wrote it.
+        revision: the commit of a checkpoint of the Hub; empty: it is a folder.
+        licence: of the checkpoint; empty: it is not known.
+        warnings: about the checkpoint, as sentences.
+    """
+
+    reference: str
+    revision: str = ""
+    licence: str = ""
+    warnings: list[str] = Field(default_factory=list)
+
+
 class PrivacySpent(Recorded):
     """The privacy loss of the contributor that took part in the most rounds.
 
@@ -124,6 +140,8 @@ class RoundRecord(Recorded):
         missing: contributors that took part before, or are expected, and are not connected.
         contributions: those that passed the screening, by contributor.
         rejected: the others.
+        checkpoints: where the contributions come from, by contributor, if `coldfusion fuse` added the round; None: the
+            contributors trained in it.
         fused: whether the round made a new base.
         metrics: what the strategy returned for the round's training; None: not a finite number.
         trained: when the last contribution was received.
@@ -147,6 +165,7 @@ class RoundRecord(Recorded):
     missing: list[str] = Field(default_factory=list)
     contributions: dict[str, ContributionRecord] = Field(default_factory=dict)
     rejected: list[RejectionRecord] = Field(default_factory=list)
+    checkpoints: dict[str, CheckpointRecord] | None = None
     fused: bool = False
     trained: float | None = None
     metrics: dict[str, MetricValue] = Field(default_factory=dict)

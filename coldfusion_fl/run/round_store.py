@@ -10,16 +10,18 @@
         metrics.json            what the strategy and the server's own evaluation returned for the base, where they did
         scores.json             the scores, by node, of what a run that ends here delivers: base or average
         SHA256SUMS              the hashes of all these, for `sha256sum --check`
+    undone/003/             a round that a person took back: see `coldfusion fuse --undo`
 """
 
 import errno
+import itertools
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
-from coldfusion_fl.atomic_files import atomic_write, disk_errors, remove, sha256, share_weights, write_json
+from coldfusion_fl.atomic_files import atomic_write, disk_errors, move, remove, sha256, share_weights, write_json
 from coldfusion_fl.errors import ErrorCode, RunFolderError
 from coldfusion_fl.extras import require
 from coldfusion_fl.run.records import RoundRecord, parse_record
@@ -123,6 +125,25 @@ class RoundStore:
         with disk_errors(self.folder):
             write_json(folder / name, table)
             self._write_checksums(number, self._checksums(number) | {name: sha256(folder / name)})
+
+    def set_aside(self, number: int) -> Path:
+        """Move the last round to the folder `undone` of the run, and return its new folder there.
+
+        Raises:
+            RunFolderError: the round before has no arrays any more, or the disk cannot be written.
+        """
+        if not self._has_arrays(number - 1):
+            raise RunFolderError(
+                f"{self.round_folder(number)}: round {number} cannot be undone, because the arrays of round "
+                f"{number - 1} were removed (keep-last)."
+            )
+        undone, name = self.folder / "undone", self.round_folder(number).name
+        with disk_errors(self.folder):
+            undone.mkdir(exist_ok=True)
+            free = (undone / (name if count == 1 else f"{name}-{count}") for count in itertools.count(1))
+            target = next(folder for folder in free if not folder.exists())
+            move(self.round_folder(number), target)
+        return target
 
     def keep_last(self, count: int) -> None:
         """Remove the arrays of all rounds but the last `count`; their records, scores and hashes stay."""

@@ -64,8 +64,8 @@ class StateFile:
         self._change(state="running", reason=None, final=False)
 
     def round_saved(self, number: int) -> None:
-        """A round is on disk."""
-        self._change(state="running", last_round=number)
+        """A round is on disk. Whether the run is running does not change: a person may add a round to an ended run."""
+        self._change(last_round=number)
 
     def finished(self, peak_memory_bytes: int | None = None) -> None:
         """The run reached its end."""

@@ -14,7 +14,7 @@ _GIB = 1 << 30
 def print_status(status: RunStatus, console: Console) -> None:
     """Print a run's status."""
     reason = f" ({status.reason})" if status.reason else ""
-    done = "no base yet" if status.round is None else f"{status.round} of {status.rounds} rounds are done"
+    done = _done(status)
     lost = f"; restarted {count(status.lost, 'time')}" if status.lost else ""
     console.print(f"{status.folder}: {status.state}{reason}, {done}; {status.phase}{lost}", markup=False)
     table = Table(box=None, padding=(0, 2), show_edge=False)
@@ -28,6 +28,14 @@ def print_status(status: RunStatus, console: Console) -> None:
         f"Disk: {bases}, {status.bytes / _GIB:.2f} GiB in total, {status.free_bytes / _GIB:.1f} GiB free.",
         markup=False,
     )
+
+
+def _done(status: RunStatus) -> str:
+    if status.round is None:
+        return "no base yet"
+    if status.rounds is None:  # a run to which `coldfusion fuse` adds rounds
+        return count(status.round, "round")
+    return f"{status.round} of {status.rounds} rounds are done"
 
 
 def _row(member: MemberStatus) -> tuple[str, ...]:

@@ -64,8 +64,10 @@ class StrategyState(ServerState):
 
     def _check_settings(self) -> None:
         # Settings that change what a base is must be the same; others, such as screening, may be changed at a resume.
+        # Rounds of checkpoints have settings of their own, which a person chose for them.
         records = self.ledger.records() if self.ledger else []
-        last = next((record.settings for record in reversed(records) if record.settings), None)
+        trained = (record.settings for record in reversed(records) if record.checkpoints is None)
+        last = next(trained, None)
         if self.ledger and last:
             may_change = {key.rpartition(".")[2] for key in changeable_keys(Settings)}
             old, new = (

@@ -1,9 +1,11 @@
-"""The tiny base, opened, and its encoder."""
+"""The tiny base, opened, its encoder, and checkpoints of it."""
 
+import functools
 from types import MappingProxyType
 
 import pytest
 import torch
+from tiny_models import make_checkpoint
 
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.model.base import open_base
@@ -40,3 +42,21 @@ def regression(tmp_path_factory):
     (folder / "rows.jsonl").write_text("\n".join(lines))
     (folder / "c.toml").write_text('[tasks.r]\ntrain = "rows.jsonl"\nmetric = "spearman"')
     return load_task("r", (str(folder / "c.toml"),))
+
+
+@pytest.fixture
+def checkpoint(tiny_base, tmp_path):
+    """Makes a checkpoint of the tiny base in a folder of this name; see `make_checkpoint`."""
+
+    def make(name, seed=0, base=tiny_base, **more):
+        return str(make_checkpoint(tmp_path / name, base, seed, **more))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def three(tiny_base, tmp_path_factory):
+    """Three checkpoints with heads of different sizes, which a test must not change."""
+    folder = tmp_path_factory.mktemp("three")
+    make = functools.partial(make_checkpoint, base=tiny_base)
+    return [str(make(folder / f"labels-{labels}", seed=labels, num_labels=labels)) for labels in (2, 3, 5)]

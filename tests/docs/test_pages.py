@@ -7,7 +7,7 @@ from pages import ROOT, Page
 SKIPPED = {
     "README.md": 4,
     "docs/how-to/cluster.md": 1,
-    "docs/how-to/fuse.md": 1,
+    "docs/how-to/fuse.md": 2,
     "docs/how-to/simulation.md": 1,
     "docs/how-to/strategy.md": 1,
     "docs/how-to/tracking.md": 1,

@@ -12,12 +12,12 @@ _DEFAULT = TaskSettings()
 
 
 def settings_of_run(model: str) -> Settings | None:
-    """The settings of the run whose folder this is; None: it is no run folder."""
+    """The settings of the run whose folder this is; None: it is no run folder, or the run has no tasks."""
     folder = Path(model).expanduser()
     if not _is_run(folder):
         return None
     settings = Ledger(folder).settings
-    return parse_settings(settings, str(folder)) if settings.get("tasks") else None
+    return parse_settings(settings, str(folder)) if settings.get("tasks", {}).get("seen") else None
 
 
 def tasks_of_run(settings: Settings | None, catalogue: str, data_root: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from tiny_models import edit_json, make_base, make_checkpoint
 from transformers import AutoModel, AutoTokenizer
 
-from coldfusion_fl.checkpoints import fusing
+from coldfusion_fl.checkpoints import candidates
 from coldfusion_fl.checkpoints.fusing import fuse_checkpoints
 from coldfusion_fl.errors import ErrorCode, FusionError, MismatchError, ModelError, RunFolderError, SettingsError
 from coldfusion_fl.fusion import Contribution, Ties, fuse
@@ -197,7 +197,7 @@ def test_another_vocabulary_is_refused_with_figures(checkpoint, tiny_base, tmp_p
 )
 def test_another_architecture_is_refused_with_figures(three, tiny_base, tmp_path, monkeypatch, change, figures):
     other = make_base(tmp_path / "other", **change)
-    monkeypatch.setattr(fusing, "read_encoder", None)  # before any weights are read
+    monkeypatch.setattr(candidates, "read_encoder", None)  # before any weights are read
     with pytest.raises(MismatchError, match=f"other: .*{figures}") as error:
         fuse_checkpoints([*three, str(other)], str(tiny_base))
     assert error.value.code == ErrorCode.ARRAYS_MISMATCH
@@ -214,7 +214,7 @@ def test_a_file_that_was_cut_is_refused_by_name(checkpoint, three, tiny_base, tm
     checkpoint("cut")
     file = tmp_path / "cut" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
-    monkeypatch.setattr(fusing, "read_encoder", None)  # before any weights are read
+    monkeypatch.setattr(candidates, "read_encoder", None)  # before any weights are read
     with pytest.raises(ModelError, match=r"cut: model\.safetensors cannot be read.*Copy or download it again"):
         fuse_checkpoints([*three, str(tmp_path / "cut")], str(tiny_base))
 
@@ -305,7 +305,7 @@ def test_settings_are_checked_before_anything_is_loaded(three, changes, message)
 
 
 def test_too_little_disk_space_is_found_before_the_weights_are_read(three, tiny_base, monkeypatch):
-    monkeypatch.setattr(fusing.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1000))
+    monkeypatch.setattr(candidates.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1000))
     with pytest.raises(RunFolderError, match=r"fusing 3 checkpoints of .* MiB needs .* are free") as error:
         fuse_checkpoints(three, str(tiny_base))
     assert error.value.code == ErrorCode.DISK_FULL
