@@ -36,7 +36,7 @@ from coldfusion_fl.repository.server_state import ServerState
 from coldfusion_fl.repository.server_validation import checked_score
 from coldfusion_fl.run.events import ContributionReceived, Emit, RoundStarted, RunFinished, RunStarted
 from coldfusion_fl.run.ledger import Ledger, ensure_free
-from coldfusion_fl.run.records import RoundRecord, RoundSettings
+from coldfusion_fl.run.records import CheckpointRecord, RoundRecord, RoundSettings
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,46 @@ class AddedRound:
 
 
 @dataclass(frozen=True)
+class _Plan:
+    """What a round is to be, before anything is loaded.
+
+    Attributes:
+        folder: the run folder.
+        table: the run's settings as nested tables.
+        settings: the same with what a person gave in their place.
+        pipeline: screening, fusion and server optimizer.
+        made: what is recorded of the settings.
+        checkpoints: the references of the checkpoints.
+        weights: a relative weight for each; empty: all are equal.
+    """
+
+    folder: Path
+    table: Mapping[str, Any]
+    settings: Settings
+    pipeline: Pipeline
+    made: RoundSettings
+    checkpoints: Sequence[str]
+    weights: Sequence[float]
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the run has rounds in which contributors train."""
+        return "rounds" in self.table
+
+
+@dataclass(frozen=True)
 class _Contributions:
     """The checkpoints of a round, read and checked.
 
     Attributes:
-        loaded: the run's first base, with the arrays of its newest base.
         opened: the checkpoints.
         candidates: their contributions by name, in the same order.
+        described: where they come from, by name.
     """
 
-    loaded: LoadedBase
     opened: Sequence[Checkpoint]
     candidates: Mapping[str, Candidate]
+    described: Mapping[str, CheckpointRecord]
 
 
 def fuse_into_run(
@@ -102,8 +130,41 @@ def fuse_into_run(
             damaged or has another base, or the disk is full.
         DataError: the rows of the task for the server validation cannot be read.
     """
-    began, options = time.time(), options or RoundOptions()
-    is_new = not (folder / "run.json").exists()
+    began = time.time()
+    plan = _plan(folder, checkpoints, base, options or RoundOptions())
+    settings = plan.settings
+    ledger = Ledger.reopen(folder) if (folder / "run.json").exists() else None
+    with ExitStack() as stack:
+        if ledger:
+            stack.enter_context(ledger.lock())
+        progress("Reading", 0, base or settings.base)
+        first = load_base(base or settings.base)
+        state = _load_state(plan, ledger, first, warn)
+        newest = replace(first, encoder=state.complete(state.base)) if state.records else first
+        array_file = stack.enter_context(closing(ArrayFile(_existing_folder(folder))))
+        found = _read(plan, newest, state, array_file, progress)
+        last = _same_round(plan, found, state.records)
+        score_fn = None if last else _score_fn(plan, newest, warn)
+        # Everything has been checked. From here on, the folder is written.
+        if ledger is None:
+            ledger = state.ledger = Ledger.create(folder, plan.table)
+            stack.enter_context(ledger.lock())
+        if not plan.is_trained:  # another run stays finished, or stopped
+            stack.enter_context(ledger.track_state())
+        if not state.records:
+            state.save(first.encoder, RoundRecord(round=0))
+        if not last:
+            progress("Fusing", len(checkpoints), "")
+            record = _add_round(plan, state, ledger.emit, found, began, score_fn)
+        progress("Writing", 0, str(folder / "model"))
+        write_results(ledger, first.base, state.result if settings.server.ema else None)
+        if not last and (not plan.is_trained or ledger.state.state == "finished"):
+            ledger.emit(RunFinished())
+    return AddedRound(ledger, last or record, is_new=not last)
+
+
+def _plan(folder: Path, checkpoints: Sequence[str], base: str, options: RoundOptions) -> _Plan:
+    """Check all that needs neither weights nor rows."""
     table = _settings_table(folder, base, options)
     settings = settings_of_round(table, options, folder)
     server = settings.server
@@ -117,34 +178,7 @@ def fuse_into_run(
         has_rollback=bool(server.rollback),
     )
     made = _round_settings(settings, pipeline, len(checkpoints))
-    ledger = None if is_new else Ledger.reopen(folder)
-    with ExitStack() as stack:
-        if ledger:
-            stack.enter_context(ledger.lock())
-        progress("Reading", 0, base or settings.base)
-        first, loaded = _load_bases(base or settings.base, ledger)
-        place = ledger.folder if ledger else _existing_parent(folder)
-        array_file = stack.enter_context(closing(ArrayFile(place)))
-        found = _read(checkpoints, loaded, options, pipeline, array_file, place, progress)
-        last = _same_round(ledger, found.candidates, made) if ledger else None
-        score_fn = None if last else _score_fn(settings, pipeline, loaded, warn)
-        # Everything has been checked. From here on, the folder is written.
-        if ledger is None:
-            ledger = Ledger.create(folder, table)
-            stack.enter_context(ledger.lock())
-        is_trained = "rounds" in table
-        if not is_trained:  # a run whose contributors train stays finished, or stopped
-            stack.enter_context(ledger.track_state())
-        state = _load_state(ledger, settings, made, first, warn)
-        if not last:
-            progress("Fusing", len(checkpoints), "")
-            ledger.emit(RunStarted())
-            record = _add_round(state, ledger.emit, found, began, pipeline, settings, score_fn)
-        progress("Writing", 0, str(folder / "model"))
-        write_results(ledger, loaded.base, state.result if server.ema else None)
-        if not last and (not is_trained or ledger.state.state == "finished"):
-            ledger.emit(RunFinished())
-    return AddedRound(ledger, last or record, is_new=not last)
+    return _Plan(folder, table, settings, pipeline, made, checkpoints, options.weights)
 
 
 def _settings_table(folder: Path, base: str, options: RoundOptions) -> dict[str, Any]:
@@ -178,95 +212,79 @@ def _round_settings(settings: Settings, pipeline: Pipeline, checkpoints: int) ->
     )
 
 
-def _existing_parent(folder: Path) -> Path:
-    return next(parent for parent in folder.absolute().parents if parent.is_dir())
+def _existing_folder(folder: Path) -> Path:
+    """The folder, or the first one above it that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
 
 
-def _load_bases(reference: str, ledger: Ledger | None) -> tuple[LoadedBase, LoadedBase]:
-    """The run's first base, and the same with the arrays of its newest base.
+def _load_state(plan: _Plan, ledger: Ledger | None, first: LoadedBase, warn: Callable[[str], None]) -> ServerState:
+    """The state after the last round; it has no records where the run has no round yet.
 
     Raises:
-        RunFolderError: the folder holds another base than the one that the run began with.
+        RunFolderError: the first base is another one than that of the run.
     """
-    first = load_base(reference)
-    rounds = ledger.rounds() if ledger else []
-    if not ledger or not rounds:
-        return first, first
-    if encoder_hash(first.encoder) != ledger.record(0).base_sha256:
+    server = plan.settings.server
+    if ledger and ledger.rounds() and encoder_hash(first.encoder) != ledger.record(0).base_sha256:
         raise RunFolderError(
-            f"{ledger.folder}: {reference} is not the base that the run began with: its arrays have another hash. "
-            "Give the folder of that base with --base.",
+            f"{ledger.folder}: {first.base.reference} is not the base that the run began with: its arrays have another "
+            "hash. Give the folder of that base with --base.",
             ErrorCode.RUN_CHANGED,
         )
-    return first, replace(first, encoder=ledger.load_base(rounds[-1]))
-
-
-def _read(
-    references: Sequence[str],
-    loaded: LoadedBase,
-    options: RoundOptions,
-    pipeline: Pipeline,
-    array_file: ArrayFile,
-    place: Path,
-    progress: Progress,
-) -> _Contributions:
-    opened = open_checkpoints(references, loaded, progress)
-    names = contributor_names(opened)
-    check_disk(place, 2 * size_in_bytes(loaded.encoder), len(opened))  # the round and the model are written beside
-    candidates = read_candidates(opened, names, loaded, options.weights, pipeline.fusion, array_file, progress)
-    return _Contributions(loaded, opened, candidates)
-
-
-def _same_round(ledger: Ledger, candidates: Mapping[str, Candidate], made: RoundSettings) -> RoundRecord | None:
-    """The last round, if it was made of these checkpoints with these settings; None: it was not."""
-    last = ledger.records()[-1:]
-    if not last or last[0].checkpoints is None or last[0].settings != made:
-        return None
-    facts = [*last[0].contributions.values(), *(one.facts for one in last[0].rejected if one.facts)]
-    same = sorted(one.sha256 for one in facts) == sorted(candidate.sha256 for candidate in candidates.values())
-    return last[0] if same else None
-
-
-def _score_fn(
-    settings: Settings, pipeline: Pipeline, loaded: LoadedBase, warn: Callable[[str], None]
-) -> ScoreFunction | None:
-    """The score on the validation split of a task, if a rule or the rollback needs it."""
-    needed = bool(settings.server.rollback) or any(rule.needs_score_function for rule in pipeline.screening)
-    return checked_score(settings, loaded, warn) if needed else None
-
-
-def _load_state(
-    ledger: Ledger, settings: Settings, made: RoundSettings, first: LoadedBase, warn: Callable[[str], None]
-) -> ServerState:
-    """The state after the last round. A run that has no round yet gets round 0, the base that it begins with."""
-    server = settings.server
-    state = ServerState(ledger, server.keep_last, server.ema, server.blend, made, warn)
-    if state.load(first.encoder) is None:
-        state.save(first.encoder, RoundRecord(round=0))
+    state = ServerState(ledger, server.keep_last, server.ema, server.blend, plan.made, warn)
+    state.load(first.encoder)
     return state
 
 
+def _read(
+    plan: _Plan, newest: LoadedBase, state: ServerState, array_file: ArrayFile, progress: Progress
+) -> _Contributions:
+    opened = open_checkpoints(plan.checkpoints, newest, progress)
+    names = contributor_names(opened)
+    place = _existing_folder(plan.folder)
+    check_disk(place, 2 * size_in_bytes(newest.encoder), len(opened))  # the round and the model are written beside
+    candidates = read_candidates(opened, names, newest, plan.weights, plan.pipeline.fusion, array_file, progress)
+    base_hash = encoder_hash(newest.encoder)
+    described = describe_checkpoints(opened, candidates, plan.weights, base_hash, state.records)
+    return _Contributions(opened, candidates, described)
+
+
+def _same_round(plan: _Plan, found: _Contributions, records: Sequence[RoundRecord]) -> RoundRecord | None:
+    """The last round, if it fused these checkpoints with these settings; None: it did not."""
+    last = records[-1] if records else None
+    if last is None or not last.fused or last.checkpoints is None or last.settings != plan.made:
+        return None
+    facts = dict(last.contributions) | {one.name: one.facts for one in last.rejected if one.facts}
+    before = {name: (facts[name].sha256, one.weight) for name, one in last.checkpoints.items() if name in facts}
+    now = {name: (candidate.sha256, found.described[name].weight) for name, candidate in found.candidates.items()}
+    return last if before == now else None
+
+
+def _score_fn(plan: _Plan, newest: LoadedBase, warn: Callable[[str], None]) -> ScoreFunction | None:
+    """The score on the validation split of a task, if a rule or the rollback needs it."""
+    rules = plan.pipeline.screening
+    needed = bool(plan.settings.server.rollback) or any(rule.needs_score_function for rule in rules)
+    return checked_score(plan.settings, newest, warn) if needed else None
+
+
 def _add_round(
+    plan: _Plan,
     state: ServerState,
     emit: Emit,
     found: _Contributions,
     began: float,
-    pipeline: Pipeline,
-    settings: Settings,
     score_fn: ScoreFunction | None,
 ) -> RoundRecord:
     """Screen and fuse the contributions, apply the server optimizer, and save the round."""
-    described = describe_checkpoints(found.opened, found.candidates, encoder_hash(found.loaded.encoder), state.records)
-    record = RoundRecord(round=len(state.records), began=began, checkpoints=described)
+    record = RoundRecord(round=len(state.records), began=began, checkpoints=dict(found.described))
+    emit(RunStarted())
     emit(RoundStarted(round=record.round, sampled=sorted(found.candidates)))
     for name, candidate in found.candidates.items():
         emit(ContributionReceived(round=record.round, name=name, metrics=dict(candidate.contribution.metrics)))
     score = as_score_function(score_fn, state.complete)
-    rollback = settings.server.rollback or None
-    before = state.optimizer_state
-    aggregator = Aggregator(state, pipeline, settings.min_contributions, score, rollback)
+    before, rollback = state.optimizer_state, plan.settings.server.rollback or None
+    aggregator = Aggregator(state, plan.pipeline, plan.settings.min_contributions, score, rollback)
     base = aggregator.next_base(RoundProgress(record, emit=emit), found.candidates)
-    # Another optimizer than the run's leaves the state of the run's as it is.
+    # An optimizer without a state, in place of the run's for this round, must not lose the state of the run's.
     state.optimizer_state = {**before, **state.optimizer_state}
     record.metrics = {CONTRIBUTIONS: len(record.contributions), REJECTED: len(record.rejected)}
     state.save(state.complete(state.base if base is None else base), record)

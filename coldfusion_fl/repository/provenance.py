@@ -46,26 +46,33 @@ def _name_parts(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def describe_checkpoints(
-    opened: Sequence[Checkpoint], candidates: Mapping[str, Candidate], base_hash: str, earlier: Iterable[RoundRecord]
+    opened: Sequence[Checkpoint],
+    candidates: Mapping[str, Candidate],
+    weights: Sequence[float],
+    base_hash: str,
+    earlier: Iterable[RoundRecord],
 ) -> dict[str, CheckpointRecord]:
     """Where the contributions of a round come from, by name, with warnings about them.
 
     Args:
         opened: the checkpoints.
         candidates: their contributions by name, in the same order.
+        weights: a relative weight for each; empty: all are equal.
         base_hash: the hash of the base's encoder.
         earlier: the records of the earlier rounds.
     """
     warnings = find_warnings(opened, candidates, base_hash)
     fused = _rounds_by_hash(earlier)
     described = {}
-    for checkpoint, (name, candidate) in zip(opened, candidates.items(), strict=True):
+    equal = [1.0] * len(opened)
+    for checkpoint, weight, (name, candidate) in zip(opened, weights or equal, candidates.items(), strict=True):
         rounds = fused.get(candidate.sha256, [])
         again = (f"its encoder was fused in {_rounds(rounds)} already.",) if rounds else ()
         described[name] = CheckpointRecord(
             reference=checkpoint.reference,
             revision=checkpoint.revision,
             licence=licence_text(checkpoint.licence),
+            weight=weight,
             warnings=[*warnings[name], *again],
         )
     return described

@@ -81,12 +81,14 @@ class CheckpointRecord(Recorded):
         reference: the checkpoint as the user wrote it.
         revision: the commit of a checkpoint of the Hub; empty: it is a folder.
         licence: of the checkpoint; empty: it is not known.
+        weight: the relative weight that it was given.
         warnings: about the checkpoint, as sentences.
     """
 
     reference: str
     revision: str = ""
     licence: str = ""
+    weight: float = 1.0
     warnings: list[str] = Field(default_factory=list)
 
 

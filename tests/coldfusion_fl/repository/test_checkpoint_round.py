@@ -234,6 +234,8 @@ def test_the_same_call_adds_no_second_round(run, three):
     again = fuse_into_run(run, three[:2])
     assert not again.is_new
     assert [record.to_json() for record in again.ledger.records()] == before
+    assert fuse_into_run(run, three[:2], options=RoundOptions(weights=(2, 1))).is_new
+    assert not fuse_into_run(run, three[:2], options=RoundOptions(weights=(2, 1))).is_new
     assert fuse_into_run(run, three[:2], options=RoundOptions(fusion="median")).is_new
 
 
