@@ -219,13 +219,13 @@ def read_catalogues(references: Sequence[str], data_root: str = "") -> Catalogue
             )
         # A shipped catalogue is inside this package, which has no data.
         root = Path(data_root) if data_root else None if is_shipped else path.resolve().parent
-        for name, spec in _parse_catalogue(path, reference).items():
-            for shard_name, shard_spec in _expand_shards(name, spec).items():
+        for name, spec in parse_catalogue(read_toml(path, CatalogueError), reference).items():
+            for shard_name, shard_spec in expand_shards(name, spec).items():
                 specs[shard_name], data_roots[shard_name], sources[shard_name] = shard_spec, root, reference
     return Catalogue(specs, data_roots, sources)
 
 
-def _expand_shards(name: str, spec: TaskSpec) -> dict[str, TaskSpec]:
+def expand_shards(name: str, spec: TaskSpec) -> dict[str, TaskSpec]:
     """The task itself, or one task per shard."""
     if spec.shards == 1:
         return {name: spec}
@@ -236,11 +236,19 @@ def _shipped_path(name: str) -> Path:
     return Path(str(resources.files("coldfusion_fl.data.catalogues") / f"{name}.toml"))
 
 
-def _parse_catalogue(path: Path, reference: str) -> dict[str, TaskSpec]:
-    table = read_toml(path, CatalogueError)
-    tasks = table.pop("tasks", None)
-    if table:
-        raise CatalogueError(f"{reference}: unknown table '{next(iter(table))}'; define tasks as [tasks.NAME].")
+def parse_catalogue(table: Mapping[str, Any], reference: str) -> dict[str, TaskSpec]:
+    """The tasks of a catalogue's tables, before shards are expanded.
+
+    Args:
+        table: the content of the TOML file.
+        reference: the file, for messages.
+
+    Raises:
+        CatalogueError: a task is not valid.
+    """
+    if unknown := next((key for key in table if key != "tasks"), None):
+        raise CatalogueError(f"{reference}: unknown table '{unknown}'; define tasks as [tasks.NAME].")
+    tasks = table.get("tasks")
     if not isinstance(tasks, dict) or not tasks:
         raise CatalogueError(f"{reference}: it has no tasks; define one as [tasks.NAME].")
     return {name: _parse_task(name, entry, reference) for name, entry in tasks.items()}
@@ -269,7 +277,7 @@ def _parse_task(name: str, entry: Any, reference: str) -> TaskSpec:
         raise CatalogueError(f"{where}: 'text' must be one or two columns, but has {len(spec.text)}.")
     if spec.metric not in METRICS:
         raise CatalogueError(f"{where}: unknown metric '{spec.metric}'.{did_you_mean(spec.metric, METRICS)}")
-    _check_reading(spec, where)
+    check_reading(spec, where)
     if spec.shard:
         raise CatalogueError(f"{where}: remove 'shard'; 'shards' alone creates one task per shard.")
     if spec.labels and spec.is_regression:
@@ -277,8 +285,12 @@ def _parse_task(name: str, entry: Any, reference: str) -> TaskSpec:
     return spec
 
 
-def _check_reading(spec: TaskSpec, where: str) -> None:
-    """Check the keys that say how text files are read."""
+def check_reading(spec: TaskSpec, where: str) -> None:
+    """Check the keys that say how text files are read; `where` is where they stand, for messages.
+
+    Raises:
+        CatalogueError: one of them is wrong.
+    """
     keys = ("delimiter", "quoting", "header", "encoding")
     if spec.hub and (given := [key for key in keys if key in spec.model_fields_set]):
         raise CatalogueError(f"{where}: '{given[0]}' is valid only for files, not with 'hub'.")

@@ -1,5 +1,6 @@
 """The columns of a task in a table of rows, as strings."""
 
+import contextlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -66,6 +67,23 @@ def select_texts(rows: pd.DataFrame, text: tuple[str, ...]) -> list[list[str]]:
     """
     column = _Columns(rows, TaskSpec(train="-", text=text), "prediction")
     return [_clean_texts(column.texts(name), "prediction", ReadReport()) for name in text]
+
+
+def read_cells(rows: pd.DataFrame, spec: TaskSpec) -> dict[str, list[str]]:
+    """All columns of a table as stripped strings, and the fields of columns of tables; an empty cell is an empty text.
+
+    Columns of lists, and of bytes that are no text, are left out.
+
+    Args:
+        rows: n rows.
+        spec: the encoding of columns of bytes.
+    """
+    column = _Columns(rows, spec, "train")
+    found = {}
+    for name in _names(rows):
+        with contextlib.suppress(DataError):
+            found[name] = [cell.strip() for cell in column.cells(name)]
+    return found
 
 
 def _choose_rows(rows: pd.DataFrame, spec: TaskSpec, split: str) -> pd.DataFrame:

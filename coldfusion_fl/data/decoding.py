@@ -32,6 +32,9 @@ _OTHER_FORMATS = (
 )
 # The encoding that a message proposes for bytes that are not UTF-8.
 _LIKELY = "cp1252"
+_BEYOND_ASCII = bytes(range(0x80, 0x100))
+# A larger part of the bytes of Western European texts is never beyond ASCII.
+_MAX_BEYOND_ASCII = 0.3
 _SHOWN_CHARACTERS = 60
 _SAMPLE_BYTES = 4096
 
@@ -49,8 +52,7 @@ def read_text(path: Path, spec: TaskSpec, report: ReadReport) -> str:
     Raises:
         DataError: the file is not in that encoding.
     """
-    with OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
-        data: bytes = file.read()
+    data = _read_bytes(path)
     if other := next((format for start, format in _OTHER_FORMATS if data.startswith(start)), ""):
         raise DataError(f"{path}: this is no text, but {other}.")
     marked = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "")
@@ -73,6 +75,39 @@ def read_text(path: Path, spec: TaskSpec, report: ReadReport) -> str:
             f"{path.name}: {count(replaced, 'character')} that could not be decoded became U+FFFD (encoding-errors)"
         )
     return text.removeprefix("\ufeff")
+
+
+def guess_encoding(path: Path) -> str:
+    """The encoding that a catalogue must name so that `read_text` reads a file; empty if the file shows it itself.
+
+    Bytes that are not UTF-8 are taken for cp1252, the usual encoding of Western European texts, if only a few of them
+    are beyond ASCII. Of other texts, most bytes are.
+    """
+    data = _read_bytes(path)
+    if any(data.startswith(mark) for mark, _ in _BYTE_ORDER_MARKS):
+        return ""
+    if unmarked := _unmarked_utf16(data):
+        return unmarked
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        beyond_ascii = len(data) - len(data.translate(None, _BEYOND_ASCII))
+        return _LIKELY if beyond_ascii < _MAX_BEYOND_ASCII * len(data) and _is_in(data, _LIKELY) else ""
+    return ""
+
+
+def _is_in(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _read_bytes(path: Path) -> bytes:
+    with OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
+        data: bytes = file.read()
+    return data
 
 
 def _is_utf8_beyond_ascii(data: bytes, text: str) -> bool:

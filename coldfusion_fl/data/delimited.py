@@ -20,9 +20,9 @@ from coldfusion_fl.data.report import ReadReport
 from coldfusion_fl.errors import DataError, ErrorCode, count
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
-_CANDIDATES = (",", ";", "\t", "|")
+CANDIDATES = (",", ";", "\t", "|")
 # The first line with which Excel names the delimiter.
-_EXCEL_HINT = re.compile(r"sep=(.)(?:\r\n|\n|\r)")
+EXCEL_HINT = re.compile(r"sep=(.)(?:\r\n|\n|\r)")
 _LONE_CARRIAGE_RETURN = re.compile(r"\r(?!\n)")
 # The second and third header row of Orange's format: a type and flags per column.
 _ORANGE_TYPES = frozenset(("c", "d", "s", "t", "continuous", "discrete", "string", "time"))
@@ -44,7 +44,7 @@ def read_delimited(path: Path, text: str, spec: TaskSpec, report: ReadReport, su
     Raises:
         DataError: the table cannot be read, two readings are possible, or its columns have other names.
     """
-    if hint := _EXCEL_HINT.match(text):
+    if hint := EXCEL_HINT.match(text):
         text = text[hint.end() :]
         spec = spec if spec.delimiter else spec.model_copy(update={"delimiter": hint[1]})
     if suffix == ".tab" and not spec.header:
@@ -120,7 +120,7 @@ def _find_delimiter(path: Path, text: str, spec: TaskSpec, report: ReadReport, u
 
     if fits(usual):
         return usual
-    candidates = [delimiter for delimiter in _CANDIDATES if delimiter != usual]
+    candidates = [delimiter for delimiter in CANDIDATES if delimiter != usual]
     others = list(filter(fits, candidates))
     if not others and not fits_partly(usual):
         others = list(filter(fits_partly, candidates))

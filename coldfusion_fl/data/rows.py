@@ -1,11 +1,12 @@
 """Reading labelled rows from local files, from installed packages and from the Hugging Face Hub."""
 
+import contextlib
 import io
 import json
 import lzma
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +55,19 @@ def read_rows(paths: Sequence[Path], spec: TaskSpec, report: ReadReport) -> pd.D
 
 
 def _read_one(path: Path, spec: TaskSpec, report: ReadReport) -> pd.DataFrame:
-    try:
+    with read_errors(path):
         return _read(path, spec, report)
+
+
+@contextlib.contextmanager
+def read_errors(path: Path) -> Iterator[None]:
+    """Turn an exception of a reader in the block into an error that names the file.
+
+    Raises:
+        DataError: the file cannot be read, or is damaged.
+    """
+    try:
+        yield
     # pandas and pyarrow raise ValueErrors
     except (ValueError, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise DataError(f"{path}: it cannot be read: {first_line(error)}") from None

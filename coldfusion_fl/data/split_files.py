@@ -14,7 +14,8 @@ _NAMES = {
     "validation": (("validation", "valid", "dev"), ("val",)),
     "test": (("test",), ("testing", "eval", "evaluation")),
 }
-_SUFFIXES = ((".jsonl", ".csv", ".tsv", ".tab", ".parquet"), (".json", ".ndjson", ".txt"))
+# Files of the second group count only if there is none of the first.
+SUFFIX_GROUPS = ((".jsonl", ".csv", ".tsv", ".tab", ".parquet"), (".json", ".ndjson", ".txt"))
 # A name of a split, alone or of a shard such as `train-00000-of-00002` (older ones end in a hash).
 _STEM = re.compile(r"([a-z]+)(?:-(\d{5})-of-(\d{5})(?:-[0-9a-f]+)?)?")
 _SHOWN_NAMES = 12
@@ -89,8 +90,24 @@ def find_split_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
     rest = [entry for entry in entries if entry.path not in used]
     return (
         {split: paths for split, paths in files.items() if paths},
-        [entry.path.name for entry in rest if entry.name or entry.has_suffix(_SUFFIXES[0])],
+        [entry.path.name for entry in rest if entry.name or entry.has_suffix(SUFFIX_GROUPS[0])],
     )
+
+
+def split_of(path: Path) -> str:
+    """The split that a file is named like, such as `validation` for `dev.csv`; empty if it is named otherwise."""
+    name = path.name.split(".")[0].lower()
+    return next((split for split, groups in _NAMES.items() if any(name in group for group in groups)), "")
+
+
+def has_train_split(folder: Path) -> bool:
+    """Whether a folder has a file, a shard or a folder of classes that is named like a train split."""
+    return bool(folder.is_dir() and any(_has_rows_of("train", entry) for entry in _entries(folder)))
+
+
+def _has_rows_of(split: str, entry: _Entry) -> bool:
+    named = any(entry.name in group for group in _NAMES[split])
+    return named and (entry.has_class_folders or any(map(entry.has_suffix, SUFFIX_GROUPS)))
 
 
 def unused_beside(used: list[Path], wanted: list[str]) -> list[str]:
@@ -106,12 +123,12 @@ def unused_beside(used: list[Path], wanted: list[str]) -> list[str]:
         entry.path.name
         for folder in sorted(folders)
         for entry in _entries(folder)
-        if entry.name in names and entry.path not in used and any(map(entry.has_suffix, _SUFFIXES))
+        if entry.name in names and entry.path not in used and any(map(entry.has_suffix, SUFFIX_GROUPS))
     ]
 
 
 def _files_of(folder: Path, split: str, entries: list[_Entry]) -> list[Path]:
-    for names, suffixes in product(_NAMES[split], _SUFFIXES):
+    for names, suffixes in product(_NAMES[split], SUFFIX_GROUPS):
         found = [entry for entry in entries if entry.name in names]
         if found := [entry for entry in found if entry.has_class_folders or entry.has_suffix(suffixes)]:
             return _check_one_source(folder, split, found)

@@ -156,7 +156,16 @@ def load_task(name: str, catalogues: tuple[str, ...] = ("packaged",), data_root:
         CatalogueError: the catalogue cannot be read or has no such task.
         DataError: the rows cannot be read, or are not a valid task.
     """
-    catalogue = read_catalogues(catalogues, data_root)
+    return read_task(name, read_catalogues(catalogues, data_root))
+
+
+def read_task(name: str, catalogue: Catalogue) -> Task:
+    """Read a task of a catalogue that is read already; `load_task` also caches the result.
+
+    Raises:
+        CatalogueError: the catalogue has no such task.
+        DataError: the rows cannot be read, or are not a valid task.
+    """
     report = ReadReport()
     try:
         return build_task(name, catalogue[name], _read_splits(catalogue, name, report), report)

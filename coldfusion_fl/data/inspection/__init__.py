@@ -1,0 +1,1 @@
+"""What tables of labelled texts show of themselves: format, columns, texts and labels."""
