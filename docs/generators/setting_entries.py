@@ -1,12 +1,13 @@
 """The entries of settings in the reference: one heading a setting, so that a search for its key finds it."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from coldfusion_fl.config.commented_toml import nested_table as nested
+from coldfusion_fl.config.commented_toml import toml_value
 from coldfusion_fl.config.description import describe_values
 
 # More rows of an entry: label and text.
@@ -37,12 +38,6 @@ def own_fields(kind: type[BaseModel]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in kind.model_fields.items() if not nested(field)}
 
 
-def nested(field: FieldInfo) -> type[BaseModel] | None:
-    """The class of a nested table; None for a setting."""
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-
-
 def example(field: FieldInfo) -> Any:
     """A value that the setting can have: its example, or its default where that says something."""
     if field.examples:
@@ -51,14 +46,6 @@ def example(field: FieldInfo) -> Any:
         return get_args(field.annotation)[-1]
     default = field.get_default(call_default_factory=True)
     return list(default) if isinstance(default, tuple) else default
-
-
-def toml_value(value: Any) -> str:
-    """A value as TOML writes it."""
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {toml_value(one)}" for key, one in value.items()) + " }"
-    # The texts, numbers, booleans and lists of JSON are those of TOML.
-    return json.dumps(value, ensure_ascii=False)
 
 
 def anchor(key: str) -> str:
