@@ -8,6 +8,7 @@ import typer
 # Importing a command's module adds the command to the app, in the order of `coldfusion --help`.
 from coldfusion_fl.cli import log, run, settings, tasks  # noqa: F401
 from coldfusion_fl.cli.app import app, print_error
+from coldfusion_fl.cli.init import command  # noqa: F401
 from coldfusion_fl.cli.models import compare, evaluate, finetune, fuse, predict, push  # noqa: F401
 from coldfusion_fl.errors import ColdFusionError
 from coldfusion_fl.extras import missing_extra

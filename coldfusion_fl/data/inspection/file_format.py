@@ -67,7 +67,9 @@ def guess_format(path: Path, given: dict[str, Any]) -> FileFormat:
     delimiter = given.get("delimiter") or _guess_delimiter(text, usual)
     if delimiter != usual:
         keys["delimiter"] = delimiter
-    rows = _sample(text, delimiter, csv.QUOTE_MINIMAL)
+    if delimiter != usual and not given.get("delimiter"):
+        notes.append(f"guess: the delimiter is {delimiter!r}, as the rows then have equally many cells (--delimiter)")
+    rows = _sample(text, delimiter)
     if rows and not _is_header(rows[0], rows[1:]):
         columns = tuple(f"{GENERATED}_{number}" for number in range(1, len(rows[0]) + 1))
         keys["header"] = list(columns)
@@ -77,10 +79,11 @@ def guess_format(path: Path, given: dict[str, Any]) -> FileFormat:
     return FileFormat(keys, delimiter, columns, tuple(notes))
 
 
-def _sample(text: str, delimiter: str, quoting: int) -> list[list[str]]:
-    """The first rows that are not empty."""
+def _sample(text: str, delimiter: str, *, quoted: bool = True) -> list[list[str]]:
+    """The first rows that are not empty; `quoted`: quotes enclose cells."""
     found: list[list[str]] = []
-    reader = csv.reader(io.StringIO(text[:_SAMPLE_CHARACTERS], newline=""), delimiter=delimiter, quoting=quoting)
+    lines = io.StringIO(text[:_SAMPLE_CHARACTERS], newline="")
+    reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
     try:
         for row in reader:
             if row:
@@ -103,8 +106,8 @@ def _guess_delimiter(text: str, usual: str) -> str:
 def _regularity(text: str, delimiter: str) -> float:
     """The share of rows with as many cells as the first one; 0 if that has only one."""
     shares = [0.0]
-    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
-        rows = _sample(text, delimiter, quoting)
+    for quoted in (True, False):
+        rows = _sample(text, delimiter, quoted=quoted)
         if rows and len(rows[0]) > 1:
             shares.append(sum(len(row) == len(rows[0]) for row in rows) / len(rows))
     return max(shares)

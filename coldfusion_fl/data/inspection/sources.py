@@ -104,12 +104,9 @@ def _sources_at(path: Path) -> list[Source]:
 
 def _sources_in(folder: Path) -> list[Source]:
     """The tables in a folder without a train split, and the folders with one."""
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    chosen = [entry for entry in entries if has_train_split(entry)]
-    for suffixes in SUFFIX_GROUPS:
-        tables = [entry for entry in entries if entry.is_file() and format_suffix(entry) in suffixes]
-        chosen += [] if chosen and suffixes is SUFFIX_GROUPS[-1] else tables
+    chosen, _ = _choose_entries(folder)
     if not chosen:
+        entries = _entries(folder)
         names = ", ".join(entry.name for entry in entries[:_SHOWN_NAMES]) or "nothing"
         more = " and more" if len(entries) > _SHOWN_NAMES else ""
         raise DataError(
@@ -117,7 +114,29 @@ def _sources_in(folder: Path) -> list[Source]:
             f"contains: {names}{more}.",
             code=ErrorCode.DATA_MISSING,
         )
-    return [source for entry in sorted(chosen) for source in _sources_at(entry)]
+    return [source for entry in chosen for source in _sources_at(entry)]
+
+
+def _choose_entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The entries of a folder that are sources, and the other tables."""
+    entries = _entries(folder)
+    splits = [entry for entry in entries if has_train_split(entry)]
+    first, second = (
+        [entry for entry in entries if entry.is_file() and format_suffix(entry) in suffixes]
+        for suffixes in SUFFIX_GROUPS
+    )
+    chosen = splits + first
+    return (sorted(chosen), second) if chosen else (second, [])
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def find_unused(paths: Sequence[Path]) -> list[Path]:
+    """The tables in the given folders that `find_sources` leaves out, because there are others."""
+    folders = [path for path in paths if path.is_dir() and not has_train_split(path) and not _has_class_folders(path)]
+    return [table for folder in folders for table in _choose_entries(folder)[1]]
 
 
 def _check_format(path: Path) -> None:

@@ -33,7 +33,6 @@ class Table:
         cells: the cells of the train split by column, as stripped strings; of a large table, a part of the rows.
         columns: the facts of each column.
         others: likewise the cells of the validation and the test split, where the source has one.
-        notes: what the files decided.
     """
 
     source: Source
@@ -41,7 +40,6 @@ class Table:
     cells: Mapping[str, list[str]]
     columns: tuple[Column, ...]
     others: Mapping[str, Mapping[str, list[str]]]
-    notes: tuple[str, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -127,7 +125,7 @@ def read_table(source: Source, given: Mapping[str, str], label: str = "") -> Tab
     if not any(column.filled for column in found):
         raise DataError(f"{source.shown}: the table has no rows.", code=ErrorCode.SPLIT_EMPTY)
     others = {split: columns for split, columns in cells.items() if split != "train"}
-    return Table(source, form, cells["train"], tuple(found), others, tuple(report.notes))
+    return Table(source, form, cells["train"], tuple(found), others)
 
 
 def _sample(rows: pd.DataFrame) -> pd.DataFrame:

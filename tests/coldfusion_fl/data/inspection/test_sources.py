@@ -2,7 +2,7 @@
 
 import pytest
 
-from coldfusion_fl.data.inspection.sources import find_sources, relative_to
+from coldfusion_fl.data.inspection.sources import find_sources, find_unused, relative_to
 from coldfusion_fl.errors import DataError, ErrorCode
 
 
@@ -58,11 +58,13 @@ def test_a_folder_with_a_train_split_is_one_task(make):
 def test_a_folder_of_tables_and_folders_has_a_task_for_each(make):
     folder = make("x/b.csv", "x/a/train.jsonl", "x/a/test.jsonl", "x/.hidden.csv", "x/README.txt", "x/manifest.json")
     assert found(folder / "x") == {"a": ["test", "train"], "b": ["train"]}
+    assert [table.name for table in find_unused([folder / "x"])] == ["README.txt", "manifest.json"]
 
 
 def test_json_and_txt_files_count_where_nothing_else_is(make):
     folder = make("x/b.json", "x/c.txt")
     assert found(folder / "x") == {"b": ["train"], "c": ["train"]}
+    assert not find_unused([folder / "x", folder / "x" / "b.json"])
 
 
 def test_a_folder_of_classes_is_one_task(make):
