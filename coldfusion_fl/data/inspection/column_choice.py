@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from coldfusion_fl.data.inspection.names import LABEL_NAMES, TEXT_NAMES, find_pair, is_id, match
 from coldfusion_fl.data.metrics import METRICS
+from coldfusion_fl.errors import count
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _WHOLE = re.compile(r"[-+]?\d+")
@@ -66,10 +67,15 @@ class Column:
         """Whether all values are numbers, and not all the same."""
         return self.numbers == 1 and self.distinct > 1
 
+    @property
+    def mean_words(self) -> str:
+        """The mean number of words, as a clause."""
+        return f"{count(round(self.words), 'word')} on average"
+
     def describe(self) -> str:
         """The facts that show what a column is, for a list to choose from."""
         empty = f", {self.empty:,} empty" if self.empty else ""
-        return f"{self.distinct:,} different values, {self.words:.0f} words on average{empty}"
+        return f"{self.distinct:,} different values, {self.mean_words}{empty}"
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ def choose_text(columns: Sequence[Column], label: str = "") -> Choice:
     best = ranked[0]
     rivals = [column.name for column in ranked[1:] if _text_score(column) > _SIMILAR * _text_score(best)]
     is_named = match(best.name, TEXT_NAMES) == 2
-    reason = f"{'its name, and ' if is_named else ''}{best.words:.0f} words on average"
+    reason = f"{'its name, and ' if is_named else ''}{best.mean_words}"
     return Choice((best.name,), reason, tuple(rivals))
 
 
