@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import psutil
 
-from coldfusion_fl.cli.engine import Engine, Progress
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import RunError
+from coldfusion_fl.execution.engine import Engine, Progress
 from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.preflight.resources import check_disk, describe_memory
 from coldfusion_fl.run.ledger import Ledger

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from coldfusion_fl.atomic_files import disk_errors, exclusive_lock
-from coldfusion_fl.cli.display import plain_console
 from coldfusion_fl.config.tables import split_names
 from coldfusion_fl.data.paths import expand_user
 from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.execution.display import plain_console
 
 console = plain_console()
 

@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from coldfusion_fl.cli.display import Display
-from coldfusion_fl.cli.run_process import RunProcess
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.errors import RunError
+from coldfusion_fl.execution.display import Display
+from coldfusion_fl.execution.run_process import RunProcess
 from coldfusion_fl.run.events import BaseKept, ContributionRejected, ContributorExcluded, RoundStarted
 from coldfusion_fl.run.ledger import Ledger
 

@@ -30,7 +30,7 @@ LAYERS = (
     ("run", "classifier"),
     ("tracking", "publishing"),
     ("preflight", "pages"),
-    ("repository",),
+    ("repository", "execution"),
     ("cli",),
     ("strategies", "clients"),
     ("engines",),

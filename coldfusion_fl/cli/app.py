@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from coldfusion_fl.cli.display import plain_console
 from coldfusion_fl.data.catalogue import SHIPPED
+from coldfusion_fl.execution.display import plain_console
 from coldfusion_fl.sanitize import sanitize
 from coldfusion_fl.versions import format_versions
 

@@ -12,7 +12,6 @@ import typer
 from rich.live import Live
 
 from coldfusion_fl.cli.app import app, console, print_line
-from coldfusion_fl.cli.display import Display, is_live
 from coldfusion_fl.cli.ending import show_result
 from coldfusion_fl.config.parsing import parse_settings, read_settings
 from coldfusion_fl.config.settings import Settings
@@ -20,13 +19,14 @@ from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.data.catalogue import resolve_catalogues
 from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import ErrorCode, RunError, SettingsError, count
+from coldfusion_fl.execution.display import Display, is_live
 from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.formatting import duration
 from coldfusion_fl.preflight.settings_check import check_server_table, check_settings
 from coldfusion_fl.run.ledger import Ledger, ensure_free
 
 if TYPE_CHECKING:
-    from coldfusion_fl.cli.run_process import RunProcess
+    from coldfusion_fl.execution.run_process import RunProcess
 
 _INTERRUPTED = 130
 
@@ -80,7 +80,7 @@ def run(
     # A run to resume may be a federation's, which needs no Ray; the engine of a simulation checks that itself.
     simulation = () if federation or resume else EXTRAS["simulation"]
     require("`coldfusion run`", *EXTRAS["models"], *simulation)
-    from coldfusion_fl.cli.run_process import RunProcess
+    from coldfusion_fl.execution.run_process import RunProcess
 
     settings = run_settings(config, out, resume, keep_last)
     folder, source = Path(settings.out), config or Path(settings.out) / "run.json"

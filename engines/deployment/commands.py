@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coldfusion_fl.cli.display import plain_console
 from coldfusion_fl.config.tables import split_names
 from coldfusion_fl.errors import ColdFusionError, DeploymentError, ErrorCode, SettingsError, first_line
+from coldfusion_fl.execution.display import plain_console
 from coldfusion_fl.sanitize import sanitize
 
 if TYPE_CHECKING:

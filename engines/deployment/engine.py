@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from coldfusion_fl.cli.engine import Engine, Progress
 from coldfusion_fl.config.settings import Settings
+from coldfusion_fl.execution.engine import Engine, Progress
 from coldfusion_fl.run.ledger import Ledger
 
 

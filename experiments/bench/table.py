@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
-from coldfusion_fl.cli.display import plain_console
+from coldfusion_fl.execution.display import plain_console
 
 
 @dataclass(frozen=True)

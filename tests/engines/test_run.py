@@ -208,7 +208,7 @@ def test_kill_9_of_the_command_ends_the_simulation_and_the_run_can_be_resumed(st
 @pytest.mark.slow
 def test_a_run_that_dies_is_a_failed_run(toy_run, tmp_path):
     process, ledger, family = run_until(toy_run(), tmp_path / "run", "nodes-connected")
-    child = next(p for p in family if "coldfusion_fl.cli.worker" in " ".join(p.cmdline()))
+    child = next(p for p in family if "coldfusion_fl.execution.worker" in " ".join(p.cmdline()))
     os.kill(child.pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from coldfusion_fl.cli.display import Display
+from coldfusion_fl.execution.display import Display
 from coldfusion_fl.formatting import finite, text
 from coldfusion_fl.pages.contributions import round_rows
 from coldfusion_fl.pages.run_page import run_page

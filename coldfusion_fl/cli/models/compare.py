@@ -11,7 +11,6 @@ from rich.status import Status
 from rich.text import Text
 
 from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console, print_line
-from coldfusion_fl.cli.display import is_live
 from coldfusion_fl.cli.models.comparison_output import comparison_csv, comparison_table, verdict_lines
 from coldfusion_fl.cli.models.output_files import check_output_file, write_output_file
 from coldfusion_fl.cli.models.run_defaults import first_run
@@ -27,6 +26,7 @@ from coldfusion_fl.cli.models.scoring import (
     read_tasks,
 )
 from coldfusion_fl.errors import ErrorCode, SettingsError
+from coldfusion_fl.execution.display import is_live
 from coldfusion_fl.formatting import duration
 from coldfusion_fl.sanitize import sanitize
 

@@ -15,8 +15,8 @@ from typing import IO, Any
 
 import click
 
-from coldfusion_fl.cli.engine import Progress, load_engine
 from coldfusion_fl.errors import RunError, from_message
+from coldfusion_fl.execution.engine import Progress, load_engine
 from coldfusion_fl.process_tree import ProcessTree
 from coldfusion_fl.run.events import Event, RunFailed, RunFinished, RunStarted
 from coldfusion_fl.run.ledger import Ledger
@@ -62,7 +62,7 @@ class RunProcess:
         self._may_linger = loaded.may_linger
         self._ledger: Ledger | None = None
         read_end, write_end = os.pipe()
-        worker = [sys.executable, "-P", "-m", "coldfusion_fl.cli.worker"]
+        worker = [sys.executable, "-P", "-m", "coldfusion_fl.execution.worker"]
         self._process = subprocess.Popen(
             [*worker, engine, str(os.getpid()), str(write_end), *args],
             stdin=subprocess.PIPE,

@@ -13,7 +13,7 @@ import time
 import pytest
 from rich.console import Console
 
-from coldfusion_fl.cli.display import Display
+from coldfusion_fl.execution.display import Display
 from coldfusion_fl.run import events
 
 NOW = time.time()
@@ -166,7 +166,7 @@ def test_a_file_has_no_control_codes():
 _DECIDING = ("TERM", "CI", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 _PROGRAM = """
 from coldfusion_fl.cli import run
-from coldfusion_fl.cli.display import Display, is_live
+from coldfusion_fl.execution.display import Display, is_live
 from coldfusion_fl.run.events import RoundStarted
 class Process:
     def events(self):
