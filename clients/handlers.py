@@ -23,9 +23,9 @@ from coldfusion_fl.evaluation.bootstrap import difference_error
 from coldfusion_fl.evaluation.scores import Predictions, Score, score_and_predict
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import build_model, load_head, merge, split, split_head
-from coldfusion_fl.run.events import TrainingStep
-from coldfusion_fl.run.intervals import DIFFERENCE_ERROR
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.events import TrainingStep
+from coldfusion_fl.runs.intervals import DIFFERENCE_ERROR
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.training.finetune import FinetuneResult, Progress, finetune
 from coldfusion_fl.training.fisher import fisher_diagonal
 from coldfusion_fl.training.seeds import contributor_seed

@@ -16,7 +16,7 @@ from coldfusion_fl.errors import RunError
 from coldfusion_fl.execution.engine import Engine, Progress
 from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.preflight.resources import check_disk, describe_memory
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp

@@ -9,8 +9,8 @@ from flwr.clientapp.typing import ClientAppCallable, Mod
 
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.config.tables import flatten, to_table
-from coldfusion_fl.run.events import WorkerReplaced
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.events import WorkerReplaced
+from coldfusion_fl.runs.ledger import Ledger
 
 _has_reported = threading.Event()
 

@@ -15,7 +15,7 @@ from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import RunFolderError
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 from .federation import federate
 from .jobs import TrainingJob, train

@@ -9,8 +9,8 @@ from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.errors import RunError
 from coldfusion_fl.execution.display import Display
 from coldfusion_fl.execution.run_process import RunProcess
-from coldfusion_fl.run.events import BaseKept, ContributionRejected, ContributorExcluded, RoundStarted
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.events import BaseKept, ContributionRejected, ContributorExcluded, RoundStarted
+from coldfusion_fl.runs.ledger import Ledger
 
 from .attacks.attack import parse_attacks
 from .attacks.labels import with_shuffled_labels

@@ -13,7 +13,7 @@ from coldfusion_fl.config.parsing import check_value
 from coldfusion_fl.config.schema import SettingsTable
 from coldfusion_fl.config.settings import EvaluateSettings, ServerSettings, Settings
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.run.records import RoundSettings
+from coldfusion_fl.runs.records import RoundSettings
 
 # Arguments whose name differs from the setting's. `min_available_nodes` is no setting of a run, which knows its tasks;
 # it has the limits of `min_contributions`.

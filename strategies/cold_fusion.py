@@ -20,8 +20,8 @@ from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.config.message_keys import COMPRESSION, MODES
 from coldfusion_fl.fusion import Operator
 from coldfusion_fl.repository.aggregator import Aggregator
-from coldfusion_fl.run.events import ContributorExcluded, Event
-from coldfusion_fl.run.records import RoundRecord
+from coldfusion_fl.runs.events import ContributorExcluded, Event
+from coldfusion_fl.runs.records import RoundRecord
 
 from .arguments import as_filter, read_arguments
 from .hooks import observe_hooks
@@ -50,7 +50,7 @@ from .rounds import (
 from .run_log import log_settings, log_start
 
 if TYPE_CHECKING:
-    from coldfusion_fl.run.ledger import Ledger
+    from coldfusion_fl.runs.ledger import Ledger
 
 
 class ColDFusion(FedAvg):

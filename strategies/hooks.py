@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 
-from coldfusion_fl.run.events import EvaluationStarted
+from coldfusion_fl.runs.events import EvaluationStarted
 
 from .rounds.evaluation import EvaluationState
 from .rounds.round_state import RoundState, SentMessages

@@ -12,7 +12,7 @@ from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result
 
-from coldfusion_fl.run.events import EvaluationFinished
+from coldfusion_fl.runs.events import EvaluationFinished
 
 from .nodes.array_records import move_to_record
 from .nodes.messaging import exchange_messages

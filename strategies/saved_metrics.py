@@ -8,7 +8,7 @@ from flwr.app import MetricRecord
 from flwr.serverapp.strategy import Result
 
 if TYPE_CHECKING:
-    from coldfusion_fl.run.ledger import Ledger
+    from coldfusion_fl.runs.ledger import Ledger
 
 _Value = int | float | list[int] | list[float]
 

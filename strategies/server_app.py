@@ -21,8 +21,8 @@ from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.model.export import check_export
 from coldfusion_fl.repository.results import write_results
-from coldfusion_fl.run.events import RunFinished, RunStarted
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.events import RunFinished, RunStarted
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.tracking.registry import check_tracking
 from coldfusion_fl.tracking.track import track
 

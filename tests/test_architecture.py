@@ -27,7 +27,7 @@ LAYERS = (
     ("aggregation", "model"),
     ("training", "checkpoints"),
     ("evaluation",),
-    ("run", "classifier"),
+    ("runs", "classifier"),
     ("tracking", "publishing"),
     ("preflight", "pages"),
     ("repository", "execution"),

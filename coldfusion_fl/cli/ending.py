@@ -12,14 +12,14 @@ from coldfusion_fl.config.settings import TaskSettings
 from coldfusion_fl.config.tables import join_names
 from coldfusion_fl.errors import count
 from coldfusion_fl.formatting import duration
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import RoundRecord, UpdateFacts
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import RoundRecord, UpdateFacts
 
 
 def show_result(ledger: Ledger) -> None:
     """Show the result of a complete run."""
     from coldfusion_fl.pages.run_page import write_page_of_finished_run
-    from coldfusion_fl.run.report import score_table, summarize
+    from coldfusion_fl.runs.report import score_table, summarize
 
     write_page_of_finished_run(ledger)  # again, because the peak memory was not known before
     summary = summarize(ledger)

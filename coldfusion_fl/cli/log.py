@@ -8,7 +8,7 @@ import typer
 
 from coldfusion_fl.cli.app import app, console
 from coldfusion_fl.errors import count
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 
 @app.command(name="log")
@@ -18,7 +18,7 @@ def show_log(
     check: Annotated[bool, typer.Option("--check", help="Check every file against its hash.")] = False,
 ) -> None:
     """Show a run's lineage: in each round, the fused contributions with their norms, and the rejected ones."""
-    from coldfusion_fl.run.lineage import lineage, print_lineage
+    from coldfusion_fl.runs.lineage import lineage, print_lineage
 
     ledger = Ledger(folder)
     bases = lineage(ledger, check=check)

@@ -23,7 +23,7 @@ from coldfusion_fl.execution.display import Display, is_live
 from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.formatting import duration
 from coldfusion_fl.preflight.settings_check import check_server_table, check_settings
-from coldfusion_fl.run.ledger import Ledger, ensure_free
+from coldfusion_fl.runs.ledger import Ledger, ensure_free
 
 if TYPE_CHECKING:
     from coldfusion_fl.execution.run_process import RunProcess

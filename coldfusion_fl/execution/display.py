@@ -13,8 +13,8 @@ from rich.text import Text
 
 from coldfusion_fl.errors import count
 from coldfusion_fl.formatting import duration
-from coldfusion_fl.run import events
-from coldfusion_fl.run.events import Event
+from coldfusion_fl.runs import events
+from coldfusion_fl.runs.events import Event
 
 _BAR_WIDTH, _SHORTEST_BAR = 40, 10
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import ErrorCode, SettingsError
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 _GROUP = "coldfusion.engines"
 

@@ -18,8 +18,8 @@ import click
 from coldfusion_fl.errors import RunError, from_message
 from coldfusion_fl.execution.engine import Progress, load_engine
 from coldfusion_fl.process_tree import ProcessTree
-from coldfusion_fl.run.events import Event, RunFailed, RunFinished, RunStarted
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.events import Event, RunFailed, RunFinished, RunStarted
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.sanitize import sanitize
 
 _GRACE = 3.0

@@ -1,9 +1,9 @@
 """The run process: checks a run's settings and executes the run. `RunProcess` starts it and is its other end.
 
-It is started as `python -m coldfusion_fl.execution.worker ENGINE PARENT PIPE [ARGUMENT ...]`: the engine's name, the process
-ID of its parent, the file descriptor of a pipe for the result of the checks, and the engine's arguments. On standard
-input it receives two lines of JSON: first the settings, then the run folder. Its parent copies its output to the
-folder's log.
+It is started as `python -m coldfusion_fl.execution.worker ENGINE PARENT PIPE [ARGUMENT ...]`: the engine's name, the
+process ID of its parent, the file descriptor of a pipe for the result of the checks, and the engine's arguments. On
+standard input it receives two lines of JSON: first the settings, then the run folder. Its parent copies its output to
+the folder's log.
 """
 
 import json
@@ -19,7 +19,7 @@ from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.errors import ColdFusionError, to_message
 from coldfusion_fl.execution.engine import Engine, load_engine
 from coldfusion_fl.process_tree import exit_with_parent, kill_own_tree
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 _log = logging.getLogger("coldfusion_fl")
 _INTERRUPTED = 130

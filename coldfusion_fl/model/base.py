@@ -17,7 +17,7 @@ from coldfusion_fl.model.tokenizer import fit_tokenizer, load_tokenizer
 WEIGHTS = "model.safetensors"
 # Hub repositories often hold the same weights in other formats too, which are never read.
 _OTHER_WEIGHTS = ("*.bin", "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.pt", "*.pth", "*.gguf", "*.tflite")
-# A run folder has this file, and its model in this folder: see `run.ledger`.
+# A run folder has this file, and its model in this folder: see `runs.ledger`.
 _RUN_FILE, _RUN_MODEL = "run.json", "model"
 _LFS_POINTER = b"version https://git-lfs"
 _OTHER_RUNTIMES = ("onnx", "openvino", "coreml", "tf", "flax")

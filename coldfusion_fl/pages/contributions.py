@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coldfusion_fl.formatting import finite
-from coldfusion_fl.run.lineage import BaseRecord
-from coldfusion_fl.run.records import RoundRecord, UpdateFacts
+from coldfusion_fl.runs.lineage import BaseRecord
+from coldfusion_fl.runs.records import RoundRecord, UpdateFacts
 
 # More rows, or more columns, are too many to read and too much for a phone; `coldfusion log` has them all.
 MAX_ROWS = 2000

@@ -10,11 +10,11 @@ from coldfusion_fl.formatting import MISSING, text
 from coldfusion_fl.pages import contributions
 from coldfusion_fl.pages.charts import Chart, Curve, line_chart, point, whiskers
 from coldfusion_fl.pages.rendering import has_templates, render
-from coldfusion_fl.run.intervals import SCORED
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.lineage import lineage
-from coldfusion_fl.run.report import notes, summarize
-from coldfusion_fl.run.state import RunState
+from coldfusion_fl.runs.intervals import SCORED
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.lineage import lineage
+from coldfusion_fl.runs.report import notes, summarize
+from coldfusion_fl.runs.state import RunState
 
 NAME = "report.html"
 _ROLES = ("seen", "unseen")

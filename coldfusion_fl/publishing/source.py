@@ -14,8 +14,8 @@ from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.model.export import read_licence, save_model
 from coldfusion_fl.model.origin import Origin, has_sentence_pooling
 from coldfusion_fl.publishing.model_files import CARD, ModelFiles, collect_files, find_paths
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.model_card import model_card
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.model_card import model_card
 
 _RUN_MODEL = "model"
 _LEFT = "Nothing of it was sent."

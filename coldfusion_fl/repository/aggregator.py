@@ -13,8 +13,8 @@ from coldfusion_fl.errors import ErrorCode, FusionError, RunError, count
 from coldfusion_fl.fusion import fuse
 from coldfusion_fl.repository.round_progress import RoundProgress
 from coldfusion_fl.repository.server_state import ServerState
-from coldfusion_fl.run.history import past_norms
-from coldfusion_fl.run.records import (
+from coldfusion_fl.runs.history import past_norms
+from coldfusion_fl.runs.records import (
     ContributionRecord,
     PrivacySpent,
     RejectionRecord,

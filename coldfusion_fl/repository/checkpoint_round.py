@@ -34,9 +34,9 @@ from coldfusion_fl.repository.round_options import RoundOptions, settings_of_new
 from coldfusion_fl.repository.round_progress import RoundProgress
 from coldfusion_fl.repository.server_state import ServerState
 from coldfusion_fl.repository.server_validation import checked_score
-from coldfusion_fl.run.events import ContributionReceived, Emit, RoundStarted, RunFinished, RunStarted
-from coldfusion_fl.run.ledger import Ledger, ensure_free
-from coldfusion_fl.run.records import CheckpointRecord, RoundRecord, RoundSettings
+from coldfusion_fl.runs.events import ContributionReceived, Emit, RoundStarted, RunFinished, RunStarted
+from coldfusion_fl.runs.ledger import Ledger, ensure_free
+from coldfusion_fl.runs.records import CheckpointRecord, RoundRecord, RoundSettings
 
 
 @dataclass(frozen=True)

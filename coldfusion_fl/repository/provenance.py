@@ -11,7 +11,7 @@ from coldfusion_fl.checkpoints.checkpoint import Checkpoint
 from coldfusion_fl.data.paths import PACKAGE
 from coldfusion_fl.errors import SettingsError, count
 from coldfusion_fl.model.card import licence_text
-from coldfusion_fl.run.records import CheckpointRecord, RoundRecord
+from coldfusion_fl.runs.records import CheckpointRecord, RoundRecord
 from coldfusion_fl.sanitize import sanitize
 
 

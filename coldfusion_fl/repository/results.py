@@ -10,10 +10,10 @@ from coldfusion_fl.model.card import as_code, as_text, licence_text
 from coldfusion_fl.model.export import save_model
 from coldfusion_fl.model.origin import read_origin
 from coldfusion_fl.pages.run_page import write_page_of_finished_run
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.model_card import Which, model_card
-from coldfusion_fl.run.records import RoundRecord
-from coldfusion_fl.run.report import write_report
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.model_card import Which, model_card
+from coldfusion_fl.runs.records import RoundRecord
+from coldfusion_fl.runs.report import write_report
 
 _CHECKPOINTS = """
 ## Checkpoints

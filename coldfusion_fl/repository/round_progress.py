@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from coldfusion_fl.run.events import BaseKept, ContributionRejected, Emit, RoundFused
-from coldfusion_fl.run.records import RejectionRecord, RoundRecord
+from coldfusion_fl.runs.events import BaseKept, ContributionRejected, Emit, RoundFused
+from coldfusion_fl.runs.records import RejectionRecord, RoundRecord
 
 
 @dataclass

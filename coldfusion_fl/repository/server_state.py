@@ -12,10 +12,10 @@ from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
-from coldfusion_fl.run.records import RoundRecord, RoundSettings
+from coldfusion_fl.runs.records import RoundRecord, RoundSettings
 
 if TYPE_CHECKING:
-    from coldfusion_fl.run.ledger import Ledger
+    from coldfusion_fl.runs.ledger import Ledger
 
 
 class ServerState:

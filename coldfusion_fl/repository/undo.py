@@ -8,8 +8,8 @@ from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.repository.results import write_results
 from coldfusion_fl.repository.round_options import RoundOptions, settings_of_round
 from coldfusion_fl.repository.server_state import ServerState
-from coldfusion_fl.run.events import RoundUndone, RunFinished, RunStarted
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.events import RoundUndone, RunFinished, RunStarted
+from coldfusion_fl.runs.ledger import Ledger
 
 
 def undo_round(folder: Path, number: int, *, base: str = "", warn: Callable[[str], None] = lambda line: None) -> Path:

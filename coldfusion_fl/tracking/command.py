@@ -7,7 +7,7 @@ import typer
 
 from coldfusion_fl.config.settings import TrackingSettings
 from coldfusion_fl.errors import ColdFusionError, RunError, SettingsError, first_line
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 
 def track(

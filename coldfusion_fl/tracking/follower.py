@@ -12,8 +12,8 @@ from typing import Literal
 from coldfusion_fl.atomic_files import write_json
 from coldfusion_fl.config.settings import TrackingSettings
 from coldfusion_fl.config.tables import flatten
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import Recorded
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import Recorded
 from coldfusion_fl.tracking.metrics import round_metrics, score_metrics
 from coldfusion_fl.tracking.registry import TRACKERS
 from coldfusion_fl.tracking.tracker import TrackedRun

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 from coldfusion_fl.config.settings import TrackingSettings
 from coldfusion_fl.errors import ColdFusionError, first_line
-from coldfusion_fl.run.events import TrackerFailed
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.events import TrackerFailed
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.sanitize import sanitize
 from coldfusion_fl.tracking.follower import Follower
 from coldfusion_fl.tracking.registry import check_tracking

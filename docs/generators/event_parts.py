@@ -9,9 +9,9 @@ from docstrings import paragraphs
 from field_tables import field_table
 from pydantic import BaseModel
 
-from coldfusion_fl.run import events
-from coldfusion_fl.run.events import Event
-from coldfusion_fl.run.progress import parse_event
+from coldfusion_fl.runs import events
+from coldfusion_fl.runs.events import Event
+from coldfusion_fl.runs.progress import parse_event
 
 # One line of each kind, in the form in which runs write them.
 EXAMPLES = Path(__file__).parent / "events.jsonl"

@@ -7,7 +7,7 @@ from docstrings import as_sentence, attributes
 from pydantic import BaseModel
 from setting_entries import cell
 
-from coldfusion_fl.run.records import MetricValue
+from coldfusion_fl.runs.records import MetricValue
 
 _TYPES: Mapping[Any, str] = {
     str: "text",

@@ -4,8 +4,8 @@ from functools import partial
 
 from field_tables import field_table
 
-from coldfusion_fl.run.records import CheckpointRecord, ContributionRecord, RejectionRecord, RoundRecord
-from coldfusion_fl.run.state import RunState
+from coldfusion_fl.runs.records import CheckpointRecord, ContributionRecord, RejectionRecord, RoundRecord
+from coldfusion_fl.runs.state import RunState
 
 PARTS = {
     "keys of status.json": partial(field_table, RunState),

@@ -14,7 +14,7 @@ from coldfusion_fl.execution.display import plain_console
 from coldfusion_fl.sanitize import sanitize
 
 if TYPE_CHECKING:
-    from coldfusion_fl.run.status import RunStatus
+    from coldfusion_fl.runs.status import RunStatus
 
 federation = typer.Typer(
     help="A federation over a network: create it, run its server, add and remove members.", no_args_is_help=True
@@ -234,8 +234,8 @@ def status(
 def _print_metrics(folder: Path, federation: Path | None) -> None:
     from coldfusion_fl.engines.deployment.federation import open_federation
     from coldfusion_fl.engines.deployment.operations.prometheus import run_metrics
-    from coldfusion_fl.run.ledger import Ledger
-    from coldfusion_fl.run.status import run_status
+    from coldfusion_fl.runs.ledger import Ledger
+    from coldfusion_fl.runs.status import run_status
 
     ledger = Ledger(folder)
     print(run_metrics(run_status(ledger), ledger, open_federation(federation) if federation else None), end="")
@@ -263,8 +263,8 @@ def dashboard(
 def _status_of(folder: Path, federation: Path | None) -> "RunStatus":
     from coldfusion_fl.engines.deployment.federation import open_federation
     from coldfusion_fl.engines.deployment.online_status import add_online_status
-    from coldfusion_fl.run.ledger import Ledger
-    from coldfusion_fl.run.status import run_status
+    from coldfusion_fl.runs.ledger import Ledger
+    from coldfusion_fl.runs.status import run_status
 
     found = run_status(Ledger(folder))
     if federation:

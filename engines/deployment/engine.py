@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.execution.engine import Engine, Progress
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 
 class DeploymentEngine(Engine):

@@ -20,8 +20,8 @@ from coldfusion_fl.engines.deployment.app_bundle import build_app_bundle
 from coldfusion_fl.engines.deployment.control import Control, RequestRejectedError, control_of
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.errors import DeploymentError, ErrorCode, RunError, SettingsError
-from coldfusion_fl.run.events import RunLost, ServerReachable, ServerUnreachable
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.events import RunLost, ServerReachable, ServerUnreachable
+from coldfusion_fl.runs.ledger import Ledger
 
 _POLL_INTERVAL = 2.0  # seconds
 # The run fails when it is lost this many times without finishing another round.

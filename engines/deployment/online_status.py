@@ -4,7 +4,7 @@ import datetime
 
 from coldfusion_fl.engines.deployment.control import control_of
 from coldfusion_fl.engines.deployment.federation import Federation
-from coldfusion_fl.run.status import MemberStatus, RunStatus
+from coldfusion_fl.runs.status import MemberStatus, RunStatus
 
 
 def add_online_status(status: RunStatus, federation: Federation) -> None:

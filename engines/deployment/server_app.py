@@ -10,7 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.engines.flower_internals import http_grid
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.strategies.server_app import serve
 
 app = ServerApp()

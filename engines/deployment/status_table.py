@@ -5,7 +5,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from coldfusion_fl.errors import count
-from coldfusion_fl.run.status import MemberStatus, RunStatus, format_ago
+from coldfusion_fl.runs.status import MemberStatus, RunStatus, format_ago
 
 _COLOURS = {"training": "yellow", "evaluating": "yellow", "answered": "green", "rejected": "red", "missing": "red"}
 _GIB = 1 << 30

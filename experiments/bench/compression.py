@@ -22,7 +22,7 @@ from coldfusion_fl.aggregation.compression import EncodedContribution, decode, e
 from coldfusion_fl.config.parsing import read_settings
 from coldfusion_fl.config.settings import COMPRESSIONS, Settings
 from coldfusion_fl.experiments.federation import federate
-from coldfusion_fl.run.report import summarize
+from coldfusion_fl.runs.report import summarize
 
 from .operators.fusing import TURNS, new_encoder, seconds
 from .table import Row

@@ -28,8 +28,8 @@ import typer
 from coldfusion_fl.config.parsing import read_toml
 from coldfusion_fl.engines.deployment.member.join import free_port
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.run.events import BaseKept, RoundFused
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.events import BaseKept, RoundFused
+from coldfusion_fl.runs.ledger import Ledger
 
 from .gpu import write_base
 

@@ -20,8 +20,8 @@ from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.engines import simulated_preflight
 from coldfusion_fl.engines.simulation_engine import SimulationEngine
-from coldfusion_fl.run.events import ContributionReceived
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.events import ContributionReceived
+from coldfusion_fl.runs.ledger import Ledger
 
 from .rounds import ENVIRONMENT, NAMES
 from .table import Row

@@ -20,7 +20,7 @@ from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import build_model, load_encoder, merge
-from coldfusion_fl.run.events import EvaluationStarted, RoundFused, RoundStarted
+from coldfusion_fl.runs.events import EvaluationStarted, RoundFused, RoundStarted
 from coldfusion_fl.training.finetune import finetune
 from coldfusion_fl.training.seeds import contributor_seed
 

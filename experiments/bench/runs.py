@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 from .training import BASE
 

@@ -9,9 +9,9 @@ from flwr.common import log
 from flwr.serverapp import Grid
 
 from coldfusion_fl.errors import ErrorCode, RunError, count
-from coldfusion_fl.run.events import ContributorExcluded, Emit, NodesConnected, WaitingForNodes
-from coldfusion_fl.run.history import rejection_counts
-from coldfusion_fl.run.records import RoundRecord
+from coldfusion_fl.runs.events import ContributorExcluded, Emit, NodesConnected, WaitingForNodes
+from coldfusion_fl.runs.history import rejection_counts
+from coldfusion_fl.runs.records import RoundRecord
 
 from .membership import Member, NodeRegistry, is_unnamed, simulated_nodes
 from .messaging import in_simulation, poll_interval

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from coldfusion_fl.run.history import training_seconds
-from coldfusion_fl.run.records import RoundRecord
+from coldfusion_fl.runs.history import training_seconds
+from coldfusion_fl.runs.records import RoundRecord
 
 
 def sample(names: Iterable[str], size: int, seed: int, server_round: int) -> list[str]:

@@ -14,8 +14,8 @@ from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.errors import count
 from coldfusion_fl.fusion import Operator
 from coldfusion_fl.repository.server_state import ServerState
-from coldfusion_fl.run.events import ContributionReceived
-from coldfusion_fl.run.records import RejectionRecord
+from coldfusion_fl.runs.events import ContributionReceived
+from coldfusion_fl.runs.records import RejectionRecord
 
 from ..nodes.membership import NodeRegistry
 from ..nodes.messaging import RECEIVED, UNREACHABLE, error_reason, is_worker_loss, silence

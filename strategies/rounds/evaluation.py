@@ -13,8 +13,8 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common import log
 
 from coldfusion_fl.evaluation.intervals import is_error
-from coldfusion_fl.run.events import Emit, ScoreFailed, ScoreReceived
-from coldfusion_fl.run.intervals import DIFFERENCE_ERROR
+from coldfusion_fl.runs.events import Emit, ScoreFailed, ScoreReceived
+from coldfusion_fl.runs.intervals import DIFFERENCE_ERROR
 from coldfusion_fl.sanitize import sanitize
 
 from ..nodes.messaging import RECEIVED, error_reason, records_of, silence

@@ -10,7 +10,7 @@ from flwr.serverapp import GaussianPrivacyEvent, NeighboringRelation, PrivacyCon
 from coldfusion_fl.extras import require
 from coldfusion_fl.fusion import Operator, PrivateMean
 from coldfusion_fl.repository.aggregator import Accounting
-from coldfusion_fl.run.records import PrivacySpent, RoundRecord
+from coldfusion_fl.runs.records import PrivacySpent, RoundRecord
 
 
 class PrivacyAccountant:

@@ -10,8 +10,8 @@ from flwr.common import log
 
 from coldfusion_fl.config.message_keys import CONTRIBUTIONS, REJECTED
 from coldfusion_fl.repository.round_progress import RoundProgress
-from coldfusion_fl.run.events import Emit, RoundStarted
-from coldfusion_fl.run.records import RejectionRecord, RoundRecord
+from coldfusion_fl.runs.events import Emit, RoundStarted
+from coldfusion_fl.runs.records import RejectionRecord, RoundRecord
 
 from ..nodes.messaging import records_of
 from ..nodes.participants import Pool

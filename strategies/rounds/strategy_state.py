@@ -11,12 +11,12 @@ from coldfusion_fl.config.comparison import changeable_keys, ensure_same
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
 from coldfusion_fl.repository.server_state import ServerState
-from coldfusion_fl.run.records import RoundRecord, RoundSettings
+from coldfusion_fl.runs.records import RoundRecord, RoundSettings
 
 from ..nodes.array_records import UnreadableArrayError, to_numpy
 
 if TYPE_CHECKING:
-    from coldfusion_fl.run.ledger import Ledger
+    from coldfusion_fl.runs.ledger import Ledger
 
 
 class StrategyState(ServerState):

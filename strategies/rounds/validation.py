@@ -18,7 +18,7 @@ from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.config.message_keys import COMPRESSION, ROUND
 from coldfusion_fl.errors import CompressionError, count
 from coldfusion_fl.fusion import Contribution, Operator
-from coldfusion_fl.run.records import RejectionRecord
+from coldfusion_fl.runs.records import RejectionRecord
 from coldfusion_fl.sanitize import sanitize
 
 from ..nodes.array_records import UnreadableArrayError, to_numpy

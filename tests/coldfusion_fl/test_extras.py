@@ -169,7 +169,7 @@ def test_a_ledger_without_safetensors_is_one_sentence_and_leaves_no_folder(tmp_p
     code = """
 from pathlib import Path
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 try:
     Ledger.create(Path("run"), {})
 except SettingsError as error:

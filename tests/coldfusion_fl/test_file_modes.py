@@ -11,8 +11,8 @@ from coldfusion_fl.checkpoints.saving import save_fusion
 from coldfusion_fl.classifier.folder import save_classifier
 from coldfusion_fl.model.encoder import build_model
 from coldfusion_fl.model.export import save_model
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import RoundRecord
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import RoundRecord
 
 
 def write_round(base, encoder, task, folder):

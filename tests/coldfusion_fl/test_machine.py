@@ -6,7 +6,7 @@ import platform
 import psutil
 
 from coldfusion_fl.machine import machine_facts
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 
 def test_the_facts_are_those_of_this_machine_without_its_name():

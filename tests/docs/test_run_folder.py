@@ -6,7 +6,7 @@ from documented_files import documented_files, undocumented
 from fake_grid import FakeGrid, set_task_identity
 from toy_run import SIZES, contributor
 
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
 from coldfusion_fl.strategies.nodes.array_records import move_to_record
 

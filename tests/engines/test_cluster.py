@@ -15,7 +15,7 @@ from commands import start_run
 from run_folders import same_rounds
 
 from coldfusion_fl.engines.deployment.member.join import free_port
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 RAY = str(Path(sys.executable).with_name("ray"))

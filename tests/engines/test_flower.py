@@ -12,7 +12,7 @@ import pytest
 from flower_home import new_flower_home
 
 from coldfusion_fl.engines.deployment.member.join import free_port
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 ROOT = Path(__file__).parents[2]

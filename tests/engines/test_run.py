@@ -16,8 +16,8 @@ from coldfusion_fl.aggregation.server_optimizer import blend
 from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.report import summarize
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.report import summarize
 
 pytestmark = pytest.mark.xdist_group("ray")
 

@@ -13,7 +13,7 @@ from coldfusion_fl.engines.simulated_preflight import check_task, check_tasks
 from coldfusion_fl.engines.simulation_engine import SimulationEngine
 from coldfusion_fl.errors import DataError, ErrorCode, RunError
 from coldfusion_fl.preflight.task_check import TaskCheck, TaskChecker
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 KILLED = Error(FlowerErrorCode.UNKNOWN, "<class 'ray.exceptions.ActorUnavailableError'>:<'The actor is unavailable'>")
 

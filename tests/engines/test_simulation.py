@@ -15,7 +15,7 @@ from coldfusion_fl.engines import simulation
 from coldfusion_fl.engines.simulation import Simulation
 from coldfusion_fl.engines.worker_mods import report_replacement, with_run_config
 from coldfusion_fl.errors import ErrorCode, RunError
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.strategies.server_app import serve
 
 pytestmark = pytest.mark.xdist_group("ray")

@@ -7,7 +7,7 @@ import pytest
 from commands import complete_run, start_run
 from tracked_runs import read_tensorboard
 
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.tracking.metrics import round_metrics, score_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]

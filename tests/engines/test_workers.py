@@ -8,7 +8,7 @@ import pytest
 from commands import start_run
 from run_folders import same_rounds
 
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 KILLS = 3

@@ -20,8 +20,8 @@ from coldfusion_fl.fusion import PrivateMean
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.preflight.settings_check import check_server_table
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import ContributionRecord, PrivacySpent, RoundRecord
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import ContributionRecord, PrivacySpent, RoundRecord
 from coldfusion_fl.strategies.rounds.privacy import PrivacyAccountant
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from flower_home import new_flower_home
 from flwr.supercore.task_identity import TaskIdentity
 from projects.environment import build_wheel, make_environment, own_environment
 
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 
 @pytest.fixture(autouse=True)

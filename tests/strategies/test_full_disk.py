@@ -8,7 +8,7 @@ from fake_grid import FakeGrid, node
 from flwr.app import Array, ArrayRecord
 
 from coldfusion_fl.errors import RunFolderError
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
 
 ROUNDS = 8

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import toy_run
 
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 ROUNDS = 12
 MOMENTS = 12

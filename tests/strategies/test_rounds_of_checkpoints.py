@@ -15,9 +15,9 @@ from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.repository.checkpoint_round import fuse_into_run
 from coldfusion_fl.repository.round_options import RoundOptions
 from coldfusion_fl.repository.undo import undo_round
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.lineage import lineage
-from coldfusion_fl.run.status import run_status
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.lineage import lineage
+from coldfusion_fl.runs.status import run_status
 from coldfusion_fl.strategies import ColDFusion
 from coldfusion_fl.strategies.nodes.array_records import move_to_record
 

@@ -14,7 +14,7 @@ from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import Ties
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.strategies import server_app
 from coldfusion_fl.strategies.server_app import new_strategy
 

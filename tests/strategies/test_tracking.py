@@ -6,7 +6,7 @@ from fake_grid import SHAPE, FakeGrid, diverging_node, node, set_task_identity
 from tracked_runs import read_tensorboard
 
 from coldfusion_fl.config.settings import TrackingSettings
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
 from coldfusion_fl.strategies.nodes.array_records import move_to_record
 from coldfusion_fl.tracking.track import track

@@ -25,7 +25,7 @@ from flwr.serverapp.strategy import (
 from strategy_runs import zero_arrays
 
 from coldfusion_fl.errors import RunFolderError
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
 
 VALUES = {"a": 1.0, "b": 2.0, "c": 300.0}

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 COLDFUSION = [sys.executable, "-P", "-c", "from coldfusion_fl.cli.main import main; main()"]
 

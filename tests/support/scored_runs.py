@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from coldfusion_fl.arrays.hashing import encoder_hash
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import ContributionRecord, RejectionRecord, RoundRecord, RoundSettings
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import ContributionRecord, RejectionRecord, RoundRecord, RoundSettings
 
 MADE = RoundSettings(
     fusion="ties(density=0.2, scale=1)",
@@ -69,7 +69,7 @@ def make_finished_run(folder: Path, base: Path, rounds: int = 2, seed: int = 0, 
     from coldfusion_fl.model.encoder import load_encoder
     from coldfusion_fl.model.export import save_model
     from coldfusion_fl.model.origin import read_origin
-    from coldfusion_fl.run.model_card import model_card
+    from coldfusion_fl.runs.model_card import model_card
 
     opened = open_base(str(base))
     settings = {

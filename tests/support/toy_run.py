@@ -12,7 +12,7 @@ import numpy as np
 from fake_grid import FakeGrid, set_task_identity
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
 from coldfusion_fl.strategies.nodes.array_records import move_to_record
 

@@ -13,10 +13,10 @@ from coldfusion_fl.execution.display import Display
 from coldfusion_fl.formatting import finite, text
 from coldfusion_fl.pages.contributions import round_rows
 from coldfusion_fl.pages.run_page import run_page
-from coldfusion_fl.run import events
-from coldfusion_fl.run.events import Event
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.lineage import lineage
+from coldfusion_fl.runs import events
+from coldfusion_fl.runs.events import Event
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.lineage import lineage
 from coldfusion_fl.sanitize import sanitize
 
 _LINES = 200  # of the log, and of the list of events

@@ -81,7 +81,7 @@ def comparison_advice(model: str, base: str) -> str:
 
 
 def _show_round(folder: Path, added: "AddedRound") -> None:
-    from coldfusion_fl.run.lineage import BaseRecord, print_base
+    from coldfusion_fl.runs.lineage import BaseRecord, print_base
 
     record = added.record
     for checkpoint in (record.checkpoints or {}).values():

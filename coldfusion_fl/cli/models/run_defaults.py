@@ -6,7 +6,7 @@ from pathlib import Path
 from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.config.settings import Settings, TaskSettings
 from coldfusion_fl.config.tables import join_names
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 _DEFAULT = TaskSettings()
 

@@ -17,10 +17,10 @@ from coldfusion_fl.engines.deployment.certificates import expiry
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.online_status import add_online_status
 from coldfusion_fl.errors import DeploymentError
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import RoundRecord
-from coldfusion_fl.run.state import Phase
-from coldfusion_fl.run.status import ACTIVITIES, LOST, RunStatus
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import RoundRecord
+from coldfusion_fl.runs.state import Phase
+from coldfusion_fl.runs.status import ACTIVITIES, LOST, RunStatus
 
 
 @dataclass(frozen=True)

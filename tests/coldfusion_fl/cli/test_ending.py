@@ -12,9 +12,9 @@ from coldfusion_fl.cli import run
 from coldfusion_fl.cli.ending import describe_exchange, evaluate_command, show_result
 from coldfusion_fl.config.settings import TaskSettings
 from coldfusion_fl.config.tables import split_names, to_table
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import ContributionRecord, RejectionRecord, RoundRecord, UpdateFacts
-from coldfusion_fl.run.report import summarize
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import ContributionRecord, RejectionRecord, RoundRecord, UpdateFacts
+from coldfusion_fl.runs.report import summarize
 
 
 def options(command):

@@ -10,7 +10,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from coldfusion_fl.cli.run import run_settings
 from coldfusion_fl.config.tables import to_table
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
 
 

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from coldfusion_fl.execution.display import Display
-from coldfusion_fl.run import events
+from coldfusion_fl.runs import events
 
 NOW = time.time()
 EVENTS = [
@@ -167,7 +167,7 @@ _DECIDING = ("TERM", "CI", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_C
 _PROGRAM = """
 from coldfusion_fl.cli import run
 from coldfusion_fl.execution.display import Display, is_live
-from coldfusion_fl.run.events import RoundStarted
+from coldfusion_fl.runs.events import RoundStarted
 class Process:
     def events(self):
         for number in range(1, 11):

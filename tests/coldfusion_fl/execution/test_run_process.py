@@ -11,7 +11,7 @@ import pytest
 from coldfusion_fl.errors import DataError, ErrorCode, RunError, SettingsError
 from coldfusion_fl.execution.engine import load_engine
 from coldfusion_fl.execution.run_process import RunProcess
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 SETTINGS = {"base": "x", "contributors-per-round": 2, "tasks": {"seen": ["a", "b"]}}
 
@@ -21,8 +21,9 @@ def start(tmp_path, monkeypatch):
     """Installs a package with an engine, whose methods are given as code, and starts a run process with it."""
 
     def start(methods, *args):
-        code = "import os, sys, time\nfrom coldfusion_fl.execution.engine import Engine\nfrom coldfusion_fl.errors import *\n"
-        code += "from coldfusion_fl.run.events import RoundStarted\n"
+        code = "import os, sys, time\nfrom coldfusion_fl.execution.engine import Engine\n"
+        code += "from coldfusion_fl.errors import *\n"
+        code += "from coldfusion_fl.runs.events import RoundStarted\n"
         code += "class Mine(Engine):\n    title = 'My engine'\n    environment = {'MINE': '1'}\n"
         code += (
             "    def check(self, settings, source, progress): return []\n    def run(self, settings, ledger): pass\n"

@@ -15,8 +15,8 @@ from web.read_pages import ReadPage, addresses
 from coldfusion_fl.errors import RunFolderError
 from coldfusion_fl.pages import run_page as module
 from coldfusion_fl.pages.run_page import run_page, write_page_of_finished_run, write_run_page
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import ContributionRecord, PrivacySpent, RejectionRecord, RoundRecord, UpdateFacts
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import ContributionRecord, PrivacySpent, RejectionRecord, RoundRecord, UpdateFacts
 
 MARKUP = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}"
 BASE = {"w": np.zeros(2, np.float32)}

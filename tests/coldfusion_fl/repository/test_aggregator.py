@@ -10,8 +10,8 @@ from coldfusion_fl.fusion import Contribution
 from coldfusion_fl.repository.aggregator import Aggregator
 from coldfusion_fl.repository.round_progress import RoundProgress
 from coldfusion_fl.repository.server_state import ServerState
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import RoundRecord, RoundSettings
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import RoundRecord, RoundSettings
 
 BASE = {"w": np.zeros(4, np.float32)}
 SETTINGS = RoundSettings(

@@ -17,10 +17,10 @@ from coldfusion_fl.errors import ErrorCode, MismatchError, ModelError, RunFolder
 from coldfusion_fl.repository import checkpoint_round
 from coldfusion_fl.repository.checkpoint_round import fuse_into_run
 from coldfusion_fl.repository.round_options import RoundOptions
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.lineage import lineage
-from coldfusion_fl.run.report import summarize
-from coldfusion_fl.run.status import run_status
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.lineage import lineage
+from coldfusion_fl.runs.report import summarize
+from coldfusion_fl.runs.status import run_status
 
 
 @pytest.fixture

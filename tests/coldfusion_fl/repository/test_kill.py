@@ -10,8 +10,8 @@ import pytest
 from coldfusion_fl.atomic_files import sha256
 from coldfusion_fl.repository.checkpoint_round import fuse_into_run
 from coldfusion_fl.repository.undo import undo_round
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.lineage import lineage
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.lineage import lineage
 
 
 def _kill_at(number):

@@ -13,9 +13,9 @@ from coldfusion_fl.repository import undo
 from coldfusion_fl.repository.checkpoint_round import fuse_into_run
 from coldfusion_fl.repository.round_options import RoundOptions
 from coldfusion_fl.repository.undo import undo_round
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.lineage import lineage, print_lineage
-from coldfusion_fl.run.records import RoundRecord
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.lineage import lineage, print_lineage
+from coldfusion_fl.runs.records import RoundRecord
 
 
 @pytest.fixture

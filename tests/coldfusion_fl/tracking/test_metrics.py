@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tracked_runs import HOSTILE
 
-from coldfusion_fl.run.records import (
+from coldfusion_fl.runs.records import (
     ContributionRecord,
     PrivacySpent,
     RejectionRecord,

@@ -10,7 +10,7 @@ from tracked_runs import add_round, new_run
 
 from coldfusion_fl.config.settings import TrackingSettings
 from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.tracking import track as track_module
 from coldfusion_fl.tracking.registry import TRACKERS, check_tracking
 from coldfusion_fl.tracking.track import log_run, track

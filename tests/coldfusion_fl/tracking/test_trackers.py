@@ -4,7 +4,7 @@ import pytest
 from tracked_runs import READERS, add_round, new_run
 
 from coldfusion_fl.config.settings import TrackingSettings
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.tracking.metrics import round_metrics, score_metrics
 from coldfusion_fl.tracking.registry import TRACKERS
 from coldfusion_fl.tracking.track import log_run

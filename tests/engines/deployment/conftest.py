@@ -3,7 +3,7 @@
 import pytest
 from acme import Acme, fill_in, hooked, wait_for
 
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 RUN = {
     "contributors-per-round": "3",

@@ -7,7 +7,7 @@ import pytest
 import tomli_w
 
 from coldfusion_fl.config.tables import merged
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 pytestmark = pytest.mark.slow
 EXAMPLE = Path(__file__).parents[3] / "examples" / "federation.toml"

@@ -14,7 +14,7 @@ from cuttable_connection import CuttableConnection
 from run_folders import same_rounds
 
 from coldfusion_fl.engines.deployment.federation import open_federation
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 MEMBERS = ("a", "b", "c")
 # All three in each round. A member's process takes some seconds to start, so that what happens to the member happens

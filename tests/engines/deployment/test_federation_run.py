@@ -16,7 +16,7 @@ from coldfusion_fl.engines.deployment.member.join import free_port
 from coldfusion_fl.engines.deployment.server_app import limit_array_wait
 from coldfusion_fl.engines.deployment.setup import new_federation
 from coldfusion_fl.errors import DeploymentError, ErrorCode, RunError, SettingsError
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 
 class FakeServer:

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from coldfusion_fl.engines.deployment.status_table import print_status
-from coldfusion_fl.run.status import MemberStatus, RunStatus
+from coldfusion_fl.runs.status import MemberStatus, RunStatus
 
 
 def printed(styles=False, **values):

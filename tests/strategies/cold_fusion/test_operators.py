@@ -6,7 +6,7 @@ from fake_grid import SHAPE, contribution, node
 from flwr.app import Array, ArrayRecord
 from strategy_runs import run_strategy
 
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 
 def test_each_round_of_a_private_mean_records_the_privacy_spent(ledger):

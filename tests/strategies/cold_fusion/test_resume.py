@@ -7,7 +7,7 @@ from flwr.app import Array, ArrayRecord, MetricRecord
 from strategy_runs import run_strategy, trained_nodes, zero_arrays
 
 from coldfusion_fl.errors import RunFolderError
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
 
 

@@ -6,7 +6,7 @@ from fake_grid import node
 from strategy_runs import run_strategy
 
 from coldfusion_fl.errors import RunError
-from coldfusion_fl.run.records import ValidationScores
+from coldfusion_fl.runs.records import ValidationScores
 
 
 def test_a_round_that_lowers_the_score_is_rolled_back(ledger):

@@ -8,7 +8,7 @@ from fake_grid import FakeGrid
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
 
 MASK = np.triu(np.full((3, 3), -np.inf, np.float32), 1)

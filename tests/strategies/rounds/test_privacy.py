@@ -7,7 +7,7 @@ import pytest
 
 from coldfusion_fl.errors import SettingsError
 from coldfusion_fl.fusion import PrivateMean
-from coldfusion_fl.run.records import ContributionRecord, PrivacySpent, RoundRecord
+from coldfusion_fl.runs.records import ContributionRecord, PrivacySpent, RoundRecord
 from coldfusion_fl.strategies.rounds.privacy import PrivacyAccountant
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from wandb_file import read_messages
 
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import ContributionRecord, RejectionRecord, RoundRecord, UpdateFacts
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import ContributionRecord, RejectionRecord, RoundRecord, UpdateFacts
 
 # Names as another party may choose them.
 HOSTILE = ("../../etc/passwd", "..", "<script>alert(1)</script>", "\x1b[31mred\n", "x" * 500, "名前", "a b/c", "")

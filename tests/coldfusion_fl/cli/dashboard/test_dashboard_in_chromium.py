@@ -10,9 +10,9 @@ from web.browser import chromium, contrast, opened, overflow
 from coldfusion_fl.cli.dashboard import live as module
 from coldfusion_fl.cli.dashboard.live import LiveRun
 from coldfusion_fl.cli.dashboard.server import new_app
-from coldfusion_fl.run import events
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.status import run_status
+from coldfusion_fl.runs import events
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.status import run_status
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from scored_runs import make_scored_run
 from coldfusion_fl.cli.dashboard import live as module
 from coldfusion_fl.cli.dashboard.live import LiveRun
 from coldfusion_fl.errors import RunFolderError
-from coldfusion_fl.run import events
-from coldfusion_fl.run.status import run_status
+from coldfusion_fl.runs import events
+from coldfusion_fl.runs.status import run_status
 
 
 @pytest.fixture

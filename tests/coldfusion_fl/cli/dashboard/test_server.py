@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from coldfusion_fl.cli.dashboard.live import LiveRun
 from coldfusion_fl.cli.dashboard.server import new_app, serve
 from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
-from coldfusion_fl.run.status import run_status
+from coldfusion_fl.runs.status import run_status
 
 PATHS = ["/", "/live.json", "/status.json", "/report.html"]
 

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from coldfusion_fl.cli.models.comparison_output import comparison_csv
 from coldfusion_fl.evaluation.comparison import ComparedModel, Comparison, TaskScores
 from coldfusion_fl.evaluation.differences import describe_difference
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from coldfusion_fl.config.parsing import read_settings
 from coldfusion_fl.config.tables import to_table
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 
 @pytest.mark.parametrize("mode", ["frozen", "few-shot", "finetuned"])

@@ -17,10 +17,10 @@ from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.operations.prometheus import run_metrics
 from coldfusion_fl.engines.deployment.setup import new_federation
 from coldfusion_fl.errors import DeploymentError
-from coldfusion_fl.run import events
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import ContributionRecord, RejectionRecord, RoundRecord
-from coldfusion_fl.run.status import run_status
+from coldfusion_fl.runs import events
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import ContributionRecord, RejectionRecord, RoundRecord
+from coldfusion_fl.runs.status import run_status
 
 ALERTS = Path(__file__).parents[4] / "docs" / "operations" / "alerts.yaml"
 HOSTILE = 'x"} 1\ncoldfusion_server_up{federation="acme\\'

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from coldfusion_fl.atomic_files import disk_errors, write_json
 from coldfusion_fl.errors import ColdFusionError
-from coldfusion_fl.run.records import Recorded
+from coldfusion_fl.runs.records import Recorded
 
 Phase = Literal["running", "finished", "stopped", "failed", "unknown"]
 

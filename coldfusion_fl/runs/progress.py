@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from coldfusion_fl.atomic_files import disk_errors
 from coldfusion_fl.errors import ErrorCode, RunFolderError
-from coldfusion_fl.run.events import FORMAT, Event, RunStarted
+from coldfusion_fl.runs.events import FORMAT, Event, RunStarted
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 _KINDS = frozenset(kind.model_fields["kind"].default for kind in get_args(get_args(Event)[0]))

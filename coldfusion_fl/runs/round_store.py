@@ -24,8 +24,8 @@ from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.atomic_files import atomic_write, disk_errors, move, remove, sha256, share_weights, write_json
 from coldfusion_fl.errors import ErrorCode, RunFolderError
 from coldfusion_fl.extras import require
-from coldfusion_fl.run.records import RoundRecord, parse_record
-from coldfusion_fl.run.state import timestamp
+from coldfusion_fl.runs.records import RoundRecord, parse_record
+from coldfusion_fl.runs.state import timestamp
 
 _CHECKSUMS = "SHA256SUMS"
 _RECORD = "record.json"

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from coldfusion_fl.run.records import RoundRecord
+from coldfusion_fl.runs.records import RoundRecord
 
 
 def past_norms(records: Iterable[RoundRecord]) -> dict[str, list[float]]:

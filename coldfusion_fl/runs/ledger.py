@@ -34,11 +34,11 @@ from coldfusion_fl.atomic_files import (
 )
 from coldfusion_fl.config.comparison import ensure_same
 from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
-from coldfusion_fl.run.events import Event, RunFailed
-from coldfusion_fl.run.progress import ProgressLog
-from coldfusion_fl.run.records import RoundRecord
-from coldfusion_fl.run.round_store import RoundStore
-from coldfusion_fl.run.state import RunState, StateFile, timestamp
+from coldfusion_fl.runs.events import Event, RunFailed
+from coldfusion_fl.runs.progress import ProgressLog
+from coldfusion_fl.runs.records import RoundRecord
+from coldfusion_fl.runs.round_store import RoundStore
+from coldfusion_fl.runs.state import RunState, StateFile, timestamp
 from coldfusion_fl.versions import installed_versions
 
 _RUN = "run.json"

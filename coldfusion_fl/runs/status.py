@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from coldfusion_fl.config.tables import dashed
-from coldfusion_fl.run import events
-from coldfusion_fl.run.events import Event
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs import events
+from coldfusion_fl.runs.events import Event
+from coldfusion_fl.runs.ledger import Ledger
 
 LOST = "lost"
 ACTIVITIES = ("training", "evaluating", "answered", "rejected", "missing", "excluded", "idle")

@@ -7,9 +7,9 @@ from huggingface_hub.repocard import ModelCard
 from scored_runs import MADE, make_scored_run, scored
 
 from coldfusion_fl.model.origin import Origin
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.model_card import model_card
-from coldfusion_fl.run.records import RoundRecord
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.model_card import model_card
+from coldfusion_fl.runs.records import RoundRecord
 
 ORIGIN = Origin("some/base")
 BASE = {"w": np.zeros(2, np.float32)}

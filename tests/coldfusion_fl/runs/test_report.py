@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 from scored_runs import MADE, make_scored_run, scored
 
-from coldfusion_fl.run.events import RoundStarted, RunStarted
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import RoundRecord
-from coldfusion_fl.run.report import score_table, summarize, write_report
+from coldfusion_fl.runs.events import RoundStarted, RunStarted
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import RoundRecord
+from coldfusion_fl.runs.report import score_table, summarize, write_report
 
 
 @pytest.fixture

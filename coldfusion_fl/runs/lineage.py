@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from coldfusion_fl.errors import RunFolderError, count
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import RoundRecord, UpdateFacts
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import RoundRecord, UpdateFacts
 
 _DIGITS = 10
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from coldfusion_fl.errors import ErrorCode, RunFolderError
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import RoundRecord
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import RoundRecord
 
 BASE = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "scalar": np.array(2.5, np.float32)}
 

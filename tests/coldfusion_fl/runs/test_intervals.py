@@ -10,8 +10,8 @@ from rich.console import Console
 from scored_runs import make_scored_run, scored
 
 from coldfusion_fl.evaluation.intervals import interval
-from coldfusion_fl.run.intervals import mean_interval
-from coldfusion_fl.run.report import score_table, summarize, write_report
+from coldfusion_fl.runs.intervals import mean_interval
+from coldfusion_fl.runs.report import score_table, summarize, write_report
 
 POINTS = st.floats(-100, 100)
 ERRORS = st.floats(0, 50)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from coldfusion_fl.errors import RunFolderError, SettingsError
-from coldfusion_fl.run.events import RoundStarted
-from coldfusion_fl.run.ledger import Ledger, ensure_free
-from coldfusion_fl.run.lineage import lineage
-from coldfusion_fl.run.records import RoundRecord
-from coldfusion_fl.run.state import RunState
+from coldfusion_fl.runs.events import RoundStarted
+from coldfusion_fl.runs.ledger import Ledger, ensure_free
+from coldfusion_fl.runs.lineage import lineage
+from coldfusion_fl.runs.records import RoundRecord
+from coldfusion_fl.runs.state import RunState
 
 BASE = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "scalar": np.array(2.5, np.float32)}
 

@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from coldfusion_fl.run.records import PrivacySpent
+from coldfusion_fl.runs.records import PrivacySpent
 
 # The version of the format of `progress.jsonl`. It rises only if a reader of the version before would be wrong.
 FORMAT = 1

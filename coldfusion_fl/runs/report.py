@@ -16,10 +16,10 @@ from rich.text import Text
 from coldfusion_fl import formatting
 from coldfusion_fl.atomic_files import remove
 from coldfusion_fl.evaluation.intervals import INTERVAL_NOTE, TINY, interval
-from coldfusion_fl.run.events import EvaluationFinished, EvaluationStarted, Event, RunStarted
-from coldfusion_fl.run.intervals import DIFFERENCE_ERROR, SCORED, mean_interval, verdict
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import RoundRecord
+from coldfusion_fl.runs.events import EvaluationFinished, EvaluationStarted, Event, RunStarted
+from coldfusion_fl.runs.intervals import DIFFERENCE_ERROR, SCORED, mean_interval, verdict
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import RoundRecord
 from coldfusion_fl.sanitize import neutralize_formula
 
 # What two scores of a task must have in common to be compared, and its name in messages.
@@ -204,7 +204,7 @@ def write_report(ledger: Ledger) -> None:
             for row in summary["tasks"] + summary["means"]:
                 table.writerow({key: neutralize_formula(cell) for key, cell in row.items()})
     if any(row["frozen-difference"] is not None for row in summary["tasks"]):
-        from coldfusion_fl.run.figures import draw_scores
+        from coldfusion_fl.runs.figures import draw_scores
 
         with ledger.writing("scores.png") as path:
             draw_scores(summary, path)

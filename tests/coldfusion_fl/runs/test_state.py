@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from coldfusion_fl.errors import SettingsError
-from coldfusion_fl.run.ledger import Ledger
+from coldfusion_fl.runs.ledger import Ledger
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from coldfusion_fl.errors import RunFolderError
-from coldfusion_fl.run import events
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import ContributionRecord, RejectionRecord, RoundRecord
-from coldfusion_fl.run.status import format_ago, run_status
+from coldfusion_fl.runs import events
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import ContributionRecord, RejectionRecord, RoundRecord
+from coldfusion_fl.runs.status import format_ago, run_status
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from coldfusion_fl.evaluation.intervals import outcome
 from coldfusion_fl.formatting import interval, number
 from coldfusion_fl.model.card import as_code, as_text, encoder_header, encoder_usage, licence_text, score_result
 from coldfusion_fl.model.origin import Origin
-from coldfusion_fl.run.intervals import SCORED
-from coldfusion_fl.run.ledger import Ledger
-from coldfusion_fl.run.records import RoundRecord, RoundSettings
-from coldfusion_fl.run.report import notes, summarize
+from coldfusion_fl.runs.intervals import SCORED
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import RoundRecord, RoundSettings
+from coldfusion_fl.runs.report import notes, summarize
 
 # Which encoder of a run a model is: its result, the last base where the result is an average, or the base of a round.
 Which = Literal["result", "last-base", "round"]

@@ -6,9 +6,9 @@ from typing import get_args
 import pytest
 
 from coldfusion_fl.errors import ErrorCode, RunFolderError
-from coldfusion_fl.run.events import ContributorExcluded, Event, RoundFused, RunStarted
-from coldfusion_fl.run.progress import ProgressLog, format_event
-from coldfusion_fl.run.records import PrivacySpent
+from coldfusion_fl.runs.events import ContributorExcluded, Event, RoundFused, RunStarted
+from coldfusion_fl.runs.progress import ProgressLog, format_event
+from coldfusion_fl.runs.records import PrivacySpent
 
 
 def test_events_of_two_writers_do_not_mix(tmp_path):
