@@ -31,6 +31,7 @@ LAYERS = (
     ("tracking", "publishing"),
     ("preflight", "pages"),
     ("repository", "execution"),
+    ("api",),
     ("cli",),
     ("strategies", "clients"),
     ("engines",),

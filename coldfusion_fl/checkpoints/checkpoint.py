@@ -30,7 +30,7 @@ _STRUCTURE = (
 _POOLER = "pooler."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadedBase:
     """A base with its weights.
 
@@ -47,6 +47,10 @@ class LoadedBase:
     prefix: str
     embedding: str | None
     licence: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        weights = sum(array.size for array in self.encoder.values())
+        return f"LoadedBase({self.base.reference!r}, {self.base.config.model_type}, {weights:,} weights)"
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ This is one round of ColD Fusion without a federation: the contributions are che
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from coldfusion_fl.aggregation.pipeline import Pipeline, Screened
-from coldfusion_fl.aggregation.screening import Candidate, ScoreFunction
+from coldfusion_fl.aggregation.screening import Candidate, Rule, ScoreFunction
+from coldfusion_fl.aggregation.server_optimizer import ServerOptimizer
 from coldfusion_fl.arrays.blocks import update_norm
 from coldfusion_fl.arrays.disk_arrays import ArrayFile
 from coldfusion_fl.arrays.encoder import EncoderDict, size_in_bytes
@@ -25,7 +26,7 @@ from coldfusion_fl.checkpoints.candidates import (
 )
 from coldfusion_fl.checkpoints.checkpoint import Checkpoint, LoadedBase, load_base
 from coldfusion_fl.errors import ErrorCode, FusionError, SettingsError, count
-from coldfusion_fl.fusion import WeightedMean, fuse
+from coldfusion_fl.fusion import Operator, WeightedMean, fuse
 from coldfusion_fl.model.base import Base
 
 
@@ -72,7 +73,7 @@ class CheckpointFusion:
     base: Base
     base_sha256: str
     base_licence: Mapping[str, Any]
-    encoder: EncoderDict
+    encoder: EncoderDict = field(repr=False)
     sha256: str
     update_norm: float
     checkpoints: tuple[FusedCheckpoint, ...]
@@ -150,9 +151,9 @@ def fuse_checkpoints(
     checkpoints: Sequence[str],
     base: str,
     *,
-    fusion: str = "mean",
-    server_optimizer: str = "plain",
-    screening: str = "",
+    fusion: str | Operator = "mean",
+    server_optimizer: str | ServerOptimizer = "plain",
+    screening: str | Sequence[str | Rule] = "",
     weights: Sequence[float] = (),
     make_score_fn: Callable[[LoadedBase], ScoreFunction] | None = None,
     folder: Path | None = None,

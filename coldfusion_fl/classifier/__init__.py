@@ -9,6 +9,7 @@ hidden states has no class in transformers. Importing this package registers one
 'mean-pooling-classifier'
 """
 
+from coldfusion_fl.classifier.finetuned import FinetunedClassifier
 from coldfusion_fl.classifier.folder import Classifier, open_classifier
 from coldfusion_fl.classifier.mean_pooling import MeanPoolingConfig, MeanPoolingForSequenceClassification
 from coldfusion_fl.classifier.prediction import Predicted, predict_texts
@@ -16,6 +17,7 @@ from coldfusion_fl.classifier.training import TrainedClassifier, train_classifie
 
 __all__ = [
     "Classifier",
+    "FinetunedClassifier",
     "MeanPoolingConfig",
     "MeanPoolingForSequenceClassification",
     "Predicted",

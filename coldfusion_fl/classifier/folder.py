@@ -1,9 +1,9 @@
-"""The folder of a classifier in Hugging Face format: written, and opened."""
+"""A classifier in Hugging Face format: made of a finetuned model, written as a folder, and opened."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -14,6 +14,9 @@ from coldfusion_fl.classifier.mean_pooling import MeanPoolingConfig
 from coldfusion_fl.data.task import Task
 from coldfusion_fl.errors import ErrorCode, ModelError, first_line
 from coldfusion_fl.model.base import Base, resolve_folder
+
+if TYPE_CHECKING:
+    from coldfusion_fl.classifier.prediction import Predicted
 
 # The key of config.json with what this package needs to know of a classifier.
 _OWN = "coldfusion"
@@ -26,7 +29,7 @@ class Classifier:
 
     Attributes:
         reference: the folder, as the user wrote it.
-        model: the encoder with its head.
+        model: the encoder with its head, a model of transformers.
         tokenizer: its tokenizer.
         classes: the names of the classes by index; empty for a regression.
         text: the columns or templates of the texts that it was trained on: one, or two for pairs.
@@ -34,17 +37,34 @@ class Classifier:
     """
 
     reference: str
-    model: nn.Module
-    tokenizer: PreTrainedTokenizerBase
+    model: nn.Module = field(repr=False)
+    tokenizer: PreTrainedTokenizerBase = field(repr=False)
     classes: tuple[str, ...]
     text: tuple[str, ...]
     max_length: int
 
+    def predict(self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None) -> "Predicted":
+        """Predict the classes of texts, or the numbers of a regression: see `predict_texts`.
 
-def save_classifier(
-    base: Base, model: nn.Module, head: str, task: Task, text: tuple[str, ...], max_length: int, folder: Path
-) -> None:
-    """Write a classifier as a folder that transformers loads.
+        Args:
+            texts: n texts; one text alone is a list of one.
+            pairs: the n second texts, for a classifier of pairs.
+
+        Raises:
+            DataError: the texts do not fit the classifier or each other.
+            MismatchError: an output is not a finite number.
+        """
+        from coldfusion_fl.classifier.prediction import predict_texts
+
+        return predict_texts(self, _as_list(texts), None if pairs is None else _as_list(pairs))
+
+
+def _as_list(texts: str | Sequence[str]) -> list[str]:
+    return [texts] if isinstance(texts, str) else list(texts)
+
+
+def to_classifier(base: Base, model: nn.Module, head: str, task: Task, max_length: int) -> Classifier:
+    """Make a classifier of a finetuned model: a copy of its weights as a model of transformers, on the CPU.
 
     The outputs of a regression are in the unit of its labels: the standardisation becomes a part of the last layer.
 
@@ -52,10 +72,8 @@ def save_classifier(
         base: the base that it was finetuned from.
         model: the encoder with its head, as `encoder.build_model` returns it.
         head: `class-token` or `mean`.
-        task: the task, for the names of its classes.
-        text: the columns or templates of its texts.
+        task: the task, for the names of its classes and the columns of its texts.
         max_length: the number of tokens that it was trained with.
-        folder: the folder to create; it must not exist.
     """
     labels: dict[str, Any] = {"num_labels": 1, "problem_type": "regression"}
     if task.classes:
@@ -65,15 +83,26 @@ def save_classifier(
     values = base.config.to_dict()
     config = MeanPoolingConfig(encoder=values, **labels) if head == "mean" else type(base.config)(**values | labels)
     length = min(max_length, base.tokenizer.model_max_length)
-    setattr(config, _OWN, {"task": task.name, "head": head, "text": list(text), "max-length": length})
+    setattr(config, _OWN, {"task": task.name, "head": head, "text": list(task.text), "max-length": length})
     classifier: Any = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     classifier.load_state_dict({name: value.detach().cpu() for name, value in model.state_dict().items()})
     if not task.classes:
         _to_unit_of_labels(classifier, *task.mean_and_deviation)
+    return Classifier(base.reference, classifier.eval(), base.tokenizer, task.classes or (), task.text, length)
+
+
+def save_classifier(classifier: Classifier, folder: Path) -> None:
+    """Write a classifier of `to_classifier` as a folder that transformers loads.
+
+    Args:
+        classifier: the classifier.
+        folder: the folder to create; it must not exist.
+    """
+    model: Any = classifier.model
     folder.mkdir()
-    classifier.save_pretrained(folder)
+    model.save_pretrained(folder)
     share_weights(folder, "config.json")
-    base.tokenizer.save_pretrained(folder)
+    classifier.tokenizer.save_pretrained(folder)
 
 
 def _to_unit_of_labels(model: nn.Module, mean: float, deviation: float) -> None:

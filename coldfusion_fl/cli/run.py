@@ -18,8 +18,9 @@ from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.data.catalogue import resolve_catalogues
 from coldfusion_fl.data.paths import resolve_from
-from coldfusion_fl.errors import ErrorCode, RunError, SettingsError, count
+from coldfusion_fl.errors import ErrorCode, SettingsError, count
 from coldfusion_fl.execution.display import Display, is_live
+from coldfusion_fl.execution.run_paths import new_run_folder, resume_command
 from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.formatting import duration
 from coldfusion_fl.preflight.settings_check import check_server_table, check_settings
@@ -153,11 +154,7 @@ def resolve_paths(settings: Settings, config: Path) -> Settings:
 
 
 def _new_folder(settings: Settings, config: Path) -> Path:
-    if settings.out:
-        return Path(settings.out)
-    first = Path("runs") / config.stem
-    others = (first.with_name(f"{first.name}-{number}") for number in range(2, 10_000))
-    return next(folder for folder in (first, *others) if not folder.exists())
+    return Path(settings.out) if settings.out else new_run_folder(config.stem)
 
 
 def _federation_of(ledger: Ledger, federation: Path | None) -> Path | None:
@@ -174,9 +171,9 @@ def _federation_of(ledger: Ledger, federation: Path | None) -> Path | None:
 
 def _is_complete(ledger: Ledger, settings: Settings, config: Path | None) -> bool:
     """Whether all rounds of a run to resume are done; then a message says so."""
-    done = max(ledger.rounds(), default=-1)
-    if settings.rounds > done or not (ledger.folder / "model").exists():
+    if not ledger.is_complete(settings.rounds):
         return False
+    done = max(ledger.rounds())
     ledger.state_file.finished()
     console.print(
         f"Nothing to do: the run in {ledger.folder} is complete ({count(done, 'round')}). To add rounds, raise "
@@ -204,16 +201,7 @@ def _follow(process: "RunProcess", ledger: Ledger, display: Display) -> None:
     except KeyboardInterrupt:
         _handle_signals(signal.SIG_IGN)  # a second Ctrl-C must not interrupt the writing of the state
         _stop(process, ledger)
-    code = process.exit_code
-    process.stop()
-    if code or ledger.state.state != "finished":
-        reason = ledger.state.reason or f"its process ended with code {code}"
-        ledger.state_file.failed(reason)
-        raise RunError(
-            f"the run failed: {reason}\nThe log is {ledger.folder / 'log.txt'}\nTo resume it after its last complete "
-            f"round: {_resume_command(ledger)}"
-        )
-    ledger.state_file.finished(peak_memory_bytes=process.peak_memory)
+    process.conclude(ledger)
     show_result(ledger)
 
 
@@ -240,12 +228,8 @@ def _stop(process: "RunProcess", ledger: Ledger) -> NoReturn:
     last = ledger.state.last_round
     where = "before the first base was written" if last is None else f"after round {last}"
     console.print(
-        f"Stopped {where}. All complete rounds are in {ledger.folder}\nTo resume: {_resume_command(ledger)}",
+        f"Stopped {where}. All complete rounds are in {ledger.folder}\nTo resume: {resume_command(ledger)}",
         markup=False,
         soft_wrap=True,
     )
     sys.exit(_INTERRUPTED)
-
-
-def _resume_command(ledger: Ledger) -> str:
-    return shlex.join(["coldfusion", "run", "--resume", str(ledger.folder)])

@@ -251,10 +251,20 @@ def parse_catalogue(table: Mapping[str, Any], reference: str) -> dict[str, TaskS
     tasks = table.get("tasks")
     if not isinstance(tasks, dict) or not tasks:
         raise CatalogueError(f"{reference}: it has no tasks; define one as [tasks.NAME].")
-    return {name: _parse_task(name, entry, reference) for name, entry in tasks.items()}
+    return {name: parse_task(name, entry, reference) for name, entry in tasks.items()}
 
 
-def _parse_task(name: str, entry: Any, reference: str) -> TaskSpec:
+def parse_task(name: str, entry: Any, reference: str) -> TaskSpec:
+    """Make a `TaskSpec` of a table `[tasks.NAME]`.
+
+    Args:
+        name: the task's name.
+        entry: the table.
+        reference: what it comes from, for messages.
+
+    Raises:
+        CatalogueError: a key is unknown or has a wrong value, or two of them contradict each other.
+    """
     where = f"{reference}, task '{name}'"
     if not isinstance(entry, dict):
         raise CatalogueError(f"{where}: it must be a table, [tasks.{name}].")

@@ -162,10 +162,11 @@ def read_hub(spec: TaskSpec, splits: Mapping[str, str]) -> dict[str, pd.DataFram
         reason, code = _explain_hub(spec, splits, failure)
         source = f"data set '{spec.hub}'" + (f" ({spec.config})" if spec.config else "")
         raise DataError(f"{source} of the Hugging Face Hub: {reason}", code=code or ErrorCode.DATA_MISSING) from None
-    return {split: _hub_table(rows, spec.label) for split, rows in zip(splits, parts, strict=True)}
+    return {split: dataset_table(rows, spec.label) for split, rows in zip(splits, parts, strict=True)}
 
 
-def _hub_table(rows: "datasets.Dataset", label: str) -> pd.DataFrame:
+def dataset_table(rows: "datasets.Dataset", label: str) -> pd.DataFrame:
+    """The rows of a data set in the library `datasets`; class indices of the label become class names."""
     import datasets
 
     if label not in rows.features:

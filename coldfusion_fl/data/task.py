@@ -5,6 +5,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,9 @@ from coldfusion_fl.data.rows import read_hub, read_rows
 from coldfusion_fl.data.split_files import find_split_files, unused_beside
 from coldfusion_fl.data.splits import complete_splits, warn_of_contradictions, warn_of_overlaps
 from coldfusion_fl.errors import DataError, ErrorCode, count
+
+if TYPE_CHECKING:
+    from coldfusion_fl.data.memory.tables import Tables
 
 _SHOWN_CLASSES = 12
 
@@ -51,9 +55,11 @@ class Examples:
         return self.take(order[:limit] if limit else order)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Task:
     """A labelled data set.
+
+    `coldfusion_fl.load_task` reads one of a catalogue, and `from_dataframe` makes one of rows in memory.
 
     Attributes:
         name: the name in the catalogue.
@@ -63,6 +69,7 @@ class Task:
         validation: the development split, for early stopping.
         test: the test split.
         report: what was read of the task's files, and what was left out.
+        text: the columns or templates of its texts: one, or two for pairs.
     """
 
     name: str
@@ -71,7 +78,53 @@ class Task:
     train: Examples
     validation: Examples
     test: Examples
-    report: ReadReport = field(default_factory=ReadReport, compare=False, repr=False)
+    report: ReadReport = field(default_factory=ReadReport, compare=False)
+    text: tuple[str, ...] = ("text",)
+
+    def __repr__(self) -> str:
+        return "\n  ".join([f"Task {self.name!r}, {self.metric}", *self.describe()])
+
+    @classmethod
+    def from_dataframe(
+        cls,
+        rows: "Tables",
+        name: str,
+        *,
+        text: str | Sequence[str] | None = None,
+        label: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        metric: str = "accuracy",
+    ) -> "Task":
+        """Make a task of rows in memory: a pandas DataFrame, a `datasets.Dataset`, or a list of dicts.
+
+        A missing test or validation split is split off train, in the same way as for files: see `describe`. Rows
+        without a text or a label are left out. What was guessed is logged as a warning, and is in `report`.
+
+        >>> from coldfusion_fl import Task
+        >>> rows = [{"body": f"{'good' if i % 2 else 'bad'} film {i}", "stars": i % 2} for i in range(100)]
+        >>> task = Task.from_dataframe(rows, "films", text="body", label="stars", labels={"0": "bad", "1": "good"})
+        >>> task.classes, len(task.train) + len(task.validation) + len(task.test)
+        (('bad', 'good'), 100)
+
+        Args:
+            rows: the train rows; or a mapping with the rows of `train`, `validation` and `test`, such as a
+                `datasets.DatasetDict`.
+            name: the task's name. In a run, it is the contributor's name too.
+            text: a column, a template such as `"{title}: {body}"`, or two of these for pairs of texts. None: the
+                column `text`, or else the only other column with texts.
+            label: the column of the labels. None: the column `label`, `labels`, `class`, `category` or `target`.
+            labels: the classes to keep, by the value of the label; rows of other classes are left out. None: all
+                values. The class names of a `datasets.ClassLabel` are used by themselves.
+            metric: `accuracy`, `macro-f1` or another one of `data.metrics.METRICS`. With `spearman`, the labels are
+                numbers.
+
+        Raises:
+            DataError: a column is missing or cannot be guessed, or the rows are not a valid task.
+            CatalogueError: the metric is unknown, or there are more than two texts.
+        """
+        from coldfusion_fl.data.memory.tables import task_from_tables
+
+        return task_from_tables(rows, name, text, label, labels, metric)
 
     @property
     def num_labels(self) -> int:
@@ -143,9 +196,23 @@ class Task:
         return score(self.metric, truth, np.full_like(truth, prediction))
 
 
+def read_task(name: str, catalogue: Catalogue) -> Task:
+    """Read a task of a catalogue that is read already. `load_task` also caches the result.
+
+    Raises:
+        CatalogueError: the catalogue has no such task.
+        DataError: the rows cannot be read, or are not a valid task.
+    """
+    report = ReadReport()
+    try:
+        return build_task(name, catalogue[name], _read_splits(catalogue, name, report), report)
+    except DataError as error:
+        raise DataError(f"task '{name}' ({catalogue.sources[name]}): {error}", code=error.code) from None
+
+
 @functools.lru_cache(maxsize=64)
 def load_task(name: str, catalogues: tuple[str, ...] = ("packaged",), data_root: str = "") -> Task:
-    """Read a task. The result is cached, so a process reads each task once.
+    """Read a task of a catalogue, with a cache: a process reads each task once.
 
     Args:
         name: the task's name.
@@ -157,20 +224,6 @@ def load_task(name: str, catalogues: tuple[str, ...] = ("packaged",), data_root:
         DataError: the rows cannot be read, or are not a valid task.
     """
     return read_task(name, read_catalogues(catalogues, data_root))
-
-
-def read_task(name: str, catalogue: Catalogue) -> Task:
-    """Read a task of a catalogue that is read already; `load_task` also caches the result.
-
-    Raises:
-        CatalogueError: the catalogue has no such task.
-        DataError: the rows cannot be read, or are not a valid task.
-    """
-    report = ReadReport()
-    try:
-        return build_task(name, catalogue[name], _read_splits(catalogue, name, report), report)
-    except DataError as error:
-        raise DataError(f"task '{name}' ({catalogue.sources[name]}): {error}", code=error.code) from None
 
 
 def _read_splits(catalogue: Catalogue, name: str, report: ReadReport) -> dict[str, pd.DataFrame]:
@@ -265,7 +318,7 @@ def build_task(name: str, spec: TaskSpec, splits: Mapping[str, pd.DataFrame], re
         tables["train"] = _take_shard(tables["train"], spec, report)
     report.splits = {split: dataclasses.replace(report.splits[split], rows=len(tables[split])) for split in SPLITS}
     examples = {split: _to_examples(table, classes, report) for split, table in tables.items()}
-    return Task(name, spec.metric, classes, **examples, report=report)
+    return Task(name, spec.metric, classes, **examples, report=report, text=spec.text)
 
 
 def _why_empty(split: str, report: ReadReport) -> str:

@@ -7,6 +7,7 @@ rows, seeds and kind of head. So the differences are paired, and the models alon
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.arrays.hashing import encoder_hash
@@ -14,11 +15,15 @@ from coldfusion_fl.config.settings import MODES, EvaluateSettings, FinetuneSetti
 from coldfusion_fl.data.task import Task
 from coldfusion_fl.errors import ErrorCode, SettingsError
 from coldfusion_fl.evaluation.bootstrap import difference_error
+from coldfusion_fl.evaluation.comparison_rows import COLUMNS, comparison_rows
 from coldfusion_fl.evaluation.differences import Difference, describe_difference, mean_difference
 from coldfusion_fl.evaluation.intervals import TINY, interval
 from coldfusion_fl.evaluation.scores import Predictions, Score, score_and_predict
 from coldfusion_fl.model.base import Base
 from coldfusion_fl.model.encoder import load_encoder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,12 @@ class Comparison:
     means: MeanScores | None
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """A row for each task and model, and then for the means: the columns of `coldfusion compare --csv`."""
+        import pandas as pd
+
+        return pd.DataFrame(comparison_rows(self), columns=list(COLUMNS))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import click
 
 from coldfusion_fl.errors import RunError, from_message
 from coldfusion_fl.execution.engine import Progress, load_engine
+from coldfusion_fl.execution.run_paths import resume_command
 from coldfusion_fl.process_tree import ProcessTree
 from coldfusion_fl.runs.events import Event, RunFailed, RunFinished, RunStarted
 from coldfusion_fl.runs.ledger import Ledger
@@ -159,6 +160,23 @@ class RunProcess:
     def exit_code(self) -> int | None:
         """The exit code of the process; None while it runs."""
         return self._process.poll()
+
+    def conclude(self, ledger: Ledger) -> None:
+        """End the process after its last event, and write how the run ended.
+
+        Raises:
+            RunError: the run failed; the message has the reason, the log and how to resume.
+        """
+        code = self.exit_code
+        self.stop()
+        if code or ledger.state.state != "finished":
+            reason = ledger.state.reason or f"its process ended with code {code}"
+            ledger.state_file.failed(reason)
+            raise RunError(
+                f"the run failed: {reason}\nThe log is {ledger.folder / 'log.txt'}\nTo resume it after its last "
+                f"complete round: {resume_command(ledger)}"
+            )
+        ledger.state_file.finished(peak_memory_bytes=self.peak_memory)
 
     def stop(self) -> None:
         """End the process and everything that it started, within seconds."""

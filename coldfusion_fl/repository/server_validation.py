@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from coldfusion_fl.aggregation.screening import ScoreFunction
 from coldfusion_fl.checkpoints.checkpoint import LoadedBase
-from coldfusion_fl.config.settings import Settings
-from coldfusion_fl.data.task import load_task
+from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings, Settings
+from coldfusion_fl.data.task import Task, load_task
 from coldfusion_fl.evaluation.validation import validation_score_fn
 from coldfusion_fl.preflight.task_check import TaskChecker
 
@@ -18,5 +18,17 @@ def checked_score(settings: Settings, loaded: LoadedBase, warn: Callable[[str], 
         DataError: its rows cannot be read.
     """
     task = load_task(settings.server.server_validation, settings.tasks.catalogue, settings.tasks.data_root)
-    TaskChecker(loaded.base, loaded.encoder, settings.finetune, trains=False).check(task)
-    return validation_score_fn(loaded.base, task, settings.finetune, settings.evaluate, settings.seed, warn)
+    return score_with_task(task, loaded, settings.finetune, settings.evaluate, settings.seed, warn)
+
+
+def score_with_task(
+    task: Task,
+    loaded: LoadedBase,
+    finetuning: FinetuneSettings,
+    evaluation: EvaluateSettings,
+    seed: int,
+    warn: Callable[[str], None],
+) -> ScoreFunction:
+    """The score on the validation split of a task, after a check of the task."""
+    TaskChecker(loaded.base, loaded.encoder, finetuning, trains=False).check(task)
+    return validation_score_fn(loaded.base, task, finetuning, evaluation, seed, warn)

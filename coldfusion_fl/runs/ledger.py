@@ -10,6 +10,7 @@
     model/              the result, in Hugging Face format: the last base; where `ema` is set, the average of the bases
     last-base/          the last base, where it is not the result
     report.json, report.csv, scores.png, report.html
+    tasks/              the rows of tasks in memory, with their catalogue: see `data.memory.task_files`
     nodes/              what each simulated contributor keeps for itself: see `clients.client_state`
 
 A file that must not be half-written is written under another name, synced and renamed.
@@ -18,7 +19,7 @@ A file that must not be half-written is written under another name, synced and r
 import contextlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ from coldfusion_fl.runs.state import RunState, StateFile, timestamp
 from coldfusion_fl.versions import installed_versions
 
 _RUN = "run.json"
+# The rows of tasks in memory are the one thing that is there before the run: its checks read them.
+TASKS = "tasks"
 
 
 class Ledger(RoundStore):
@@ -75,7 +78,7 @@ class Ledger(RoundStore):
             RunFolderError: the folder is not empty or cannot be made.
         """
         settings = _as_json(settings)
-        ensure_free(folder)
+        ensure_free(folder, (TASKS,))
         ledger = cls(folder)
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -274,6 +277,10 @@ class Ledger(RoundStore):
         """The events behind a position, and the position behind them: see `ProgressLog.read`."""
         return self._progress.read(position)
 
+    def is_complete(self, rounds: int) -> bool:
+        """Whether this many rounds are done, and the result is written."""
+        return max(self.rounds(), default=-1) >= rounds and (self.folder / "model").exists()
+
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def save_round(
@@ -302,8 +309,12 @@ class Ledger(RoundStore):
             yield path
 
 
-def ensure_free(folder: Path) -> None:
+def ensure_free(folder: Path, beside: Collection[str] = ()) -> None:
     """Check that a folder can become a run folder.
+
+    Args:
+        folder: the folder; it need not exist.
+        beside: the names of what may be in it.
 
     Raises:
         RunFolderError: it holds a run or anything else, or is a file.
@@ -311,13 +322,13 @@ def ensure_free(folder: Path) -> None:
     if (folder / _RUN).exists():
         state = Ledger(folder).state
         raise RunFolderError(
-            f"{folder} holds another run already ({state.state}, {state.since}). Resume it with --resume, or choose "
-            "another folder.",
+            f"{folder} holds another run already ({state.state}, {state.since}). Resume it with --resume (in "
+            "Python: resume=True), or choose another folder.",
             ErrorCode.RUN_FOLDER_IN_USE,
         )
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder} is a file. Choose a new folder.", ErrorCode.RUN_FOLDER_IN_USE)
-    if folder.is_dir() and not all(map(is_partial, folder.iterdir())):
+    if folder.is_dir() and not all(is_partial(path) or path.name in beside for path in folder.iterdir()):
         raise RunFolderError(f"{folder} is not empty. Choose a new folder.", ErrorCode.RUN_FOLDER_IN_USE)
 
 

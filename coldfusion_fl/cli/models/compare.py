@@ -10,10 +10,10 @@ import typer
 from rich.status import Status
 from rich.text import Text
 
+from coldfusion_fl.api.run_defaults import first_run
 from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console, print_line
 from coldfusion_fl.cli.models.comparison_output import comparison_csv, comparison_table, verdict_lines
 from coldfusion_fl.cli.models.output_files import check_output_file, write_output_file
-from coldfusion_fl.cli.models.run_defaults import first_run
 from coldfusion_fl.cli.models.scoring import (
     Config,
     Mode,

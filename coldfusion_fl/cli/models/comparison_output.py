@@ -9,15 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from coldfusion_fl import formatting
+from coldfusion_fl.evaluation.comparison_rows import COLUMNS, comparison_rows, name_of_mean, rows_of_task
 from coldfusion_fl.evaluation.intervals import INTERVAL_NOTE
 from coldfusion_fl.sanitize import neutralize_formula, sanitize
 
 if TYPE_CHECKING:
     from coldfusion_fl.evaluation.comparison import Comparison
 
-_OF_TASK = ("metric", "train_examples", "test_examples", "test_rows_hash", "baseline")
-_OF_DIFFERENCE = ("difference", "low", "high", "outcome", "rows_needed", "verdict")
-_COLUMNS = ("task", "model", "mode", "head", *_OF_TASK, "score", *_OF_DIFFERENCE)
 _COLOURS = {"better": "green", "worse": "red"}
 
 
@@ -31,13 +29,13 @@ def comparison_table(comparison: "Comparison") -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for task in comparison.tasks:
         about = (task.task, task.metric, f"{task.test_examples:,} of {task.test_split:,} rows")
-        _add_section(table, about, task.baseline, _rows(comparison, task.task, task.scores))
+        _add_section(table, about, task.baseline, rows_of_task(comparison, task.task, task.scores))
     if comparison.means:
         _add_section(
             table,
-            (_name_of_mean(comparison),),
+            (name_of_mean(comparison),),
             comparison.means.baseline,
-            _rows(comparison, None, comparison.means.scores),
+            rows_of_task(comparison, None, comparison.means.scores),
         )
     return table
 
@@ -59,20 +57,6 @@ def _difference(row: dict[str, Any]) -> list[Text]:
     return [Text(shown, style=_COLOURS.get(row["outcome"], "")), Text(formatting.interval(row["low"], row["high"]))]
 
 
-def _rows(comparison: "Comparison", task: str | None, scores: Sequence[float]) -> list[dict[str, Any]]:
-    """For each model, its score on a task, or over the mean (None), and its difference; None for the reference's."""
-    differences = {one.model: one for one in comparison.differences if one.task == task}
-    return [
-        {"model": model.model, "score": score}
-        | {key: getattr(differences.get(model.model), key, None) for key in _OF_DIFFERENCE}
-        for model, score in zip(comparison.models, scores, strict=True)
-    ]
-
-
-def _name_of_mean(comparison: "Comparison") -> str:
-    return f"mean of {len(comparison.tasks)} tasks"
-
-
 def verdict_lines(comparison: "Comparison") -> list[str]:
     """What the differences show, for each model and task, and what limits the comparison."""
     reference, *others = (model.model for model in comparison.models)
@@ -81,27 +65,15 @@ def verdict_lines(comparison: "Comparison") -> list[str]:
         lines += ["", f"{model}, compared with {reference}:"]
         for one in comparison.differences:
             if one.model == model:
-                lines.append(f"  {one.task or _name_of_mean(comparison)}: {one.verdict}")
+                lines.append(f"  {one.task or name_of_mean(comparison)}: {one.verdict}")
     return [*lines, "", *comparison.notes, INTERVAL_NOTE]
 
 
 def comparison_csv(comparison: "Comparison") -> str:
     """A row for each task and model, and then for the means over several tasks; the first line names the columns."""
     file = io.StringIO(newline="")
-    table = csv.DictWriter(file, _COLUMNS)
+    table = csv.DictWriter(file, COLUMNS)
     table.writeheader()
-    for row in _all_rows(comparison):
+    for row in comparison_rows(comparison):
         table.writerow({key: neutralize_formula(cell) for key, cell in row.items()})
     return file.getvalue()
-
-
-def _all_rows(comparison: "Comparison") -> list[dict[str, Any]]:
-    both = {"mode": comparison.mode, "head": comparison.head}
-    found = []
-    for task in comparison.tasks:
-        about = {"task": task.task, **both} | {key: getattr(task, key) for key in _OF_TASK}
-        found += [about | row for row in _rows(comparison, task.task, task.scores)]
-    if comparison.means:
-        about = {"task": _name_of_mean(comparison), **both, "baseline": comparison.means.baseline}
-        found += [about | row for row in _rows(comparison, None, comparison.means.scores)]
-    return found

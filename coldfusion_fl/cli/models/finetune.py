@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from coldfusion_fl.atomic_files import atomic_write, disk_errors
+from coldfusion_fl.api.run_defaults import classifier_defaults, settings_of_run, tasks_of_run
 from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console
 from coldfusion_fl.cli.models.output_files import check_new_output
-from coldfusion_fl.cli.models.run_defaults import settings_of_run, tasks_of_run
 from coldfusion_fl.cli.models.scoring import print_notes
 from coldfusion_fl.config.parsing import parse_table, read_settings
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.config.tables import split_names, to_table
-from coldfusion_fl.data.catalogue import read_catalogues
+from coldfusion_fl.data.catalogue import TaskSpec, read_catalogues
 
 if TYPE_CHECKING:
     from coldfusion_fl.arrays.encoder import Encoder
-    from coldfusion_fl.classifier import TrainedClassifier
+    from coldfusion_fl.classifier import FinetunedClassifier
     from coldfusion_fl.data.task import Task
     from coldfusion_fl.model.base import Base
 
@@ -49,21 +48,14 @@ def finetune(
     `coldfusion predict` applies it to a table.
     """
     of_run = settings_of_run(model)
-    catalogue, data_root = tasks_of_run(of_run, catalogue, data_root)
-    catalogues = split_names(catalogue)
+    catalogues, data_root = tasks_of_run(of_run, split_names(catalogue), data_root)
     spec = read_catalogues(catalogues, data_root)[task]
     check_new_output(out, "folder")
-    if config:
-        settings = read_settings(config).finetune
-    else:  # in a run, `examples` is the size of a contribution; a classifier is trained on all rows
-        settings = (of_run.finetune if of_run else FinetuneSettings()).model_copy(update={"examples": 0})
+    settings = read_settings(config).finetune if config else classifier_defaults(of_run)
     given = {"head": head, "examples": examples}
     changes = {name: value for name, value in given.items() if value is not None}
     settings = parse_table(FinetuneSettings, to_table(settings) | changes, "--head")
     with console.status("Loading torch, the model and the task"):
-        from coldfusion_fl.arrays.hashing import encoder_hash
-        from coldfusion_fl.classifier.card import classifier_card
-        from coldfusion_fl.classifier.folder import save_classifier
         from coldfusion_fl.data.task import load_task
         from coldfusion_fl.model.base import open_base
         from coldfusion_fl.model.encoder import load_encoder
@@ -72,11 +64,8 @@ def finetune(
         encoder = load_encoder(base)
         loaded = load_task(task, catalogues, data_root)
         _check(base, encoder, loaded, settings)
-    trained = _train(base, encoder, loaded, settings, seed)
-    with disk_errors(out.resolve().parent), atomic_write(out.resolve()) as folder:
-        save_classifier(base, trained.model, trained.head, loaded, spec.text, settings.max_length, folder)
-        card = classifier_card(base, encoder_hash(encoder), loaded, trained, settings, seed, spec)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+    trained = _train(base, encoder, loaded, settings, seed, spec)
+    trained.save(out)
     baseline = "always the most frequent class" if loaded.classes else "always the mean"
     console.print(
         f"{loaded.metric} on {len(loaded.test)} test rows: {trained.score:.1f} points ({baseline}: "
@@ -96,10 +85,10 @@ def _check(base: "Base", encoder: "Encoder", task: "Task", settings: FinetuneSet
 
 
 def _train(
-    base: "Base", encoder: "Encoder", task: "Task", settings: FinetuneSettings, seed: int
-) -> "TrainedClassifier":
+    base: "Base", encoder: "Encoder", task: "Task", settings: FinetuneSettings, seed: int, spec: TaskSpec
+) -> "FinetunedClassifier":
     """Train with a progress bar; where the output is no terminal, nothing is drawn."""
-    from coldfusion_fl.classifier.training import train_classifier
+    from coldfusion_fl.classifier.finetuned import finetune_classifier
 
     columns = (TextColumn("training"), BarColumn(), TextColumn("loss {task.fields[loss]:.3f}"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
@@ -108,4 +97,4 @@ def _train(
         def progress(step: int, planned: int, loss: float) -> None:
             bar.update(shown, completed=step, total=planned, loss=loss)
 
-        return train_classifier(base, encoder, task, settings, seed, progress)
+        return finetune_classifier(base, encoder, task, settings, seed, progress, spec)

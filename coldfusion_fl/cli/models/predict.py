@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from coldfusion_fl.classifier import Classifier, Predicted
 
 _FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
-_LABEL, _PROBABILITY = "prediction", "probability"
 
 
 @app.command()
@@ -52,6 +51,7 @@ def predict(
         raise DataError(f"{file}: this file does not exist.", ErrorCode.DATA_MISSING)
     with console.status("Loading torch and the classifier"):
         from coldfusion_fl.classifier.folder import open_classifier
+        from coldfusion_fl.classifier.prediction import LABEL, PROBABILITY
         from coldfusion_fl.data.columns import select_texts
         from coldfusion_fl.data.report import ReadReport
         from coldfusion_fl.data.rows import read_rows
@@ -65,13 +65,13 @@ def predict(
         texts = select_texts(table, names)
     for note in report.notes:
         print_line(note)
-    if taken := sorted({str(column) for column in table.columns} & {_LABEL, _PROBABILITY}):
+    if taken := sorted({str(column) for column in table.columns} & {LABEL, PROBABILITY}):
         raise DataError(f"{file}: it has a column '{taken[0]}' already, which this command adds. Rename it.")
     filled = [index for index in range(len(table)) if all(column[index] for column in texts)]
     if empty := len(table) - len(filled):
         console.print(f"{count(empty, 'row')} without a text: no prediction.")
     found = _predict(opened, [[column[index] for index in filled] for column in texts])
-    result = _add_predictions(table, filled, found, opened.classes)
+    result = _add_predictions(table, filled, found)
     with disk_errors(out.resolve().parent), atomic_write(out.resolve()) as path:
         _write(result, path, out.suffix.lower())
     console.print(f"{count(len(filled), 'prediction')} written to {out}", markup=False)
@@ -87,18 +87,11 @@ def _predict(classifier: "Classifier", texts: list[list[str]]) -> "Predicted":
         return predict_texts(classifier, first, pairs, progress=lambda done: bar.update(shown, completed=done))
 
 
-def _add_predictions(
-    table: "pd.DataFrame", rows: list[int], found: "Predicted", classes: tuple[str, ...]
-) -> "pd.DataFrame":
+def _add_predictions(table: "pd.DataFrame", rows: list[int], found: "Predicted") -> "pd.DataFrame":
     """The table with the columns of the predictions; they are empty in other rows than these."""
     import pandas as pd
 
-    added = pd.DataFrame(index=range(len(table)))
-    added.loc[rows, _LABEL] = found.labels
-    if found.probabilities is not None:
-        added.loc[rows, _PROBABILITY] = found.probabilities.max(axis=1) if len(rows) else []
-        for number, name in enumerate(classes):
-            added.loc[rows, f"{_PROBABILITY}.{name}"] = found.probabilities[:, number]
+    added = found.to_dataframe().set_axis(rows).reindex(range(len(table)))
     return pd.concat([table.reset_index(drop=True), added], axis=1)
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from coldfusion_fl.api.run_defaults import settings_of_run, tasks_of_run
 from coldfusion_fl.cli.app import console, print_line
-from coldfusion_fl.cli.models.run_defaults import settings_of_run, tasks_of_run
-from coldfusion_fl.config.parsing import parse_table, read_settings
-from coldfusion_fl.config.settings import MODES, EvaluateSettings, FinetuneSettings
-from coldfusion_fl.config.tables import split_names, to_table
+from coldfusion_fl.config.parsing import read_settings
+from coldfusion_fl.config.scoring import Schedule, make_schedule
+from coldfusion_fl.config.tables import split_names
 from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.errors import ErrorCode, SettingsError
 
@@ -40,26 +40,18 @@ Seed = Annotated[
 
 
 @dataclass(frozen=True)
-class Scoring:
+class Scoring(Schedule):
     """What is scored, and how.
 
     Attributes:
         tasks: the names of the tasks, each once.
         catalogues: where they are defined.
         data_root: where the catalogues' relative paths start from.
-        mode: one of `settings.MODES`.
-        finetuning: the schedule and the head.
-        evaluating: the numbers of rows, shots and seeds.
-        seed: the seed.
     """
 
     tasks: tuple[str, ...]
     catalogues: tuple[str, ...]
     data_root: str
-    mode: str
-    finetuning: FinetuneSettings
-    evaluating: EvaluateSettings
-    seed: int
 
 
 def read_scoring(
@@ -81,8 +73,8 @@ def read_scoring(
         CatalogueError: a catalogue cannot be read, or has no such task.
     """
     of_run = settings_of_run(model)
-    catalogue, data_root = tasks_of_run(of_run, catalogue, data_root)
-    names, catalogues = split_names(tasks), split_names(catalogue)
+    catalogues, data_root = tasks_of_run(of_run, split_names(catalogue), data_root)
+    names = split_names(tasks)
     if not names:
         raise SettingsError(
             "--tasks is empty. List the available tasks with `coldfusion tasks`.", code=ErrorCode.SETTING_MISSING
@@ -93,19 +85,10 @@ def read_scoring(
     for name in names:
         known[name]
     settings = read_settings(config) if config else of_run
-    finetuning = settings.finetune if settings else FinetuneSettings()
-    if head:
-        finetuning = parse_table(FinetuneSettings, to_table(finetuning) | {"head": head}, "--head")
-    evaluating = settings.evaluate if settings else EvaluateSettings()
-    if mode not in MODES:
-        raise SettingsError(f"--mode must be one of {', '.join(MODES)}, but is '{mode}'.")
-    if mode == "few-shot" and not evaluating.shots:
-        raise SettingsError(
-            f"{config or model}: evaluate.shots is 0, but a few-shot score needs shots. Set it to 1 or more."
-        )
-    if seed is None:
-        seed = settings.seed if settings else 0
-    return Scoring(names, catalogues, data_root, mode, finetuning, evaluating, seed)
+    changes = {"head": head} if head else {}
+    label = "--head" if head else str(config or model)
+    schedule = make_schedule(settings, mode, seed, changes, {}, ("--mode", label))
+    return Scoring(**vars(schedule), tasks=names, catalogues=catalogues, data_root=data_root)
 
 
 def read_tasks(scoring: Scoring) -> "list[Task]":

@@ -13,7 +13,7 @@ import torch
 from tiny_models import ARCHITECTURES, make_base
 
 from coldfusion_fl.classifier import open_classifier, predict_texts, train_classifier
-from coldfusion_fl.classifier.folder import save_classifier
+from coldfusion_fl.classifier.folder import save_classifier, to_classifier
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.catalogue import TaskSpec
 from coldfusion_fl.data.task import build_task, load_task
@@ -42,7 +42,7 @@ def test_a_classifier_that_is_opened_predicts_what_it_did(tmp_path, task, archit
     assert architecture in ARCHITECTURES
     base = open_base(str(make_base(tmp_path / "base", architecture)))
     model = untrained(base, task, head)
-    save_classifier(base, model, head, task, ("text",), 32, tmp_path / "out")
+    save_classifier(to_classifier(base, model, head, task, 32), tmp_path / "out")
     expected = predict(model, base.tokenizer, tokenize(base.tokenizer, task.test, 32))
     opened = open_classifier(str(tmp_path / "out"))
     found = predict_texts(opened, task.test.texts)
@@ -55,7 +55,7 @@ def test_a_classifier_that_is_opened_predicts_what_it_did(tmp_path, task, archit
 @pytest.mark.parametrize(("head", "registers"), [("class-token", False), ("mean", True)])
 def test_transformers_loads_a_classifier_in_another_process(tmp_path, tiny_base, task, head, registers):
     base = open_base(str(tiny_base))
-    save_classifier(base, untrained(base, task, head), head, task, ("text",), 32, tmp_path / "out")
+    save_classifier(to_classifier(base, untrained(base, task, head), head, task, 32), tmp_path / "out")
     code = f"""
 import json, sys
 {"import coldfusion_fl.classifier" if registers else ""}
@@ -79,7 +79,7 @@ def test_a_regression_predicts_in_the_unit_of_its_labels(tmp_path, tiny_base, he
     task = build_task("years", TaskSpec(train="x", metric="spearman"), {"train": rows})
     base = open_base(str(tiny_base))
     model = untrained(base, task, head)
-    save_classifier(base, model, head, task, ("text",), 32, tmp_path / "out")
+    save_classifier(to_classifier(base, model, head, task, 32), tmp_path / "out")
     outputs = predict(model, base.tokenizer, tokenize(base.tokenizer, task.test, 32), full_precision=True)
     found = predict_texts(open_classifier(str(tmp_path / "out")), task.test.texts)
     assert found.probabilities is None

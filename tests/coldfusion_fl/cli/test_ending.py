@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scored_runs import MADE, make_scored_run, scored
 
-from coldfusion_fl.cli import run
 from coldfusion_fl.cli.ending import describe_exchange, evaluate_command, show_result
 from coldfusion_fl.config.settings import TaskSettings
 from coldfusion_fl.config.tables import split_names, to_table
+from coldfusion_fl.execution.run_paths import resume_command
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.runs.records import ContributionRecord, RejectionRecord, RoundRecord, UpdateFacts
 from coldfusion_fl.runs.report import summarize
@@ -90,7 +90,7 @@ def test_a_run_without_scores_has_no_table(tmp_path, capsys):
 
 def test_the_command_to_resume_is_quoted_for_a_shell(tmp_path):
     ledger = Ledger.create(tmp_path / "my $run", {})
-    assert shlex.split(run._resume_command(ledger)) == ["coldfusion", "run", "--resume", str(ledger.folder)]
+    assert shlex.split(resume_command(ledger)) == ["coldfusion", "run", "--resume", str(ledger.folder)]
 
 
 def test_the_ending_says_what_was_shared_and_what_was_not(tmp_path):

@@ -1,11 +1,10 @@
-"""What a run folder says about its model: commands on the model use its settings and its tasks by default."""
+"""What a run folder says about its model: its settings and tasks are the defaults of what is done with the model."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from coldfusion_fl.config.parsing import parse_settings
-from coldfusion_fl.config.settings import Settings, TaskSettings
-from coldfusion_fl.config.tables import join_names
+from coldfusion_fl.config.settings import FinetuneSettings, Settings, TaskSettings
 from coldfusion_fl.runs.ledger import Ledger
 
 _DEFAULT = TaskSettings()
@@ -20,11 +19,19 @@ def settings_of_run(model: str) -> Settings | None:
     return parse_settings(settings, str(folder)) if settings.get("tasks", {}).get("seen") else None
 
 
-def tasks_of_run(settings: Settings | None, catalogue: str, data_root: str) -> tuple[str, str]:
+def tasks_of_run(settings: Settings | None, catalogues: tuple[str, ...], data_root: str) -> tuple[tuple[str, ...], str]:
     """The catalogues and the data root to use: those given, or the run's where the defaults were given."""
-    if settings is None or catalogue != join_names(_DEFAULT.catalogue):
-        return catalogue, data_root
-    return join_names(settings.tasks.catalogue), data_root or settings.tasks.data_root
+    if settings is None or catalogues != _DEFAULT.catalogue:
+        return catalogues, data_root
+    return settings.tasks.catalogue, data_root or settings.tasks.data_root
+
+
+def classifier_defaults(of_run: Settings | None) -> FinetuneSettings:
+    """The default schedule of a classifier: a run's, or the usual one; with all rows of train.
+
+    In a run, `examples` is the size of a contribution.
+    """
+    return (of_run.finetune if of_run else FinetuneSettings()).model_copy(update={"examples": 0})
 
 
 def first_run(models: Sequence[str]) -> str:

@@ -1,0 +1,64 @@
+"""Execute a simulation from Python: the checks, the run folder, and the events until the run ends."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from coldfusion_fl.config.settings import Settings
+from coldfusion_fl.config.tables import to_table
+from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.execution.display import Display
+from coldfusion_fl.execution.run_process import RunProcess
+from coldfusion_fl.pages.run_page import write_page_of_finished_run
+from coldfusion_fl.runs.ledger import Ledger
+
+# Called with each line about the progress; None: nothing is said.
+Say = Callable[[str], object] | None
+
+
+def execute(settings: Settings, source: str, say: Say) -> None:
+    """Start the run of these settings, or resume the one in its folder, and wait until it ends.
+
+    Args:
+        settings: with the absolute path of the run folder.
+        source: what the settings come from, for messages.
+        say: called with each line about the progress.
+
+    Raises:
+        ColdFusionError: a check failed, and nothing was written; or the run failed.
+        KeyboardInterrupt: the run was interrupted. Its state is `stopped`, and it can be resumed.
+    """
+    tell = say or (lambda line: None)
+    folder, table = Path(settings.out), to_table(settings)
+    with RunProcess(table, source) as process:
+        tell("Checking the base and the tasks")
+        for note in process.wait_for_checks():
+            tell(note)
+        ledger = Ledger.resume(folder, table) if (folder / "run.json").exists() else Ledger.create(folder, table)
+        process.start(ledger)
+        _follow(process, ledger, Display(settings.rounds), tell)
+        process.conclude(ledger)
+    write_page_of_finished_run(ledger)  # again, because the peak memory was not known before
+
+
+def _follow(process: RunProcess, ledger: Ledger, display: Display, tell: Callable[[str], object]) -> None:
+    try:
+        for event in process.events():
+            if event and (line := display.handle(event)):
+                tell(line)
+    except BaseException as end:  # Ctrl-C, or an error in `say`
+        process.stop()
+        ledger.state_file.stopped("it was interrupted" if isinstance(end, KeyboardInterrupt) else f"{end!r}")
+        raise
+
+
+def require_simulation(ledger: Ledger) -> None:
+    """Check that a run to resume is a simulation.
+
+    Raises:
+        SettingsError: it is a federation's.
+    """
+    if ledger.federation:
+        raise SettingsError(
+            f"{ledger.folder} is the run of the federation in {ledger.federation}. Resume it with: coldfusion run "
+            f"--resume {ledger.folder}"
+        )

@@ -1,0 +1,100 @@
+"""A classifier that was finetuned here: it predicts, knows its score, and is saved with its card."""
+
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.arrays.hashing import encoder_hash
+from coldfusion_fl.atomic_files import atomic_write, disk_errors
+from coldfusion_fl.classifier.card import classifier_card
+from coldfusion_fl.classifier.folder import Classifier, save_classifier, to_classifier
+from coldfusion_fl.classifier.training import TrainedClassifier, train_classifier
+from coldfusion_fl.config.settings import FinetuneSettings
+from coldfusion_fl.data.catalogue import TaskSpec
+from coldfusion_fl.data.task import Task
+from coldfusion_fl.errors import ErrorCode, SettingsError
+from coldfusion_fl.model.base import Base
+from coldfusion_fl.training.finetune import Progress
+
+
+@dataclass(frozen=True)
+class FinetunedClassifier(Classifier):
+    """A classifier that `finetune_classifier` made.
+
+    Attributes:
+        score: of all rows of the test split, in points.
+        baseline: the score of always predicting the most frequent class of train, or its mean, in points.
+        metric: the task's metric.
+        card: the model card, Markdown.
+    """
+
+    score: float
+    baseline: float
+    metric: str
+    card: str = field(repr=False)
+
+    def save(self, out: str | os.PathLike[str]) -> Path:
+        """Write the classifier as a folder in Hugging Face format, with its model card.
+
+        `coldfusion_fl.load_classifier` and `coldfusion predict` read it, and so does transformers. The folder appears
+        when it is complete.
+
+        Args:
+            out: the folder to create.
+
+        Returns:
+            The folder.
+
+        Raises:
+            SettingsError: the path exists already, or its parent does not.
+            RunFolderError: the disk is full or cannot be written.
+        """
+        folder = check_new_folder(out)
+        with disk_errors(folder.parent, left="Nothing was left there."), atomic_write(folder) as temporary:
+            save_classifier(self, temporary)
+            (temporary / "README.md").write_text(self.card, encoding="utf-8")
+        return folder
+
+
+def check_new_folder(out: str | os.PathLike[str]) -> Path:
+    """The absolute path of a folder to create.
+
+    Raises:
+        SettingsError: the path exists already, or its parent does not.
+    """
+    folder = Path(out).expanduser().resolve()
+    if folder.exists():
+        raise SettingsError(f"{out}: this path exists already. Name a new folder.", ErrorCode.SETTINGS_CONFLICT)
+    if not folder.parent.is_dir():
+        raise SettingsError(f"{out}: the folder {folder.parent} does not exist. Create it first.")
+    return folder
+
+
+def finetune_classifier(
+    base: Base,
+    encoder: Encoder,
+    task: Task,
+    settings: FinetuneSettings,
+    seed: int,
+    progress: Progress | None = None,
+    spec: TaskSpec | None = None,
+) -> FinetunedClassifier:
+    """Finetune a base with a new head on a task: see `train_classifier`.
+
+    Args:
+        spec: the task in its catalogue, for the card; None: it is not known. The others are those of
+            `train_classifier`.
+
+    Raises:
+        MismatchError: the training diverged.
+    """
+    trained = train_classifier(base, encoder, task, settings, seed, progress)
+    made = to_classifier(base, trained.model, trained.head, task, settings.max_length)
+    card = classifier_card(base, encoder_hash(encoder), task, trained, settings, seed, spec)
+    return _with_score(made, trained, task.metric, card)
+
+
+def _with_score(made: Classifier, trained: TrainedClassifier, metric: str, card: str) -> FinetunedClassifier:
+    parts = {one.name: getattr(made, one.name) for one in fields(Classifier)}
+    return FinetunedClassifier(**parts, score=trained.score, baseline=trained.baseline, metric=metric, card=card)
