@@ -80,11 +80,16 @@ def finetune_classifier(
     progress: Progress | None = None,
     spec: TaskSpec | None = None,
 ) -> FinetunedClassifier:
-    """Finetune a base with a new head on a task: see `train_classifier`.
+    """Finetune a base with a new head on a task: see `train_classifier`, which has the same arguments.
 
     Args:
-        spec: the task in its catalogue, for the card; None: it is not known. The others are those of
-            `train_classifier`.
+        base: the base.
+        encoder: its arrays by name.
+        task: the task.
+        settings: the schedule and the head.
+        seed: of the drawn rows, the head and the training.
+        progress: see `finetune`.
+        spec: the task in its catalogue, for the card; None: it is not known.
 
     Raises:
         MismatchError: the training diverged.

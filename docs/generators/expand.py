@@ -12,6 +12,7 @@ from pathlib import Path
 import catalogue_parts
 import error_parts
 import event_parts
+import notebook_parts
 import operator_parts
 import run_folder_parts
 import settings_parts
@@ -22,6 +23,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     **operator_parts.PARTS,
     **error_parts.PARTS,
     **event_parts.PARTS,
+    **notebook_parts.PARTS,
     **run_folder_parts.PARTS,
 }
 ROOT = Path(__file__).parents[2]

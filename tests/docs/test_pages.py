@@ -13,6 +13,7 @@ SKIPPED = {
     "docs/how-to/tracking.md": 1,
     "docs/start/demo.md": 1,
     "docs/start/install.md": 3,
+    "docs/start/notebook.md": 5,
     "docs/start/your-data.md": 1,
 }
 # Pages whose commands take half a minute or more together.
