@@ -33,7 +33,7 @@ def print_status(status: RunStatus, console: Console) -> None:
 def _done(status: RunStatus) -> str:
     if status.round is None:
         return "no base yet"
-    if status.rounds is None:  # a run to which `coldfusion fuse` adds rounds
+    if status.rounds is None or status.round > status.rounds:  # `coldfusion fuse` added rounds
         return count(status.round, "round")
     return f"{status.round} of {status.rounds} rounds are done"
 

@@ -41,3 +41,10 @@ def test_numbers_and_nouns_agree():
     text = printed(lost=1, bases=[0])
     assert "restarted 1 time\n" in text
     assert "1 base," in text
+
+
+@pytest.mark.parametrize(
+    ("round_", "rounds", "text"), [(1, 2, "1 of 2 rounds are done;"), (3, 2, "3 rounds;"), (1, None, "1 round;")]
+)
+def test_a_run_may_have_more_rounds_than_were_planned(round_, rounds, text):
+    assert f"runs/a: running, {text} training" in printed(round=round_, rounds=rounds)
