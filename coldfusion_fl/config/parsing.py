@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from coldfusion_fl.config.messages import did_you_mean, requirement, settings_error
 from coldfusion_fl.config.presets import PRESETS
 from coldfusion_fl.config.schema import TRANSLATED_BY_CALLER, SettingsTable
-from coldfusion_fl.config.settings import Settings
+from coldfusion_fl.config.settings import ScoringSettings, Settings
 from coldfusion_fl.config.tables import merged
 from coldfusion_fl.errors import ColdFusionError, ErrorCode, SettingsError, count
 
@@ -24,6 +24,20 @@ def read_settings(path: Path) -> Settings:
         SettingsError: the file does not exist, is not UTF-8 or not TOML, or a setting is wrong.
     """
     return parse_settings(read_toml(path, SettingsError), str(path))
+
+
+def read_scoring_settings(path: Path) -> ScoringSettings:
+    """Read the seed and the tables `finetune` and `evaluate` of a TOML file, which may be the settings of a run.
+
+    The other settings of a run are not needed and not checked.
+
+    Raises:
+        SettingsError: as `read_settings`.
+    """
+    table = _with_preset(read_toml(path, SettingsError), str(path))
+    others = {field.alias for field in Settings.model_fields.values()}
+    others -= {field.alias for field in ScoringSettings.model_fields.values()}
+    return parse_table(ScoringSettings, {key: table[key] for key in table if key not in others}, str(path))
 
 
 def read_toml(path: Path, error: type[ColdFusionError]) -> dict[str, Any]:

@@ -278,3 +278,11 @@ class Settings(SettingsTable):
     def task_names(self) -> tuple[str, ...]:
         """The names of all nodes of a simulation: seen tasks first, then unseen ones."""
         return self.tasks.seen + self.tasks.unseen
+
+
+class ScoringSettings(SettingsTable):
+    """The settings of a run that matter to a training or a score outside of a run; none is required."""
+
+    seed: int = Field(0, ge=0, lt=2**31)
+    finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
+    evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)

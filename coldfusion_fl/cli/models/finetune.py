@@ -10,7 +10,7 @@ from coldfusion_fl.api.run_defaults import classifier_defaults, settings_of_run,
 from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console
 from coldfusion_fl.cli.models.output_files import check_new_output
 from coldfusion_fl.cli.models.scoring import print_notes
-from coldfusion_fl.config.parsing import parse_table, read_settings
+from coldfusion_fl.config.parsing import parse_table, read_scoring_settings
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.config.tables import split_names, to_table
 from coldfusion_fl.data.catalogue import TaskSpec, read_catalogues
@@ -51,7 +51,7 @@ def finetune(
     catalogues, data_root = tasks_of_run(of_run, split_names(catalogue), data_root)
     spec = read_catalogues(catalogues, data_root)[task]
     check_new_output(out, "folder")
-    settings = read_settings(config).finetune if config else classifier_defaults(of_run)
+    settings = read_scoring_settings(config).finetune if config else classifier_defaults(of_run)
     given = {"head": head, "examples": examples}
     changes = {name: value for name, value in given.items() if value is not None}
     settings = parse_table(FinetuneSettings, to_table(settings) | changes, "--head")

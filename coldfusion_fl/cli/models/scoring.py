@@ -10,7 +10,7 @@ from rich.text import Text
 
 from coldfusion_fl.api.run_defaults import settings_of_run, tasks_of_run
 from coldfusion_fl.cli.app import console, print_line
-from coldfusion_fl.config.parsing import read_settings
+from coldfusion_fl.config.parsing import read_scoring_settings
 from coldfusion_fl.config.scoring import Schedule, make_schedule
 from coldfusion_fl.config.tables import split_names
 from coldfusion_fl.data.catalogue import read_catalogues
@@ -84,7 +84,7 @@ def read_scoring(
     known = read_catalogues(catalogues, data_root)
     for name in names:
         known[name]
-    settings = read_settings(config) if config else of_run
+    settings = read_scoring_settings(config) if config else of_run
     changes = {"head": head} if head else {}
     label = "--head" if head else str(config or model)
     schedule = make_schedule(settings, mode, seed, changes, {}, ("--mode", label))

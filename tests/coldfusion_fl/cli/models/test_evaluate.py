@@ -64,3 +64,16 @@ def test_the_settings_and_tasks_of_a_run_are_the_defaults(coldfusion, toy_run, t
     code, out, err = coldfusion("finetune", ledger.folder, "--task", "a", "--out", tmp_path / "mine")
     assert code == 0, err
     assert "24 test rows" in out
+
+
+def test_a_settings_file_needs_no_more_than_the_tables_of_training_and_scores(coldfusion, toy_data, tiny_base, tmp_path):
+    file = tmp_path / "scoring.toml"
+    file.write_text("evaluate.test-examples = 7\n")
+    words = ("evaluate", tiny_base, "--tasks", "a", "--catalogue", toy_data / "toy.toml", "--config", file)
+    code, _, err = coldfusion(*words, "--json", tmp_path / "scores.json")
+    assert code == 0, err
+    assert json.loads((tmp_path / "scores.json").read_text())[0]["test_examples"] == 7
+    file.write_text("evaluates.test-examples = 7\n")
+    code, _, err = coldfusion(*words)
+    assert code == 2
+    assert "evaluates" in err
