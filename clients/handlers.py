@@ -15,8 +15,10 @@ from safetensors import SafetensorError
 from coldfusion_fl.aggregation.compression import encode
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.mismatch import find_mismatch
+from coldfusion_fl.atomic_files import write_json
 from coldfusion_fl.config.message_keys import COMPRESSION, ROUND
 from coldfusion_fl.config.settings import COMPRESSIONS
+from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ErrorCode, MismatchError, SettingsError
 from coldfusion_fl.evaluation.bootstrap import difference_error
@@ -26,16 +28,16 @@ from coldfusion_fl.model.encoder import build_model, load_head, merge, split, sp
 from coldfusion_fl.runs.events import TrainingStep
 from coldfusion_fl.runs.intervals import DIFFERENCE_ERROR
 from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.node_state import BASE, FINETUNING, HEAD, NodeFiles, contributor_folder, simulated_folder
 from coldfusion_fl.training.finetune import FinetuneResult, Progress, finetune
 from coldfusion_fl.training.fisher import fisher_diagonal
 from coldfusion_fl.training.seeds import contributor_seed
 
-from .client_state import ClientState, contributor_folder
-from .messages import TrainRequest, read_evaluate_request, read_train_request, to_record
+from .client_state import ClientState
+from .messages import EvaluateRequest, TrainRequest, read_evaluate_request, read_train_request, to_record
 from .node_settings import NodeSettings, read_node_settings
 
-# The kinds of `ClientState`.
-_HEAD = "head"
+# Other kinds of `ClientState`.
 _COMPRESSION_ERROR = "compression-error"
 # The predictions of the first base, one kind for each mode: they are saved in round 0 alone, so they stay. Beside them
 # is a hash of what two scores must have in common to be compared.
@@ -67,7 +69,7 @@ def train(message: Message, context: Context) -> Message:
     model = build_model(base, task.num_labels, base.choose_head(settings.head), seed)
     merge(model, request.encoder)
     if settings.keep_head:
-        load_head(model, state.load(_HEAD, server_round))
+        load_head(model, state.load(HEAD, server_round))
 
     rows = task.train.draw(settings.examples, [seed])
     progress = _progress_callback(contributor, server_round)
@@ -81,7 +83,7 @@ def train(message: Message, context: Context) -> Message:
             code=ErrorCode.TRAINING_DIVERGED,
         )
     if settings.keep_head:
-        state.save(_HEAD, server_round, split_head(model, request.encoder))
+        state.save(HEAD, server_round, split_head(model, request.encoder))
 
     content = RecordDict({"metrics": _training_metrics(server_round, result)})
     _add_contribution(content, contribution, request, state)
@@ -140,7 +142,10 @@ def evaluate(message: Message, context: Context) -> Message:
     ]
     scores = [score for score, _ in found]
     values: dict[str, Any] = {score.mode: score.value for score in scores}
-    state = ClientState(context, _state_folder(contributor, request.run))
+    folder = _state_folder(contributor, request.run)
+    state = ClientState(context, folder)
+    if folder and not contributor.run_folder and request.server_round:
+        _keep_base(folder, request)
     for score, predictions in found:
         error = _compare_with_first_base(score, predictions, request.server_round, state)
         if error is not None:
@@ -155,6 +160,16 @@ def evaluate(message: Message, context: Context) -> Message:
         }
     )
     return Message(RecordDict({"metrics": metrics, "config": config}), reply_to=message)
+
+
+def _keep_base(folder: Path, request: EvaluateRequest) -> None:
+    """Keep the newest base on a member's disk, where the member makes its own classifier of it after the run."""
+    files = NodeFiles(folder)
+    try:
+        files.save(BASE, request.server_round or 0, request.encoder, kept=1)
+        write_json(folder / FINETUNING, to_table(request.finetuning))
+    except OSError as error:  # a full disk is no failed evaluation
+        log(WARNING, "The base of round %d cannot be kept: %s", request.server_round, error)
 
 
 def _compare_with_first_base(
@@ -201,7 +216,7 @@ def _keyed_hash(rows_hash: str, contributor: NodeSettings, state: ClientState) -
 def _state_folder(contributor: NodeSettings, run: str) -> Path | None:
     """The folder of a contributor's state in a run; None if the state is in its context."""
     if contributor.run_folder:
-        return contributor_folder(contributor.run_folder / "nodes", contributor.name)
+        return simulated_folder(contributor.run_folder, contributor.name)
     return contributor_folder(contributor.state_folder, run) if contributor.state_folder and run else None
 
 

@@ -39,6 +39,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "mlflow": ("mlflow",),
     "wandb": ("wandb",),
     "trackio": ("trackio",),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
 }
 _EXTRA_OF = {module: extra for extra, modules in EXTRAS.items() for module in modules}
 

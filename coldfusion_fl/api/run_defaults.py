@@ -13,7 +13,7 @@ _DEFAULT = TaskSettings()
 def settings_of_run(model: str) -> Settings | None:
     """The settings of the run whose folder this is; None: it is no run folder, or the run has no tasks."""
     folder = Path(model).expanduser()
-    if not _is_run(folder):
+    if not is_run(folder):
         return None
     settings = Ledger(folder).settings
     return parse_settings(settings, str(folder)) if settings.get("tasks", {}).get("seen") else None
@@ -36,8 +36,9 @@ def classifier_defaults(of_run: Settings | None) -> FinetuneSettings:
 
 def first_run(models: Sequence[str]) -> str:
     """The first model that is a run folder; where there is none, the first model."""
-    return next((model for model in models if _is_run(Path(model).expanduser())), models[0])
+    return next((model for model in models if is_run(Path(model).expanduser())), models[0])
 
 
-def _is_run(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
+    """Whether this is a run folder."""
     return (folder / "run.json").is_file()

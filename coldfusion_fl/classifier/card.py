@@ -26,8 +26,7 @@ _CARD = """\
 
 # {kind} for {task}
 
-Finetuned with coldfusion-fl from {base} (SHA-256 of its arrays: {base_hash}) on {train} rows{data}, in {steps} steps,
-with the seed {seed}.
+{made} with coldfusion-fl from {base} (SHA-256 of its arrays: {base_hash}){head_made}{how}.
 
 {licence}
 
@@ -92,11 +91,10 @@ def classifier_card(
         task=as_text(task.name),
         base=origin.to_markdown(),
         base_hash=base_hash,
-        data=f" of {as_code(spec.hub)} of the Hub" if spec and spec.hub else "",
+        made="Finetuned" if trained.result else "Made",
+        head_made=" and the head that the task's contributor kept in the run" if trained.is_kept else "",
+        how=_how(trained, spec, seed),
         licence=_licence_sentence(origin),
-        train=trained.train_rows,
-        steps=trained.result.steps,
-        seed=seed,
         metric=task.metric,
         test=len(task.test),
         baseline_name="always the mean of train" if is_regression else "always the most frequent class of train",
@@ -117,6 +115,14 @@ def classifier_card(
         head=_HEADS[trained.head],
         versions=", ".join(f"{name} {version}" for name, version in installed_versions().items()),
     )
+
+
+def _how(trained: TrainedClassifier, spec: TaskSpec | None, seed: int) -> str:
+    """The training of a classifier, as the rest of a sentence."""
+    if trained.result is None:
+        return ", without further training"
+    data = f" of {as_code(spec.hub)} of the Hub" if spec and spec.hub else ""
+    return f", on {trained.train_rows} rows{data}, in {trained.result.steps} steps, with the seed {seed}"
 
 
 def _header(origin: Origin, task: Task, trained: TrainedClassifier, spec: TaskSpec | None, ends: Interval) -> str:

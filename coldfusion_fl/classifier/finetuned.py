@@ -9,12 +9,15 @@ from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.atomic_files import atomic_write, disk_errors
 from coldfusion_fl.classifier.card import classifier_card
 from coldfusion_fl.classifier.folder import Classifier, save_classifier, to_classifier
+from coldfusion_fl.classifier.onnx_export import export_onnx
 from coldfusion_fl.classifier.training import TrainedClassifier, train_classifier
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.catalogue import TaskSpec
 from coldfusion_fl.data.task import Task
 from coldfusion_fl.errors import ErrorCode, SettingsError
+from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.model.base import Base
+from coldfusion_fl.training.checkpoint import TrainingCheckpoint
 from coldfusion_fl.training.finetune import Progress
 
 
@@ -34,7 +37,7 @@ class FinetunedClassifier(Classifier):
     metric: str
     card: str = field(repr=False)
 
-    def save(self, out: str | os.PathLike[str]) -> Path:
+    def save(self, out: str | os.PathLike[str], *, onnx: bool = False) -> Path:
         """Write the classifier as a folder in Hugging Face format, with its model card.
 
         `coldfusion_fl.load_classifier` and `coldfusion predict` read it, and so does transformers. The folder appears
@@ -42,17 +45,23 @@ class FinetunedClassifier(Classifier):
 
         Args:
             out: the folder to create.
+            onnx: whether to write `onnx/model.onnx` too, for programs without PyTorch; see `export_onnx`.
 
         Returns:
             The folder.
 
         Raises:
-            SettingsError: the path exists already, or its parent does not.
+            SettingsError: the path exists already, or its parent does not; or a package that ONNX needs is missing.
+            ModelError: the model cannot be exported to ONNX.
             RunFolderError: the disk is full or cannot be written.
         """
         folder = check_new_folder(out)
+        if onnx:
+            require("onnx=True", *EXTRAS["onnx"])
         with disk_errors(folder.parent, left="Nothing was left there."), atomic_write(folder) as temporary:
             save_classifier(self, temporary)
+            if onnx:
+                export_onnx(self, temporary)
             (temporary / "README.md").write_text(self.card, encoding="utf-8")
         return folder
 
@@ -79,8 +88,12 @@ def finetune_classifier(
     seed: int,
     progress: Progress | None = None,
     spec: TaskSpec | None = None,
+    *,
+    kept_head: Encoder | None = None,
+    trains: bool = True,
+    checkpoint: TrainingCheckpoint | None = None,
 ) -> FinetunedClassifier:
-    """Finetune a base with a new head on a task: see `train_classifier`, which has the same arguments.
+    """Finetune a base with a head on a task: see `train_classifier`, which has the same arguments.
 
     Args:
         base: the base.
@@ -90,11 +103,16 @@ def finetune_classifier(
         seed: of the drawn rows, the head and the training.
         progress: see `finetune`.
         spec: the task in its catalogue, for the card; None: it is not known.
+        kept_head: the arrays of the head to start with; None: a new head.
+        trains: whether to train; if not, encoder and head are scored as they are.
+        checkpoint: see `finetune`.
 
     Raises:
         MismatchError: the training diverged.
     """
-    trained = train_classifier(base, encoder, task, settings, seed, progress)
+    trained = train_classifier(
+        base, encoder, task, settings, seed, progress, kept_head=kept_head, trains=trains, checkpoint=checkpoint
+    )
     made = to_classifier(base, trained.model, trained.head, task, settings.max_length)
     card = classifier_card(base, encoder_hash(encoder), task, trained, settings, seed, spec)
     return _with_score(made, trained, task.metric, card)

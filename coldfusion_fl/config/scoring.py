@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coldfusion_fl.config.parsing import parse_table
-from coldfusion_fl.config.settings import MODES, EvaluateSettings, FinetuneSettings, Settings
+from coldfusion_fl.config.settings import MODES, EvaluateSettings, FinetuneSettings, ScoringSettings, Settings
 from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.errors import SettingsError
 
@@ -28,7 +28,7 @@ class Schedule:
 
 
 def make_schedule(
-    default: Settings | None,
+    default: Settings | ScoringSettings | None,
     mode: str,
     seed: int | None,
     finetune: Mapping[str, Any],

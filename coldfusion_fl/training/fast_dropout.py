@@ -7,7 +7,7 @@ function of its own, which computes the same with these masks. Do not use it wit
 the forward pass twice and would draw other masks the second time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -35,6 +35,16 @@ class DropoutMasks:
     def __init__(self, seed: int) -> None:
         self._generator = np.random.Generator(np.random.SFC64(seed))
 
+    def state(self) -> dict[str, Any]:
+        """The state of the generator, as JSON has it."""
+        state: Any = self._generator.bit_generator.state
+        return {**state, "state": {"state": state["state"]["state"].tolist()}}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state of `state`."""
+        words = np.array(state["state"]["state"], np.uint64)
+        self._generator.bit_generator.state = {**state, "state": {"state": words}}
+
     @torch.compiler.disable
     def __call__(self, like: torch.Tensor, rate: float) -> torch.Tensor:
         """A mask in the shape and dtype of a tensor.
@@ -53,15 +63,18 @@ _MASKS: ContextVar[DropoutMasks] = ContextVar("masks")
 
 
 @contextmanager
-def fast_dropout(model: nn.Module, seed: int) -> Iterator[None]:
+def fast_dropout(model: nn.Module, seed: int) -> Iterator[DropoutMasks | None]:
     """A context in which a model on the CPU trains with these dropout masks; on a GPU it changes nothing.
 
     Args:
         model: encoder and head, as `encoder.build_model` returns them.
         seed: the seed of the masks.
+
+    Yields:
+        The generator of the masks; None on a GPU.
     """
     if next(model.parameters()).device.type != "cpu":
-        yield
+        yield None
         return
     # Plain dropout modules are replaced by ours. The attention draws inside a function, which is replaced by name.
     masks, encoder = DropoutMasks(seed), get_encoder(model)
@@ -76,7 +89,7 @@ def fast_dropout(model: nn.Module, seed: int) -> Iterator[None]:
     previous_attention = _replace_attention(encoder)
     token = _MASKS.set(masks)
     try:
-        yield
+        yield masks
     finally:
         _MASKS.reset(token)
         for parent, name, child in replaced:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.task import Examples, Task
 from coldfusion_fl.model.encoder import get_encoder
 from coldfusion_fl.training.batches import autocast, device, shuffled_batches, tokenize
+from coldfusion_fl.training.checkpoint import TrainingCheckpoint, TrainingParts, TrainingStatistics
 from coldfusion_fl.training.compact_vocabulary import compact_vocabulary
 from coldfusion_fl.training.fast_dropout import fast_dropout
 from coldfusion_fl.training.predict import predict
@@ -67,6 +69,7 @@ def finetune(
     *,
     early_stop: bool = True,
     progress: Progress | None = None,
+    checkpoint: TrainingCheckpoint | None = None,
 ) -> FinetuneResult:
     """Finetune a model with a head on examples of a task, in place.
 
@@ -88,6 +91,10 @@ def finetune(
         seed: the seed of the row order and of the dropout.
         early_stop: whether to score the development split and stop early.
         progress: called at most twice per second, and at the last planned step.
+        checkpoint: continue from it if it has a saved training, and save to it; None: an interrupted training is lost.
+
+    Raises:
+        RunFolderError: the checkpoint cannot be written.
     """
     started = time.monotonic()
     rows = tokenize(tokenizer, task.for_training(examples), settings.max_length)
@@ -97,48 +104,54 @@ def finetune(
     planned_steps = steps_per_epoch * settings.epochs
     score_every = min(steps_per_epoch, math.ceil(_PAPER_PATIENCE / 4 / settings.batch_size))
     early_stopping = EarlyStopping(min(_PAPER_PATIENCE, settings.patience * len(rows)))
-    losses: list[torch.Tensor] = []
-    examples_seen, last_report, dev_score = 0, started, math.nan
+    last_report = started
     target = device()
     model.to(target)
     # The optimizer must be created inside the contexts: they replace the embedding whose weights it trains.
     vocabulary = compact_vocabulary(get_encoder(model), [*rows, *dev_rows], tokenizer.pad_token_id)
-    with torch_seed(seed), fast_dropout(model, seed), vocabulary as deferred_decay:
+    with torch_seed(seed), fast_dropout(model, seed) as masks, vocabulary as deferred_decay:
         train_step = TrainingStep(model, settings, planned_steps)
-        for batch in _batches_of_all_epochs(tokenizer, rows, settings, seed):
+        parts = TrainingParts(model, train_step, deferred_decay, masks, early_stopping)
+        done = checkpoint.restore(parts) if checkpoint else TrainingStatistics()
+        for batch in islice(_batches_of_all_epochs(tokenizer, rows, settings, seed), len(done.losses), None):
             deferred_decay.step(train_step.learning_rate * settings.weight_decay)
             # The loss stays on the device: reading its value at each step would make the CPU wait for the GPU.
-            losses.append(train_step({name: value.to(target) for name, value in batch.items()}))
-            examples_seen, step = examples_seen + len(batch["labels"]), len(losses)
+            done.losses.append(train_step({name: value.to(target) for name, value in batch.items()}))
+            done.examples_seen, step = done.examples_seen + len(batch["labels"]), len(done.losses)
             if progress and (step == planned_steps or time.monotonic() - last_report > _PROGRESS_INTERVAL):
                 last_report = time.monotonic()
-                progress(step, planned_steps, losses[-1].item())
+                progress(step, planned_steps, done.losses[-1].item())
             if early_stop and step % score_every == 0:
-                dev_score = task.score_outputs(predict(model, tokenizer, dev_rows), dev.labels)
-                if early_stopping.should_stop(dev_score, examples_seen):
+                done.dev_score = task.score_outputs(predict(model, tokenizer, dev_rows), dev.labels)
+                if early_stopping.should_stop(done.dev_score, done.examples_seen):
                     break
-    last_losses = torch.stack(losses[-max(1, len(losses) // 10) :])
-    return FinetuneResult(float(last_losses.mean()), dev_score, examples_seen, len(losses), time.monotonic() - started)
+            if checkpoint and checkpoint.is_due():
+                checkpoint.save(parts, done)
+    steps = len(done.losses)
+    loss = float(torch.stack(done.losses[-max(1, steps // 10) :]).mean())
+    return FinetuneResult(loss, done.dev_score, done.examples_seen, steps, time.monotonic() - started)
 
 
+@dataclass
 class EarlyStopping:
     """The paper's rule: stop when the development score has gained less than 0.1 points over the patience.
 
-    Args:
+    Attributes:
         patience: a number of training examples.
+        best: the best development score, in points.
+        best_at: the number of training examples at which it was reached.
     """
 
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
-        self._best = -math.inf
-        self._best_at = 0
+    patience: float
+    best: float = -math.inf
+    best_at: int = 0
 
     def should_stop(self, score: float, examples_seen: int) -> bool:
         """Record a development score, in points; returns whether the patience has run out."""
-        if score - self._best >= _MIN_GAIN:
-            self._best, self._best_at = score, examples_seen
+        if score - self.best >= _MIN_GAIN:
+            self.best, self.best_at = score, examples_seen
             return False
-        return examples_seen - self._best_at >= self._patience
+        return examples_seen - self.best_at >= self.patience
 
 
 class TrainingStep:
@@ -160,6 +173,18 @@ class TrainingStep:
         ]
         self._optimizer = AdamW(groups, lr=settings.learning_rate, fused=True)
         self._schedule = get_linear_schedule_with_warmup(self._optimizer, 0, planned_steps)
+
+    def state(self) -> tuple[dict[int, dict[str, torch.Tensor]], dict[str, Any]]:
+        """The optimizer's tensors by the index of their weight, and the state of the schedule, as JSON has it."""
+        return self._optimizer.state_dict()["state"], self._schedule.state_dict()
+
+    def load_state(self, moments: dict[int, dict[str, torch.Tensor]], schedule: dict[str, Any]) -> None:
+        """Continue from a state of `state`."""
+        self._schedule.load_state_dict(schedule)
+        groups = self._optimizer.state_dict()["param_groups"]
+        for group, rate in zip(groups, self._schedule.get_last_lr(), strict=True):
+            group["lr"] = rate
+        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
     @property
     def learning_rate(self) -> float:

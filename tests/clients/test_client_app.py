@@ -1,24 +1,26 @@
 """The contributor's ClientApp, called as Flower calls it."""
 
+import json
 import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from client_messages import ask, context
+from client_messages import FINETUNE, ask, context
 from flwr.common.constant import ErrorCode as FlowerErrorCode
 
 from coldfusion_fl.aggregation.compression import EncodedContribution, decode
 from coldfusion_fl.clients import client_app, node_settings
 from coldfusion_fl.clients.node_settings import read_node_settings
-from coldfusion_fl.config.parsing import read_settings
-from coldfusion_fl.config.settings import COMPRESSIONS
+from coldfusion_fl.config.parsing import parse_table, read_settings
+from coldfusion_fl.config.settings import COMPRESSIONS, FinetuneSettings
 from coldfusion_fl.config.tables import flatten, to_table
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ErrorCode, SettingsError
 from coldfusion_fl.evaluation.scores import hash_rows
 from coldfusion_fl.fusion import Contribution, Fisher
+from coldfusion_fl.runs.node_state import BASE, FINETUNING, NodeFiles, contributor_folder
 from coldfusion_fl.versions import format_versions
 
 
@@ -72,6 +74,20 @@ def test_a_killed_node_continues_with_its_head_of_the_same_run(node, encoder, tm
     assert all(again[name].tobytes() == on_disk[1][name].tobytes() for name in again)
     another = trained(2, "run-2")
     assert any(another[name].tobytes() != on_disk[1][name].tobytes() for name in another)
+
+
+def test_a_member_keeps_the_newest_base_that_it_scored_and_the_settings_of_its_training(node, encoder, tmp_path):
+    node_config = {**node.node_config, "state-dir": str(tmp_path / "kept")}
+    for server_round in (0, 1, 2):
+        base = {name: array + np.float32(server_round) for name, array in encoder.items()}
+        config = {"coldfusion.round": server_round, "run": "run-1", "coldfusion.modes": "frozen"}
+        ask("evaluate", context(node_config), base, **config)
+    files = NodeFiles(contributor_folder(tmp_path / "kept", "run-1"))
+    assert files.newest_round(BASE) == 2
+    assert len(list(files.folder.glob("base-*"))) == 1
+    assert all(array.tobytes() == base[name].tobytes() for name, array in files.load(BASE).items())
+    settings = json.loads((files.folder / FINETUNING).read_text())
+    assert parse_table(FinetuneSettings, settings, FINETUNING).max_length == FINETUNE["finetune.max-length"]
 
 
 def decoded(reply, base):

@@ -4,22 +4,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from coldfusion_fl.api.run_defaults import classifier_defaults, settings_of_run, tasks_of_run
+from coldfusion_fl.api.run_defaults import classifier_defaults, is_run, settings_of_run, tasks_of_run
 from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console
-from coldfusion_fl.cli.models.output_files import check_new_output
-from coldfusion_fl.cli.models.scoring import print_notes
+from coldfusion_fl.cli.models.classifier_output import NoTraining, Onnx, check_classifier_output, write_classifier
 from coldfusion_fl.config.parsing import parse_table, read_scoring_settings
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.config.tables import split_names, to_table
-from coldfusion_fl.data.catalogue import TaskSpec, read_catalogues
+from coldfusion_fl.data.catalogue import read_catalogues
+from coldfusion_fl.errors import ErrorCode, SettingsError
+from coldfusion_fl.runs.node_state import HEAD, NodeFiles, simulated_folder
 
 if TYPE_CHECKING:
-    from coldfusion_fl.arrays.encoder import Encoder
-    from coldfusion_fl.classifier import FinetunedClassifier
-    from coldfusion_fl.data.task import Task
-    from coldfusion_fl.model.base import Base
+    from coldfusion_fl.arrays.encoder import EncoderDict
+
+_KEPT = "kept"
 
 
 @app.command()
@@ -37,22 +36,32 @@ def finetune(
         typer.Option("--examples", help="Rows of train to finetune on. Default: that of --config, or all.", min=0),
     ] = None,
     head: Annotated[
-        str | None, typer.Option("--head", help="Input of the head: class-token, mean, or auto (the model's own).")
+        str | None,
+        typer.Option(
+            "--head",
+            help="Input of the head: class-token, mean, or auto (the model's own). Or kept: the head that the task's "
+            "contributor kept in the run MODEL, which had keep-head.",
+        ),
     ] = None,
+    no_training: NoTraining = False,
+    onnx: Onnx = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the drawn rows, the head and the training.", min=0)] = 0,
 ) -> None:
     """Finetune a model on a task, and write the classifier in Hugging Face format.
 
     Use it to take home what a run has made: coldfusion finetune RUN --task MINE --out my-classifier. Of a run folder,
     the catalogue and the table finetune are the defaults. The classifier is scored on all rows of the test split.
-    `coldfusion predict` applies it to a table.
+    `coldfusion predict` applies it to a table. An interrupted training goes on with the same command.
     """
     of_run = settings_of_run(model)
     catalogues, data_root = tasks_of_run(of_run, split_names(catalogue), data_root)
     spec = read_catalogues(catalogues, data_root)[task]
-    check_new_output(out, "folder")
+    check_classifier_output(out, onnx)
+    is_kept = head == _KEPT
+    if no_training and not is_kept:
+        raise SettingsError("--no-training needs --head kept: a new head is not trained yet.")
     settings = read_scoring_settings(config).finetune if config else classifier_defaults(of_run)
-    given = {"head": head, "examples": examples}
+    given = {"head": None if is_kept else head, "examples": examples}
     changes = {name: value for name, value in given.items() if value is not None}
     settings = parse_table(FinetuneSettings, to_table(settings) | changes, "--head")
     with console.status("Loading torch, the model and the task"):
@@ -60,41 +69,28 @@ def finetune(
         from coldfusion_fl.model.base import open_base
         from coldfusion_fl.model.encoder import load_encoder
 
+        kept_head = _load_kept_head(model, task) if is_kept else None
         base = open_base(model)
         encoder = load_encoder(base)
         loaded = load_task(task, catalogues, data_root)
-        _check(base, encoder, loaded, settings)
-    trained = _train(base, encoder, loaded, settings, seed, spec)
-    trained.save(out)
-    baseline = "always the most frequent class" if loaded.classes else "always the mean"
-    console.print(
-        f"{loaded.metric} on {len(loaded.test)} test rows: {trained.score:.1f} points ({baseline}: "
-        f"{trained.baseline:.1f})",
-        markup=False,
+    write_classifier(
+        base, encoder, loaded, spec, settings, seed, out, kept_head=kept_head, trains=not no_training, onnx=onnx
     )
-    console.print(f"The classifier is in {out}. Apply it: coldfusion predict {out} FILE --out FILE", markup=False)
 
 
-def _check(base: "Base", encoder: "Encoder", task: "Task", settings: FinetuneSettings) -> None:
-    """Check the task with the model, and print what was guessed or left out."""
-    from coldfusion_fl.preflight.task_check import TaskChecker
+def _load_kept_head(run: str, task: str) -> "EncoderDict":
+    """The head that the contributor of a task kept in a simulated run.
 
-    print_notes("base", base.notes)
-    print_notes(task.name, task.describe())
-    print_notes(task.name, TaskChecker(base, encoder, settings).check(task).notes)
-
-
-def _train(
-    base: "Base", encoder: "Encoder", task: "Task", settings: FinetuneSettings, seed: int, spec: TaskSpec
-) -> "FinetunedClassifier":
-    """Train with a progress bar; where the output is no terminal, nothing is drawn."""
-    from coldfusion_fl.classifier.finetuned import finetune_classifier
-
-    columns = (TextColumn("training"), BarColumn(), TextColumn("loss {task.fields[loss]:.3f}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        shown = bar.add_task("training", total=None, loss=float("nan"))
-
-        def progress(step: int, planned: int, loss: float) -> None:
-            bar.update(shown, completed=step, total=planned, loss=loss)
-
-        return finetune_classifier(base, encoder, task, settings, seed, progress, spec)
+    Raises:
+        SettingsError: this is no run folder, or there is no such head.
+    """
+    folder = Path(run).expanduser()
+    if not is_run(folder):
+        raise SettingsError(f"--head kept needs a run folder, because heads are kept in runs. {run} is none.")
+    if kept := NodeFiles(simulated_folder(folder, task)).load(HEAD):
+        return kept
+    raise SettingsError(
+        f"{run}: there is no head of '{task}' in this run. Heads are kept with keep-head = true in the table finetune, "
+        "for each seen task, in a simulation. In a federation, the member has its head: coldfusion member export.",
+        ErrorCode.SETTINGS_CONFLICT,
+    )

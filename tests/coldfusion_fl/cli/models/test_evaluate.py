@@ -66,7 +66,7 @@ def test_the_settings_and_tasks_of_a_run_are_the_defaults(coldfusion, toy_run, t
     assert "24 test rows" in out
 
 
-def test_a_settings_file_needs_no_more_than_the_tables_of_training_and_scores(coldfusion, toy_data, tiny_base, tmp_path):
+def test_a_settings_file_needs_no_tables_but_those_of_training_and_scores(coldfusion, toy_data, tiny_base, tmp_path):
     file = tmp_path / "scoring.toml"
     file.write_text("evaluate.test-examples = 7\n")
     words = ("evaluate", tiny_base, "--tasks", "a", "--catalogue", toy_data / "toy.toml", "--config", file)
