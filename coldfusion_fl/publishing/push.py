@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from coldfusion_fl.publishing.model_files import CARD
 from coldfusion_fl.publishing.repository import (
     MAIN,
     ROUNDS_BRANCH,
@@ -56,8 +57,10 @@ def plan_push(source: Source, repository: Repository, *, private: bool = False, 
     repository.sign_in()
     state = repository.read()
     check_visibility(repository.name, state, private=private)
+    # A run that went on since it was pushed replaces its own earlier base.
+    is_own = isinstance(source, RunSource) and CARD in state.files and source.is_named_by(repository.card_at(MAIN))
     with source.model(repository.name) as model:
-        removed = find_replaced(repository.name, state, model, replace=replace)
+        removed = find_replaced(repository.name, state, model, replace=replace or is_own)
         changed = find_changed(state, model)
     there: list[int] = []
     if isinstance(source, RunSource):

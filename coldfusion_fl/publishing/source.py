@@ -82,6 +82,11 @@ class RunSource:
         """The SHA-256 of the arrays of a round, as it is in its card."""
         return self._ledger.record(number).base_sha256
 
+    def is_named_by(self, card: str) -> bool:
+        """Whether a card is of a base that this run made."""
+        hashes = {number: self.hash_of(number) for number in self._ledger.rounds()}
+        return any(digest in card for digest in set(hashes.values()) - {hashes.get(0, ""), ""})
+
     @contextlib.contextmanager
     def model(self, repository: str) -> Iterator[ModelFiles]:
         """The files of the model, for a repository: of the result, or of the last named round."""

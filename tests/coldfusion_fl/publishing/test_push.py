@@ -161,6 +161,10 @@ def test_a_run_that_is_not_finished_needs_a_round(hub, tiny_base, tmp_path):
     send(ledger.folder, "1")
     assert encoder_hash(load_encoder(open_base(NAME))) == ledger.record(1).base_sha256
     assert "round 1 ended with" in (hub.models[NAME] / "README.md").read_text()
+    plan = send(ledger.folder, "2")  # a later base of the same run
+    assert plan.changed == ("README.md", "model.safetensors")
+    assert encoder_hash(load_encoder(open_base(NAME))) == ledger.record(2).base_sha256
+    assert hub.tags[NAME] == ["round-1", "round-2"]
 
 
 def test_rounds_without_arrays_are_left_out(run):
