@@ -10,7 +10,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context
 
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.atomic_files import atomic_write
-from coldfusion_fl.runs.node_state import NodeFiles
+from coldfusion_fl.training.node_state import NodeFiles
 
 _SAVED_ROUNDS = "saved-rounds"
 _SECRET = "secret"

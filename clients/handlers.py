@@ -28,9 +28,9 @@ from coldfusion_fl.model.encoder import build_model, load_head, merge, split, sp
 from coldfusion_fl.runs.events import TrainingStep
 from coldfusion_fl.runs.intervals import DIFFERENCE_ERROR
 from coldfusion_fl.runs.ledger import Ledger
-from coldfusion_fl.runs.node_state import BASE, FINETUNING, HEAD, NodeFiles, contributor_folder, simulated_folder
 from coldfusion_fl.training.finetune import FinetuneResult, Progress, finetune
 from coldfusion_fl.training.fisher import fisher_diagonal
+from coldfusion_fl.training.node_state import BASE, FINETUNING, HEAD, NodeFiles, contributor_folder, simulated_folder
 from coldfusion_fl.training.seeds import contributor_seed
 
 from .client_state import ClientState

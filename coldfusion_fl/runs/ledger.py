@@ -11,7 +11,7 @@
     last-base/          the last base, where it is not the result
     report.json, report.csv, scores.png, report.html
     tasks/              the rows of tasks in memory, with their catalogue: see `data.memory.task_files`
-    nodes/              what each simulated contributor keeps for itself: see `clients.client_state`
+    nodes/              what each simulated contributor keeps for itself: see `training.node_state`
 
 A file that must not be half-written is written under another name, synced and renamed.
 """

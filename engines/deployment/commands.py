@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coldfusion_fl.cli.models.classifier_output import NoTraining, Onnx, check_classifier_output
 from coldfusion_fl.config.tables import split_names
 from coldfusion_fl.errors import ColdFusionError, DeploymentError, ErrorCode, SettingsError, first_line
 from coldfusion_fl.execution.display import plain_console
@@ -185,6 +186,32 @@ def start(folder: _MemberFolder = Path()) -> None:
     from coldfusion_fl.engines.deployment.member.settings import read_member
 
     join(read_member(folder), folder, _log)
+
+
+@member.command("export")
+def member_export(
+    out: Annotated[Path, typer.Option("--out", help="The folder of the classifier; it must not exist.")],
+    folder: _MemberFolder = Path(),
+    run: Annotated[
+        str, typer.Option("--run", help="The identifier of a run, or its beginning. Default: the newest run.")
+    ] = "",
+    examples: Annotated[int, typer.Option("--examples", help="Rows of train to finetune on; 0: all.", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the drawn rows, the head and the training.", min=0)] = 0,
+    no_training: NoTraining = False,
+    onnx: Onnx = False,
+) -> None:
+    """Take home a classifier of the member's own task: the newest base of a run, and the member's own head.
+
+    A member keeps the newest base that it has evaluated, and its head if the run has keep-head. Both are finetuned
+    further on the member's rows, and scored on its test split. Without a kept head, a new one is trained.
+    """
+    from coldfusion_fl.engines.deployment.member.export import export_classifier
+    from coldfusion_fl.engines.deployment.member.settings import read_member
+
+    check_classifier_output(out, onnx)
+    export_classifier(
+        read_member(folder), folder, out, run=run, examples=examples, seed=seed, trains=not no_training, onnx=onnx
+    )
 
 
 @member.command("services")

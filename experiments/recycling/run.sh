@@ -19,9 +19,9 @@ for task in "${seen[@]}"; do
   [ -d "$folder/$task" ] || coldfusion finetune "$base" --task "$task" --out "$folder/$task" "${common[@]}"
 done
 # The operators were chosen before there was a score: the paper's mean, and TIES with its own defaults.
-for operator in mean ties; do
-  [ -d "$folder/$operator" ] ||
-    coldfusion fuse "${seen[@]/#/$folder/}" --base "$base" --operator "$operator" --out "$folder/$operator"
+for fusion in mean ties; do
+  [ -d "$folder/$fusion" ] ||
+    coldfusion fuse "${seen[@]/#/$folder/}" --base "$base" --fusion "$fusion" --out "$folder/$fusion"
 done
 results=$here/../results/recycling
 mkdir -p "$results"

@@ -20,7 +20,7 @@ from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ErrorCode, SettingsError
 from coldfusion_fl.evaluation.scores import hash_rows
 from coldfusion_fl.fusion import Contribution, Fisher
-from coldfusion_fl.runs.node_state import BASE, FINETUNING, NodeFiles, contributor_folder
+from coldfusion_fl.training.node_state import BASE, FINETUNING, NodeFiles, contributor_folder
 from coldfusion_fl.versions import format_versions
 
 

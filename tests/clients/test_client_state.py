@@ -3,7 +3,7 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from coldfusion_fl.clients.client_state import ClientState
-from coldfusion_fl.runs.node_state import contributor_folder
+from coldfusion_fl.training.node_state import contributor_folder
 
 
 def head(value):

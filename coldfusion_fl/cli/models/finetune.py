@@ -13,7 +13,7 @@ from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.config.tables import split_names, to_table
 from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.errors import ErrorCode, SettingsError
-from coldfusion_fl.runs.node_state import HEAD, NodeFiles, simulated_folder
+from coldfusion_fl.training.node_state import HEAD, NodeFiles, simulated_folder
 
 if TYPE_CHECKING:
     from coldfusion_fl.arrays.encoder import EncoderDict

@@ -1,4 +1,4 @@
-"""What a member has kept of a run: the newest base, its own head, and the settings of its training."""
+"""A member's own classifier: of the newest base of a run and of its head, which it has kept on its disk."""
 
 import json
 from dataclasses import dataclass
@@ -6,11 +6,15 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from coldfusion_fl.arrays.encoder import EncoderDict
+from coldfusion_fl.cli.app import print_line
+from coldfusion_fl.cli.models.classifier_output import write_classifier
 from coldfusion_fl.config.parsing import parse_table
 from coldfusion_fl.config.settings import FinetuneSettings
+from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.engines.deployment.member.join import flower_home
+from coldfusion_fl.engines.deployment.member.settings import Member
 from coldfusion_fl.errors import DeploymentError, ErrorCode
-from coldfusion_fl.runs.node_state import BASE, FINETUNING, HEAD, NodeFiles
+from coldfusion_fl.training.node_state import BASE, FINETUNING, HEAD, NodeFiles
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ def read_kept_model(folder: Path, run: str = "") -> KeptModel:
         DeploymentError: there is no such run, or it has sent no base to evaluate.
     """
     state = flower_home(folder) / "state"
+    # A run's folder appears with its first base.
     runs = [path for path in state.glob("*") if (path / FINETUNING).is_file()]
     named = [path for path in runs if unquote(path.name).startswith(run)]
     if not named:
@@ -61,3 +66,66 @@ def read_kept_model(folder: Path, run: str = "") -> KeptModel:
         files.load(HEAD),
         parse_table(FinetuneSettings, settings, str(newest / FINETUNING)),
     )
+
+
+def export_classifier(
+    member: Member,
+    folder: Path,
+    out: Path,
+    *,
+    run: str = "",
+    examples: int = 0,
+    seed: int = 0,
+    trains: bool = True,
+    onnx: bool = False,
+) -> None:
+    """Write the classifier of a member's task: see `classifier_output.write_classifier`.
+
+    Args:
+        member: the member's settings.
+        folder: the member's folder.
+        out: the folder to create.
+        run: see `read_kept_model`.
+        examples: the number of training rows; 0: all.
+        seed: of the drawn rows, the head and the training.
+        trains: whether encoder and head are trained further.
+        onnx: whether to write the classifier as ONNX too.
+
+    Raises:
+        ColdFusionError: nothing was kept, or the task or the base cannot be read.
+    """
+    from coldfusion_fl.data.task import load_task
+    from coldfusion_fl.model.base import open_base
+
+    spec = read_catalogues(member.catalogue, member.data_root)[member.task]
+    kept = read_kept_model(folder, run)
+    print_line(f"The base of round {kept.server_round} of the run {kept.run}, with {_describe_head(kept, trains)}.")
+    write_classifier(
+        open_base(member.base),
+        kept.encoder,
+        load_task(member.task, member.catalogue, member.data_root),
+        spec,
+        kept.settings.model_copy(update={"examples": examples}),
+        seed,
+        out,
+        kept_head=kept.head or None,
+        trains=trains,
+        onnx=onnx,
+    )
+
+
+def _describe_head(kept: KeptModel, trains: bool) -> str:
+    """The head that is used, in words.
+
+    Raises:
+        DeploymentError: there is no head, and none shall be trained.
+    """
+    if kept.head:
+        return "the head that this member kept"
+    if not trains:
+        raise DeploymentError(
+            "--no-training: this member kept no head, because the run did not have keep-head = true in the table "
+            "finetune. Leave out --no-training: a new head is trained.",
+            code=ErrorCode.SETTINGS_CONFLICT,
+        )
+    return "a new head, because the run did not keep heads"

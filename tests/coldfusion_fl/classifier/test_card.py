@@ -13,9 +13,9 @@ from coldfusion_fl.evaluation.intervals import proportion_interval
 from coldfusion_fl.training.finetune import FinetuneResult
 
 
-def trained(score, baseline=50.0):
+def trained(score, baseline=50.0, is_kept=False):
     result = FinetuneResult(loss=0.5, dev_score=50.0, examples=60, steps=9, seconds=1.0)
-    return TrainedClassifier(None, "mean", 60, result, score, baseline)
+    return TrainedClassifier(None, "mean", is_kept, 60, result, score, baseline)
 
 
 @pytest.mark.parametrize(("score", "is_noise"), [(54.0, True), (95.0, False)])
@@ -30,6 +30,13 @@ def test_a_score_beside_its_baseline(base, tiny_base, task, score, is_noise):
     (found,) = data.eval_results
     assert (found.metric_value, found.metric_args["test-rows"]) == (score, len(task.test))
     assert (data.pipeline_tag, data.base_model, data.datasets) == ("text-classification", None, None)
+
+
+def test_the_card_says_whether_the_head_was_kept_and_trained_further(base, task):
+    card = classifier_card(base, "f00", task, trained(95.0, is_kept=True), FinetuneSettings(), 7)
+    assert "and the head that the task's contributor kept in the run, on 60 rows, in 9 steps, with the seed 7." in card
+    as_kept = dataclasses.replace(trained(95.0, is_kept=True), result=None)
+    assert "without further training." in classifier_card(base, "f00", task, as_kept, FinetuneSettings(), 7)
 
 
 def test_a_model_and_a_data_set_of_the_hub_are_named(base, task, tmp_path):

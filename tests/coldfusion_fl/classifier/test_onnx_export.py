@@ -9,7 +9,7 @@ import pytest
 from tiny_models import ARCHITECTURES, make_base
 
 from coldfusion_fl.classifier import open_classifier, predict_texts
-from coldfusion_fl.classifier.folder import save_classifier
+from coldfusion_fl.classifier.folder import save_classifier, to_classifier
 from coldfusion_fl.classifier.onnx_export import ONNX_FILE, export_onnx
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ModelError
@@ -42,7 +42,7 @@ def exported(folder, architecture, head):
     task, base = load_task("film_critics-1"), open_base(str(make_base(folder / "base", architecture)))
     model = build_model(base, task.num_labels, head, seed=3)
     merge(model, load_encoder(base))
-    save_classifier(base, model, head, task, ("text",), 32, folder / "out")
+    save_classifier(to_classifier(base, model, head, task, 32), folder / "out")
     opened = open_classifier(str(folder / "out"))
     return opened, export_onnx(opened, folder / "out")
 

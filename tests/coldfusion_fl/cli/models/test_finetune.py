@@ -1,9 +1,21 @@
 """`coldfusion finetune` and `coldfusion predict`: from a task to the predictions of a table."""
 
 import json
+import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
+
+from coldfusion_fl.classifier import open_classifier
+from coldfusion_fl.config.parsing import read_settings
+from coldfusion_fl.config.tables import to_table
+from coldfusion_fl.data.task import load_task
+from coldfusion_fl.model.base import open_base
+from coldfusion_fl.model.encoder import build_model, load_encoder, split_head
+from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.training.checkpoint import TrainingCheckpoint
+from coldfusion_fl.training.node_state import HEAD, NodeFiles, simulated_folder
 
 
 @pytest.fixture
@@ -92,3 +104,76 @@ def test_a_mistake_in_predict(coldfusion, finetuned, tiny_base, tmp_path):
         code, _, err = coldfusion("predict", *words)
         assert (code, message in err) == (2, True), err
         assert not out.exists()
+
+
+@pytest.fixture
+def run_with_heads(toy_run, tiny_base, tmp_path):
+    """A run folder with a model, and with the head that the contributor 'a' kept."""
+    settings = read_settings(toy_run(**{"finetune.keep-head": "true"}))
+    ledger = Ledger.create(tmp_path / "run", to_table(settings))
+    shutil.copytree(tiny_base, ledger.folder / "model")
+    base = open_base(str(tiny_base))
+    task = load_task("a", settings.tasks.catalogue)
+    head = split_head(build_model(base, task.num_labels, "mean", seed=9), load_encoder(base))
+    NodeFiles(simulated_folder(ledger.folder, "a")).save(HEAD, 2, head)
+    return ledger.folder, head
+
+
+def test_a_contributor_takes_its_kept_head_home(coldfusion, run_with_heads, tmp_path):
+    run, head = run_with_heads
+    words = ("finetune", run, "--task", "a", "--head", "kept")
+    code, _, err = coldfusion(*words, "--no-training", "--out", tmp_path / "as-it-was")
+    assert code == 0, err
+    found = open_classifier(str(tmp_path / "as-it-was")).model
+    assert np.array_equal(found.head.weight.detach(), head["head.weight"])
+    code, _, err = coldfusion(*words, "--out", tmp_path / "trained")
+    assert code == 0, err
+    trained = open_classifier(str(tmp_path / "trained")).model
+    assert not np.array_equal(trained.head.weight.detach(), head["head.weight"])
+
+
+def test_a_mistake_with_kept_heads(coldfusion, run_with_heads, tiny_base, toy_data, tmp_path):
+    run, _ = run_with_heads
+    out = tmp_path / "out"
+    for words, message in (
+        ((run, "--task", "b", "--head", "kept"), "there is no head of 'b' in this run"),
+        ((tiny_base, "--task", "a", "--head", "kept", "--catalogue", toy_data / "toy.toml"), "needs a run folder"),
+        ((run, "--task", "a", "--no-training"), "--no-training needs --head kept"),
+    ):
+        code, _, err = coldfusion("finetune", *words, "--out", out)
+        assert (code, message in err) == (2, True), err
+        assert not out.exists()
+
+
+def test_an_interrupted_training_goes_on_with_the_same_command(coldfusion, toy_data, tiny_base, tmp_path, monkeypatch):
+    words = ("finetune", tiny_base, "--task", "a", "--catalogue", toy_data / "toy.toml")
+    code, _, err = coldfusion(*words, "--out", tmp_path / "whole")
+    assert code == 0, err
+    save, saved = TrainingCheckpoint.save, []
+
+    def save_and_interrupt(self, *state):
+        save(self, *state)
+        saved.append(self.file)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(TrainingCheckpoint, "is_due", lambda self: True)
+        interrupted.setattr(TrainingCheckpoint, "save", save_and_interrupt)
+        assert coldfusion(*words, "--out", tmp_path / "out")[0]
+    assert saved[0].is_file()
+    assert not (tmp_path / "out").exists()
+    code, out, err = coldfusion(*words, "--out", tmp_path / "out", "--seed", "1")
+    assert code == 0, err
+    assert "The training starts anew" in out
+    assert not saved[0].exists()
+    shutil.rmtree(tmp_path / "out")
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(TrainingCheckpoint, "is_due", lambda self: True)
+        interrupted.setattr(TrainingCheckpoint, "save", save_and_interrupt)
+        assert coldfusion(*words, "--out", tmp_path / "out")[0]
+    code, out, err = coldfusion(*words, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "goes on after step 1" in out
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out")]
+    assert weights[0] == weights[1]
+    assert not saved[0].exists()

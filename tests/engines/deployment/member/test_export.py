@@ -1,0 +1,112 @@
+"""A member takes home a classifier of what it has kept of a run."""
+
+import json
+
+import numpy as np
+import pytest
+from acme import fill_in
+
+from coldfusion_fl.arrays.hashing import encoder_hash
+from coldfusion_fl.atomic_files import write_json
+from coldfusion_fl.classifier import open_classifier
+from coldfusion_fl.config.settings import FinetuneSettings
+from coldfusion_fl.config.tables import to_table
+from coldfusion_fl.data.task import load_task
+from coldfusion_fl.engines.deployment.member.export import export_classifier, read_kept_model
+from coldfusion_fl.engines.deployment.member.join import flower_home
+from coldfusion_fl.engines.deployment.member.settings import member_toml, read_member
+from coldfusion_fl.errors import DeploymentError, MismatchError
+from coldfusion_fl.model.base import open_base
+from coldfusion_fl.model.encoder import build_model, load_encoder, merge, split, split_head
+from coldfusion_fl.training.node_state import BASE, FINETUNING, HEAD, NodeFiles, contributor_folder
+
+SETTINGS = FinetuneSettings(epochs=1, max_length=16, learning_rate=1e-3, keep_head=True)
+
+
+@pytest.fixture
+def member(tmp_path, toy_data, tiny_base):
+    """The folder of a member that has joined before."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "member.toml").write_text(member_toml("a", "acme", "localhost:9443"))
+    fill_in(folder, "a", toy_data, tiny_base)
+    return folder
+
+
+@pytest.fixture
+def keep(member, tiny_base):
+    """Keeps a base, and a head, as the member's node does in a run; returns the model that they are of."""
+    base = open_base(str(tiny_base))
+
+    def make(run, server_round, with_head=True, outputs=None):
+        task = load_task("a", read_member(member).catalogue)
+        model = build_model(base, outputs or task.num_labels, "mean", seed=server_round)
+        merge(model, {n: array + np.float32(0.01 * server_round) for n, array in load_encoder(base).items()})
+        files = NodeFiles(contributor_folder(flower_home(member) / "state", run))
+        files.save(BASE, server_round, split(model), kept=1)
+        if with_head:
+            files.save(HEAD, server_round, split_head(model, split(model)))
+        write_json(files.folder / FINETUNING, to_table(SETTINGS))
+        return model
+
+    return make
+
+
+def test_without_training_the_classifier_is_the_base_with_the_kept_head(member, keep, tmp_path):
+    model = keep("run/1", 3)
+    export_classifier(read_member(member), member, tmp_path / "mine", trains=False)
+    found = open_classifier(str(tmp_path / "mine")).model.state_dict()
+    assert all(np.array_equal(found[name].numpy(), value.numpy()) for name, value in model.state_dict().items())
+    card = (tmp_path / "mine" / "README.md").read_text()
+    assert "the head that the task's contributor kept in the run, without further training" in card
+
+
+@pytest.mark.parametrize("with_head", [True, False])
+def test_with_training_encoder_and_head_change(member, keep, tmp_path, capsys, with_head):
+    model = keep("run", 3, with_head)
+    export_classifier(read_member(member), member, tmp_path / "mine")
+    found = open_classifier(str(tmp_path / "mine"))
+    assert not np.array_equal(found.model.head.weight.detach(), model.head.weight.detach())
+    assert found.max_length == SETTINGS.max_length
+    assert ("a new head" in capsys.readouterr().out) is not with_head
+
+
+def test_a_new_head_needs_training(member, keep, tmp_path):
+    keep("run", 3, with_head=False)
+    with pytest.raises(DeploymentError, match="kept no head"):
+        export_classifier(read_member(member), member, tmp_path / "mine", trains=False)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_head_for_other_classes_is_an_error(member, keep, tmp_path):
+    keep("run", 3, outputs=7)
+    with pytest.raises(MismatchError, match="does not fit"):
+        export_classifier(read_member(member), member, tmp_path / "mine", trains=False)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_the_newest_run_is_the_default_and_another_can_be_named(member, keep):
+    keep("one/1", 5)
+    keep("two", 2)
+    assert (read_kept_model(member).run, read_kept_model(member).server_round) == ("two", 2)
+    assert read_kept_model(member, "one").run == "one/1"
+    with pytest.raises(DeploymentError, match="of a run 'three', but of one/1, two"):
+        read_kept_model(member, "three")
+
+
+def test_a_member_that_has_evaluated_nothing_has_nothing_to_take_home(member):
+    with pytest.raises(DeploymentError, match="has kept no base"):
+        read_kept_model(member)
+
+
+@pytest.mark.slow
+def test_a_member_of_a_real_federation_takes_home_the_last_base_and_its_head(acme, done, tmp_path):
+    ended = acme.coldfusion(
+        "member", "export", acme.folder / "members" / "a", "--out", tmp_path / "mine", "--no-training"
+    )
+    assert ended.returncode == 0, ended.stderr
+    model = open_classifier(str(tmp_path / "mine")).model
+    assert encoder_hash(split(model)) == encoder_hash(done.load_base(2))
+    [head] = (acme.folder / "members" / "a").glob("flower/state/**/head-002.safetensors")
+    assert head.is_file()
+    assert json.loads((tmp_path / "mine" / "config.json").read_text())["coldfusion"]["task"] == "a"
