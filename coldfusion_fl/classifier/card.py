@@ -52,8 +52,8 @@ classify = pipeline("text-classification", "{this}")
 classify("a text", truncation=True)
 ```
 
-`coldfusion predict {this} FILE --out FILE` adds the predictions to a table. If there is `onnx/model.onnx`, it is for programs
-without PyTorch: the inputs are the tensors of the tokenizer, the output is `logits`.
+`coldfusion predict {this} FILE --out FILE` adds the predictions to a table. If there is `onnx/model.onnx`, it is for
+programs without PyTorch: the inputs are the tensors of the tokenizer, the output is `logits`.
 
 ## Training
 

@@ -85,7 +85,11 @@ def to_classifier(base: Base, model: nn.Module, head: str, task: Task, max_lengt
     length = min(max_length, base.tokenizer.model_max_length)
     setattr(config, _OWN, {"task": task.name, "head": head, "text": list(task.text), "max-length": length})
     classifier: Any = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    classifier.load_state_dict({name: value.detach().cpu() for name, value in model.state_dict().items()})
+    own, written = f"{model.base_model_prefix}.", f"{classifier.base_model_prefix}."
+    state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    classifier.load_state_dict(
+        {written + name.removeprefix(own) if name.startswith(own) else name: state[name] for name in state}
+    )
     if not task.classes:
         _to_unit_of_labels(classifier, *task.mean_and_deviation)
     return Classifier(base.reference, classifier.eval(), base.tokenizer, task.classes or (), task.text, length)

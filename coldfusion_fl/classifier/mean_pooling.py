@@ -10,10 +10,8 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from coldfusion_fl.model.architecture import build_classifier, get_encoder
-from coldfusion_fl.model.encoder import MeanHeadModel
-
-_MODEL_TYPE = "mean-pooling-classifier"
+from coldfusion_fl.model.architecture import MEAN_POOLING_TYPE, build_classifier, get_encoder
+from coldfusion_fl.model.encoder import MeanHeadModel, classify_mean
 
 
 class MeanPoolingConfig(PretrainedConfig):
@@ -24,7 +22,7 @@ class MeanPoolingConfig(PretrainedConfig):
         **kwargs: as of every configuration, such as `id2label`.
     """
 
-    model_type = _MODEL_TYPE
+    model_type = MEAN_POOLING_TYPE
 
     def __init__(self, encoder: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         self.encoder = dict(encoder or {})
@@ -39,14 +37,17 @@ class MeanPoolingForSequenceClassification(PreTrainedModel):
     """
 
     config_class = MeanPoolingConfig
-    base_model_prefix = "encoder"
 
     def __init__(self, config: MeanPoolingConfig) -> None:
         super().__init__(config)
         values = dict(config.encoder)
         encoder_config = AutoConfig.for_model(values.pop("model_type"), **values)
-        parts = MeanHeadModel(get_encoder(build_classifier(encoder_config, _MODEL_TYPE, 2)), config.num_labels or 1)
-        self.encoder, self.dropout, self.head = parts.encoder, parts.dropout, parts.head
+        model = build_classifier(encoder_config, MEAN_POOLING_TYPE, 2)
+        parts = MeanHeadModel(get_encoder(model), config.num_labels or 1)
+        self.dropout, self.head = parts.dropout, parts.head
+        # The weights have the names that the encoder's own classes give them, so that the folder is also a base.
+        self.base_model_prefix = str(model.base_model_prefix)
+        setattr(self, self.base_model_prefix, parts.encoder)
         self.post_init()
 
     def forward(
@@ -59,8 +60,9 @@ class MeanPoolingForSequenceClassification(PreTrainedModel):
         """See `MeanHeadModel.forward`."""
         given = {"input_ids": input_ids, "attention_mask": attention_mask, **inputs}
         tensors = {name: value for name, value in given.items() if isinstance(value, torch.Tensor)}
-        return MeanHeadModel.forward(self, labels, **tensors)  # type: ignore[arg-type]
+        encoder = getattr(self, self.base_model_prefix)
+        return classify_mean(encoder, self.dropout, self.head, labels, tensors)
 
 
-AutoConfig.register(_MODEL_TYPE, MeanPoolingConfig, exist_ok=True)
+AutoConfig.register(MEAN_POOLING_TYPE, MeanPoolingConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(MeanPoolingConfig, MeanPoolingForSequenceClassification, exist_ok=True)

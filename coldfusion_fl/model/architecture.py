@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ _LEFTOVERS = (
     "output_attentions",
     "transformers_weights",
 )
+# The model type of this package's classifiers with a head on the mean, see `classifier.mean_pooling`, and the key of
+# their encoder's configuration in theirs.
+MEAN_POOLING_TYPE, MEAN_POOLING_ENCODER = "mean-pooling-classifier", "encoder"
 _ENCODERS = "Use an encoder such as BERT, RoBERTa or ModernBERT."
 
 
@@ -55,6 +59,8 @@ def read_config(folder: Path, reference: str) -> tuple[Any, tuple[str, ...]]:
         ModelError: the file is not valid, or describes a model that is not supported.
     """
     values = _read_values(folder, reference)
+    if has_mean_pooling(values):
+        values = values[MEAN_POOLING_ENCODER]
     _check_values(values, reference)
     try:
         config = AutoConfig.for_model(**_without_leftovers(values))
@@ -66,6 +72,11 @@ def read_config(folder: Path, reference: str) -> tuple[Any, tuple[str, ...]]:
         f"transformers' code for '{config.model_type}'."
     )
     return config, (note,) if _has_code(folder) else ()
+
+
+def has_mean_pooling(values: Mapping[str, Any]) -> bool:
+    """Whether the values of a config.json are those of a classifier of this package with a head on the mean."""
+    return values.get("model_type") == MEAN_POOLING_TYPE and isinstance(values.get(MEAN_POOLING_ENCODER), dict)
 
 
 def _read_values(folder: Path, reference: str) -> dict[str, Any]:
@@ -84,6 +95,11 @@ def _check_values(values: dict[str, Any], reference: str) -> None:
         raise ModelError(
             f"{reference}: its config.json needs code from its own folder ('auto_map') for the model type "
             f"'{model_type}', which transformers {__version__} does not have. Such code is never run. {_ENCODERS}",
+            code=ErrorCode.MODEL_UNSUPPORTED,
+        )
+    if model_type not in CONFIG_MAPPING:
+        raise ModelError(
+            f"{reference}: transformers {__version__} has no model type '{model_type}' (config.json). {_ENCODERS}",
             code=ErrorCode.MODEL_UNSUPPORTED,
         )
     if values.get("quantization_config"):

@@ -5,7 +5,7 @@ with its contributor. The arrays of an encoder are its floating-point weights; i
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,17 +53,28 @@ class MeanHeadModel(nn.Module):
             `logits` of shape (batch, num_labels). `loss` of shape (), the mean over the batch: cross-entropy, or the
             squared error of a regression.
         """
-        hidden = self.encoder(**inputs).last_hidden_state
-        logits = self.head(self.dropout(mean_pool(hidden, inputs["attention_mask"])))
-        loss = None
-        if labels is not None:
-            is_regression = self.head.out_features == 1
-            loss = (
-                nn.functional.mse_loss(logits.squeeze(-1).float(), labels.float())
-                if is_regression
-                else nn.functional.cross_entropy(logits.float(), labels)
-            )
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+        return classify_mean(self.encoder, self.dropout, self.head, labels, inputs)
+
+
+def classify_mean(
+    encoder: nn.Module,
+    dropout: nn.Module,
+    head: nn.Linear,
+    labels: torch.Tensor | None,
+    inputs: Mapping[str, torch.Tensor],
+) -> SequenceClassifierOutput:
+    """The outputs of a head on the mean of the last hidden states: see `MeanHeadModel.forward`."""
+    hidden = encoder(**inputs).last_hidden_state
+    logits = head(dropout(mean_pool(hidden, inputs["attention_mask"])))
+    loss = None
+    if labels is not None:
+        is_regression = head.out_features == 1
+        loss = (
+            nn.functional.mse_loss(logits.squeeze(-1).float(), labels.float())
+            if is_regression
+            else nn.functional.cross_entropy(logits.float(), labels)
+        )
+    return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
 def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from coldfusion_fl.errors import ModelError
+from coldfusion_fl.model.architecture import has_mean_pooling
 from coldfusion_fl.model.sentence_modules import MODULES_FILE, SentenceModule, read_json, read_modules
 
 # sentence-transformers before 5.4 wrote one flag for each mode; since then it writes `pooling_mode`.
@@ -25,7 +26,8 @@ _PLAIN_MODULES = ("Transformer", "Pooling", "Normalize")
 def read_pooling(folder: Path, config: Any) -> tuple[str, tuple[str, ...]]:
     """The head that a model was pretrained for, and what a user should know about this choice.
 
-    A sentence-embedding model names its pooling in a folder of its own. All other models use the class token.
+    A sentence-embedding model names its pooling in a folder of its own, and a classifier of this package has it in its
+    model type. All other models use the class token.
 
     Args:
         folder: the model folder.
@@ -37,6 +39,8 @@ def read_pooling(folder: Path, config: Any) -> tuple[str, tuple[str, ...]]:
     Raises:
         ModelError: a file cannot be read, or names no valid pooling.
     """
+    if has_mean_pooling(read_json(folder / "config.json")):
+        return "mean", ()
     modules = read_modules(folder)
     file = next((file for file in _pooling_files(folder, modules) if file.is_file()), None)
     if file is None:

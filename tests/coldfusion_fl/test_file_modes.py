@@ -8,7 +8,7 @@ import pytest
 
 from coldfusion_fl.checkpoints.fusing import fuse_checkpoints
 from coldfusion_fl.checkpoints.saving import save_fusion
-from coldfusion_fl.classifier.folder import save_classifier
+from coldfusion_fl.classifier.folder import save_classifier, to_classifier
 from coldfusion_fl.model.encoder import build_model
 from coldfusion_fl.model.export import save_model
 from coldfusion_fl.runs.ledger import Ledger
@@ -25,7 +25,7 @@ def write_model(base, encoder, task, folder):
 
 def write_classifier(base, encoder, task, folder):
     model = build_model(base, task.num_labels, "class-token", 0)
-    save_classifier(base, model, "class-token", task, ("text",), 16, folder)
+    save_classifier(to_classifier(base, model, "class-token", task, 16), folder)
 
 
 def write_fusion(base, encoder, task, folder):

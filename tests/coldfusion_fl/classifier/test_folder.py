@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny_models import ARCHITECTURES, make_base
 
+from coldfusion_fl.checkpoints.fusing import fuse_checkpoints
 from coldfusion_fl.classifier import open_classifier, predict_texts, train_classifier
 from coldfusion_fl.classifier.folder import save_classifier, to_classifier
 from coldfusion_fl.config.settings import FinetuneSettings
@@ -109,3 +110,27 @@ def test_a_folder_that_cannot_be_opened_is_named(tmp_path, tiny_base):
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"x")
     with pytest.raises(ModelError, match="cannot be loaded"):
         open_classifier(str(tmp_path / "broken"))
+
+
+@pytest.mark.parametrize("head", ["mean", "class-token"])
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "mpnet"])
+def test_a_classifier_is_a_base_with_its_encoder(tmp_path, task, architecture, head):
+    base = open_base(str(make_base(tmp_path / "base", architecture)))
+    save_classifier(to_classifier(base, untrained(base, task, head), head, task, 32), tmp_path / "out")
+    again = open_base(str(tmp_path / "out"))
+    expected, found = load_encoder(base), load_encoder(again)
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    assert again.config.model_type == architecture
+    assert again.pooling == ("mean" if head == "mean" else "class-token")
+
+
+@pytest.mark.parametrize("head", ["mean", "class-token"])
+def test_classifiers_are_fused_without_their_heads(tmp_path, task, tiny_base, head):
+    base = open_base(str(tiny_base))
+    for number in (1, 2):
+        model = untrained(base, task, head)
+        encoder = {name: array + np.float32(number) for name, array in load_encoder(base).items()}
+        merge(model, encoder)
+        save_classifier(to_classifier(base, model, head, task, 32), tmp_path / str(number))
+    found = fuse_checkpoints([str(tmp_path / "1"), str(tmp_path / "2")], str(tiny_base)).encoder
+    assert all(np.allclose(found[name], array + 1.5) for name, array in load_encoder(base).items())
