@@ -57,7 +57,7 @@ programs without PyTorch: the inputs are the tensors of the tokenizer, the outpu
 
 ## Training
 
-Learning rate {rate:g}, at most {epochs} epochs, batches of {batch}, texts cut at {length} tokens, head on {head}.
+{schedule}Texts cut at {length} tokens, head on {head}.
 
 Software: {versions}.
 """
@@ -109,12 +109,17 @@ def classifier_card(
         registration="import coldfusion_fl.classifier  # registers the class of the model\n"
         if trained.head == "mean"
         else "",
-        rate=settings.learning_rate,
-        epochs=settings.epochs,
-        batch=settings.batch_size,
+        schedule=_schedule(settings) if trained.result else "",
         length=settings.max_length,
         head=_HEADS[trained.head],
         versions=", ".join(f"{name} {version}" for name, version in installed_versions().items()),
+    )
+
+
+def _schedule(settings: FinetuneSettings) -> str:
+    return (
+        f"Learning rate {settings.learning_rate:g}, at most {settings.epochs} epochs, batches of "
+        f"{settings.batch_size}. "
     )
 
 

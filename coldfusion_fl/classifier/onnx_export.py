@@ -2,6 +2,8 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,6 @@ from coldfusion_fl.errors import ErrorCode, ModelError, first_line
 
 # The place in a repository where the Hugging Face Hub's libraries look for it.
 ONNX_FILE = Path("onnx", "model.onnx")
-# A file of protobuf holds at most 2 GiB; the weights of larger models go to a file beside it.
-_LARGEST_FILE = 1 << 31
 _EXAMPLES = ["One text.", "Another text, with some more words than the first one has."]
 # Texts of other numbers and lengths than those that the model is traced with.
 _CHECKED = (["A text."], ["Three texts", "of several", "lengths. " * 20])
@@ -24,11 +24,13 @@ _TOLERANCE = 1e-3
 def export_onnx(classifier: Classifier, folder: Path) -> float:
     """Write a classifier as ONNX, and compare its outputs with those of PyTorch.
 
+    PyTorch puts the weights of a model above 1.5 GB into a file beside it, because protobuf ends at 2 GB.
+
     The inputs are the tensors of the tokenizer, int64 of shape (batch, length); both sizes are free. The output is
     `logits`, float32 of shape (batch, classes), or (batch, 1) for a regression.
 
     Args:
-        classifier: the classifier; its model is on the CPU.
+        classifier: the classifier; its model is moved to the CPU.
         folder: the folder of the classifier; `ONNX_FILE` in it is written.
 
     Returns:
@@ -37,21 +39,17 @@ def export_onnx(classifier: Classifier, folder: Path) -> float:
     Raises:
         ModelError: the model cannot be exported, or the outputs differ.
     """
-    model = classifier.model.float().eval()
+    model = classifier.model.float().cpu().eval()
     file = folder / ONNX_FILE
     file.parent.mkdir(exist_ok=True)
     tokens = dict(classifier.tokenizer(_EXAMPLES, padding=True, return_tensors="pt"))
     names = list(tokens)
-    is_large = sum(weight.nbytes for weight in model.parameters()) >= _LARGEST_FILE
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    # The exporter logs that it skips operators of torchvision, and warns of its own deprecations.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _without_warnings():
             torch.onnx.export(
                 _Logits(model, names), tuple(tokens.values()), str(file), input_names=names, output_names=["logits"],
-                dynamic_shapes=(tuple(free for _ in names),), dynamo=True, external_data=is_large, verbose=False,
+                dynamic_shapes=(tuple(free for _ in names),), dynamo=True, external_data=False, verbose=False,
             )  # fmt: skip
     except Exception as failure:  # the exporter raises many types
         raise ModelError(
@@ -65,6 +63,20 @@ def export_onnx(classifier: Classifier, folder: Path) -> float:
             code=ErrorCode.MODEL_UNSUPPORTED,
         )
     return difference
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """A context without the exporter's remarks: it logs that operators of torchvision are skipped."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 class _Logits(nn.Module):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from coldfusion_fl import __version__
@@ -18,7 +19,7 @@ from coldfusion_fl.errors import ErrorCode, MismatchError
 from coldfusion_fl.evaluation.scores import hash_rows
 from coldfusion_fl.model.base import Base
 from coldfusion_fl.model.encoder import build_model, load_head, merge, split_head
-from coldfusion_fl.training.batches import tokenize
+from coldfusion_fl.training.batches import device_name, tokenize
 from coldfusion_fl.training.checkpoint import TrainingCheckpoint
 from coldfusion_fl.training.finetune import FinetuneResult, Progress, finetune
 from coldfusion_fl.training.predict import predict
@@ -124,15 +125,25 @@ def _format_shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def training_checkpoint(
-    file: Path, encoder: Encoder, task: Task, settings: FinetuneSettings, seed: int, kept_head: Encoder | None
+    file: Path,
+    base: Base,
+    encoder: Encoder,
+    task: Task,
+    settings: FinetuneSettings,
+    seed: int,
+    kept_head: Encoder | None,
 ) -> TrainingCheckpoint:
-    """The checkpoint of a classifier's training: it continues only with the same model, rows, settings and seed."""
+    """The checkpoint of a classifier's training.
+
+    It continues only with the same model, tokens, rows, settings, seed, software and device.
+    """
     identity = {
         "encoder": encoder_hash(encoder),
         "head": encoder_hash(kept_head) if kept_head else "",
         "rows": [hash_rows(task, rows) for rows in (task.train, task.validation)],
         "settings": to_table(settings),
         "seed": seed,
-        "version": __version__,
+        "software": [__version__, torch.__version__, device_name()],
+        "tokens": tokenize(base.tokenizer, task.train.take(np.arange(min(len(task.train), 8))), settings.max_length),
     }
     return TrainingCheckpoint(file, identity)

@@ -13,13 +13,13 @@
     undone/003/             a round that a person took back: see `coldfusion fuse --undo`
 """
 
-import errno
 import itertools
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from coldfusion_fl.arrays.array_files import save_arrays
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.atomic_files import atomic_write, disk_errors, move, remove, sha256, share_weights, write_json
 from coldfusion_fl.errors import ErrorCode, RunFolderError
@@ -88,7 +88,7 @@ class RoundStore:
             folder.mkdir()
             for name, arrays in (("base", base), ("optimizer", optimizer_state), ("average", average)):
                 if arrays:
-                    _save(arrays, folder / f"{name}{_ARRAYS}")
+                    save_arrays(arrays, folder / f"{name}{_ARRAYS}")
             checksums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
             # Record and list of hashes both hold the hashes of the arrays: damage to either shows in the other.
             record = record.model_copy(update={"files": checksums})
@@ -313,14 +313,3 @@ class RoundStore:
 
 def _format_checksums(checksums: Mapping[str, str]) -> str:
     return "".join(f"{digest}  {name}\n" for name, digest in checksums.items())
-
-
-def _save(arrays: Encoder, file: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    try:
-        save_file(dict(arrays), file)
-    except SafetensorError as failure:
-        full = "No space left" in str(failure)
-        raise OSError(errno.ENOSPC if full else errno.EIO, str(failure)) from None

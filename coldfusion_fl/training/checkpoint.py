@@ -5,6 +5,8 @@ moments, the schedule, the random generators and the early stopping.
 """
 
 import json
+import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
-from coldfusion_fl.atomic_files import atomic_write, disk_errors, remove
+from coldfusion_fl.arrays.array_files import save_arrays
+from coldfusion_fl.atomic_files import atomic_write, remove
 
 if TYPE_CHECKING:
     from coldfusion_fl.training.compact_vocabulary import DeferredWeightDecay
     from coldfusion_fl.training.fast_dropout import DropoutMasks
     from coldfusion_fl.training.finetune import EarlyStopping, TrainingStep
 
+_LOGGER = logging.getLogger(__name__)
 # Seconds between two saves: what an interruption costs at most.
 _INTERVAL = 60.0
 _STATE, _IDENTITY = "state", "identity"
@@ -93,11 +97,7 @@ class TrainingCheckpoint:
         return time.monotonic() - self._saved >= self._interval
 
     def save(self, parts: TrainingParts, statistics: TrainingStatistics) -> None:
-        """Save a training between two steps.
-
-        Raises:
-            RunFolderError: the disk is full, or the file cannot be written.
-        """
+        """Save a training between two steps. If the disk is full, the training goes on without being saved."""
         optimizer, schedule = parts.step.state()
         tensors = {f"{_MODEL}{name}": value for name, value in parts.model.state_dict().items()}
         for index, moments in optimizer.items():
@@ -112,12 +112,14 @@ class TrainingCheckpoint:
             "masks": parts.masks.state() if parts.masks else None,
             "early_stopping": asdict(parts.early_stopping),
         }
-        with disk_errors(self.file.parent, "The training is lost."), atomic_write(self.file) as path:
-            save_file(
-                {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
-                path,
-                metadata={_STATE: json.dumps(state), _IDENTITY: self._identity},
-            )
+        arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
+        facts = {_STATE: json.dumps(state), _IDENTITY: self._identity}
+        try:
+            with atomic_write(self.file) as path:
+                save_arrays(arrays, path, facts)
+        except OSError as failure:
+            _LOGGER.warning("The training cannot be saved (%s), and goes on. An interruption would lose it.", failure)
+            self._interval = math.inf
         self._saved = time.monotonic()
 
     def restore(self, parts: TrainingParts) -> TrainingStatistics:

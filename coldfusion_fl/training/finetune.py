@@ -92,9 +92,6 @@ def finetune(
         early_stop: whether to score the development split and stop early.
         progress: called at most twice per second, and at the last planned step.
         checkpoint: continue from it if it has a saved training, and save to it; None: an interrupted training is lost.
-
-    Raises:
-        RunFolderError: the checkpoint cannot be written.
     """
     started = time.monotonic()
     rows = tokenize(tokenizer, task.for_training(examples), settings.max_length)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from urllib.parse import quote
 
+from coldfusion_fl.arrays.array_files import save_arrays
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.atomic_files import atomic_write, remove
 
@@ -32,13 +33,19 @@ class NodeFiles:
         return load_file(files[-1]) if files else {}
 
     def save(self, kind: str, server_round: int, arrays: Encoder, kept: int = _KEPT_ROUNDS) -> None:
-        """Store the arrays of a round; of the rounds, the newest `kept` stay."""
-        from safetensors.numpy import save_file
+        """Store the arrays of a round; of the rounds, it and the newest ones before it stay, `kept` together.
 
+        Later rounds are of a run that was resumed at an earlier one, and are removed.
+
+        Raises:
+            OSError: the disk is full, or the file cannot be written.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.folder / f"{kind}-{server_round:03d}.safetensors") as path:
-            save_file(dict(arrays), path)
-        for _, file in self._files(kind)[:-kept]:
+            save_arrays(arrays, path)
+        files = self._files(kind)
+        staying = [file for number, file in files if number <= server_round][-kept:]
+        for file in {file for _, file in files} - set(staying):
             remove(file)
 
     def newest_round(self, kind: str) -> int | None:

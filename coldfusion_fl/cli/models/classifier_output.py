@@ -83,13 +83,13 @@ def write_classifier(
         settings = settings.model_copy(update={"head": find_head(base, encoder, task, kept_head)})
     print_notes(task.name, TaskChecker(base, encoder, settings).check(task).notes)
     file = out.resolve().with_name(f".{out.resolve().name}.training")
-    checkpoint = training_checkpoint(file, encoder, task, settings, seed, kept_head) if trains else None
+    checkpoint = training_checkpoint(file, base, encoder, task, settings, seed, kept_head) if trains else None
     if checkpoint and checkpoint.file.exists():
         step = checkpoint.saved_step()
         print_line(
             f"The training goes on after step {step}, where it was interrupted."
             if step
-            else f"{file} is of a training with another model, other rows or other settings. The training starts anew."
+            else f"{file} is of a training with another model, other rows, settings or software. It starts anew."
         )
     trained = _train(base, encoder, task, spec, settings, seed, kept_head, trains, checkpoint)
     trained.save(out, onnx=onnx)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from safetensors import SafetensorError
+
 from coldfusion_fl.arrays.encoder import EncoderDict
 from coldfusion_fl.cli.app import print_line
 from coldfusion_fl.cli.models.classifier_output import write_classifier
@@ -13,7 +15,7 @@ from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.engines.deployment.member.join import flower_home
 from coldfusion_fl.engines.deployment.member.settings import Member
-from coldfusion_fl.errors import DeploymentError, ErrorCode
+from coldfusion_fl.errors import DeploymentError, ErrorCode, first_line
 from coldfusion_fl.training.node_state import BASE, FINETUNING, HEAD, NodeFiles
 
 
@@ -24,6 +26,7 @@ class KeptModel:
     Attributes:
         run: the identifier of the run.
         server_round: the round whose base it is.
+        head_round: the last round in which the member trained its head; None: it kept none.
         encoder: the arrays of the base by name.
         head: the arrays of the member's head by name; empty if the run did not keep heads.
         settings: the training of the run's contributors.
@@ -31,6 +34,7 @@ class KeptModel:
 
     run: str
     server_round: int
+    head_round: int | None
     encoder: EncoderDict
     head: EncoderDict
     settings: FinetuneSettings
@@ -54,16 +58,22 @@ def read_kept_model(folder: Path, run: str = "") -> KeptModel:
         known = ", ".join(sorted(unquote(path.name) for path in runs))
         which = f" of a run '{run}', but of {known}" if run and known else ""
         raise DeploymentError(
-            f"{folder}: this member has kept no base{which}. A member keeps the newest base that it has evaluated.",
+            f"{folder}: this member has kept no base{which}. A member keeps the newest base that it has evaluated. Of "
+            "a run without evaluation, finetune the model that the server has: coldfusion finetune MODEL --task TASK",
             code=ErrorCode.MODEL_MISSING,
         )
     newest = max(named, key=lambda path: (path / FINETUNING).stat().st_mtime)
     files, settings = NodeFiles(newest), json.loads((newest / FINETUNING).read_text(encoding="utf-8"))
+    try:
+        encoder, head = files.load(BASE), files.load(HEAD)
+    except (OSError, SafetensorError) as failure:
+        raise DeploymentError(f"{newest}: a file cannot be read: {first_line(failure)}.") from None
     return KeptModel(
         unquote(newest.name),
         files.newest_round(BASE) or 0,
-        files.load(BASE),
-        files.load(HEAD),
+        files.newest_round(HEAD),
+        encoder,
+        head,
         parse_table(FinetuneSettings, settings, str(newest / FINETUNING)),
     )
 
@@ -121,7 +131,7 @@ def _describe_head(kept: KeptModel, trains: bool) -> str:
         DeploymentError: there is no head, and none shall be trained.
     """
     if kept.head:
-        return "the head that this member kept"
+        return f"the head that this member kept in round {kept.head_round}"
     if not trains:
         raise DeploymentError(
             "--no-training: this member kept no head, because the run did not have keep-head = true in the table "

@@ -1,5 +1,7 @@
 """An interrupted training goes on, and gives the weights of one that was not interrupted."""
 
+import errno
+
 import numpy as np
 import pytest
 
@@ -69,3 +71,16 @@ def test_a_file_that_is_no_checkpoint_is_no_saved_training(tmp_path, content):
     file = tmp_path / "training.safetensors"
     file.write_bytes(content)
     assert TrainingCheckpoint(file, {}).saved_step() is None
+
+
+def test_a_full_disk_does_not_end_the_training(base, encoder, task, tmp_path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("coldfusion_fl.training.checkpoint.save_arrays", full)
+    checkpoint = TrainingCheckpoint(tmp_path / "training.safetensors", {}, interval=0)
+    found, _ = trained(base, encoder, task, "mean", checkpoint)
+    expected, _ = trained(base, encoder, task, "mean")
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    assert caplog.text.count("No space left on device") == 1
+    assert not list(tmp_path.iterdir())

@@ -164,7 +164,7 @@ def test_an_interrupted_training_goes_on_with_the_same_command(coldfusion, toy_d
     assert not (tmp_path / "out").exists()
     code, out, err = coldfusion(*words, "--out", tmp_path / "out", "--seed", "1")
     assert code == 0, err
-    assert "The training starts anew" in out
+    assert "It starts anew" in out
     assert not saved[0].exists()
     shutil.rmtree(tmp_path / "out")
     with monkeypatch.context() as interrupted:

@@ -1,6 +1,4 @@
-"""A member takes home a classifier of what it has kept of a run."""
-
-import json
+"""A member takes home a classifier of what it has kept of a run; docs/how-to/federation.md does it in a real one."""
 
 import numpy as np
 import pytest
@@ -55,8 +53,9 @@ def keep(member, tiny_base):
 def test_without_training_the_classifier_is_the_base_with_the_kept_head(member, keep, tmp_path):
     model = keep("run/1", 3)
     export_classifier(read_member(member), member, tmp_path / "mine", trains=False)
-    found = open_classifier(str(tmp_path / "mine")).model.state_dict()
-    assert all(np.array_equal(found[name].numpy(), value.numpy()) for name, value in model.state_dict().items())
+    found = open_classifier(str(tmp_path / "mine")).model
+    assert encoder_hash(split(found)) == encoder_hash(split(model))
+    assert np.array_equal(found.head.weight.detach(), model.head.weight.detach())
     card = (tmp_path / "mine" / "README.md").read_text()
     assert "the head that the task's contributor kept in the run, without further training" in card
 
@@ -97,16 +96,3 @@ def test_the_newest_run_is_the_default_and_another_can_be_named(member, keep):
 def test_a_member_that_has_evaluated_nothing_has_nothing_to_take_home(member):
     with pytest.raises(DeploymentError, match="has kept no base"):
         read_kept_model(member)
-
-
-@pytest.mark.slow
-def test_a_member_of_a_real_federation_takes_home_the_last_base_and_its_head(acme, done, tmp_path):
-    ended = acme.coldfusion(
-        "member", "export", acme.folder / "members" / "a", "--out", tmp_path / "mine", "--no-training"
-    )
-    assert ended.returncode == 0, ended.stderr
-    model = open_classifier(str(tmp_path / "mine")).model
-    assert encoder_hash(split(model)) == encoder_hash(done.load_base(2))
-    [head] = (acme.folder / "members" / "a").glob("flower/state/**/head-002.safetensors")
-    assert head.is_file()
-    assert json.loads((tmp_path / "mine" / "config.json").read_text())["coldfusion"]["task"] == "a"
