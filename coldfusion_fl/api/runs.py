@@ -85,6 +85,7 @@ def run(
     ensure_free(folder, (TASKS,))
     remove_task_files(folder / TASKS)  # there is no run, so they are of a start that was killed
     ensure_free(folder)
+    is_new = not folder.exists()
     try:
         if files:
             write_task_files(folder / TASKS, files)
@@ -92,7 +93,7 @@ def run(
         execute(wanted, _SOURCE, progress)
     finally:
         if files and not (folder / "run.json").exists():
-            remove_task_files(folder / TASKS)
+            remove_task_files(folder / TASKS, with_parent=is_new)
     return Run(folder)
 
 

@@ -92,11 +92,16 @@ def check_task_files(folder: Path, files: Mapping[str, str]) -> None:
             )
 
 
-def remove_task_files(folder: Path) -> None:
-    """Remove the folder that `write_task_files` made, if it is there, and its parent if that is then empty."""
+def remove_task_files(folder: Path, *, with_parent: bool = False) -> None:
+    """Remove the folder that `write_task_files` made, if it is there.
+
+    Args:
+        folder: the folder.
+        with_parent: whether `write_task_files` made its parent too, which is removed if it is empty.
+    """
     if (folder / CATALOGUE).is_file() and (folder / CATALOGUE).read_text("utf-8").startswith(_HEADER):
         remove(folder)
-    if folder.parent.is_dir() and not any(folder.parent.iterdir()):
+    if with_parent and folder.parent.is_dir() and not any(folder.parent.iterdir()):
         folder.parent.rmdir()
 
 

@@ -140,7 +140,16 @@ def test_tasks_of_a_start_that_was_killed_are_replaced(run, start, tmp_path):
     shutil.copytree(run.folder / "tasks", tmp_path / "run" / "tasks")
     with pytest.raises(SettingsError, match="meen"):
         start(tmp_path / "run", server={"fusion": "meen"})
-    assert not (tmp_path / "run").exists()
+    assert not any((tmp_path / "run").iterdir())
+
+
+def test_an_empty_folder_of_the_user_stays(start, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir(mode=0o750)
+    monkeypatch.chdir(tmp_path / "mine")
+    with pytest.raises(SettingsError, match="meen"):
+        start(".", server={"fusion": "meen"})
+    assert stat.S_IMODE((tmp_path / "mine").stat().st_mode) == 0o750
+    assert not any((tmp_path / "mine").iterdir())
 
 
 def test_a_folder_with_other_files_stays_as_it_is(start, tmp_path):
