@@ -20,6 +20,7 @@ from coldfusion_fl.runs.status import RunStatus, run_status
 if TYPE_CHECKING:
     from coldfusion_fl.api.executing import Say
 
+_RECORD = ("fused", "contributions", "rejected", "update_norm", "seconds", "kept_because", "base_sha256")
 _FACTS = ("norm", "cosine", "sha256", "staleness", "bytes")
 
 
@@ -88,21 +89,20 @@ class Run:
 
         Round 0 is the first base. `Run.lineage` has the whole records.
         """
-        return pd.DataFrame(
-            [
-                {
-                    "round": record.round,
-                    "fused": record.fused,
-                    "contributions": len(record.contributions),
-                    "rejected": len(record.rejected),
-                    "update_norm": record.update_norm,
-                    "seconds": None if record.began is None else record.ended - record.began,
-                    "kept_because": record.kept_because,
-                    "base_sha256": record.base_sha256,
-                }
-                for record in self.ledger.records()
-            ]
-        ).set_index("round")
+        rows = [
+            {
+                "round": record.round,
+                "fused": record.fused,
+                "contributions": len(record.contributions),
+                "rejected": len(record.rejected),
+                "update_norm": record.update_norm,
+                "seconds": None if record.began is None else record.ended - record.began,
+                "kept_because": record.kept_because,
+                "base_sha256": record.base_sha256,
+            }
+            for record in self.ledger.records()
+        ]
+        return pd.DataFrame(rows, columns=["round", *_RECORD]).set_index("round")
 
     @property
     def contributions(self) -> pd.DataFrame:
