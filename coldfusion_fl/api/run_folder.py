@@ -10,7 +10,9 @@ from coldfusion_fl.api.inputs import absolute, table_of
 from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.config.settings import MODES, Settings
 from coldfusion_fl.config.tables import dashed, merged
+from coldfusion_fl.execution.resuming import check_has_tasks
 from coldfusion_fl.model.base import resolve_folder
+from coldfusion_fl.repository.round_options import RoundOptions, settings_of_round
 from coldfusion_fl.runs.intervals import SCORED
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.runs.lineage import BaseRecord, lineage
@@ -65,8 +67,12 @@ class Run:
 
     @property
     def settings(self) -> Settings:
-        """The settings of the run."""
-        return parse_settings(self.ledger.settings, str(self.folder))
+        """The settings of the run; one that `coldfusion fuse --run` began has no tasks, and defaults for the training.
+
+        Raises:
+            SettingsError: another program wrote the run.
+        """
+        return settings_of_round(self.ledger.settings, RoundOptions(), self.folder)
 
     def status(self) -> RunStatus:
         """How the run stands: its state, its round, its members and its disk space."""
@@ -163,12 +169,13 @@ class Run:
             The run, when it has ended.
 
         Raises:
-            SettingsError: a setting is wrong, or the run is that of a federation.
+            SettingsError: a setting is wrong, or the run is that of a federation, or `coldfusion fuse --run` began it.
             RunFolderError: a setting differs that the bases depend on, or another process works on the run.
             RunError: the run failed.
         """
         from coldfusion_fl.api.runs import continue_run
 
+        check_has_tasks(self.ledger)
         table = merged(self.ledger.settings, table_of(settings)) | {"out": str(self.folder)}
         return continue_run(parse_settings(table, "resume()"), "resume()", progress)
 

@@ -20,6 +20,7 @@ from coldfusion_fl.data.catalogue import resolve_catalogues
 from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import ErrorCode, SettingsError, count
 from coldfusion_fl.execution.display import Display, is_live
+from coldfusion_fl.execution.resuming import check_has_tasks
 from coldfusion_fl.execution.run_paths import new_run_folder, resume_command
 from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.formatting import duration
@@ -121,7 +122,7 @@ def run_settings(config: Path | None, out: Path | None, resume: Path | None, kee
         ColdFusionError: the settings, or the folder to resume, cannot be read.
     """
     if resume:
-        _check_has_tasks(Ledger(resume))
+        check_has_tasks(Ledger(resume))
     if config:
         settings = resolve_paths(read_settings(config), config)
         folder = (resume or out or _new_folder(settings, config)).resolve()
@@ -130,15 +131,6 @@ def run_settings(config: Path | None, out: Path | None, resume: Path | None, kee
         settings = parse_settings(Ledger(folder).settings, str(folder / "run.json"))
     server = settings.server if keep_last is None else settings.server.model_copy(update={"keep_last": keep_last})
     return settings.model_copy(update={"out": str(folder), "server": server, "resume": False})
-
-
-def _check_has_tasks(ledger: Ledger) -> None:
-    if "rounds" not in ledger.settings and "server" in ledger.settings:
-        raise SettingsError(
-            f"{ledger.folder}: the rounds of this run are added with `coldfusion fuse --run`, and it has no tasks to "
-            f'train on. To have contributors train from its model, start a new run with: base = "{ledger.folder}"',
-            code=ErrorCode.SETTINGS_CONFLICT,
-        )
 
 
 def resolve_paths(settings: Settings, config: Path) -> Settings:
