@@ -9,6 +9,7 @@ from typing import Any
 from coldfusion_fl.api.executing import Say, execute, require_simulation
 from coldfusion_fl.api.inputs import Catalogue, Model, TaskLike, absolute, as_catalogues, as_reference, table_of
 from coldfusion_fl.api.run_folder import Run
+from coldfusion_fl.config.own_catalogue import TASKS
 from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.config.tables import to_table
@@ -25,7 +26,7 @@ from coldfusion_fl.errors import ErrorCode, SettingsError
 from coldfusion_fl.execution.run_paths import new_run_folder
 from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.preflight.settings_check import check_settings
-from coldfusion_fl.runs.ledger import TASKS, Ledger, ensure_free
+from coldfusion_fl.runs.ledger import Ledger, ensure_free
 
 _SOURCE = "run()"
 
@@ -50,7 +51,7 @@ def run(
     Contributors are processes, which read their tasks from files. A task that is given by its name is read where its
     catalogue says. The rows of a `Task` object are written into the run folder, `tasks/`, which other users of the
     machine cannot read. So the run can be resumed from its folder alone, by `Run.resume` and by `coldfusion run
-    --resume`. Who gets the run folder gets these rows; `model/` has none of them.
+    --resume`, also where the folder was moved to. Who gets the run folder gets these rows; `model/` has none of them.
 
     Everything is checked before the run starts. If a check fails, nothing is left in `out`.
 

@@ -34,6 +34,7 @@ from coldfusion_fl.atomic_files import (
     write_json,
 )
 from coldfusion_fl.config.comparison import ensure_same
+from coldfusion_fl.config.own_catalogue import TASKS, from_stored, to_stored
 from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
 from coldfusion_fl.runs.events import Event, RunFailed
 from coldfusion_fl.runs.progress import ProgressLog
@@ -43,8 +44,6 @@ from coldfusion_fl.runs.state import RunState, StateFile, timestamp
 from coldfusion_fl.versions import installed_versions
 
 _RUN = "run.json"
-# The rows of tasks in memory are the one thing that is there before the run: its checks read them.
-TASKS = "tasks"
 
 
 class Ledger(RoundStore):
@@ -84,7 +83,7 @@ class Ledger(RoundStore):
             folder.mkdir(parents=True, exist_ok=True)
             remove_partial(folder)
             facts = {
-                "settings": settings,
+                "settings": to_stored(settings, folder),
                 "federation": federation,
                 "began": timestamp(),
                 "versions": installed_versions(),
@@ -134,7 +133,7 @@ class Ledger(RoundStore):
         facts = ledger._facts
         resumed = [*facts.get("resumed", []), {"time": timestamp(), "versions": installed_versions()}]
         with disk_errors(folder):
-            write_json(folder / _RUN, {**facts, "settings": settings, "resumed": resumed})
+            write_json(folder / _RUN, {**facts, "settings": to_stored(settings, folder), "resumed": resumed})
         ledger.state_file.running()
         return ledger
 
@@ -183,8 +182,7 @@ class Ledger(RoundStore):
         Raises:
             RunFolderError: the folder holds no run.
         """
-        tables: dict[str, Any] = self._facts["settings"]
-        return tables
+        return from_stored(self._facts["settings"], self.folder)
 
     @property
     def run_id(self) -> str:

@@ -1,10 +1,13 @@
 """Run folders as objects: those without rounds, without tasks, and those that were moved."""
 
+import json
+
 import pytest
 
 import coldfusion_fl as cf
 from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.config.tables import to_table
+from coldfusion_fl.data.memory.task_files import format_task_files, write_task_files
 from coldfusion_fl.errors import ErrorCode, SettingsError
 from coldfusion_fl.repository.round_options import RoundOptions, settings_of_new_run
 from coldfusion_fl.runs.ledger import Ledger
@@ -34,3 +37,18 @@ def test_a_run_of_checkpoints_has_settings_and_cannot_be_resumed(tmp_path):
     with pytest.raises(SettingsError, match="are added with `coldfusion fuse --run`, and it has no tasks") as error:
         run.resume()
     assert error.value.code == ErrorCode.SETTINGS_CONFLICT
+
+
+def test_a_run_with_tasks_in_memory_can_be_moved(table, tasks, tmp_path):
+    write_task_files(tmp_path / "run" / "tasks", format_task_files(tasks[:1]))
+    ledger = Ledger.create(tmp_path / "run", table)
+    assert ledger.settings == table
+    assert str(tmp_path) not in json.dumps(json.loads((tmp_path / "run" / "run.json").read_text())["settings"])
+    (tmp_path / "run").rename(tmp_path / "moved")
+    run = cf.Run(tmp_path / "moved")
+    catalogue = run.settings.tasks.catalogue
+    assert catalogue == ("packaged", str(tmp_path / "moved" / "tasks" / "catalogue.toml"))
+    assert cf.load_task("my-a", catalogue).train.texts == tasks[0].train.texts
+    assert Ledger.resume(run.folder, to_table(run.settings)).settings == to_table(run.settings)
+    (tmp_path / "moved").rename(tmp_path / "again")
+    assert cf.Run(tmp_path / "again").settings.tasks.catalogue[1].startswith(str(tmp_path / "again"))
