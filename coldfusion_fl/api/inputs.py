@@ -14,7 +14,7 @@ from coldfusion_fl.config.components import Component
 from coldfusion_fl.config.parsing import parse_table
 from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
 from coldfusion_fl.config.tables import dashed, to_table
-from coldfusion_fl.data.catalogue import read_catalogues
+from coldfusion_fl.data.catalogue import TaskSpec, read_catalogues
 from coldfusion_fl.data.task import Task, read_task
 from coldfusion_fl.errors import ErrorCode, SettingsError
 
@@ -70,6 +70,19 @@ def as_tasks(
     """Tasks; those that are named are read. Where the model is a run's, its catalogues are the default.
 
     Raises:
+        ColdFusionError: as `as_tasks_with_specs`.
+    """
+    return [task for task, _ in as_tasks_with_specs(tasks, model, catalogue, data_root)]
+
+
+def as_tasks_with_specs(
+    tasks: TaskLike | Iterable[TaskLike], model: Model, catalogue: Catalogue, data_root: str | os.PathLike[str]
+) -> list[tuple[Task, TaskSpec | None]]:
+    """Like `as_tasks`; each with its entry in the catalogue, or None for a `Task` object.
+
+    A catalogue is read only if a task is named.
+
+    Raises:
         SettingsError: there is no task, or one is named twice.
         CatalogueError: a catalogue cannot be read, or has no such task.
         DataError: the rows of a task cannot be read.
@@ -80,10 +93,12 @@ def as_tasks(
         raise SettingsError("there is no task. Give a task, or the name of one.", ErrorCode.SETTING_MISSING)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SettingsError(f"the task '{twice[0]}' is named twice. Name each task once.", ErrorCode.SETTINGS_CONFLICT)
+    if all(isinstance(task, Task) for task in listed):
+        return [(task, None) for task in listed if isinstance(task, Task)]
     of_run = settings_of_run(as_reference(model))
     catalogues, root = tasks_of_run(of_run, as_catalogues(catalogue), os.fspath(data_root))
     known = read_catalogues(catalogues, root)
-    return [read_task(task, known) if isinstance(task, str) else task for task in listed]
+    return [(read_task(task, known), known[task]) if isinstance(task, str) else (task, None) for task in listed]
 
 
 def table_of(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from coldfusion_fl.api.inputs import (
     as_loaded,
     as_reference,
     as_tasks,
+    as_tasks_with_specs,
     finetune_settings,
     log_notes,
 )
@@ -128,10 +129,10 @@ def finetune(
     schedule = finetune_settings(classifier_defaults(of_run), settings, "finetune()")
     if out is not None:
         check_new_folder(out)
-    (read,) = as_tasks(task, model, catalogue, data_root)
+    ((read, spec),) = as_tasks_with_specs(task, model, catalogue, data_root)
     loaded = as_loaded(model)
     check_tasks(loaded, [read], schedule, trains=True)
-    classifier = finetune_classifier(loaded.base, loaded.encoder, read, schedule, seed, progress)
+    classifier = finetune_classifier(loaded.base, loaded.encoder, read, schedule, seed, progress, spec)
     if out is not None:
         classifier.save(out)
     return classifier

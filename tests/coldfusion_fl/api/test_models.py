@@ -7,6 +7,7 @@ import pytest
 from tiny_models import make_checkpoint
 
 import coldfusion_fl as cf
+from coldfusion_fl.api import inputs
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.errors import CatalogueError, DataError, ErrorCode, ModelError, SettingsError
 from coldfusion_fl.fusion import Ties
@@ -56,6 +57,16 @@ def test_the_command_and_the_function_make_the_same(toy_data, tiny_base, tmp_pat
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two")]
     assert files[0] == files[1]
     assert f"{made.score:.1f} points" in capsys.readouterr().out
+
+
+def test_the_card_names_the_data_set_of_the_hub(tiny_base, tasks, tmp_path, monkeypatch):
+    (tmp_path / "c.toml").write_text('[tasks.my-a]\nhub = "someone/films"\n')
+    monkeypatch.setattr(inputs, "read_task", lambda name, catalogue: tasks[0])
+    assert "someone/films" in cf.finetune(tiny_base, "my-a", catalogue=tmp_path / "c.toml", **SHORT).card
+
+
+def test_a_catalogue_is_not_read_where_no_task_is_named(tiny_base, tasks):
+    assert inputs.as_tasks(tasks, tiny_base, "missing.toml", "") == tasks
 
 
 def test_a_regression_predicts_in_the_unit_of_its_labels(tiny_base, regression):
