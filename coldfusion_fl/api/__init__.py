@@ -1,1 +1,4 @@
-"""The Python API: the functions of `import coldfusion_fl as cf`. The commands are functions over the same code."""
+"""The Python API: the functions of `import coldfusion_fl as cf`.
+
+The commands call the same packages below this one. Of this one, they use `run_defaults`.
+"""

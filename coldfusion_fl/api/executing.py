@@ -11,41 +11,41 @@ from coldfusion_fl.execution.run_process import RunProcess
 from coldfusion_fl.pages.run_page import write_page_of_finished_run
 from coldfusion_fl.runs.ledger import Ledger
 
-# Called with each line about the progress; None: nothing is said.
-Say = Callable[[str], object] | None
+# Called with each line about the progress; None: nothing is printed.
+Log = Callable[[str], object] | None
 
 
-def execute(settings: Settings, source: str, say: Say) -> None:
+def execute(settings: Settings, source: str, log: Log) -> None:
     """Start the run of these settings, or resume the one in its folder, and wait until it ends.
 
     Args:
         settings: with the absolute path of the run folder.
         source: what the settings come from, for messages.
-        say: called with each line about the progress.
+        log: called with each line about the progress.
 
     Raises:
         ColdFusionError: a check failed, and nothing was written; or the run failed.
         KeyboardInterrupt: the run was interrupted. Its state is `stopped`, and it can be resumed.
     """
-    tell = say or (lambda line: None)
+    emit = log or (lambda line: None)
     folder, table = Path(settings.out), to_table(settings)
     with RunProcess(table, source) as process:
-        tell("Checking the base and the tasks")
+        emit("Checking the base and the tasks")
         for note in process.wait_for_checks():
-            tell(note)
+            emit(note)
         ledger = Ledger.resume(folder, table) if (folder / "run.json").exists() else Ledger.create(folder, table)
         process.start(ledger)
-        _follow(process, ledger, Display(settings.rounds), tell)
+        _follow(process, ledger, Display(settings.rounds), emit)
         process.conclude(ledger)
     write_page_of_finished_run(ledger)  # again, because the peak memory was not known before
 
 
-def _follow(process: RunProcess, ledger: Ledger, display: Display, tell: Callable[[str], object]) -> None:
+def _follow(process: RunProcess, ledger: Ledger, display: Display, emit: Callable[[str], object]) -> None:
     try:
         for event in process.events():
             if event and (line := display.handle(event)):
-                tell(line)
-    except BaseException as end:  # Ctrl-C, or an error in `say`
+                emit(line)
+    except BaseException as end:  # Ctrl-C, or an error in `log`
         process.stop()
         ledger.state_file.stopped("it was interrupted" if isinstance(end, KeyboardInterrupt) else f"{end!r}")
         raise

@@ -20,7 +20,7 @@ from coldfusion_fl.runs.report import summarize
 from coldfusion_fl.runs.status import RunStatus, run_status
 
 if TYPE_CHECKING:
-    from coldfusion_fl.api.executing import Say
+    from coldfusion_fl.api.executing import Log
 
 _RECORD = ("fused", "contributions", "rejected", "update_norm", "seconds", "kept_because", "base_sha256")
 _FACTS = ("norm", "cosine", "sha256", "staleness", "bytes")
@@ -157,7 +157,7 @@ class Run:
         """What the gains show, in sentences."""
         return [found["sentence"] for found in summarize(self.ledger)["verdict"]]
 
-    def resume(self, *, progress: "Say" = print, **settings: Any) -> "Run":
+    def resume(self, *, progress: "Log" = print, **settings: Any) -> "Run":
         """Resume the run after its last complete round, or add rounds to it.
 
         Args:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coldfusion_fl.api.executing import Say, execute, require_simulation
+from coldfusion_fl.api.executing import Log, execute, require_simulation
 from coldfusion_fl.api.inputs import Catalogue, Model, TaskLike, absolute, as_catalogues, as_reference, table_of
 from coldfusion_fl.api.run_folder import Run
 from coldfusion_fl.config.own_catalogue import TASKS
@@ -40,7 +40,7 @@ def run(
     resume: bool = False,
     catalogue: Catalogue = "packaged",
     data_root: str | os.PathLike[str] = "",
-    progress: Say = print,
+    progress: Log = print,
     **settings: Any,
 ) -> Run:
     """Run ColD Fusion: a federation of tasks, simulated on this machine. It returns when the run has ended.
@@ -98,7 +98,7 @@ def run(
     return Run(folder)
 
 
-def continue_run(settings: Settings, source: str, progress: Say) -> Run:
+def continue_run(settings: Settings, source: str, progress: Log) -> Run:
     """Resume the run in the folder `settings.out`, if it is not complete.
 
     Raises:
