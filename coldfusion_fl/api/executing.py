@@ -1,6 +1,9 @@
 """Execute a simulation from Python: the checks, the run folder, and the events until the run ends."""
 
-from collections.abc import Callable
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from coldfusion_fl.config.settings import Settings
@@ -46,9 +49,23 @@ def _follow(process: RunProcess, ledger: Ledger, display: Display, emit: Callabl
             if event and (line := display.handle(event)):
                 emit(line)
     except BaseException as end:  # Ctrl-C, or an error in `log`
-        process.stop()
-        ledger.state_file.stopped("it was interrupted" if isinstance(end, KeyboardInterrupt) else f"{end!r}")
+        with _ignored_interrupts():  # a second Ctrl-C must not interrupt the writing of the state
+            process.stop()
+            ledger.state_file.stopped("it was interrupted" if isinstance(end, KeyboardInterrupt) else f"{end!r}")
         raise
+
+
+@contextlib.contextmanager
+def _ignored_interrupts() -> Iterator[None]:
+    """Within this context, Ctrl-C does nothing. In another thread than the main one, it never does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)  # None: it was not set by Python
 
 
 def require_simulation(ledger: Ledger) -> None:
