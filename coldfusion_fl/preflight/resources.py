@@ -52,6 +52,11 @@ def describe_memory(worker_bytes: int, workers: int, encoder_bytes: int, process
 
 
 def check_disk(settings: Settings, encoder_bytes: int) -> str:
+    """Like `describe_disk`, but returns sentences with the folder and the figures, for the start of the run."""
+    return f"Run folder: {Path(settings.out)}. It needs {describe_disk(settings, encoder_bytes)}"
+
+
+def describe_disk(settings: Settings, encoder_bytes: int) -> str:
     """Compare the disk space that the run's rounds need with what is free.
 
     Args:
@@ -59,7 +64,7 @@ def check_disk(settings: Settings, encoder_bytes: int) -> str:
         encoder_bytes: the size of an encoder.
 
     Returns:
-        A sentence with the folder and the figures, for the start of the run.
+        The figures: what is needed, and what is free.
 
     Raises:
         RunFolderError: less space is free.
@@ -83,7 +88,7 @@ def check_disk(settings: Settings, encoder_bytes: int) -> str:
             "folder with --out, free some space, or set 'server.keep-last' to keep the arrays of fewer rounds.",
             code=ErrorCode.DISK_FULL,
         )
-    return f"Run folder: {folder}. It needs {decimal(needed)} ({figures}); {decimal(free)} are free."
+    return f"{decimal(needed)} ({figures}); {decimal(free)} are free."
 
 
 def copies_per_round(settings: Settings) -> int:

