@@ -1,6 +1,6 @@
 """The tables of a source, read before it is known which columns are the text and the label."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,17 +85,33 @@ class Table:
             home: the folder of the catalogue, which paths are relative to.
             left_out: the splits that must not be used.
             keys: the columns, the metric and the like; those with the catalogue's default are left out.
+
+        Raises:
+            DataError: a split has several files, and another one is left out, so that the folder cannot be named.
         """
         if self.source.folder and not left_out:
             places = {"folder": relative_to(home, self.source.folder)}
         else:
-            places = {
-                split: relative_to(home, self.source.paths[split][0])
+            used = {
+                split: self.source.paths[split]
                 for split in SPLITS
                 if split in self.source.paths and split not in left_out
             }
+            for split, paths in used.items():
+                self._check_one_file(split, paths, left_out)
+            places = {split: relative_to(home, paths[0]) for split, paths in used.items()}
         needed = {key: value for key, value in keys.items() if not _is_default(key, value)}
         return {**places, **needed, **self.format.keys}
+
+    def _check_one_file(self, split: str, paths: Sequence[Path], left_out: Mapping[str, str]) -> None:
+        if len(paths) > 1:
+            others = " and ".join(f"the {name} split is not used ({reason})" for name, reason in left_out.items())
+            names = " and ".join(f"the {name} split" for name in left_out)
+            raise DataError(
+                f"{self.source.shown}: the {split} split is in {len(paths)} files, which a catalogue can read only "
+                f"with all splits of their folder, but {others}. Move the files of {names} out of the folder, or join those "
+                f"of the {split} split."
+            )
 
 
 def read_table(source: Source, given: Mapping[str, str], label: str = "") -> Table:

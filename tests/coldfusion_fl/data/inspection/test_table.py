@@ -17,7 +17,8 @@ def table(tmp_path):
     def read(**files):
         for name, text in files.items():
             (tmp_path / f"{name}.csv").write_text(text)
-        (source,) = find_sources([tmp_path] if "train" in files else [tmp_path / f"{name}.csv" for name in files])
+        is_split = any(name.startswith("train") for name in files)
+        (source,) = find_sources([tmp_path] if is_split else [tmp_path / f"{name}.csv" for name in files])
         return read_table(source, {})
 
     return read
@@ -59,6 +60,14 @@ def test_without_a_split_the_files_are_named_one_by_one(table, tmp_path):
     header = "id,body,verdict\n"
     found = table(train=header + ROWS, test="id,body\n1,x\n")
     assert found.task(tmp_path, {"test": "it has none"}, label="verdict") == {"train": "train.csv", "label": "verdict"}
+
+
+def test_shards_are_no_task_where_another_split_is_left_out(table, tmp_path):
+    header = "id,body,verdict\n"
+    found = table(**{"train-00000-of-00002": header + ROWS, "train-00001-of-00002": header + ROWS, "test": "id\n1\n"})
+    assert found.task(tmp_path, {}) == {"folder": "."}
+    with pytest.raises(DataError, match=r"train split is in 2 files.*Move the files of the test split"):
+        found.task(tmp_path, {"test": "it has none"})
 
 
 def test_missing_columns_are_named(table):
