@@ -28,7 +28,7 @@ class Classifier:
     """A classifier, ready for predictions.
 
     Attributes:
-        reference: the folder, as the user wrote it.
+        reference: its folder, as the user wrote it; of a classifier that was finetuned here, the base's.
         model: the encoder with its head, a model of transformers.
         tokenizer: its tokenizer.
         classes: the names of the classes by index; empty for a regression.
