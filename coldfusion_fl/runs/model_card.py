@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from huggingface_hub.repocard_data import EvalResult
@@ -15,7 +16,7 @@ from coldfusion_fl.model.card import as_code, as_text, encoder_header, encoder_u
 from coldfusion_fl.model.origin import Origin
 from coldfusion_fl.runs.intervals import SCORED
 from coldfusion_fl.runs.ledger import Ledger
-from coldfusion_fl.runs.records import RoundRecord, RoundSettings
+from coldfusion_fl.runs.records import CheckpointRecord, ContributionRecord, RoundRecord, RoundSettings
 from coldfusion_fl.runs.report import notes, summarize
 
 # Which encoder of a run a model is: its result, the last base where the result is an average, or the base of a round.
@@ -50,6 +51,15 @@ Don-Yehiya, Venezian, Raffel, Slonim, Choshen: ColD Fusion: Collaborative Descen
 ACL 2023.
 
 Software: {versions}.
+{checkpoints}"""
+_CHECKPOINTS = """
+## Checkpoints
+
+| round | checkpoint | revision | licence | norm | share | SHA-256 of its arrays |
+|---|---|---|---|---|---|---|
+{rows}
+
+Norm: the length of the update from the base of the round before. Share: the weight in the fusion.
 """
 
 _SCORES = """\
@@ -65,15 +75,34 @@ _SCORES = """\
 _NOISE = "‡ The interval holds 0: this difference may be noise.\n\n"
 
 
+@dataclass(frozen=True)
+class _FusedCheckpoint:
+    """A checkpoint that was fused in a round.
+
+    Attributes:
+        round: the round.
+        checkpoint: where it comes from.
+        found: its part in the round.
+    """
+
+    round: int
+    checkpoint: CheckpointRecord
+    found: ContributionRecord
+
+    @property
+    def name(self) -> str:
+        """Its name in public; of a local folder, the last part of its path."""
+        return Origin(self.checkpoint.reference, self.checkpoint.revision).name
+
+
 def model_card(
     ledger: Ledger,
     encoder_hash: str,
     origin: Origin,
     which: Which = "result",
     until: int | None = None,
-    other_licences: Sequence[str] = (),
 ) -> str:
-    """The Markdown card of a model of a run: how it was made, and its scores.
+    """The Markdown card of a model of a run: how it was made, of which checkpoints, and its scores.
 
     Args:
         ledger: the run; its rounds are saved.
@@ -81,7 +110,6 @@ def model_card(
         origin: the base that the run began with.
         which: the model. The last base of a run with an average has no scores.
         until: the last round that the model depends on; None: the last one.
-        other_licences: of fused checkpoints, where they are not the base's, as clauses.
     """
     settings = ledger.settings
     records = [record for record in ledger.records() if until is None or record.round <= until]
@@ -90,11 +118,14 @@ def model_card(
     assert made  # every saved round has them
     kept = sum(not record.fused for record in records if record.round)
     summary = _summary(ledger, which, records[-1].round, made)
+    checkpoints = _fused_checkpoints(records)
+    others = _other_licences(checkpoints, licence_text(origin.licence))
     return _CARD.format(
         header=encoder_header(
             has_sentence_pooling=origin.has_sentence_pooling,
             tags=["federated-learning", "model-merging"],
-            licence={} if other_licences else origin.licence,
+            # A model of several licences has the terms of all of them, which one name in the header would hide.
+            licence={} if others else origin.licence,
             base_models=[origin.hub_id] if origin.hub_id else [],
             datasets=_data_sets(ledger),
             results=_results(ledger, summary) if summary else [],
@@ -105,7 +136,7 @@ def model_card(
         base_hash=records[0].base_sha256,
         what=_what(made, settings["server"]["blend"] if made.ema else 1, which, records[-1].round),
         hash=encoder_hash,
-        licence=_licence_sentence(origin.licence, other_licences),
+        licence=_licence_sentence(origin.licence, others),
         contributors=_contributors(settings),
         how=_how(records),
         fusion=as_code(made.fusion),
@@ -117,6 +148,7 @@ def model_card(
         usage=encoder_usage(has_sentence_pooling=origin.has_sentence_pooling),
         scores=_scores(summary, settings) if summary else _no_scores(which),
         versions=", ".join(f"{name} {version}" for name, version in ledger.versions.items()),
+        checkpoints=_checkpoint_table(checkpoints),
     )
 
 
@@ -158,6 +190,39 @@ def _licence_sentence(licence: Mapping[str, Any], others: Sequence[str]) -> str:
     if not others:
         return own
     return f"{own} Some checkpoints have other licences, and their terms count too: {as_text('; '.join(others))}."
+
+
+def _fused_checkpoints(records: Sequence[RoundRecord]) -> list[_FusedCheckpoint]:
+    """The checkpoints that `coldfusion fuse` added and that a base was made of."""
+    return [
+        _FusedCheckpoint(record.round, checkpoint, found)
+        for record in records
+        if record.fused
+        for name, checkpoint in (record.checkpoints or {}).items()
+        if (found := record.contributions.get(name))
+    ]
+
+
+def _other_licences(checkpoints: Sequence[_FusedCheckpoint], licence: str) -> list[str]:
+    """The checkpoints whose licence is known and is not the base's, as clauses.
+
+    Args:
+        checkpoints: those that were fused.
+        licence: the base's; empty: it is not known.
+    """
+    known = [(one.name, one.checkpoint.licence) for one in checkpoints if one.checkpoint.licence]
+    return list(dict.fromkeys(f"{name}: {found}" for name, found in known if found != licence))
+
+
+def _checkpoint_table(checkpoints: Sequence[_FusedCheckpoint]) -> str:
+    """The checkpoints as a section of the card; empty: there are none."""
+    rows = [
+        f"| {one.round} | {as_code(one.name).replace('|', chr(92) + '|')} | {as_text(one.checkpoint.revision)} | "
+        f"{as_text(one.checkpoint.licence) or 'not known'} | {number(one.found.norm, 3)} | "
+        f"{number(one.found.share, 3)} | {one.found.sha256} |"
+        for one in checkpoints
+    ]
+    return _CHECKPOINTS.format(rows="\n".join(rows)) if rows else ""
 
 
 def _summary(ledger: Ledger, which: Which, last: int, made: RoundSettings) -> dict[str, Any] | None:

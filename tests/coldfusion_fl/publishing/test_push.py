@@ -15,6 +15,7 @@ from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.publishing.push import plan_push, push
 from coldfusion_fl.publishing.repository import Repository, check_id
 from coldfusion_fl.publishing.source import open_source
+from coldfusion_fl.repository.checkpoint_round import fuse_into_run
 
 NAME = "acme/shared"
 MODEL = {
@@ -198,6 +199,34 @@ def test_a_card_of_an_older_version_is_written_anew(hub, run):
     card.write_text(card.read_text() + "\nfrom /home/ada/base\n")
     send(run.folder)
     assert "/home" not in (hub.models[NAME] / "README.md").read_text()
+
+
+@pytest.fixture
+def run_of_checkpoints(checkpoint, tiny_base, tmp_path):
+    """A run of two rounds with a checkpoint each; the second one has a licence of its own."""
+    free, other = checkpoint("free", seed=1), checkpoint("other", seed=2)
+    (tmp_path / "other" / "README.md").write_text("---\nlicense: gpl-3.0\n---\n")
+    fuse_into_run(tmp_path / "hand", [free], base=str(tiny_base))
+    return fuse_into_run(tmp_path / "hand", [other]).ledger
+
+
+def test_cards_of_rounds_have_the_checkpoints_and_licences_up_to_their_round(hub, run_of_checkpoints, tmp_path):
+    send(run_of_checkpoints.folder, "all")
+    cards = {name: (hub.revisions[NAME, name] / "README.md").read_text() for name in ("main", "round-1", "round-2")}
+    assert all("| 1 | `free` |" in card for card in cards.values())
+    assert {name for name, card in cards.items() if "| 2 | `other` |" in card} == {"main", "round-2"}
+    assert {name for name, card in cards.items() if "terms count too: other: gpl-3.0." in card} == {"main", "round-2"}
+    assert not any(str(tmp_path) in card for card in cards.values())
+
+
+def test_a_card_that_is_written_anew_has_the_checkpoints(hub, run_of_checkpoints):
+    card = run_of_checkpoints.folder / "model" / "README.md"
+    written = card.read_text()
+    card.write_text(written + "\nfrom /home/ada/base\n")
+    with open_source(run_of_checkpoints.folder).model(NAME) as anew:
+        card.write_text(written)
+        with open_source(run_of_checkpoints.folder).model(NAME) as saved:
+            assert anew.card == saved.card
 
 
 def test_a_model_folder(hub, run, tmp_path):
