@@ -14,6 +14,8 @@ CARD = "README.md"
 _WEIGHTS = re.compile(r"(model|model-\d+-of-\d+)\.safetensors")
 _MODEL_FILES = ("config.json", "model.safetensors.index.json", CARD)
 _ONNX = re.compile(r"(onnx/)?[\w.-]+\.onnx(_data)?")
+# In the cards of this package. Other hashes in a card are of what the model was made from.
+_OWN_HASH = re.compile(r"SHA-256 of this model's arrays: ([0-9a-f]{64})")
 # In these, a token of the vocabulary can look like a path.
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json")
 _PLACES = "home|Users|root|tmp|mnt|media|data|srv|opt|var|work|scratch|workspace|content"
@@ -50,6 +52,12 @@ class ModelFiles:
 def is_weights(path: str) -> bool:
     """Whether a file of a repository has weights, in any format that models are saved in."""
     return path.endswith((".safetensors", ".bin", ".h5", ".msgpack", ".onnx", ".gguf", ".pt", ".pth"))
+
+
+def model_hash(card: str) -> str:
+    """The SHA-256 of the arrays of the model that a card is of; empty: the card does not have it."""
+    found = _OWN_HASH.search(card)
+    return found[1] if found else ""
 
 
 def collect_files(folder: Path, repository: str, card: str | None = None) -> ModelFiles:

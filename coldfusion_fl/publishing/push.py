@@ -58,7 +58,7 @@ def plan_push(source: Source, repository: Repository, *, private: bool = False, 
     state = repository.read()
     check_visibility(repository.name, state, private=private)
     # A run that went on since it was pushed replaces its own earlier base.
-    is_own = isinstance(source, RunSource) and CARD in state.files and source.is_named_by(repository.card_at(MAIN))
+    is_own = isinstance(source, RunSource) and CARD in state.files and source.made(repository.card_at(MAIN))
     with source.model(repository.name) as model:
         removed = find_replaced(repository.name, state, model, replace=replace or is_own)
         changed = find_changed(state, model)

@@ -13,7 +13,7 @@ from huggingface_hub.utils import validate_repo_id
 from coldfusion_fl.atomic_files import sha256
 from coldfusion_fl.errors import ErrorCode, HubError, ModelError, SettingsError, first_line
 from coldfusion_fl.hub import unreachable_reason
-from coldfusion_fl.publishing.model_files import CARD, ModelFiles, is_weights
+from coldfusion_fl.publishing.model_files import CARD, ModelFiles, is_weights, model_hash
 
 MAIN = "main"
 ROUNDS_BRANCH = "rounds"
@@ -273,7 +273,7 @@ def find_tagged(
     found = [number for number in rounds if tag_of(number) in state.tags]
     for number in found:
         digest = hash_of(number)
-        if not digest or digest not in repository.card_at(tag_of(number)):
+        if not digest or digest != model_hash(repository.card_at(tag_of(number))):
             raise SettingsError(
                 f"{repository.name} has a tag {tag_of(number)} already, of other weights. Others may depend on it, so "
                 "it is not moved. Choose another repository, or delete the tag on its page.",

@@ -13,7 +13,7 @@ from coldfusion_fl.model.base import Base, open_base, open_folder
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.model.export import read_licence, save_model
 from coldfusion_fl.model.origin import Origin, has_sentence_pooling
-from coldfusion_fl.publishing.model_files import CARD, ModelFiles, collect_files, find_paths
+from coldfusion_fl.publishing.model_files import CARD, ModelFiles, collect_files, find_paths, model_hash
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.runs.model_card import model_card
 
@@ -82,10 +82,10 @@ class RunSource:
         """The SHA-256 of the arrays of a round, as it is in its card."""
         return self._ledger.record(number).base_sha256
 
-    def is_named_by(self, card: str) -> bool:
+    def made(self, card: str) -> bool:
         """Whether a card is of a base that this run made."""
         hashes = {number: self.hash_of(number) for number in self._ledger.rounds()}
-        return any(digest in card for digest in set(hashes.values()) - {hashes.get(0, ""), ""})
+        return model_hash(card) in set(hashes.values()) - {hashes.get(0, ""), ""}
 
     @contextlib.contextmanager
     def model(self, repository: str) -> Iterator[ModelFiles]:

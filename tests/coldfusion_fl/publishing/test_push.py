@@ -114,6 +114,15 @@ def test_another_model_is_replaced_only_if_it_is_said(hub, run, tiny_base, tmp_p
     assert not (hub.models[NAME] / "NOTICE").exists()
 
 
+def test_a_model_that_names_the_run_as_its_base_is_another_one(hub, run, tiny_base, tmp_path):
+    other = make_finished_run(tmp_path / "other", tiny_base, seed=1)
+    card = other.folder / "model" / "README.md"
+    card.write_text(card.read_text() + f"\nfrom shared (SHA-256 of its arrays: {run.record(2).base_sha256})\n")
+    send(other.folder)
+    with pytest.raises(SettingsError, match="holds another model"):
+        send(run.folder)
+
+
 def test_a_tag_of_another_run_is_not_moved(hub, run, tiny_base, tmp_path):
     send(make_finished_run(tmp_path / "other", tiny_base, seed=1).folder, "1")
     with pytest.raises(SettingsError, match="has a tag round-1 already, of other weights") as error:
