@@ -13,6 +13,7 @@ from coldfusion_fl.model.sentence_modules import read_modules
 CARD = "README.md"
 _WEIGHTS = re.compile(r"(model|model-\d+-of-\d+)\.safetensors")
 _MODEL_FILES = ("config.json", "model.safetensors.index.json", CARD)
+_MODULE = re.compile(r"\d+_[A-Z]\w*/.+\.(json|safetensors)")  # as sentence-transformers names them: 2_Dense
 _ONNX = re.compile(r"(onnx/)?[\w.-]+\.onnx(_data)?")
 # In the cards of this package. Other hashes in a card are of what the model was made from.
 _OWN_HASH = re.compile(r"SHA-256 of this model's arrays: ([0-9a-f]{64})")
@@ -54,6 +55,11 @@ def is_weights(path: str) -> bool:
     return path.endswith((".safetensors", ".bin", ".h5", ".msgpack", ".onnx", ".gguf", ".pt", ".pth"))
 
 
+def belongs_to_model(path: str) -> bool:
+    """Whether a file of a repository is part of a model: weights in any format, or what `collect_files` may select."""
+    return is_weights(path) or _has_known_name(path) or bool(_MODULE.fullmatch(path))
+
+
 def model_hash(card: str) -> str:
     """The SHA-256 of the arrays of the model that a card is of; empty: the card does not have it."""
     found = _OWN_HASH.search(card)
@@ -93,10 +99,13 @@ def find_paths(text: str) -> list[str]:
 def _select(folder: Path, paths: Sequence[str]) -> Iterator[str]:
     inside = ("1_Pooling/", *(f"{module.path}/" for module in read_modules(folder) if module.path))
     for path in paths:
-        is_known = path in _MODEL_FILES or _WEIGHTS.fullmatch(path) or describes_model(path) or _ONNX.fullmatch(path)
         is_module = path.startswith(inside) and path.endswith((".json", ".safetensors"))
-        if path != CARD and (is_known or is_module):
+        if path != CARD and (_has_known_name(path) or is_module):
             yield path
+
+
+def _has_known_name(path: str) -> bool:
+    return path in _MODEL_FILES or describes_model(path) or any(one.fullmatch(path) for one in (_WEIGHTS, _ONNX))
 
 
 def _read_card(folder: Path) -> str:

@@ -13,11 +13,10 @@ from huggingface_hub.utils import validate_repo_id
 from coldfusion_fl.atomic_files import sha256
 from coldfusion_fl.errors import ErrorCode, HubError, ModelError, SettingsError, first_line
 from coldfusion_fl.hub import unreachable_reason
-from coldfusion_fl.publishing.model_files import CARD, ModelFiles, is_weights, model_hash
+from coldfusion_fl.publishing.model_files import CARD, ModelFiles, belongs_to_model, is_weights, model_hash
 
 MAIN = "main"
 ROUNDS_BRANCH = "rounds"
-_ATTRIBUTES = ".gitattributes"  # the Hub writes it
 _LOG_IN = "Log in with `hf auth login`, set HF_TOKEN, or give --token. The token needs the right to write"
 
 
@@ -226,7 +225,7 @@ def check_visibility(name: str, state: RepositoryState, *, private: bool) -> Non
 
 
 def find_replaced(name: str, state: RepositoryState, model: ModelFiles, *, replace: bool) -> list[str]:
-    """The files of a repository that have to go: those of another model.
+    """The files of a repository that have to go: those of another model. Files that are no part of a model stay.
 
     Raises:
         SettingsError: there are some, and they may not be replaced.
@@ -241,7 +240,7 @@ def find_replaced(name: str, state: RepositoryState, model: ModelFiles, *, repla
             "--replace to put this model in its place. The history of the repository keeps the other one.",
             ErrorCode.HUB_CONFLICT,
         )
-    return sorted(path for path in state.files if path not in (*model.files, CARD, _ATTRIBUTES))
+    return sorted(path for path in state.files if belongs_to_model(path) and path not in (*model.files, CARD))
 
 
 def find_changed(state: RepositoryState, model: ModelFiles) -> list[str]:

@@ -1,6 +1,7 @@
 """A run goes to a Hub on loopback and comes back; what is there stays, and nothing private leaves."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from huggingface_hub.repocard import ModelCard
@@ -13,7 +14,7 @@ from coldfusion_fl.errors import ErrorCode, HubError, RunFolderError, SettingsEr
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.publishing.push import plan_push, push
-from coldfusion_fl.publishing.repository import Repository, check_id
+from coldfusion_fl.publishing.repository import Repository, check_id, find_replaced
 from coldfusion_fl.publishing.source import open_source
 from coldfusion_fl.repository.checkpoint_round import fuse_into_run
 
@@ -121,6 +122,17 @@ def test_a_model_that_names_the_run_as_its_base_is_another_one(hub, run, tiny_ba
     send(other.folder)
     with pytest.raises(SettingsError, match="holds another model"):
         send(run.folder)
+
+
+def test_files_that_are_no_part_of_a_model_stay(hub, run, tiny_base, tmp_path):
+    other = make_finished_run(tmp_path / "other", tiny_base, seed=1)
+    send(other.folder)
+    state = Repository(NAME).read()
+    beside = dict.fromkeys(("eval.py", "images/plot.png", "data/rows.csv", "results.json"), "0" * 40)
+    of_the_other = dict.fromkeys(("vocab.json", "2_Dense/config.json", "pytorch_model.bin", "LICENSE"), "0" * 40)
+    state = replace(state, files={**state.files, **beside, **of_the_other})
+    with open_source(run.folder).model(NAME) as model:
+        assert find_replaced(NAME, state, model, replace=True) == sorted(of_the_other)
 
 
 def test_a_tag_of_another_run_is_not_moved(hub, run, tiny_base, tmp_path):
