@@ -14,7 +14,8 @@ CARD = "README.md"
 _WEIGHTS = re.compile(r"(model|model-\d+-of-\d+)\.safetensors")
 _MODEL_FILES = ("config.json", "model.safetensors.index.json", CARD)
 _MODULE = re.compile(r"\d+_[A-Z]\w*/.+\.(json|safetensors)")  # as sentence-transformers names them: 2_Dense
-_ONNX = re.compile(r"(onnx/)?[\w.-]+\.onnx(_data)?")
+_WEIGHTS_OF_ANY_FORMAT = re.compile(r"\.(safetensors|bin|h5|msgpack|onnx([._]data)?|gguf|pt|pth)$")
+_ONNX = re.compile(r"(onnx/)?[\w.-]+\.onnx([._]data)?")
 # In the cards of this package. Other hashes in a card are of what the model was made from.
 _OWN_HASH = re.compile(r"SHA-256 of this model's arrays: ([0-9a-f]{64})")
 # In these, a token of the vocabulary can look like a path.
@@ -52,7 +53,7 @@ class ModelFiles:
 
 def is_weights(path: str) -> bool:
     """Whether a file of a repository has weights, in any format that models are saved in."""
-    return path.endswith((".safetensors", ".bin", ".h5", ".msgpack", ".onnx", ".gguf", ".pt", ".pth"))
+    return bool(_WEIGHTS_OF_ANY_FORMAT.search(path))
 
 
 def belongs_to_model(path: str) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from tiny_models import edit_json, make_base
 
 from coldfusion_fl.errors import ErrorCode, ModelError
-from coldfusion_fl.publishing.model_files import collect_files, find_paths
+from coldfusion_fl.publishing.model_files import collect_files, find_paths, is_weights
 
 CARD = "---\nlicense: mit\n---\n# Mine\n"
 
@@ -24,6 +24,8 @@ def folder(tmp_path):
         ("LICENSE", True),
         ("onnx/model.onnx", True),
         ("onnx/model.onnx_data", True),
+        ("onnx/model.onnx.data", True),
+        ("onnx/model.onnx.txt", False),
         ("model-00001-of-00002.safetensors", True),
         ("2_Dense/model.safetensors", True),
         ("rows.jsonl", False),
@@ -44,6 +46,21 @@ def test_a_file_beside_the_model(folder, name, is_sent):
     found = collect_files(folder, "acme/mine")
     assert (name in found.files) is is_sent
     assert found.left_out == (() if is_sent else (name,))
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("model.safetensors", True),
+        ("onnx/model.onnx", True),
+        ("onnx/model.onnx_data", True),
+        ("onnx/model.onnx.data", True),
+        ("config.json", False),
+        ("rows.data", False),
+    ],
+)
+def test_the_files_with_weights(name, found):
+    assert is_weights(name) is found
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "sentence_bert_config.json"])
