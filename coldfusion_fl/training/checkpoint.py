@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 # Seconds between two saves: what an interruption costs at most.
-_INTERVAL = 60.0
+_INTERVAL = 30.0
 _STATE, _IDENTITY = "state", "identity"
 _MODEL, _OPTIMIZER, _LOSSES, _GENERATOR = "model.", "optimizer.", "losses", "generator."
 

@@ -91,17 +91,40 @@ def write_classifier(
             if step
             else f"{file} is of a training with another model, other rows, settings or software. It starts anew."
         )
-    trained = _train(base, encoder, task, spec, settings, seed, kept_head, trains, checkpoint)
+    try:
+        trained = _train(base, encoder, task, spec, settings, seed, kept_head, trains, checkpoint)
+    except KeyboardInterrupt:
+        step = checkpoint.saved_step() if checkpoint else None
+        print_line(
+            f"Interrupted. The same command goes on after step {step}."
+            if step
+            else "Interrupted. Nothing was saved yet, so the same command starts anew."
+        )
+        raise
     trained.save(out, onnx=onnx)
     if checkpoint:
         checkpoint.remove()
-    baseline = "always the most frequent class" if task.classes else "always the mean"
-    print_line(
-        f"{task.metric} on {len(task.test)} test rows: {trained.score:.1f} points ({baseline}: {trained.baseline:.1f})"
-    )
+    print_line(_describe_score(task, trained.score, trained.baseline))
     if onnx:
-        print_line(f"{out / ONNX_FILE} gives the outputs of PyTorch in ONNX Runtime.")
+        print_line(f"{out / ONNX_FILE} was checked: ONNX Runtime gives the outputs of PyTorch.")
     print_line(f"The classifier is in {out}. Apply it: coldfusion predict {out} FILE --out FILE")
+
+
+def _describe_score(task: "Task", score: float, baseline: float) -> str:
+    """The score beside the baseline; for an accuracy, with its 95 % interval, and whether it may be noise."""
+    from coldfusion_fl.evaluation.intervals import proportion_interval
+
+    name = "always the most frequent class" if task.classes else "always the mean"
+    ends, noise = "", ""
+    if task.metric == "accuracy":
+        low, high = proportion_interval(score, len(task.test))
+        ends = f" [{low:.1f}, {high:.1f}]"
+        noise = (
+            ". The score may be noise: the interval holds the baseline"
+            if low is not None and high is not None and low <= baseline <= high
+            else ""
+        )
+    return f"{task.metric} on {len(task.test)} test rows: {score:.1f}{ends} points ({name}: {baseline:.1f}){noise}"
 
 
 def _train(

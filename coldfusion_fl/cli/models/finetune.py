@@ -8,6 +8,7 @@ import typer
 from coldfusion_fl.api.run_defaults import classifier_defaults, is_run, settings_of_run, tasks_of_run
 from coldfusion_fl.cli.app import MODEL_HELP, Catalogues, DataRoot, app, console
 from coldfusion_fl.cli.models.classifier_output import NoTraining, Onnx, check_classifier_output, write_classifier
+from coldfusion_fl.cli.models.scoring import find_task
 from coldfusion_fl.config.parsing import parse_table, read_scoring_settings
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.config.tables import split_names, to_table
@@ -55,7 +56,7 @@ def finetune(
     """
     of_run = settings_of_run(model)
     catalogues, data_root = tasks_of_run(of_run, split_names(catalogue), data_root)
-    spec = read_catalogues(catalogues, data_root)[task]
+    spec = find_task(read_catalogues(catalogues, data_root), task, model)
     check_classifier_output(out, onnx)
     is_kept = head == _KEPT
     if no_training and not is_kept:

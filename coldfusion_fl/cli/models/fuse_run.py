@@ -74,9 +74,8 @@ def print_text(text: str) -> None:
 def comparison_advice(model: str, base: str) -> str:
     """How to compare a fused model with its base."""
     return (
-        "\nCompare it with the base on a task (`coldfusion tasks` lists them):\n"
-        f"  coldfusion evaluate {shlex.quote(model)} --tasks TASK\n"
-        f"  coldfusion evaluate {shlex.quote(base)} --tasks TASK"
+        "\nCompare it with the base on a task of your catalogue, or of the packaged one (`coldfusion tasks`):\n"
+        f"  coldfusion compare {shlex.quote(base)} {shlex.quote(model)} --tasks TASK --catalogue FILE"
     )
 
 

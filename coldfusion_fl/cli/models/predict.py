@@ -61,8 +61,11 @@ def predict(
         report = ReadReport()
         # A table of texts need not have labels: the reader is told to look for the columns of the texts alone.
         columns = PLACEHOLDER.findall(names[0]) or names
-        table = read_rows([file], TaskSpec(train=str(file), text=names, label=columns[0]), report)
-        texts = select_texts(table, names)
+        try:
+            table = read_rows([file], TaskSpec(train=str(file), text=names, label=columns[0]), report)
+            texts = select_texts(table, names)
+        except DataError as error:
+            raise DataError(f"{error} This command has no catalogue: name the texts with --text.", error.code) from None
     for note in report.notes:
         print_line(note)
     if taken := sorted({str(column) for column in table.columns} & {LABEL, PROBABILITY}):

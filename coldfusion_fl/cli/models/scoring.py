@@ -13,8 +13,9 @@ from coldfusion_fl.cli.app import console, print_line
 from coldfusion_fl.config.parsing import read_scoring_settings
 from coldfusion_fl.config.scoring import Schedule, make_schedule
 from coldfusion_fl.config.tables import split_names
-from coldfusion_fl.data.catalogue import read_catalogues
-from coldfusion_fl.errors import ErrorCode, SettingsError
+from coldfusion_fl.data.catalogue import Catalogue, TaskSpec, read_catalogues
+from coldfusion_fl.data.paths import PACKAGE
+from coldfusion_fl.errors import CatalogueError, ErrorCode, SettingsError
 
 if TYPE_CHECKING:
     from coldfusion_fl.arrays.encoder import Encoder
@@ -83,12 +84,30 @@ def read_scoring(
         raise SettingsError(f"--tasks names {', '.join(twice)} twice. Name each task once.")
     known = read_catalogues(catalogues, data_root)
     for name in names:
-        known[name]
+        find_task(known, name, model)
     settings = read_scoring_settings(config) if config else of_run
     changes = {"head": head} if head else {}
     label = "--head" if head else str(config or model)
     schedule = make_schedule(settings, mode, seed, changes, {}, ("--mode", label))
     return Scoring(**vars(schedule), tasks=names, catalogues=catalogues, data_root=data_root)
+
+
+def find_task(known: Catalogue, name: str, model: str) -> TaskSpec:
+    """A task by its name.
+
+    Raises:
+        CatalogueError: there is none; the message says so too if the model is no folder here, because a run folder that
+            is misspelt has no catalogue.
+    """
+    try:
+        return known[name]
+    except CatalogueError as error:
+        is_here = model.startswith(PACKAGE) or Path(model).expanduser().exists()
+        missing = (
+            "" if is_here else f" There is no folder {model} either: of a run folder, the catalogue is the default."
+        )
+        advice = "Name your own catalogue with --catalogue FILE."
+        raise CatalogueError(f"{error} {advice}{missing}", code=error.code) from None
 
 
 def read_tasks(scoring: Scoring) -> "list[Task]":

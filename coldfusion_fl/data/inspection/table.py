@@ -109,8 +109,8 @@ class Table:
             names = " and ".join(f"the {name} split" for name in left_out)
             raise DataError(
                 f"{self.source.shown}: the {split} split is in {len(paths)} files, which a catalogue can read only "
-                f"with all splits of their folder, but {others}. Move the files of {names} out of the folder, or join those "
-                f"of the {split} split."
+                f"with all splits of their folder, but {others}. Move the files of {names} out of the folder, or join "
+                f"those of the {split} split."
             )
 
 

@@ -27,7 +27,7 @@ def test_fuse(coldfusion, folders, tiny_base, tmp_path):
     assert "(1 of 4)" in text
     assert "rejected by" in text
     assert "too large" in text
-    assert "coldfusion evaluate fused --tasks TASK" in text
+    assert " fused --tasks TASK" in text
     facts = json.loads((tmp_path / "fused" / "fusion.json").read_text())
     assert [one["rejected-by"] for one in facts["checkpoints"]] == ["", "", "", "size"]
     assert facts["server-optimizer"] == "learning-rate(learning-rate=0.3)"
