@@ -152,6 +152,7 @@ def fuse_into_run(
         if not plan.is_trained:  # another run stays finished, or stopped
             stack.enter_context(ledger.track_state())
         if not state.records:
+            ledger.note_base_commit(first.base.commit)
             state.save(first.encoder, RoundRecord(round=0))
         if not last:
             progress("Fusing", len(checkpoints), "")

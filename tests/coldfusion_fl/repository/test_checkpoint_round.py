@@ -14,6 +14,7 @@ from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.atomic_files import sha256
 from coldfusion_fl.checkpoints.fusing import fuse_checkpoints
 from coldfusion_fl.errors import ErrorCode, MismatchError, ModelError, RunFolderError, SettingsError
+from coldfusion_fl.model.base import Base
 from coldfusion_fl.repository import checkpoint_round
 from coldfusion_fl.repository.checkpoint_round import fuse_into_run
 from coldfusion_fl.repository.round_options import RoundOptions
@@ -66,6 +67,12 @@ def test_a_new_run_begins_with_the_base_and_its_first_round(run, three, tiny_bas
     assert [event.kind for event in ledger.events()] == [
         "run-started", "round-started", "contribution-received", "contribution-received", "round-fused", "run-finished",
     ]  # fmt: skip
+
+
+def test_a_new_run_records_the_commit_of_its_base(three, tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setattr(Base, "commit", "c" * 40)
+    added = fuse_into_run(tmp_path / "run", three[:1], base=str(tiny_base))
+    assert added.ledger.base_commit == "c" * 40
 
 
 def test_the_run_folder_has_the_model_the_card_and_the_report(run, three, encoder, tmp_path):
