@@ -38,13 +38,19 @@ def open_checkpoints(references: Sequence[str], loaded: LoadedBase, progress: Pr
     return opened
 
 
-def check_disk(folder: Path, encoder_bytes: int, checkpoints: int) -> None:
-    """Check that a folder has space for the arrays of the checkpoints and of the result.
+def check_disk(folder: Path, encoder_bytes: int, checkpoints: int, results: int = 1) -> None:
+    """Check that a folder has space for the arrays of the checkpoints and of the results.
+
+    Args:
+        folder: an existing folder.
+        encoder_bytes: the size of an encoder.
+        checkpoints: their number.
+        results: the number of encoders that are written beside them.
 
     Raises:
         RunFolderError: it does not.
     """
-    needed, free = encoder_bytes * (checkpoints + 1), shutil.disk_usage(folder).free
+    needed, free = encoder_bytes * (checkpoints + results), shutil.disk_usage(folder).free
     if needed > free:
         raise RunFolderError(
             f"{folder}: fusing {count(checkpoints, 'checkpoint')} of {size(encoder_bytes)} needs {size(needed)} of "

@@ -242,11 +242,18 @@ def _read(
     opened = open_checkpoints(plan.checkpoints, newest, progress)
     names = contributor_names(opened)
     place = _existing_folder(plan.folder)
-    check_disk(place, 2 * size_in_bytes(newest.encoder), len(opened))  # the round and the model are written beside
+    check_disk(place, size_in_bytes(newest.encoder), len(opened), _results(plan, is_new=not state.records))
     candidates = read_candidates(opened, names, newest, plan.weights, plan.pipeline.fusion, array_file, progress)
     base_hash = encoder_hash(newest.encoder)
     described = describe_checkpoints(opened, candidates, plan.weights, base_hash, state.records)
     return _Contributions(opened, candidates, described)
+
+
+def _results(plan: _Plan, *, is_new: bool) -> int:
+    """The number of encoders that are written: of the round, of the model, and, in a new run, of round 0."""
+    rounds = 2 if is_new else 1
+    # With a moving average, each round has one, and the last base stands beside the model.
+    return 2 * (rounds + 1) if plan.settings.server.ema else rounds + 1
 
 
 def _same_round(plan: _Plan, found: _Contributions, records: Sequence[RoundRecord]) -> RoundRecord | None:

@@ -1,6 +1,8 @@
 """Checkpoints that came by hand are one more round of a run folder."""
 
+import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +12,12 @@ from transformers import AutoModel
 
 from coldfusion_fl.aggregation.server_optimizer import HeavyBall
 from coldfusion_fl.arrays.blocks import update_norm
+from coldfusion_fl.arrays.encoder import size_in_bytes
 from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.atomic_files import sha256
 from coldfusion_fl.checkpoints.fusing import fuse_checkpoints
 from coldfusion_fl.errors import ErrorCode, MismatchError, ModelError, RunFolderError, SettingsError
+from coldfusion_fl.formatting import size
 from coldfusion_fl.model.base import Base
 from coldfusion_fl.repository import checkpoint_round
 from coldfusion_fl.repository.checkpoint_round import fuse_into_run
@@ -236,6 +240,19 @@ def test_fewer_checkpoints_than_the_run_needs_are_refused(three, tiny_base, tmp_
         fuse_into_run(tmp_path / "run", three[:1])
     added = fuse_into_run(tmp_path / "run", three[:1], options=RoundOptions(min_contributions=1))
     assert added.record.settings.min_contributions == 1
+
+
+@pytest.mark.parametrize(("ema", "is_new", "encoders"), [(0.0, False, 3), (0.0, True, 4), (0.5, False, 5)])
+def test_the_space_for_all_files_is_checked(run, three, tiny_base, encoder, monkeypatch, ema, is_new, encoders):
+    needed = encoders * size_in_bytes(encoder)
+    facts = run / "run.json"
+    facts.write_text(facts.read_text().replace('"ema": 0.0', f'"ema": {ema}'))
+    folder, base = (run.parent / "new", str(tiny_base)) if is_new else (run, "")
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=needed - 1))
+    with pytest.raises(RunFolderError, match=f"needs {re.escape(size(needed))} of disk space"):
+        fuse_into_run(folder, three[2:], base=base)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=needed))
+    assert fuse_into_run(folder, three[2:], base=base).is_new
 
 
 def test_the_same_call_adds_no_second_round(run, three):
