@@ -116,7 +116,7 @@ def fuse_into_run(
         folder: a run folder; or a folder to create, if a base is given.
         checkpoints: model folders, run folders (their model), `package:PATH` or Hub ids.
         base: the base of a new run; in a run, where its first base is now. Empty: where its settings say.
-        options: what is other than the run's settings; None: nothing.
+        options: what differs from the run's settings; None: nothing.
         progress: is called before each step.
         warn: is called with a sentence that a person should read.
 

@@ -1,4 +1,4 @@
-"""The way back: the last round of checkpoints is taken out of a run, and nothing of it is lost."""
+"""Undo: the last round of checkpoints is taken out of a run, and nothing of it is lost."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,8 +42,8 @@ def undo_round(folder: Path, number: int, *, base: str = "", warn: Callable[[str
         if is_undone:
             target = max((folder / "undone").glob(f"{number:03d}*"), key=lambda path: (len(path.name), path.name))
         else:
+            target = ledger.set_aside(number)  # it checks that the round before has its arrays
             ledger.emit(RunStarted())
-            target = ledger.set_aside(number)
             ledger.emit(RoundUndone(round=number, folder=str(target.relative_to(folder))))
         ledger.state_file.round_saved(number - 1)
         server, made = settings.server, ledger.record(number - 1).settings

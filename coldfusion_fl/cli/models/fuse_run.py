@@ -1,4 +1,4 @@
-"""`coldfusion fuse --run`: checkpoints as the next round of a run folder, and the way back."""
+"""`coldfusion fuse --run`: checkpoints as the next round of a run folder, and undo."""
 
 import shlex
 from collections.abc import Callable, Sequence
@@ -95,7 +95,7 @@ def _show_round(folder: Path, added: "AddedRound") -> None:
     which = "fused" if record.fused else "old"
     print_text(f"\nThe {which} model   {folder / 'model'}\nAll rounds        coldfusion log {shlex.quote(str(folder))}")
     if record.fused:
-        print_text(f"The way back      coldfusion fuse --run {shlex.quote(str(folder))} --undo {record.round}")
+        print_text(f"Undo              coldfusion fuse --run {shlex.quote(str(folder))} --undo {record.round}")
         print_text(comparison_advice(str(folder), added.ledger.settings["base"]))
 
 

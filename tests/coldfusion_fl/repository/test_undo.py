@@ -97,6 +97,7 @@ def test_a_round_stays_where_the_one_before_has_no_arrays(run):
     with pytest.raises(RunFolderError, match="the arrays of round 1 were removed"):
         undo_round(run, 2)
     assert Ledger(run).rounds() == [0, 1, 2]
+    assert Ledger(run).events()[-1].kind == "run-finished"
 
 
 def test_the_first_base_cannot_be_undone(run):
