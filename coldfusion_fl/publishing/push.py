@@ -66,6 +66,8 @@ def plan_push(source: Source, repository: Repository, *, private: bool = False, 
     if isinstance(source, RunSource):
         there = find_tagged(repository, state, source.rounds, source.hash_of)
     rounds = tuple(number for number in source.rounds if number not in there)
+    if isinstance(source, RunSource):
+        source.check_rounds(rounds, repository.name)
     return Plan(state, tuple(changed), tuple(removed), rounds, tuple(there))
 
 

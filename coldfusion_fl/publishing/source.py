@@ -114,6 +114,18 @@ class RunSource:
                 save_model(self._base, encoder, place / _RUN_MODEL)
             yield collect_files(place / _RUN_MODEL, repository, self.card(number))
 
+    def check_rounds(self, numbers: Sequence[int], repository: str) -> None:
+        """Check the files and the cards of rounds, which differ in their weights and cards alone.
+
+        Raises:
+            ModelError: a file or a card of a round may not be published.
+        """
+        if not numbers:
+            return
+        with self.round(numbers[0], repository) as model:
+            for number in numbers[1:]:
+                collect_files(model.files["config.json"].parent, repository, self.card(number))
+
     def card(self, number: int) -> str:
         """The card of a round's base."""
         return model_card(self._ledger, self.hash_of(number), self._origin(), "round", number)

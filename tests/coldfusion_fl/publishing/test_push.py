@@ -10,12 +10,12 @@ from web.fake_hub import INVALID_TOKEN
 from web.fake_hub_writes import READER
 
 from coldfusion_fl.arrays.hashing import encoder_hash
-from coldfusion_fl.errors import ErrorCode, HubError, RunFolderError, SettingsError
+from coldfusion_fl.errors import ErrorCode, HubError, ModelError, RunFolderError, SettingsError
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.publishing.push import plan_push, push
 from coldfusion_fl.publishing.repository import Repository, check_id, find_replaced
-from coldfusion_fl.publishing.source import open_source
+from coldfusion_fl.publishing.source import RunSource, open_source
 from coldfusion_fl.repository.checkpoint_round import fuse_into_run
 
 NAME = "acme/shared"
@@ -262,3 +262,13 @@ def test_a_model_folder(hub, run, tmp_path):
 def test_a_name_that_is_no_id(name):
     with pytest.raises(SettingsError, match="is not the id of a repository"):
         check_id(name)
+
+
+def test_nothing_is_sent_if_the_card_of_a_later_round_may_not_be_published(hub, run, monkeypatch):
+    card = RunSource.card
+    path = "\nfrom /home/ada/base\n"
+    monkeypatch.setattr(RunSource, "card", lambda self, number: card(self, number) + (path if number == 2 else ""))
+    with pytest.raises(ModelError) as error:
+        send(run.folder, "all")
+    assert error.value.code == ErrorCode.PATHS_PUBLISHED
+    assert not hub.commits
