@@ -31,8 +31,7 @@ _CARD = """\
 # A ColD Fusion base
 
 Made with coldfusion-fl in {rounds} from the base {base} (SHA-256 of its arrays: {base_hash}), {contributors},
-fusion {fusion}, server optimizer {server_optimizer}, screening
-{screening}, seed {seed}. {how} {what} SHA-256 of this model's arrays: {hash}.
+{components}, seed {seed}. {how} {what} SHA-256 of this model's arrays: {hash}.
 
 {licence}
 
@@ -138,10 +137,8 @@ def model_card(
         hash=encoder_hash,
         licence=_licence_sentence(origin.licence, others),
         contributors=_contributors(settings),
-        how=_how(records),
-        fusion=as_code(made.fusion),
-        server_optimizer=as_code(made.server_optimizer),
-        screening=", ".join(map(as_code, made.screening)) or "none beyond the array checks",
+        how=_how(records) + _other_components(records, made),
+        components=_components(made),
         seed=settings["seed"],
         fused=", ".join(f"{as_text(name)} ({number})" for name, number in sorted(fused.items())) or "none",
         unseen=", ".join(map(as_text, settings["tasks"]["unseen"])) or "none",
@@ -167,6 +164,24 @@ def _what(made: RoundSettings, blend: float, which: Which, last: int) -> str:
 def _contributors(settings: Mapping[str, Any]) -> str:
     number = settings.get("contributors-per-round")  # a run of checkpoints has none
     return "each of finetuned checkpoints" if number is None else f"{count(number, 'contributor')} per round"
+
+
+def _components(made: RoundSettings) -> str:
+    """How a round was fused, as a part of a sentence."""
+    screening = ", ".join(map(as_code, made.screening)) or "none beyond the array checks"
+    return f"fusion {as_code(made.fusion)}, server optimizer {as_code(made.server_optimizer)}, screening {screening}"
+
+
+def _other_components(records: Sequence[RoundRecord], made: RoundSettings) -> str:
+    """The rounds that were fused in another way than the last one, as sentences."""
+    rounds: dict[str, list[int]] = {}
+    for record in records:
+        if record.round and record.settings and _components(record.settings) != _components(made):
+            rounds.setdefault(_components(record.settings), []).append(record.round)
+    return "".join(
+        f" In {'round' if len(numbers) == 1 else 'the rounds'} {', '.join(map(str, numbers))}: {components}."
+        for components, numbers in rounds.items()
+    )
 
 
 def _how(records: Sequence[RoundRecord]) -> str:

@@ -33,6 +33,15 @@ def test_the_card_has_the_scores_the_rounds_and_the_hash(ledger):
     assert "licence could be read" in card
 
 
+def test_rounds_that_were_fused_in_another_way_than_the_last_one_are_named(ledger):
+    ledger.round_folder(1).rename(ledger.folder / "away")
+    other = MADE.model_copy(update={"fusion": "median"})
+    ledger.save_round(BASE, RoundRecord(round=1, fused=True, settings=other))
+    card = model_card(ledger, "", ORIGIN)
+    assert "In round 1: fusion `median`," in card
+    assert "In round 2" not in card
+
+
 def test_rounds_that_all_fused_are_counted_alone(ledger):
     ledger.round_folder(2).rename(ledger.folder / "away")
     ledger.save_round(BASE, RoundRecord(round=2, fused=True, settings=MADE))
