@@ -22,7 +22,7 @@ def save_arrays(arrays: Encoder, file: Path, facts: Mapping[str, str] | None = N
     from safetensors.numpy import save_file
 
     try:
-        save_file(dict(arrays), file, metadata=dict(facts) if facts else None)
+        save_file(dict(arrays), file, **({"metadata": dict(facts)} if facts else {}))
     except SafetensorError as failure:
         full = "No space left" in str(failure)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(failure)) from None

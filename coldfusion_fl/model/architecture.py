@@ -99,8 +99,7 @@ def _check_values(values: dict[str, Any], reference: str) -> None:
         )
     if model_type not in CONFIG_MAPPING:
         raise ModelError(
-            f"{reference}: transformers {__version__} has no model type '{model_type}' (config.json). {_ENCODERS}",
-            code=ErrorCode.MODEL_UNSUPPORTED,
+            f"{reference}: transformers {__version__} has no model type '{model_type}' (config.json). {_ENCODERS}"
         )
     if values.get("quantization_config"):
         raise ModelError(

@@ -39,7 +39,8 @@ def read_pooling(folder: Path, config: Any) -> tuple[str, tuple[str, ...]]:
     Raises:
         ModelError: a file cannot be read, or names no valid pooling.
     """
-    if has_mean_pooling(read_json(folder / "config.json")):
+    own = folder / "config.json"
+    if own.is_file() and has_mean_pooling(read_json(own)):
         return "mean", ()
     modules = read_modules(folder)
     file = next((file for file in _pooling_files(folder, modules) if file.is_file()), None)
