@@ -139,6 +139,10 @@ def find_warnings(
             warnings += ("its encoder is the base's, unchanged.",)
         elif candidate.sha256 in first:
             warnings += (f"its encoder is the same as that of {first[candidate.sha256]}, so it counts twice.",)
+        if checkpoint.base_sha256 not in ("", base_hash):
+            warnings += (
+                f"it was finetuned from another base than this one (SHA-256 of its arrays: {checkpoint.base_sha256}).",
+            )
         first.setdefault(candidate.sha256, checkpoint.reference)
         found[name] = warnings
     return found

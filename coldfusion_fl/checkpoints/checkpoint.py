@@ -11,7 +11,7 @@ from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.checkpoints.vocabulary import compare_vocabulary
 from coldfusion_fl.checkpoints.weight_files import FLOATS, StoredArray, StoredEncoder, read_headers
 from coldfusion_fl.errors import ErrorCode, MismatchError, ModelError, count
-from coldfusion_fl.model.architecture import build_skeleton, get_encoder, read_config
+from coldfusion_fl.model.architecture import build_skeleton, get_encoder, read_base_hash, read_config
 from coldfusion_fl.model.base import Base, open_base, open_folder, snapshot_commit
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.model.export import check_export, read_licence
@@ -63,6 +63,7 @@ class Checkpoint:
         config: its Hugging Face configuration.
         licence: as `export.read_licence` returns it.
         stored: where its arrays are stored, by the base's names; None: transformers has to rename them.
+        base_sha256: the SHA-256 of the arrays of its base, which a classifier of this package has; empty: not known.
         warnings: what is left out or was guessed, as sentences.
     """
 
@@ -71,6 +72,7 @@ class Checkpoint:
     config: Any
     licence: Mapping[str, Any]
     stored: Mapping[str, StoredArray] | None
+    base_sha256: str = ""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -128,7 +130,8 @@ def open_checkpoint(reference: str, loaded: LoadedBase) -> Checkpoint:
     notes += _note_pooler(headers, stored, loaded)
     # Arrays that an old version wrote with other names, such as `LayerNorm.gamma`.
     is_renamed = any(name not in stored for name in loaded.encoder if not name.startswith(_POOLER))
-    return Checkpoint(reference, folder, config, read_licence(folder), None if is_renamed else stored, tuple(notes))
+    licence, base_hash = read_licence(folder), read_base_hash(folder)
+    return Checkpoint(reference, folder, config, licence, None if is_renamed else stored, base_hash, tuple(notes))
 
 
 def read_encoder(checkpoint: Checkpoint, loaded: LoadedBase) -> Encoder:

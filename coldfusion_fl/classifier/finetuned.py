@@ -113,8 +113,9 @@ def finetune_classifier(
     trained = train_classifier(
         base, encoder, task, settings, seed, progress, kept_head=kept_head, trains=trains, checkpoint=checkpoint
     )
-    made = to_classifier(base, trained.model, trained.head, task, settings.max_length)
-    card = classifier_card(base, encoder_hash(encoder), task, trained, settings, seed, spec)
+    base_hash = encoder_hash(encoder)
+    made = to_classifier(base, trained.model, trained.head, task, settings.max_length, base_hash)
+    card = classifier_card(base, base_hash, task, trained, settings, seed, spec)
     return _with_score(made, trained, task.metric, card)
 
 

@@ -13,13 +13,12 @@ from coldfusion_fl.atomic_files import share_weights
 from coldfusion_fl.classifier.mean_pooling import MeanPoolingConfig
 from coldfusion_fl.data.task import Task
 from coldfusion_fl.errors import ErrorCode, ModelError, first_line
+from coldfusion_fl.model.architecture import BASE_HASH, OWN_KEY
 from coldfusion_fl.model.base import Base, resolve_folder
 
 if TYPE_CHECKING:
     from coldfusion_fl.classifier.prediction import Predicted
 
-# The key of config.json with what this package needs to know of a classifier.
-_OWN = "coldfusion"
 _DEFAULT_LENGTH = 512
 
 
@@ -63,7 +62,9 @@ def _as_list(texts: str | Sequence[str]) -> list[str]:
     return [texts] if isinstance(texts, str) else list(texts)
 
 
-def to_classifier(base: Base, model: nn.Module, head: str, task: Task, max_length: int) -> Classifier:
+def to_classifier(
+    base: Base, model: nn.Module, head: str, task: Task, max_length: int, base_hash: str = ""
+) -> Classifier:
     """Make a classifier of a finetuned model: a copy of its weights as a model of transformers, on the CPU.
 
     The outputs of a regression are in the unit of its labels: the standardisation becomes a part of the last layer.
@@ -74,6 +75,7 @@ def to_classifier(base: Base, model: nn.Module, head: str, task: Task, max_lengt
         head: `class-token` or `mean`.
         task: the task, for the names of its classes and the columns of its texts.
         max_length: the number of tokens that it was trained with.
+        base_hash: the SHA-256 of the base's arrays; empty: it is not known.
     """
     labels: dict[str, Any] = {"num_labels": 1, "problem_type": "regression"}
     if task.classes:
@@ -83,7 +85,11 @@ def to_classifier(base: Base, model: nn.Module, head: str, task: Task, max_lengt
     values = base.config.to_dict()
     config = MeanPoolingConfig(encoder=values, **labels) if head == "mean" else type(base.config)(**values | labels)
     length = min(max_length, base.tokenizer.model_max_length)
-    setattr(config, _OWN, {"task": task.name, "head": head, "text": list(task.text), "max-length": length})
+    setattr(
+        config,
+        OWN_KEY,
+        {"task": task.name, "head": head, "text": list(task.text), "max-length": length, BASE_HASH: base_hash},
+    )
     classifier: Any = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     own, written = f"{model.base_model_prefix}.", f"{classifier.base_model_prefix}."
     state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
@@ -144,7 +150,7 @@ def open_classifier(reference: str) -> Classifier:
             f"coldfusion finetune {reference} --task TASK --out FOLDER",
             code=ErrorCode.MODEL_UNSUPPORTED,
         )
-    own: Mapping[str, Any] = getattr(config, _OWN, None) or {}
+    own: Mapping[str, Any] = getattr(config, OWN_KEY, None) or {}
     is_regression = config.num_labels == 1
     classes = () if is_regression else tuple(config.id2label[index] for index in range(config.num_labels))
     longest = min(tokenizer.model_max_length, _DEFAULT_LENGTH)

@@ -21,6 +21,10 @@ from transformers.initialization import no_init_weights
 
 from coldfusion_fl.errors import ErrorCode, ModelError, first_line
 
+# The key of config.json with what this package needs to know of a classifier that it made.
+OWN_KEY = "coldfusion"
+# In it: the SHA-256 of the arrays of the base that the classifier was finetuned from.
+BASE_HASH = "base-sha256"
 # What an earlier finetuning or another use left in config.json. It would change the loss, the head's dropout, the
 # form of the outputs or the file of the weights.
 _LEFTOVERS = (
@@ -36,6 +40,7 @@ _LEFTOVERS = (
     "output_hidden_states",
     "output_attentions",
     "transformers_weights",
+    OWN_KEY,
 )
 # The model type of this package's classifiers with a head on the mean, see `classifier.mean_pooling`, and the key of
 # their encoder's configuration in theirs.
@@ -77,6 +82,12 @@ def read_config(folder: Path, reference: str) -> tuple[Any, tuple[str, ...]]:
 def has_mean_pooling(values: Mapping[str, Any]) -> bool:
     """Whether the values of a config.json are those of a classifier of this package with a head on the mean."""
     return values.get("model_type") == MEAN_POOLING_TYPE and isinstance(values.get(MEAN_POOLING_ENCODER), dict)
+
+
+def read_base_hash(folder: Path) -> str:
+    """The SHA-256 of the arrays of the base that a classifier of this package was made from; empty: it is not known."""
+    own = json.loads((folder / "config.json").read_text(encoding="utf-8")).get(OWN_KEY)
+    return str(own.get(BASE_HASH, "")) if isinstance(own, dict) else ""
 
 
 def _read_values(folder: Path, reference: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny_models import ARCHITECTURES, make_base
 
+from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.checkpoints.fusing import fuse_checkpoints
 from coldfusion_fl.classifier import open_classifier, predict_texts, train_classifier
 from coldfusion_fl.classifier.folder import save_classifier, to_classifier
@@ -131,6 +132,10 @@ def test_classifiers_are_fused_without_their_heads(tmp_path, task, tiny_base, he
         model = untrained(base, task, head)
         encoder = {name: array + np.float32(number) for name, array in load_encoder(base).items()}
         merge(model, encoder)
-        save_classifier(to_classifier(base, model, head, task, 32), tmp_path / str(number))
-    found = fuse_checkpoints([str(tmp_path / "1"), str(tmp_path / "2")], str(tiny_base)).encoder
+        of_another = "f00" if number == 2 else encoder_hash(load_encoder(base))
+        save_classifier(to_classifier(base, model, head, task, 32, of_another), tmp_path / str(number))
+    fused = fuse_checkpoints([str(tmp_path / "1"), str(tmp_path / "2")], str(tiny_base))
+    found, warnings = fused.encoder, [checkpoint.warnings for checkpoint in fused.checkpoints]
     assert all(np.allclose(found[name], array + 1.5) for name, array in load_encoder(base).items())
+    assert not any("another base" in warning for warning in warnings[0])
+    assert any("another base than this one (SHA-256 of its arrays: f00)" in warning for warning in warnings[1])
