@@ -2,6 +2,7 @@
 
 import random
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -16,8 +17,12 @@ KILLS = 3
 
 def workers(process):
     """The processes of Ray's actors that are at work at the moment."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if child.name().startswith("ray::ClientAppActor.")]
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # others come and go meanwhile
+            if child.name().startswith("ray::ClientAppActor."):
+                found.append(child)
+    return found
 
 
 def test_workers_killed_at_random_moments_change_no_base(finished, toy_run, tmp_path):
@@ -32,8 +37,9 @@ def test_workers_killed_at_random_moments_change_no_base(finished, toy_run, tmp_
             if not (working := workers(process)):
                 continue
             victim = chance.choice(working)
-            victim.kill()
-            killed.append(victim.pid)
+            with suppress(psutil.NoSuchProcess):
+                victim.kill()
+                killed.append(victim.pid)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert killed
