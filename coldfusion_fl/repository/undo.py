@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from coldfusion_fl.checkpoints.checkpoint import load_base
-from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.arrays.mismatch import find_mismatch
+from coldfusion_fl.checkpoints.checkpoint import LoadedBase, load_base
+from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
 from coldfusion_fl.repository.results import write_results
 from coldfusion_fl.repository.round_options import RoundOptions, settings_of_round
 from coldfusion_fl.repository.server_state import ServerState
@@ -39,6 +40,7 @@ def undo_round(folder: Path, number: int, *, base: str = "", warn: Callable[[str
             _check(ledger, number)
         settings = settings_of_round(ledger.settings, RoundOptions(), folder)
         loaded = load_base(base or settings.base)
+        _check_base(ledger, loaded)
         if is_undone:
             target = max((folder / "undone").glob(f"{number:03d}*"), key=lambda path: (len(path.name), path.name))
         else:
@@ -69,4 +71,14 @@ def _check(ledger: Ledger, number: int) -> None:
         raise SettingsError(
             f"{ledger.folder}: round {number} cannot be undone, because contributors trained in it. Only rounds that "
             "`coldfusion fuse` added can be."
+        )
+
+
+def _check_base(ledger: Ledger, loaded: LoadedBase) -> None:
+    """Check that the base is of the run's model, before anything is moved."""
+    if reason := find_mismatch(ledger.load_base(ledger.rounds()[-1]), loaded.encoder):
+        raise RunFolderError(
+            f"{ledger.folder}: {loaded.base.reference} is another model than the run's first base: {reason}. Give the "
+            "folder where the first base is now with --base.",
+            ErrorCode.RUN_CHANGED,
         )

@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 from rich.console import Console
+from tiny_models import make_base
 
 from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.atomic_files import sha256
-from coldfusion_fl.errors import RunFolderError, SettingsError
+from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
 from coldfusion_fl.repository import undo
 from coldfusion_fl.repository.checkpoint_round import fuse_into_run
 from coldfusion_fl.repository.round_options import RoundOptions
@@ -106,3 +107,12 @@ def test_the_first_base_cannot_be_undone(run):
     shutil.rmtree(run / "undone")
     with pytest.raises(SettingsError, match="the run has its first base alone"):
         undo_round(run, 0)
+
+
+def test_a_round_stays_where_the_base_is_of_another_model(run, tmp_path):
+    other = make_base(tmp_path / "other", "bert", intermediate_size=48)
+    with pytest.raises(RunFolderError, match="is another model than the run's first base") as error:
+        undo_round(run, 2, base=str(other))
+    assert error.value.code == ErrorCode.RUN_CHANGED
+    assert Ledger(run).rounds() == [0, 1, 2]
+    assert not (run / "undone").exists()
