@@ -71,14 +71,15 @@ def train_classifier(
         settings: the schedule and the head. `examples` rows of train are drawn with the seed; 0: all rows.
         seed: of the drawn rows, the head and the training.
         progress: see `finetune`.
-        kept_head: the arrays of the head to start with, as `encoder.split_head` returns them; None: a new head.
+        kept_head: the arrays of the head to start with, as `encoder.split_head` returns them; None: a new head. The
+            head of the settings is of its kind: see `find_head`.
         trains: whether to train; if not, encoder and head are scored as they are.
         checkpoint: see `finetune`.
 
     Raises:
-        MismatchError: the training diverged, or the head is not one of this base and task.
+        MismatchError: the training diverged.
     """
-    head = find_head(base, encoder, task, kept_head) if kept_head is not None else base.choose_head(settings.head)
+    head = base.choose_head(settings.head)
     model = build_model(base, task.num_labels, head, seed)
     merge(model, encoder)
     load_head(model, kept_head or {})
