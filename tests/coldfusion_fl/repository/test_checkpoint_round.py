@@ -234,7 +234,7 @@ def test_a_run_keeps_its_base(run, three, tiny_base, tmp_path):
     assert fuse_into_run(run, three[2:], base=str(moved)).record.round == 2
 
 
-def test_fewer_checkpoints_than_the_run_needs_are_refused(three, tiny_base, tmp_path):
+def test_fewer_checkpoints_than_the_run_needs_are_rejected(three, tiny_base, tmp_path):
     fuse_into_run(tmp_path / "run", three, base=str(tiny_base), options=RoundOptions(min_contributions=2))
     with pytest.raises(SettingsError, match="there is 1 checkpoint, but min-contributions of the run is 2"):
         fuse_into_run(tmp_path / "run", three[:1])

@@ -1,4 +1,4 @@
-"""`coldfusion push`: what it prints, and the way back with `base = "REPO@round-1"`."""
+"""`coldfusion push`: what it prints, and how the run comes back with `base = "REPO@round-1"`."""
 
 import subprocess
 
