@@ -271,6 +271,11 @@ class ErrorCode(StrEnum):
         "A port is in use, or cannot be used.",
         "End the program that uses it, or choose another port.",
     )
+    PROCESS_LEFT = (
+        "process-left",
+        "A process of an earlier start of the server or the member is still running.",
+        "End the process whose number the message gives.",
+    )
     NOT_RUNNING = (
         "not-running",
         "A health check found that a server or a member does not run, or does not answer.",

@@ -86,21 +86,37 @@ def kill_own_tree() -> NoReturn:
     os._exit(1)
 
 
-def exit_with_parent(parent: int) -> None:
+def exit_with_parent(parent: int, grace: float = 0.0) -> None:
     """Watch, in a thread, whether the process that started this one is alive; end this process tree when it is not.
 
     This works also where the parent is killed by SIGKILL and cannot end its children.
 
     Args:
         parent: the process ID of the parent.
+        grace: seconds that this process has after a SIGTERM, for example to take leave of a server. Its descendants
+            end at once. 0: it ends at once, too.
     """
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_POLL)
+        if grace:
+            _kill(psutil.Process().children(recursive=True))
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(grace)
         kill_own_tree()
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def find_processes(*words: str) -> list[psutil.Process]:
+    """The processes of this machine whose arguments contain all of these words."""
+    wanted = set(words)
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "create_time"])
+        if wanted <= set(process.info["cmdline"] or ())  # None: the process belongs to somebody else
+    ]
 
 
 def _terminate(processes: Iterable[psutil.Process]) -> None:

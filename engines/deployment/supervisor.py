@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from coldfusion_fl.process_tree import ProcessTree
+import psutil
+
+from coldfusion_fl.errors import DeploymentError, ErrorCode
+from coldfusion_fl.process_tree import ProcessTree, exit_with_parent, find_processes
 
 _POLL_INTERVAL = 0.5  # seconds
 _FIRST_PAUSE = 1.0
@@ -24,6 +27,9 @@ _MAX_LOG_BYTES = 50_000_000
 _TAIL_BYTES = 4_000
 _LAST_LINES = 5
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# How long the programs of a supervisor that was killed may take to notice it and to end.
+_MAX_LEFTOVER = _GRACE + 10.0
+_SUPERVISOR = "COLDFUSION_SUPERVISOR_PID"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _INFO = re.compile(r"INFO\b")
 # Without these, Flower installs an app's dependencies for each run, sends telemetry and looks for updates.
@@ -39,7 +45,8 @@ class Supervisor:
     """Starts a program, and starts it again each time it ends, until it is stopped itself.
 
     Args:
-        command: called before each start; returns the program and its arguments.
+        command: called before each start; returns the program and its arguments. The program calls
+            `exit_with_supervisor` first of all.
         environment: environment variables of the program, beside those of this process.
         log_file: the file for its output.
         log: called with a line each time the program ends.
@@ -55,7 +62,8 @@ class Supervisor:
         self._command = command
         # Flower's programs start each other by name, and they are installed beside this Python.
         path = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")]))
-        self._environment = {**os.environ, **FLOWER_ENVIRONMENT, **environment, "PATH": path}
+        own = {"PATH": path, _SUPERVISOR: str(os.getpid())}
+        self._environment = {**os.environ, **FLOWER_ENVIRONMENT, **environment, **own}
         self._log_file = log_file
         self._log = log
 
@@ -102,6 +110,37 @@ class Supervisor:
             return process.returncode
         finally:
             ProcessTree(process).end(_GRACE)
+
+
+def exit_with_supervisor() -> None:
+    """In a supervised program: end it with all that it started when its supervisor ends, also by SIGKILL."""
+    # The variable is not for the programs that this one starts.
+    if supervisor := os.environ.pop(_SUPERVISOR, None):
+        exit_with_parent(int(supervisor), _GRACE)
+
+
+def wait_for_leftover(program: str, words: Sequence[str], log: Callable[[str], None]) -> None:
+    """Wait until no process is left of a supervisor that was killed: a second one would disturb the first.
+
+    Args:
+        program: the name of the program, for messages.
+        words: arguments that only the processes of this federation or member have.
+        log: called with a line if there is something to wait for.
+
+    Raises:
+        DeploymentError: a process does not end, such as one of a version that does not watch its supervisor.
+    """
+    left = find_processes(*words)
+    if not left:
+        return
+    numbers = " ".join(str(process.pid) for process in left)
+    log(f"A {program} of an earlier start is still running (process {numbers}). Waiting for its end.")
+    if psutil.wait_procs(left, timeout=_MAX_LEFTOVER)[1]:
+        raise DeploymentError(
+            f"a {program} of an earlier start is still running, and does not end by itself: process {numbers}. "
+            f"End it: kill {numbers}",
+            code=ErrorCode.PROCESS_LEFT,
+        )
 
 
 def last_lines(log_file: Path, position: int = 0) -> list[str]:

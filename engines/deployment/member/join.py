@@ -13,7 +13,7 @@ import tomli_w
 from coldfusion_fl.atomic_files import atomic_write, exclusive_lock
 from coldfusion_fl.engines.deployment.member.follow import LogFollower
 from coldfusion_fl.engines.deployment.member.settings import Member
-from coldfusion_fl.engines.deployment.supervisor import Supervisor, program
+from coldfusion_fl.engines.deployment.supervisor import Supervisor, program, wait_for_leftover
 from coldfusion_fl.errors import DeploymentError, ErrorCode
 from coldfusion_fl.process_tree import exit_with_parent
 
@@ -30,12 +30,14 @@ def join(member: Member, folder: Path, log: Callable[[str], None]) -> None:
         log: called with each line about the progress.
 
     Raises:
-        ColdFusionError: the rows cannot be read or do not make a task, or another process has joined for this member.
+        ColdFusionError: the rows cannot be read or do not make a task, another process has joined for this member, or a
+            SuperNode of an earlier start does not end.
     """
     home = flower_home(folder)
     home.mkdir(exist_ok=True)
     log_file = home / "supernode.log"
     with exclusive_lock(home, "another process has joined for this member already. End it, or wait for it."):
+        wait_for_leftover("SuperNode", node_config_option(home), log)
         _check_task(member)
         log(
             f"{member.name} joins at {member.server}. Flower's own log is {log_file}\nIf the server does not admit it, "
@@ -52,9 +54,9 @@ def flower_home(folder: Path) -> Path:
     return folder.resolve() / _FLOWER
 
 
-def node_config_file(home: Path) -> Path:
-    """The file by which a member's SuperNode is configured, in the folder of Flower's files."""
-    return home / "node.toml"
+def node_config_option(home: Path) -> tuple[str, str]:
+    """The arguments that only this member's SuperNode has: the file of its configuration, in Flower's folder."""
+    return ("--node-config", str(home / "node.toml"))
 
 
 def _check_task(member: Member) -> None:
@@ -83,8 +85,8 @@ def supernode_command(member: Member, home: Path) -> list[str]:
         member: the member's settings.
         home: the folder for Flower's files; the node's configuration is written there.
     """
-    node = node_config_file(home)
-    with atomic_write(node) as path:
+    config = node_config_option(home)
+    with atomic_write(Path(config[1])) as path:
         path.write_text(tomli_w.dumps(_node_config(member, home)), encoding="utf-8")
     trust = ["--root-certificates", member.authority] if member.authority else []
     return [
@@ -92,7 +94,7 @@ def supernode_command(member: Member, home: Path) -> list[str]:
         *("--superlink", member.server),
         *trust,
         *("--auth-supernode-private-key", member.key),
-        *("--node-config", str(node)),
+        *config,
         # The SuperNode's own processes connect to this port. Members on the same machine need different ones.
         *("--port", str(free_port())),
     ]

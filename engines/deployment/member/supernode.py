@@ -9,11 +9,13 @@ import os
 import sys
 import traceback
 
+from coldfusion_fl.engines.deployment.supervisor import exit_with_supervisor
 from coldfusion_fl.engines.flower_internals import flower_supernode
 
 
 def main() -> None:
     """Run the SuperNode, and end the process with it in every case."""
+    exit_with_supervisor()
     code: object = 0
     try:
         flower_supernode()

@@ -4,16 +4,15 @@ import datetime
 import time
 from pathlib import Path
 
-import psutil
-
 from coldfusion_fl.atomic_files import is_locked
 from coldfusion_fl.engines.deployment.certificates import expiry
 from coldfusion_fl.engines.deployment.control import control_of
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.member.check import check_connection
-from coldfusion_fl.engines.deployment.member.join import flower_home, node_config_file
+from coldfusion_fl.engines.deployment.member.join import flower_home, node_config_option
 from coldfusion_fl.engines.deployment.member.settings import read_member
 from coldfusion_fl.errors import DeploymentError, ErrorCode, count
+from coldfusion_fl.process_tree import find_processes
 
 # A SuperNode that fails at its start does so within seconds, and is started again. An older one is settled.
 _SETTLED = 20.0
@@ -83,11 +82,5 @@ def check_member_health(folder: Path) -> str:
 
 def _start_of_supernode(home: Path) -> float | None:
     """When the SuperNode of a member was started, in seconds since 1970; None: it does not run."""
-    # The file is an argument of no other process, because each member has a folder of its own.
-    words = {str(node_config_file(home))}
-    starts = [
-        process.info["create_time"]
-        for process in psutil.process_iter(["cmdline", "create_time"])
-        if words & set(process.info["cmdline"] or ())
-    ]
+    starts = (process.info["create_time"] for process in find_processes(*node_config_option(home)))
     return min(starts, default=None)

@@ -8,7 +8,7 @@ from coldfusion_fl.atomic_files import exclusive_lock, write_json
 from coldfusion_fl.engines.deployment.certificates import parse_public_key
 from coldfusion_fl.engines.deployment.control import Control, RequestRejectedError, control_of, local_host
 from coldfusion_fl.engines.deployment.federation import Federation
-from coldfusion_fl.engines.deployment.supervisor import Supervisor, program
+from coldfusion_fl.engines.deployment.supervisor import Supervisor, program, wait_for_leftover
 from coldfusion_fl.engines.flower_internals import public_key_to_bytes
 from coldfusion_fl.errors import DeploymentError, ErrorCode, RunFolderError, first_line
 
@@ -26,12 +26,13 @@ def serve(federation: Federation, log: Callable[[str], None]) -> None:
 
     Raises:
         RunFolderError: another process runs the server already.
-        DeploymentError: another program uses the port.
+        DeploymentError: another program uses the port, or a SuperLink of an earlier start does not end.
     """
     admission = Admission(federation, log)
     home = federation.flower_home
     log_file = home / "superlink.log"
     with exclusive_lock(home, "the server of this federation is already running. Stop it first."):
+        wait_for_leftover("SuperLink", _database_option(federation), log)
         _ensure_port(federation)
         log(f"The server of {federation.name} starts. Flower's own log is {log_file}")
         Supervisor(lambda: superlink_command(federation), {"FLWR_HOME": str(home)}, log_file, log).run(admission.update)
@@ -46,10 +47,15 @@ def superlink_command(federation: Federation) -> list[str]:
         *("--ssl-certfile", str(server / "server.crt")),
         *("--ssl-keyfile", str(server / "server.key")),
         "--enable-supernode-auth",
-        *("--database", str(federation.flower_home / "state.db")),
+        *_database_option(federation),
         *("--host", _listen_host(federation)),
         *("--port", str(federation.port)),
     ]
+
+
+def _database_option(federation: Federation) -> tuple[str, str]:
+    """The arguments that only the SuperLink of this federation has."""
+    return ("--database", str(federation.flower_home / "state.db"))
 
 
 def _listen_host(federation: Federation) -> str:

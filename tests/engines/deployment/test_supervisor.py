@@ -8,7 +8,9 @@ import time
 import psutil
 import pytest
 
-from coldfusion_fl.engines.deployment.supervisor import last_lines
+from coldfusion_fl.engines.deployment import supervisor
+from coldfusion_fl.engines.deployment.supervisor import last_lines, wait_for_leftover
+from coldfusion_fl.errors import DeploymentError, ErrorCode
 
 # Notes each start in a file; starts a child that would outlive it, or ends by itself.
 PROGRAM = """
@@ -82,6 +84,65 @@ def test_the_program_and_its_children_end_with_the_supervisor(supervise, tmp_pat
     assert process.wait(30) == 0
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
     assert lines_of(tmp_path / "lines") == ["Stopped."]
+
+
+WATCHING = """
+from coldfusion_fl.engines.deployment import supervisor
+supervisor._GRACE = 1.0
+supervisor.exit_with_supervisor()
+"""
+
+
+@pytest.mark.parametrize("before", ["", "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"])
+def test_the_program_and_its_children_end_when_the_supervisor_is_killed(supervise, tmp_path, before):
+    """Even a program that ignores SIGTERM, and a child that has a session of its own."""
+    text = PROGRAM.replace('"1000"]', '"1000"], start_new_session=True')
+    (tmp_path / "program.py").write_text(before + WATCHING + text)
+    process = supervise("stays")
+    wait_for(lambda: lines_of(tmp_path / "child"))
+    pids = [int(lines_of(tmp_path / name)[0]) for name in ("starts", "child")]
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(is_alive(pid) for pid in pids))
+
+
+def is_alive(pid):
+    """Whether a process runs. In a container, nobody may collect the exit codes of processes without a parent."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture
+def leftover(tmp_path):
+    """A process with the arguments of a program of ours, and these arguments."""
+    words = ("--database", str(tmp_path / "state.db"))
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", *words]) as process:
+        yield process, words
+        process.kill()
+
+
+def test_a_process_of_an_earlier_start_that_does_not_end_is_named(leftover, monkeypatch):
+    process, words = leftover
+    monkeypatch.setattr(supervisor, "_MAX_LEFTOVER", 0.5)
+    with pytest.raises(DeploymentError, match=f"kill {process.pid}") as error:
+        wait_for_leftover("SuperLink", words, lambda line: None)
+    assert error.value.code == ErrorCode.PROCESS_LEFT
+
+
+def test_a_process_of_an_earlier_start_that_is_ending_is_waited_for(leftover):
+    process, words = leftover
+    lines = []
+
+    def end(line):
+        lines.append(line)
+        process.kill()
+
+    wait_for_leftover("SuperLink", words, end)
+    assert str(process.pid) in lines[0]
+    wait_for_leftover("SuperLink", ("--database", "/elsewhere"), lines.append)
+    assert len(lines) == 1
 
 
 def test_a_second_signal_does_not_interrupt_the_shutdown(supervise, tmp_path):

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from coldfusion_fl.atomic_files import exclusive_lock
 from coldfusion_fl.cli.main import app
 from coldfusion_fl.engines.deployment.federation import Federation
-from coldfusion_fl.engines.deployment.member.join import flower_home, free_port, node_config_file
+from coldfusion_fl.engines.deployment.member.join import flower_home, free_port, node_config_option
 from coldfusion_fl.engines.deployment.operations import health
 from coldfusion_fl.engines.deployment.operations.health import check_member_health, check_server_health
 from coldfusion_fl.engines.deployment.setup import new_federation
@@ -31,7 +31,7 @@ def bank(acme):
     folder = acme.folder / "members" / "bank"
     home = flower_home(folder)
     home.mkdir()
-    words = ["import time; time.sleep(100)", "--node-config", str(node_config_file(home))]
+    words = ["import time; time.sleep(100)", *node_config_option(home)]
     with exclusive_lock(home, "taken"), subprocess.Popen([sys.executable, "-c", *words]) as process:
         yield folder
         process.kill()
