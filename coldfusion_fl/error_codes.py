@@ -251,6 +251,26 @@ class ErrorCode(StrEnum):
         "A certificate cannot be read, or is not valid for the server's address.",
         "Check the file; `coldfusion federation renew` creates a new one.",
     )
+    CERTIFICATE_EXPIRED = (
+        "certificate-expired",
+        "A certificate has expired, or is not valid yet by the clock of this machine.",
+        "Check the clock. `coldfusion federation renew` creates a new certificate for the server.",
+    )
+    KEY_UNKNOWN = (
+        "key-unknown",
+        "The server does not know the key of a member.",
+        "The administrator adds the member with `coldfusion federation add`.",
+    )
+    KEY_EXPOSED = (
+        "key-exposed",
+        "Other users of the machine can read the file of a private key.",
+        "Run the `chmod` command of the message. If others may have read the key, replace it.",
+    )
+    MEMBER_REMOVED = (
+        "member-removed",
+        "The server had admitted a member, and no longer does.",
+        "Ask the server's administrator. A removed key is never admitted again.",
+    )
     KEY_INVALID = (
         "key-invalid",
         "A key cannot be read, is not on an elliptic curve, or belongs to another member.",

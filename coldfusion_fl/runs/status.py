@@ -60,6 +60,7 @@ class RunStatus:
         bytes: the size of the run folder.
         free_bytes: the free space on its disk.
         bases: the rounds whose bases are on disk.
+        warnings: sentences about what needs attention soon, such as a certificate that expires.
     """
 
     folder: str
@@ -73,6 +74,7 @@ class RunStatus:
     bytes: int
     free_bytes: int
     bases: list[int] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The same as nested tables, with dashed keys."""

@@ -5,6 +5,7 @@ The authority is for tests and small federations. An organisation with an author
 
 import datetime
 import ipaddress
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,13 @@ class CertificatePair:
     key: bytes
 
 
-def new_authority(name: str) -> CertificatePair:
-    """Create a certificate authority for one federation, valid for ten years."""
+def new_authority(name: str, days: int = _AUTHORITY_DAYS) -> CertificatePair:
+    """Create a certificate authority for one federation.
+
+    Args:
+        name: the federation's name.
+        days: how long it is valid. A negative number: its validity has ended before now.
+    """
     key = ec.generate_private_key(_CURVE())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} (a private federation's authority)")])
     usage = x509.KeyUsage(
@@ -49,7 +55,7 @@ def new_authority(name: str) -> CertificatePair:
         decipher_only=False,
     )
     builder = (
-        _builder(subject, subject, key.public_key(), _AUTHORITY_DAYS)
+        _builder(subject, subject, key.public_key(), days)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -57,12 +63,13 @@ def new_authority(name: str) -> CertificatePair:
     return CertificatePair(_pem(builder.sign(key, hashes.SHA384())), _private_pem(key))
 
 
-def new_server(authority: CertificatePair, host: str) -> CertificatePair:
-    """Create a server's certificate for a host and for the loopback names, valid for 825 days.
+def new_server(authority: CertificatePair, host: str, days: int = _SERVER_DAYS) -> CertificatePair:
+    """Create a server's certificate for a host and for the loopback names.
 
     Args:
         authority: signs the certificate.
         host: the server's public name or IP address.
+        days: how long it is valid. A negative number: its validity has ended before now.
     """
     issuer = x509.load_pem_x509_certificate(authority.certificate)
     issuer_key = serialization.load_pem_private_key(authority.key, None)
@@ -74,7 +81,7 @@ def new_server(authority: CertificatePair, host: str) -> CertificatePair:
             x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])]),
             issuer.subject,
             key.public_key(),
-            _SERVER_DAYS,
+            days,
         )
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -150,6 +157,32 @@ def read_private_key(file: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
+def check_key_file(file: Path) -> str:
+    """Check who can read the file of a private key.
+
+    Returns:
+        A warning that the file's group can read it; empty: only its owner can.
+
+    Raises:
+        DeploymentError: the file does not exist, or all users of this machine can read it.
+    """
+    try:
+        mode = file.stat().st_mode
+    except OSError as error:
+        raise DeploymentError(
+            f"{file}: this private key cannot be read: {first_line(error)}", code=ErrorCode.KEY_INVALID
+        ) from None
+    if mode & stat.S_IROTH:
+        raise DeploymentError(
+            f"other users of this machine can read {file}. Run: chmod 600 {file}", code=ErrorCode.KEY_EXPOSED
+        )
+    return (
+        f"the group of {file} can read this private key. If it need not: chmod 600 {file}"
+        if mode & stat.S_IRGRP
+        else ""
+    )
+
+
 def _not_elliptic(file: Path) -> DeploymentError:
     return DeploymentError(
         f"{file}: this key is not on an elliptic curve, but Flower needs such a key: ssh-keygen -t ecdsa -b 384",
@@ -163,7 +196,7 @@ def certificate_hosts(certificate: Path) -> tuple[str, ...]:
     Raises:
         DeploymentError: the file cannot be read, or is not a certificate.
     """
-    found = _read_certificate(certificate)
+    found = read_certificates(certificate)[0]
     try:
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except ValueError as error:
@@ -174,9 +207,14 @@ def certificate_hosts(certificate: Path) -> tuple[str, ...]:
     return (*names.get_values_for_type(x509.DNSName), *addresses)
 
 
-def _read_certificate(file: Path) -> x509.Certificate:
+def read_certificates(file: Path) -> list[x509.Certificate]:
+    """Read the certificates in a file, at least one.
+
+    Raises:
+        DeploymentError: the file cannot be read, or is not a certificate.
+    """
     try:
-        return x509.load_pem_x509_certificate(file.read_bytes())
+        return x509.load_pem_x509_certificates(file.read_bytes())
     except OSError as error:
         raise DeploymentError(
             f"{file}: cannot read the certificate: {first_line(error)}", code=ErrorCode.CERTIFICATE_INVALID
@@ -191,15 +229,6 @@ def _not_a_certificate(file: Path, error: ValueError) -> DeploymentError:
     )
 
 
-def expiry(certificate: Path) -> datetime.datetime:
-    """The time until which a certificate is valid.
-
-    Raises:
-        DeploymentError: the file cannot be read, or is not a certificate.
-    """
-    return _read_certificate(certificate).not_valid_after_utc
-
-
 def covers(names: tuple[str, ...], host: str) -> bool:
     """Whether a certificate with these names is valid for a host; `*.acme.org` is valid for `fl.acme.org`."""
     parent = host.partition(".")[2]
@@ -210,14 +239,15 @@ def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
+    ends = now + datetime.timedelta(days=days)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + datetime.timedelta(days=days))
+        .not_valid_before(min(now, ends) - _CLOCK_SKEW)
+        .not_valid_after(ends)
     )
 
 

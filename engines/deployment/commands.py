@@ -174,7 +174,8 @@ def check(folder: _MemberFolder = Path()) -> None:
     failed = 0
     for finding in check_member(folder):
         failed += not finding.passed
-        _console.print(f"{'ok' if finding.passed else 'FAIL':>4}  {finding.check}: {finding.details}", markup=False)
+        mark = ("warn" if finding.warning else "ok") if finding.passed else "FAIL"
+        _console.print(f"{mark:>4}  {finding.check}: {finding.details}", markup=False)
     if failed:
         raise typer.Exit(2)
 

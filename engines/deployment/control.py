@@ -12,6 +12,7 @@ import httpx
 
 from coldfusion_fl.engines.deployment.certificates import certificate_hosts, covers
 from coldfusion_fl.engines.deployment.federation import Federation, join_address
+from coldfusion_fl.engines.deployment.operations.expiry import clock
 from coldfusion_fl.engines.flower_internals import (
     ControlHttpClient,
     Fab,
@@ -25,6 +26,7 @@ from coldfusion_fl.errors import DeploymentError, ErrorCode, first_line
 _LOCAL, _LOCAL_6 = "127.0.0.1", "::1"
 # A server that is starting or overloaded answers with a status code from here on: the request can be repeated.
 _SERVER_ERRORS = 500
+_EXPIRED = "certificate has expired"  # in OpenSSL's words
 
 
 class RequestRejectedError(DeploymentError):
@@ -150,6 +152,12 @@ class Control:
                 raise RequestRejectedError(message) from None
             raise DeploymentError(message, code=ErrorCode.SERVER_UNREACHABLE) from None
         except httpx.HTTPError as failure:
+            if _EXPIRED in str(failure):
+                raise DeploymentError(
+                    f"{self._server} presents a certificate that has expired. {clock()} Renew it: coldfusion "
+                    f"federation renew {self._folder}, then restart the server.",
+                    code=ErrorCode.CERTIFICATE_EXPIRED,
+                ) from None
             raise DeploymentError(
                 f"{self._server} does not answer: {first_line(failure)}. Is it running on this machine? Start it: "
                 f"coldfusion federation serve {self._folder}",

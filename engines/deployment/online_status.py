@@ -1,14 +1,15 @@
-"""Which members are connected to a federation's server now."""
+"""Which members are connected to a federation's server now, and what it needs soon."""
 
 import datetime
 
 from coldfusion_fl.engines.deployment.control import control_of
 from coldfusion_fl.engines.deployment.federation import Federation
+from coldfusion_fl.engines.deployment.operations.expiry import expiry_warnings
 from coldfusion_fl.runs.status import MemberStatus, RunStatus
 
 
 def add_online_status(status: RunStatus, federation: Federation) -> None:
-    """Add to a run's status whether each member is online, and the members that have not taken part yet.
+    """Add to a run's status whether each member is online, the members that have not taken part yet, and warnings.
 
     Args:
         status: the run's status; it is changed.
@@ -17,6 +18,7 @@ def add_online_status(status: RunStatus, federation: Federation) -> None:
     Raises:
         DeploymentError: the server does not answer.
     """
+    status.warnings += expiry_warnings(federation)
     with control_of(federation) as control:
         nodes = control.nodes()
     members = {member.name: member for member in status.members}

@@ -11,14 +11,17 @@ from coldfusion_fl.atomic_files import atomic_write
 from coldfusion_fl.engines.deployment.certificates import (
     CertificatePair,
     certificate_hosts,
+    check_key_file,
     covers,
     new_authority,
     new_member_key,
     new_server,
+    read_certificates,
     read_public_key,
 )
 from coldfusion_fl.engines.deployment.federation import Federation, check_name, write_federation
 from coldfusion_fl.engines.deployment.member.settings import MEMBER_FILE, member_toml
+from coldfusion_fl.engines.deployment.operations.expiry import Validity
 from coldfusion_fl.engines.deployment.operations.services import write_member_services, write_server_services
 from coldfusion_fl.errors import DeploymentError, ErrorCode
 
@@ -146,7 +149,8 @@ def renew_certificate(federation: Federation) -> None:
     """Create a new server certificate, signed by the federation's own authority, so that members trust it as before.
 
     Raises:
-        DeploymentError: the federation has no authority of its own, or the authority's files cannot be read.
+        DeploymentError: the federation has no authority of its own, the authority's files cannot be read, other users
+            can read its key, or it has expired.
     """
     folder = federation.folder / "authority"
     try:
@@ -159,6 +163,13 @@ def renew_certificate(federation: Federation) -> None:
         ) from None
     except OSError as error:
         raise DeploymentError(f"{folder} cannot be read: {error}", code=ErrorCode.CERTIFICATE_INVALID) from None
+    check_key_file(folder / "ca.key")
+    if problem := Validity.of("the authority's certificate", read_certificates(folder / "ca.crt")[0]).problem():
+        raise DeploymentError(
+            f"{folder}: {problem} Members would not trust a new certificate of the server. For a new authority, see "
+            "the page 'Keys and certificates'.",
+            code=ErrorCode.CERTIFICATE_EXPIRED,
+        )
     issued = new_server(authority, federation.host)
     # Both are written before one is replaced, because a certificate is of no use without its key.
     with (

@@ -28,6 +28,8 @@ def print_status(status: RunStatus, console: Console) -> None:
         f"Disk: {bases}, {status.bytes / _GIB:.2f} GiB in total, {status.free_bytes / _GIB:.1f} GiB free.",
         markup=False,
     )
+    for line in status.warnings:
+        console.print(f"Warning: {line}", style="yellow", markup=False)
 
 
 def _done(status: RunStatus) -> str:

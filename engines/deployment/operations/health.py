@@ -1,16 +1,15 @@
 """Whether a server or a member works now: for the health checks of Docker and of service managers."""
 
-import datetime
 import time
 from pathlib import Path
 
 from coldfusion_fl.atomic_files import is_locked
-from coldfusion_fl.engines.deployment.certificates import expiry
 from coldfusion_fl.engines.deployment.control import control_of
 from coldfusion_fl.engines.deployment.federation import Federation
-from coldfusion_fl.engines.deployment.member.check import check_connection
 from coldfusion_fl.engines.deployment.member.join import flower_home, node_config_option
+from coldfusion_fl.engines.deployment.member.server_check import check_connection
 from coldfusion_fl.engines.deployment.member.settings import read_member
+from coldfusion_fl.engines.deployment.operations.expiry import expiry_warnings, server_validities
 from coldfusion_fl.errors import DeploymentError, ErrorCode, count
 from coldfusion_fl.process_tree import find_processes
 
@@ -39,11 +38,11 @@ def check_server_health(federation: Federation) -> str:
     with control_of(federation) as control:
         nodes = control.nodes()
     online = sum(node.online for node in nodes)
-    days = (expiry(federation.server / "server.crt") - datetime.datetime.now(datetime.UTC)).days
-    return (
+    facts = (
         f"the server of {federation.name} is up; {online} of {count(len(nodes), 'member')} online; its certificate is "
-        f"valid for {count(days, 'more day')}"
+        f"valid for {count(server_validities(federation)[0].days_left(), 'more day')}"
     )
+    return "; ".join([facts, *expiry_warnings(federation)])
 
 
 def check_member_health(folder: Path) -> str:
@@ -74,7 +73,7 @@ def check_member_health(folder: Path) -> str:
         )
     connection = check_connection(member)
     if not connection.passed:
-        raise DeploymentError(connection.details, code=ErrorCode.SERVER_UNREACHABLE)
+        raise DeploymentError(connection.details, code=connection.code)
     return (
         f"'{member.name}' has joined, and its SuperNode has been running for {age / 60:.0f} min; {connection.details}"
     )

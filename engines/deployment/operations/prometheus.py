@@ -13,9 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from coldfusion_fl.config.settings import MODES
-from coldfusion_fl.engines.deployment.certificates import expiry
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.online_status import add_online_status
+from coldfusion_fl.engines.deployment.operations.expiry import server_validities
 from coldfusion_fl.errors import DeploymentError
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.runs.records import RoundRecord
@@ -31,11 +31,13 @@ class ServerFacts:
         name: the federation's name.
         is_up: whether the server answers.
         certificate_expiry: when its certificate expires, in seconds since 1970.
+        authority_expiry: when the certificate of the authority that signed it expires; None: unknown.
     """
 
     name: str
     is_up: bool
     certificate_expiry: float
+    authority_expiry: float | None = None
 
 
 def run_metrics(status: RunStatus, ledger: Ledger, federation: Federation | None = None) -> str:
@@ -59,7 +61,8 @@ def run_metrics(status: RunStatus, ledger: Ledger, federation: Federation | None
             add_online_status(status, federation)
         except DeploymentError:
             is_up = False
-        server = ServerFacts(federation.name, is_up, expiry(federation.server / "server.crt").timestamp())
+        ends = [validity.ends.timestamp() for validity in server_validities(federation)]
+        server = ServerFacts(federation.name, is_up, *ends)
     records = ledger.records()
     scored = (ledger.load_scores(record.round) for record in reversed(records))
     return format_metrics(status, records, next(filter(None, scored), {}), server)
@@ -173,6 +176,12 @@ def _server(server: ServerFacts | None) -> Iterator[Metric]:
             "coldfusion_server_certificate_expiry_timestamp_seconds",
             "When the server's certificate expires.",
             [([server.name], server.certificate_expiry)],
+            labels,
+        )
+        yield _gauge(
+            "coldfusion_authority_certificate_expiry_timestamp_seconds",
+            "When the certificate of the authority expires that signed the server's.",
+            [([server.name], server.authority_expiry)] if server.authority_expiry is not None else [],
             labels,
         )
 

@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from coldfusion_fl.atomic_files import exclusive_lock, write_json
-from coldfusion_fl.engines.deployment.certificates import parse_public_key
+from coldfusion_fl.engines.deployment.certificates import check_key_file, parse_public_key
 from coldfusion_fl.engines.deployment.control import Control, RequestRejectedError, control_of, local_host
 from coldfusion_fl.engines.deployment.federation import Federation
+from coldfusion_fl.engines.deployment.operations.expiry import Daily, ensure_valid, expiry_warnings
 from coldfusion_fl.engines.deployment.supervisor import Supervisor, program, wait_for_leftover
 from coldfusion_fl.engines.flower_internals import public_key_to_bytes
 from coldfusion_fl.errors import DeploymentError, ErrorCode, RunFolderError, first_line
@@ -26,16 +27,26 @@ def serve(federation: Federation, log: Callable[[str], None]) -> None:
 
     Raises:
         RunFolderError: another process runs the server already.
-        DeploymentError: another program uses the port, or a SuperLink of an earlier start does not end.
+        DeploymentError: a certificate has expired, other users can read the server's key, another program uses the
+            port, or a SuperLink of an earlier start does not end.
     """
+    ensure_valid(federation)
+    if warning := check_key_file(federation.server / "server.key"):
+        log(f"Warning: {warning}")
     admission = Admission(federation, log)
+    warnings = Daily(lambda: expiry_warnings(federation), lambda line: log(f"Warning: {line}"))
+
+    def meanwhile() -> None:
+        admission.update()
+        warnings.update()
+
     home = federation.flower_home
     log_file = home / "superlink.log"
     with exclusive_lock(home, "the server of this federation is already running. Stop it first."):
         wait_for_leftover("SuperLink", _database_option(federation), log)
         _ensure_port(federation)
         log(f"The server of {federation.name} starts. Flower's own log is {log_file}")
-        Supervisor(lambda: superlink_command(federation), {"FLWR_HOME": str(home)}, log_file, log).run(admission.update)
+        Supervisor(lambda: superlink_command(federation), {"FLWR_HOME": str(home)}, log_file, log).run(meanwhile)
 
 
 def superlink_command(federation: Federation) -> list[str]:

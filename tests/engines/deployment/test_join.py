@@ -5,6 +5,12 @@ import sys
 import time
 
 import psutil
+import pytest
+
+from coldfusion_fl.engines.deployment.certificates import new_member_key
+from coldfusion_fl.engines.deployment.member.join import join
+from coldfusion_fl.engines.deployment.member.settings import Member
+from coldfusion_fl.errors import DeploymentError, ErrorCode
 
 # In place of reading rows, which takes no time with few rows.
 ENDLESS = """
@@ -27,3 +33,15 @@ def test_a_member_killed_while_it_reads_its_rows_leaves_no_process_behind():
     process.wait()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize(("mode", "code"), [(0o644, ErrorCode.KEY_EXPOSED), (None, ErrorCode.KEY_INVALID)])
+def test_a_member_does_not_join_without_a_private_key_of_its_own(tmp_path, mode, code):
+    key = tmp_path / "member.key"
+    if mode is not None:
+        key.write_bytes(new_member_key()[0])
+        key.chmod(mode)
+    member = Member(name="bank", server="127.0.0.1:1", task="loans", base="none", key=str(key))
+    with pytest.raises(DeploymentError) as error:
+        join(member, tmp_path, print)
+    assert error.value.code == code

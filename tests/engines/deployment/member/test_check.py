@@ -1,15 +1,18 @@
 """The checks of a member that need no running federation; test_deployment has the others."""
 
 import contextlib
+import re
 import socket
 import ssl
 import threading
 
 import pytest
 
+from coldfusion_fl.engines.deployment.certificates import new_authority, new_server
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.member.check import check_member
 from coldfusion_fl.engines.deployment.setup import new_federation
+from coldfusion_fl.errors import ErrorCode
 
 
 @contextlib.contextmanager
@@ -99,6 +102,36 @@ def test_a_certificate_of_another_authority_is_not_accepted(found, tmp_path):
     assert "was rejected" in finding.details
 
 
+@pytest.fixture
+def found_with(found, tmp_path):
+    """The results of the checks against a server with certificates that are valid for some days."""
+
+    def check(server_days=825, authority_days=3650):
+        authority = new_authority("acme", authority_days)
+        issued = new_server(authority, "127.0.0.1", server_days)
+        (tmp_path / "server.crt").write_bytes(issued.certificate)
+        (tmp_path / "server.key").write_bytes(issued.key)
+        with listening(context_of(tmp_path)) as port:
+            return found(port, change=lambda _, member: (member / "ca.crt").write_bytes(authority.certificate))
+
+    return check
+
+
+@pytest.mark.parametrize(("days", "named"), [((20,), "127.0.0.1:"), ((825, 20), "ca.crt")])
+def test_a_certificate_that_expires_soon_is_a_warning(found_with, days, named):
+    finding = found_with(*days)["server"]
+    assert finding.passed and finding.warning
+    assert f"{named}" in finding.details and "in 19 days" in finding.details
+
+
+@pytest.mark.parametrize(("days", "named"), [((-2,), "127.0.0.1:"), ((825, -2), "ca.crt")])
+def test_an_expired_certificate_is_named_with_its_date_and_the_time_of_this_machine(found_with, days, named):
+    finding = found_with(*days)["certificate"]
+    assert not finding.passed
+    assert finding.code == ErrorCode.CERTIFICATE_EXPIRED
+    assert re.search(f"{named}.* expired on 20.* The clock of this machine says 20", finding.details)
+
+
 def test_a_server_without_tls(found):
     with listening() as port:
         finding = found(port)["server"]
@@ -136,14 +169,16 @@ def test_an_unreadable_key(found, tmp_path):
     assert "member.key" in findings["key"].details
 
 
-def test_a_key_that_other_users_can_read(found, tmp_path):
+@pytest.mark.parametrize(("mode", "passed"), [(0o644, False), (0o640, True)])
+def test_a_key_that_others_can_read(found, tmp_path, mode, passed):
     new_federation(Federation(tmp_path / "other", "other", "127.0.0.1", 1), [])
 
     def change(federation, member):
-        (member / "member.key").chmod(0o644)
+        (member / "member.key").chmod(mode)
         (member / "ca.crt").write_bytes((tmp_path / "other" / "server" / "ca.crt").read_bytes())
 
     with listening(context_of(tmp_path / "other" / "server")) as port:
         findings = found(port, change=change)
-    assert not findings["key file"].passed
+    assert findings["key file"].passed is passed
+    assert findings["key file"].warning is passed
     assert "chmod 600" in findings["key file"].details

@@ -116,3 +116,11 @@ def test_the_local_host_is_one_that_the_server_listens_on(tmp_path):
         federation = Federation(tmp_path / asked.replace(":", "_") / host, "acme", host, 9443)
         new_federation(federation, ["alice"])
         assert local_host(federation) == asked
+
+
+def test_a_servers_key_that_all_users_can_read_is_refused(acme):
+    federation, *_ = acme
+    (federation.server / "server.key").chmod(0o644)
+    with pytest.raises(DeploymentError, match="chmod 600") as error:
+        serve.serve(federation, print)
+    assert error.value.code == ErrorCode.KEY_EXPOSED
