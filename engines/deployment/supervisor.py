@@ -67,29 +67,33 @@ class Supervisor:
         self._log_file = log_file
         self._log = log
 
-    def run(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+    def run(
+        self, meanwhile: Callable[[], None] = lambda: None, before_restart: Callable[[], None] = lambda: None
+    ) -> None:
         """Keep the program running until SIGINT, SIGTERM or SIGHUP, then end it with all its descendants.
 
         Args:
             meanwhile: called twice a second while the program runs.
+            before_restart: called each time the program has ended. It may wait until a restart is of use, or raise an
+                error, which ends the supervision.
         """
         with _stop_on_signal():
             try:
-                self._restart_forever(meanwhile)
+                self._restart_forever(meanwhile, before_restart)
             except KeyboardInterrupt:
                 self._log("Stopped.")
 
-    def _restart_forever(self, meanwhile: Callable[[], None]) -> NoReturn:
+    def _restart_forever(self, meanwhile: Callable[[], None], before_restart: Callable[[], None]) -> NoReturn:
         pause = _FIRST_PAUSE
         while True:
             began, position = time.monotonic(), self._log_file.stat().st_size if self._log_file.exists() else 0
             code = self._run_once(meanwhile)
             pause = _FIRST_PAUSE if time.monotonic() - began > _HEALTHY_AFTER else min(2 * pause, _MAX_PAUSE)
-            self._log(
-                f"Flower exited with code {code}. Restarting it in {pause:.0f} s. The last lines of {self._log_file}:"
-            )
+            self._log(f"Flower exited with code {code}. The last lines of {self._log_file}:")
             for line in last_lines(self._log_file, position):
                 self._log(f"    {line}")
+            before_restart()
+            self._log(f"Restarting it in {pause:.0f} s.")
             time.sleep(pause)
 
     def _run_once(self, meanwhile: Callable[[], None]) -> int:

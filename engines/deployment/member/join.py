@@ -12,6 +12,7 @@ import tomli_w
 
 from coldfusion_fl.atomic_files import atomic_write, exclusive_lock
 from coldfusion_fl.engines.deployment.certificates import check_key_file, read_private_key
+from coldfusion_fl.engines.deployment.member.admission import Admission
 from coldfusion_fl.engines.deployment.member.follow import LogFollower
 from coldfusion_fl.engines.deployment.member.settings import Member
 from coldfusion_fl.engines.deployment.supervisor import Supervisor, program, wait_for_leftover
@@ -32,7 +33,8 @@ def join(member: Member, folder: Path, log: Callable[[str], None]) -> None:
 
     Raises:
         ColdFusionError: the key cannot be read, or other users can read it; the rows cannot be read or do not make a
-            task; another process has joined for this member; or a SuperNode of an earlier start does not end.
+            task; another process has joined for this member; a SuperNode of an earlier start does not end; or the
+            server has removed this member.
     """
     read_private_key(Path(member.key))
     if warning := check_key_file(Path(member.key)):
@@ -43,13 +45,15 @@ def join(member: Member, folder: Path, log: Callable[[str], None]) -> None:
     with exclusive_lock(home, "another process has joined for this member already. End it, or wait for it."):
         wait_for_leftover("SuperNode", node_config_option(home), log)
         _check_task(member)
-        log(
-            f"{member.name} joins at {member.server}. Flower's own log is {log_file}\nIf the server does not admit it, "
-            f"find out why: coldfusion member check {folder}"
-        )
-        messages = LogFollower(home / _MESSAGE_LOG, log)
+        log(f"{member.name} joins at {member.server}. Flower's own log is {log_file}")
+        messages, admission = LogFollower(home / _MESSAGE_LOG, log), Admission(member, home, log)
+
+        def meanwhile() -> None:
+            messages.update()
+            admission.update()
+
         supervisor = Supervisor(lambda: supernode_command(member, home), {"FLWR_HOME": str(home)}, log_file, log)
-        supervisor.run(messages.update)
+        supervisor.run(meanwhile, admission.wait)
         messages.update()
 
 

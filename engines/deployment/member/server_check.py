@@ -192,11 +192,12 @@ def _judge_answer(member: Member, answer: httpx.Response | None) -> Finding:
             details += f" The server's clock says {format_time(their_time)}."
         return Finding("key", False, details, code=ErrorCode.SERVER_REJECTED)
     message = flower_error.message if flower_error else answer.text[:200]
-    busy = answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR
+    status = answer.status_code
+    busy = status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.TOO_MANY_REQUESTS
     return Finding(
         "key",
         False,
-        f"the server answers {answer.status_code}: {message}",
+        f"the server answers {status}: {message}",
         code=ErrorCode.SERVER_UNREACHABLE if busy else ErrorCode.SERVER_REJECTED,
     )
 

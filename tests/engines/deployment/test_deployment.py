@@ -106,6 +106,7 @@ def test_a_stranger_is_not_admitted_and_its_address_is_logged(acme, tmp_path):
     before, members = len(turned_away(acme)), acme.online()
     acme.join("stranger", stranger)
     wait_for(lambda: "Flower exited with code" in acme.said("stranger"))
+    wait_for(lambda: "the server does not recognize the key" in acme.said("stranger"))
     acme.processes.pop("stranger").terminate()
     assert acme.online() == members
     assert len(turned_away(acme)) > before
@@ -185,7 +186,6 @@ def test_members_are_added_and_removed_while_the_server_runs(acme, toy_data, tin
     assert "guest" not in json.loads(open_federation(acme.folder).members_file.read_text())
     checked = acme.coldfusion("member", "check", acme.folder / "members" / "guest")
     assert "the server does not recognize the key" in checked.stdout
-    acme.processes.pop("guest").terminate()
     # Flower takes no key twice; that keeps nobody else out.
     assert acme.coldfusion("federation", "add", acme.folder, "guest", "--public-key", key).returncode == 0
     wait_for(lambda: "'guest' cannot be admitted" in acme.said("server"))
@@ -193,3 +193,6 @@ def test_members_are_added_and_removed_while_the_server_runs(acme, toy_data, tin
     wait_for(lambda: "Admitted member 'zoe'" in acme.said("server"))
     for name in ("guest", "zoe"):
         assert acme.coldfusion("federation", "remove", acme.folder, name).returncode == 0
+    # The removed member ends and says why, when the server has not known it for a minute.
+    assert acme.processes.pop("guest").wait(180) == 77, acme.said("guest")
+    assert "has removed 'guest'" in acme.said("guest")

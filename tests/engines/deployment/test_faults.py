@@ -3,16 +3,19 @@
 All happens to one federation, one run after the other: that the next run begins well is part of each test.
 """
 
+import re
 import signal
+import ssl
 import subprocess
 import time
 
 import psutil
 import pytest
 from acme import Acme, wait_for
-from cuttable_connection import CuttableConnection
+from loopback import CuttableConnection, tls_server
 from run_folders import same_rounds
 
+from coldfusion_fl.engines.deployment.certificates import CertificatePair, new_server
 from coldfusion_fl.engines.deployment.federation import open_federation
 from coldfusion_fl.runs.ledger import Ledger
 
@@ -190,10 +193,72 @@ def test_a_run_is_resumed_after_the_servers_disk_was_full(acme, small_disk, toy_
     assert same_rounds(Ledger(folder), unbroken)
 
 
+def still_alive(processes, seconds=60):
+    """Those that have not ended. In a container, nobody may collect the exit code of a process without a parent."""
+    _, alive = psutil.wait_procs(processes, timeout=seconds, callback=None)
+    return [one for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.slow
+def test_a_killed_server_and_a_killed_member_leave_no_process_and_start_again(acme):
+    families = {}
+    for name in ("server", "b"):
+        families[name] = psutil.Process(acme.processes[name].pid).children(recursive=True)
+        assert len(families[name]) > 1
+        acme.processes[name].kill()  # by SIGKILL, as the kernel does it when memory is short
+        acme.processes[name].wait()
+    # At once, as a service manager may do it: the old processes are still ending.
+    acme.start("b", "member", "start", acme.folder / "members" / "b")
+    before = acme.said("server").count("is up at")
+    acme.start("server", "federation", "serve", acme.folder)
+    wait_for(lambda: acme.said("server").count("is up at") > before)
+    for family in families.values():
+        assert not still_alive(family)
+    wait_for(lambda: acme.online() == set(MEMBERS))
+
+
+@pytest.mark.slow
+def test_no_secret_is_in_the_arguments_of_a_process_that_this_package_starts(acme):
+    """Flower gives a token to the processes of its apps, as SECURITY.md says."""
+    keys = ["".join(file.read_text().splitlines()[1:-1]) for file in acme.folder.rglob("*.key")]
+    secrets = {key[100:150] for key in keys}  # all begin with the same bytes
+    assert len(secrets) >= 5
+    for name in ("server", *MEMBERS):
+        root = psutil.Process(acme.processes[name].pid)
+        for one in [root, *root.children(recursive=True)]:
+            words = one.cmdline()
+            assert not any(secret in word for secret in secrets for word in words)
+            assert "--token" not in words or any("flwr-" in word for word in words)
+
+
 @pytest.mark.slow
 def test_a_server_ended_by_sigterm_leaves_no_process_behind(acme):
     descendants = psutil.Process(acme.processes["server"].pid).children(recursive=True)
     assert len(descendants) > 1
     acme.processes.pop("server").send_signal(signal.SIGTERM)
-    psutil.wait_procs(descendants, timeout=30)
-    assert not any(one.is_running() for one in descendants)
+    assert not still_alive(descendants, 30)
+
+
+@pytest.mark.slow
+def test_an_expired_certificate_is_named_on_both_sides_until_it_is_renewed(federation):
+    """The server of the federation has ended. Its port answers with a certificate that has expired."""
+    server, authority = federation.folder / "server", federation.folder / "authority"
+    own = CertificatePair((authority / "ca.crt").read_bytes(), (authority / "ca.key").read_bytes())
+    expired = new_server(own, "127.0.0.1", days=-3)
+    (server / "server.crt").write_bytes(expired.certificate)
+    (server / "server.key").write_bytes(expired.key)
+    served = federation.coldfusion("federation", "serve", federation.folder)
+    assert served.returncode == 2
+    assert re.search(r"server\.crt expired on 20.* clock of this machine .* federation renew", served.stderr)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server / "server.crt", server / "server.key")
+    with tls_server(context, open_federation(federation.folder).port):
+        checked = federation.coldfusion("member", "check", federation.folder / "members" / "a")
+        assert checked.returncode == 2
+        assert "FAIL  certificate: " in checked.stdout
+        wait_for(lambda: "expired on 20" in federation.said("a"), 180)
+        assert federation.said("a").count("expired on 20") == 1
+    assert federation.coldfusion("federation", "renew", federation.folder).returncode == 0
+    federation.start("server", "federation", "serve", federation.folder)
+    wait_for(lambda: federation.said("a").count("knows this member's key"), 180)
+    wait_for(lambda: "a" in federation.online(), 180)

@@ -70,8 +70,9 @@ def test_a_program_that_ends_is_started_again_and_its_last_lines_are_logged(supe
     supervise("ends")
     wait_for(lambda: len(lines_of(tmp_path / "starts")) == 2)
     said = lines_of(tmp_path / "lines")
-    assert "exited with code 3. Restarting it in 2 s" in said[0]
+    assert "exited with code 3" in said[0]
     assert said[1].strip() == "INFO: going to end"
+    assert "Restarting it in 2 s" in said[2]
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -171,6 +172,14 @@ def test_the_command_is_computed_before_each_start(supervise, tmp_path):
     finally:
         process.terminate()
         assert process.wait(30) == 0
+
+
+def test_an_error_before_a_restart_ends_the_supervisor(supervise, tmp_path):
+    text = SUPERVISE.replace(".run()", ".run(before_restart=lambda: sys.exit(77))")
+    (tmp_path / "supervise.py").write_text(text)
+    done = subprocess.run([sys.executable, "supervise.py", "ends"], cwd=tmp_path, timeout=60, check=False)
+    assert done.returncode == 77
+    assert len(lines_of(tmp_path / "starts")) == 1
 
 
 def test_a_large_log_is_rotated(supervise, tmp_path):

@@ -1,39 +1,16 @@
 """The checks of a member that need no running federation; test_deployment has the others."""
 
-import contextlib
 import re
-import socket
 import ssl
-import threading
 
 import pytest
+from loopback import tls_server
 
 from coldfusion_fl.engines.deployment.certificates import new_authority, new_server
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.member.check import check_member
 from coldfusion_fl.engines.deployment.setup import new_federation
 from coldfusion_fl.errors import ErrorCode
-
-
-@contextlib.contextmanager
-def listening(context=None):
-    """A server on a port of loopback that accepts and hangs up, with TLS or without."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def accept():
-            while True:
-                try:
-                    plain, _ = server.accept()
-                except OSError:
-                    return
-                with plain, contextlib.suppress(OSError):
-                    if context:
-                        context.wrap_socket(plain, server_side=True).close()
-                    else:
-                        plain.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield server.getsockname()[1]
 
 
 @pytest.fixture
@@ -96,7 +73,7 @@ def context_of(folder):
 
 def test_a_certificate_of_another_authority_is_not_accepted(found, tmp_path):
     new_federation(Federation(tmp_path / "other", "other", "127.0.0.1", 1), [])
-    with listening(context_of(tmp_path / "other" / "server")) as port:
+    with tls_server(context_of(tmp_path / "other" / "server")) as port:
         finding = found(port)["certificate"]
     assert not finding.passed
     assert "was rejected" in finding.details
@@ -111,7 +88,7 @@ def found_with(found, tmp_path):
         issued = new_server(authority, "127.0.0.1", server_days)
         (tmp_path / "server.crt").write_bytes(issued.certificate)
         (tmp_path / "server.key").write_bytes(issued.key)
-        with listening(context_of(tmp_path)) as port:
+        with tls_server(context_of(tmp_path)) as port:
             return found(port, change=lambda _, member: (member / "ca.crt").write_bytes(authority.certificate))
 
     return check
@@ -133,7 +110,7 @@ def test_an_expired_certificate_is_named_with_its_date_and_the_time_of_this_mach
 
 
 def test_a_server_without_tls(found):
-    with listening() as port:
+    with tls_server() as port:
         finding = found(port)["server"]
     assert not finding.passed
     assert "the TLS handshake" in finding.details
@@ -162,7 +139,7 @@ def test_an_unreadable_key(found, tmp_path):
         (member / "member.key").write_text("nothing")
         (member / "ca.crt").write_bytes((tmp_path / "other" / "server" / "ca.crt").read_bytes())
 
-    with listening(context_of(tmp_path / "other" / "server")) as port:
+    with tls_server(context_of(tmp_path / "other" / "server")) as port:
         findings = found(port, change=change)
     assert findings["server"].passed
     assert not findings["key"].passed
@@ -177,7 +154,7 @@ def test_a_key_that_others_can_read(found, tmp_path, mode, passed):
         (member / "member.key").chmod(mode)
         (member / "ca.crt").write_bytes((tmp_path / "other" / "server" / "ca.crt").read_bytes())
 
-    with listening(context_of(tmp_path / "other" / "server")) as port:
+    with tls_server(context_of(tmp_path / "other" / "server")) as port:
         findings = found(port, change=change)
     assert findings["key file"].passed is passed
     assert findings["key file"].warning is passed

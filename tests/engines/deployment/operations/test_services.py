@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from coldfusion_fl.engines.deployment.federation import Federation
+from coldfusion_fl.engines.deployment.member.admission import MemberRemovedError
 from coldfusion_fl.engines.deployment.operations import services
 from coldfusion_fl.engines.deployment.operations.services import write_member_services, write_services
 from coldfusion_fl.engines.deployment.setup import new_federation
@@ -114,6 +115,12 @@ def test_a_unit_gives_the_supervisor_the_time_to_end_its_processes(folder):
     assert int(values["TimeoutStopSec"]) > longest
     assert int(service["stop_grace_period"].removesuffix("s")) > longest
     assert values["KillMode"] == "mixed"
+
+
+def test_systemd_does_not_restart_a_member_that_was_removed(acme):
+    values = settings_of(acme.folder / "members" / "bank" / "coldfusion-member-bank.service")
+    assert int(values["RestartPreventExitStatus"]) == MemberRemovedError.exit_code
+    assert "RestartPreventExitStatus" not in settings_of(acme.server / "coldfusion-server-acme.service")
 
 
 @pytest.mark.parametrize(("port", "capabilities"), [(443, "CAP_NET_BIND_SERVICE"), (9443, "")])

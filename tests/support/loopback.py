@@ -1,4 +1,4 @@
-"""A connection between a member and a server, that can be cut; importable without pytest."""
+"""Ends of connections on loopback: one that can be cut, and a server of a handshake; importable without pytest."""
 
 import contextlib
 import socket
@@ -54,3 +54,24 @@ def _pump(source, sink):
     for end in (source, sink):
         with contextlib.suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def tls_server(context=None, port=0):
+    """A server that accepts and hangs up, with TLS or without; yields its port."""
+    with socket.create_server(("127.0.0.1", port)) as server:
+
+        def accept():
+            while True:
+                try:
+                    plain, _ = server.accept()
+                except OSError:
+                    return
+                with plain, contextlib.suppress(OSError):
+                    if context:
+                        context.wrap_socket(plain, server_side=True).close()
+                    else:
+                        plain.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield server.getsockname()[1]
