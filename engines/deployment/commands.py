@@ -182,7 +182,10 @@ def check(folder: _MemberFolder = Path()) -> None:
 
 @member.command("start")
 def start(folder: _MemberFolder = Path()) -> None:
-    """Join, and take part until Ctrl-C. If Flower's SuperNode ends, it is started again."""
+    """Join, and take part until Ctrl-C. If Flower's SuperNode ends, it is started again.
+
+    A member that the server has removed ends with exit code 77.
+    """
     from coldfusion_fl.engines.deployment.member.join import join
     from coldfusion_fl.engines.deployment.member.settings import read_member
 

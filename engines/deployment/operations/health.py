@@ -58,10 +58,13 @@ def check_member_health(folder: Path) -> str:
         DeploymentError: one of these is not the case, or the settings are wrong.
     """
     member, home = read_member(folder), flower_home(folder)
-    started = _start_of_supernode(home) if home.is_dir() and is_locked(home) else None
+    command_runs = home.is_dir() and is_locked(home)
+    started = _start_of_supernode(home) if command_runs else None
     if started is None:
+        # The command waits, without a SuperNode, while the server does not admit the member.
+        advice = "Find out why: coldfusion member check" if command_runs else "Start it: coldfusion member start"
         raise DeploymentError(
-            f"'{member.name}' has not joined: no SuperNode runs. Start it: coldfusion member start {folder}",
+            f"'{member.name}' has not joined: no SuperNode runs. {advice} {folder}",
             code=ErrorCode.NOT_RUNNING,
         )
     age = time.time() - started

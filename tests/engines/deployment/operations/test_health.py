@@ -55,6 +55,13 @@ def test_a_member_that_has_not_joined(acme):
     assert error.value.code == ErrorCode.NOT_RUNNING
 
 
+def test_a_member_that_waits_for_its_admission(acme):
+    home = flower_home(acme.folder / "members" / "bank")
+    home.mkdir()
+    with exclusive_lock(home, "taken"), pytest.raises(DeploymentError, match="coldfusion member check"):
+        check_member_health(acme.folder / "members" / "bank")
+
+
 def test_a_member_whose_supernode_has_just_started(bank):
     with pytest.raises(DeploymentError, match=r"started \d s ago") as error:
         check_member_health(bank)
