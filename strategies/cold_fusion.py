@@ -297,7 +297,7 @@ class ColDFusion(FedAvg):
         with closing(ArrayFile(self.ledger.folder if self.ledger else None)) as array_file:
             candidates = self.collector.collect(self.round, replies, array_file, self.timeout)
             if self.grid:
-                self.collector.collect_late(self.round, self.grid, array_file, candidates)
+                self.collector.collect_late(self.round, self.grid, array_file, candidates, self.timeout)
             base = self.aggregator.next_base(self.round, candidates)
         metrics = self.round.metrics(self.train_metrics_aggr_fn, self.weighted_by_key)
         return None if base is None else move_to_record(self.state.complete(base)), metrics

@@ -1,9 +1,9 @@
 """The ServerApp of a federation: the usual run, with the names of members known from their keys."""
 
-import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -11,7 +11,10 @@ from flwr.serverapp import Grid, ServerApp
 from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.engines.flower_internals import http_grid
 from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.strategies.nodes.replies import seconds_left
 from coldfusion_fl.strategies.server_app import serve
+
+_MAX_BACKOFF = 2.0  # seconds between two looks whether an array is there; the wait may end later by this much
 
 app = ServerApp()
 
@@ -28,14 +31,20 @@ def main(grid: Grid, context: Context) -> None:
         return {int(node_id): name for name, node_id in found.items()}
 
     settings = parse_settings(ledger.settings, str(ledger.folder))
-    limit_array_wait(settings.round_timeout)
+    limit_array_wait()
     serve(grid, settings, ledger, names)
 
 
-def limit_array_wait(seconds: float) -> None:
-    """Limit how long the server waits for the arrays of an announced reply; by default, Flower waits for two hours.
+def limit_array_wait() -> None:
+    """Limit how long the server waits for the arrays of announced replies; by default, Flower waits for two hours each.
 
-    Args:
-        seconds: the limit; then the reply is given up.
+    They must be there by the deadline of the round, the evaluation or the query that they belong to. Then they are
+    given up, so that all members that announce a reply and send no arrays cost one time limit together.
     """
-    http_grid.pull_objects = functools.partial(http_grid.pull_objects, max_time=seconds)
+    pull = http_grid.pull_objects
+
+    def pull_until_deadline(*arguments: Any, **options: Any) -> dict[str, bytes]:
+        limits = {"max_time": seconds_left(), "max_tries_per_object": None, "backoff_cap": _MAX_BACKOFF}
+        return cast(dict[str, bytes], pull(*arguments, **limits, **options))
+
+    http_grid.pull_objects = pull_until_deadline

@@ -4,18 +4,18 @@ import math
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from logging import WARNING
 from typing import Any, TypeVar
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.common import log
+from flwr.app import ArrayRecord, ConfigRecord, Message, Metadata, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from coldfusion_fl.config.message_keys import ROUND, SEED
 from coldfusion_fl.sanitize import sanitize
+
+from .replies import pull_replies
 
 
 class FlowerErrorCode(IntEnum):
@@ -38,8 +38,6 @@ _WORKER_LOSS = re.compile(
 )
 # Only the in-memory grid of a simulation says how often it may be polled; the grid of a deployment polls every 3 s.
 _POLL_SECONDS = 3.0
-# Replies that are polled together: about this many bytes of arrays, and no more replies than this.
-_POLLED_BYTES, _MAX_POLLED = 64 * 2**20, 1000
 # Messages that are sent in order are sent in this many parts at most: each takes as long as a poll.
 _ORDERED_SENDS = 16
 
@@ -89,57 +87,39 @@ class MessageBuilder:
 def exchange_messages(
     grid: Grid, messages: Iterable[Message], timeout: float | None, *, in_order: bool = False
 ) -> Iterator[Message]:
-    """Send messages and yield the replies as they arrive, with a few of them in memory at a time.
+    """Send messages and yield the replies as they arrive, with one of them in memory at a time.
 
-    Flower returns all replies to the polled messages that have arrived, so only as many messages are polled together
-    as have about 64 MB of arrays. Flower does not check what a reply says of itself. A reply that claims to answer a
-    message that was not polled is dropped, and a node cannot guess the IDs of messages to others.
+    Each message is polled alone: see `replies.pull_replies`, which also makes error replies of unreadable ones.
 
     Args:
         grid: Flower's grid.
         messages: one for each node.
         timeout: seconds after the last message was sent. Then the grid is polled a last time: fetching one reply may
-            take long, and replies that arrived meanwhile are in time. None: no limit.
+            take long, and replies that arrived meanwhile are in time. A reply that was announced before must be
+            complete by then. None: no limit.
         in_order: whether the workers of a simulation are to start with the first messages. They take messages that
             they find together in an order of their own, so that only some are sent at each poll.
     """
     unsent = list(messages)
-    waiting: dict[str, None] = {}  # the IDs of the messages, in the order in which they were sent
+    waiting: dict[str, Metadata] = {}  # by the ID of the message, in the order in which they were sent
     at_once = math.ceil(len(unsent) / _ORDERED_SENDS) if in_order and in_simulation(grid) else len(unsent)
-    together = _polled_together(unsent)
     deadline = math.inf
     is_last = False
     while unsent or (waiting and not is_last):
         if unsent:
-            waiting |= dict.fromkeys(message_id for message_id in grid.push_messages(unsent[:at_once]) if message_id)
+            sent = {message_id for message_id in grid.push_messages(unsent[:at_once]) if message_id}
+            metadata = [message.metadata for message in unsent[:at_once]]
+            waiting |= {one.message_id: one for one in metadata if one.message_id in sent}
             del unsent[:at_once]
             deadline = time.monotonic() + timeout if not unsent and timeout is not None else math.inf
         is_last = time.monotonic() >= deadline
-        sent = list(waiting)
-        for start in range(0, len(sent), together):
-            polled = sent[start : start + together]
-            replies = list(grid.pull_messages(polled))
+        for message_id, one in list(waiting.items()):
+            replies = pull_replies(grid, one, deadline)
             while replies:
-                reply = replies.pop()
-                answered = reply.metadata.reply_to_message_id
-                if answered in polled:
-                    waiting.pop(answered, None)
-                    yield reply
-                else:
-                    log(WARNING, "Ignored a reply to message %s: no message with this ID was polled.", answered)
-                del reply  # so that memory does not hold it while the next one arrives
+                waiting.pop(message_id, None)
+                yield replies.pop()  # in no variable: memory must not hold it while the next one arrives
         if unsent or (waiting and not is_last):
             time.sleep(poll_interval(grid))
-
-
-def _polled_together(messages: Sequence[Message]) -> int:
-    """The number of messages to poll together: a reply is about as large as its message."""
-    size = max((_size_of(message) for message in messages), default=0)
-    return max(1, min(_MAX_POLLED, _POLLED_BYTES // max(1, size)))
-
-
-def _size_of(message: Message) -> int:
-    return sum(len(array.data) for record in records_of(message, ArrayRecord).values() for array in record.values())
 
 
 def poll_interval(grid: Grid) -> float:

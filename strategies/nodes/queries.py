@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from logging import INFO, WARNING
 
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, Message, MessageType, Metadata, RecordDict
 from flwr.common import log
 from flwr.serverapp import Grid
 
@@ -14,13 +14,16 @@ from coldfusion_fl.sanitize import sanitize
 from coldfusion_fl.versions import format_versions
 
 from .membership import Member, NodeRegistry, simulated_nodes, unnamed
-from .messaging import UNREACHABLE, FlowerErrorCode, in_simulation, poll_interval
+from .messaging import UNREACHABLE, FlowerErrorCode, error_reason, in_simulation, poll_interval
+from .replies import is_unreadable, pull_replies
 
 # All in seconds. A query without an answer is repeated after this time, or after a round's timeout if that is shorter;
 # before the first answer, this is the wait.
 QUERY_TIMEOUT = 60.0
 # New nodes may delay a round by no more than this; a later answer counts from the next round on.
 _NEW_NODE_WAIT = 6.0
+# An answer whose arrival is announced is waited for at least this long.
+_MIN_ANSWER_WAIT = 2.0
 # A node with a problem may have been repaired: it is queried again after this time.
 _RETRY_INTERVAL = 60.0
 # A simulated worker may have been killed for lack of memory; one that fails this often in a row does not start.
@@ -57,7 +60,7 @@ class QueriedNodes(NodeRegistry):
         self._on_excluded = on_excluded
         self._known: dict[int, Member | None] = {}  # None: excluded
         self._disconnected: dict[int, Member] = {}
-        self._queries: dict[int, tuple[str, float]] = {}
+        self._queries: dict[int, tuple[Metadata, float]] = {}
         self._failures: Counter[int] = Counter()
         self._problems: dict[int, tuple[str, float]] = {}
 
@@ -124,13 +127,14 @@ class QueriedNodes(NodeRegistry):
             query = Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY)
             for message_id in grid.push_messages([query]):
                 if message_id:
-                    self._queries[node] = (message_id, time.monotonic())
+                    self._queries[node] = (query.metadata, time.monotonic())
 
     def _receive_answers(self, grid: Grid, deadline: float) -> None:
         """Take the answers that have arrived, or arrive before the deadline."""
+        complete_by = max(deadline, time.monotonic() + _MIN_ANSWER_WAIT)
         while self._queries:
-            for node, (message_id, since) in sorted(self._queries.items()):
-                for reply in grid.pull_messages([message_id]):
+            for node, (query, since) in sorted(self._queries.items()):
+                for reply in pull_replies(grid, query, complete_by):
                     del self._queries[node]
                     if not (reply.has_error() and reply.error.code in UNREACHABLE):
                         self._known[node] = self._admit_or_exclude(node, reply, in_simulation(grid))
@@ -161,7 +165,8 @@ class QueriedNodes(NodeRegistry):
         name = sanitize(answer.get("name", ""))[:_MAX_NAME]
         # A node with a problem is queried again and again, but reported only when the problem changes.
         known_problem, _ = self._problems.pop(node, ("", 0.0))
-        if problem := self._find_problem(node, name, answer):
+        problem = error_reason(reply) if is_unreadable(reply) else self._find_problem(node, name, answer)
+        if problem:
             self._problems[node] = problem, time.monotonic()
             if problem != known_problem:
                 log(WARNING, "Node %d%s is excluded: %s", node, f" ('{name}')" if name else "", problem)

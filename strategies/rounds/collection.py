@@ -1,5 +1,6 @@
 """Collects the contributions of a round: those that arrive in time, and those of earlier rounds that are late."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from logging import INFO, WARNING
@@ -19,9 +20,10 @@ from coldfusion_fl.runs.records import RejectionRecord
 
 from ..nodes.membership import NodeRegistry
 from ..nodes.messaging import RECEIVED, UNREACHABLE, error_reason, is_worker_loss, silence
+from ..nodes.replies import is_unreadable
 from .round_state import RoundState, without_arrays
 from .stragglers import LateReply, Stragglers, rebase_update
-from .validation import ReplyValidator, reported_name
+from .validation import ReplyValidator, reject_unreadable, reported_name
 
 Candidates = dict[str, Candidate]
 
@@ -130,9 +132,22 @@ class ContributionCollector:
         round_.rename(name, reported)
         return reported
 
-    def collect_late(self, round_: RoundState, grid: Grid, array_file: ArrayFile, candidates: Candidates) -> None:
-        """Add the contributions of earlier rounds that have arrived, rebased to this round's base; or reject them."""
-        for late in self._stragglers.arrived(grid):
+    def collect_late(
+        self, round_: RoundState, grid: Grid, array_file: ArrayFile, candidates: Candidates, timeout: float | None
+    ) -> None:
+        """Add the contributions of earlier rounds that have arrived, rebased to this round's base; or reject them.
+
+        Args:
+            round_: the round; rejections are added to it.
+            grid: Flower's grid.
+            array_file: the file that takes the arrays.
+            candidates: the contributions of the round; late ones are added to them.
+            timeout: the seconds that the round may take; late replies must be complete by then too.
+        """
+        spent = time.time() - (round_.record.began or 0.0)
+        # Late ones are not worth another wait: what is left of the round's time is theirs.
+        deadline = time.monotonic() + (math.inf if timeout is None else timeout - spent)
+        for late in self._stragglers.arrived(grid, deadline):
             rebased = self._rebase(round_, late, array_file, candidates)
             if not isinstance(rebased, RejectionRecord):
                 round_.staleness[late.name] = round_.number - late.round
@@ -141,6 +156,8 @@ class ContributionCollector:
     def _rebase(
         self, round_: RoundState, late: LateReply, array_file: ArrayFile, candidates: Mapping[str, Candidate]
     ) -> Candidate | RejectionRecord:
+        if is_unreadable(late.reply):
+            return reject_unreadable(late.name, late.reply)
         reason = f"it arrived too late: it belongs to round {late.round}"
         if not self._staleness_discount:
             return RejectionRecord(name=late.name, reason=reason)

@@ -121,14 +121,20 @@ class EvaluationState:
         return True
 
     def _take(self, name: str, reply: Message, configrecord_key: str) -> None:
-        config = records_of(reply, ConfigRecord).get(configrecord_key, ConfigRecord())
-        numbers = {key: value for key, value in reported_metrics(reply).items() if _is_score(key, value)}
-        if wrong := _not_finite(reply):
+        try:
+            description = _description(records_of(reply, ConfigRecord).get(configrecord_key, ConfigRecord()))
+            numbers = {key: value for key, value in reported_metrics(reply).items() if _is_score(key, value)}
+            wrong, content = _not_finite(reply), without_arrays(reply)
+        # As for contributions: a node may report anything, and must not end the run.
+        except Exception as broken:
+            self._fail(name, f"its scores cannot be read: {type(broken).__name__}")
+            return
+        if wrong:
             self._fail(name, f"not a number: {', '.join(wrong)}")
             if not any(isinstance(value, float) for value in numbers.values()):
                 return
-        self.contents[name] = without_arrays(reply)
-        self.scores[name] = numbers | _description(config)
+        self.contents[name] = content
+        self.scores[name] = numbers | description
         self.emit(ScoreReceived(round=self.round, name=name, scores=numbers))
 
     def _fail(self, name: str, reason: str) -> None:

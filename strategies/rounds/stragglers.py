@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import Message, Metadata
 from flwr.serverapp import Grid
 
 from coldfusion_fl.aggregation.screening import Candidate
@@ -12,6 +12,7 @@ from coldfusion_fl.arrays.disk_arrays import ArrayFile
 from coldfusion_fl.arrays.encoder import Encoder
 
 from ..nodes.messaging import UNREACHABLE
+from ..nodes.replies import pull_replies
 
 # A contributor that did not answer for this number of rounds is no longer polled.
 _MAX_ROUNDS = 10
@@ -36,21 +37,29 @@ class Stragglers:
     """The contributors that did not answer in their round and may answer later."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, tuple[str, int]] = {}
+        self._waiting: dict[str, tuple[str, int, Metadata]] = {}
 
     def expect(self, server_round: int, sent: Mapping[str, Message]) -> None:
         """Note the messages, by contributor, that were not answered in their round."""
         self._waiting = {
-            message_id: (name, number)
-            for message_id, (name, number) in self._waiting.items()
-            if server_round - number < _MAX_ROUNDS
+            message_id: waiting
+            for message_id, waiting in self._waiting.items()
+            if server_round - waiting[1] < _MAX_ROUNDS
         }
-        self._waiting |= {message.metadata.message_id: (name, server_round) for name, message in sent.items()}
+        # Only their metadata: the messages hold the base of their round.
+        self._waiting |= {
+            message.metadata.message_id: (name, server_round, message.metadata) for name, message in sent.items()
+        }
 
-    def arrived(self, grid: Grid) -> Iterator[LateReply]:
-        """The replies that have arrived, each once, with one in memory at a time; a contributor's newest first."""
-        for message_id, (name, number) in reversed(list(self._waiting.items())):
-            for reply in grid.pull_messages([message_id]):
+    def arrived(self, grid: Grid, deadline: float) -> Iterator[LateReply]:
+        """The replies that have arrived, each once, with one in memory at a time; a contributor's newest first.
+
+        Args:
+            grid: Flower's grid.
+            deadline: as in `pull_replies`, for all of them together.
+        """
+        for message_id, (name, number, sent) in reversed(list(self._waiting.items())):
+            for reply in pull_replies(grid, sent, deadline):
                 if reply.has_error() and reply.error.code in UNREACHABLE:
                     continue  # the node may still answer
                 self._waiting.pop(message_id, None)

@@ -16,13 +16,14 @@ from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.config.message_keys import COMPRESSION, ROUND
-from coldfusion_fl.errors import CompressionError, count
+from coldfusion_fl.errors import ColdFusionError, CompressionError, count
 from coldfusion_fl.fusion import Contribution, Operator
 from coldfusion_fl.runs.records import RejectionRecord
 from coldfusion_fl.sanitize import sanitize
 
 from ..nodes.array_records import UnreadableArrayError, to_numpy
 from ..nodes.messaging import MAX_REASON, error_reason, records_of
+from ..nodes.replies import is_unreadable
 
 FISHER = "fisher"
 SCALES = "scales"
@@ -81,6 +82,8 @@ class ReplyValidator:
             name: the contributor whose message the reply answers.
             reply: whatever arrived.
         """
+        if is_unreadable(reply):
+            return reject_unreadable(name, reply)
         if reply.has_error():
             return RejectionRecord(name=name, reason=f"its training failed: {error_reason(reply)}")
         try:
@@ -89,8 +92,11 @@ class ReplyValidator:
             reason = str(wrong)
         except UnreadableArrayError as wrong:
             reason = f"its arrays cannot be read: {wrong}"
+        # The disk is full, for example: that is not the contributor's fault.
+        except (OSError, ColdFusionError):
+            raise
         # Bytes from outside may cause errors that nobody foresaw, and no contributor may end the run.
-        except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as broken:
+        except Exception as broken:
             reason = f"its arrays cannot be read: {type(broken).__name__}: {broken}"
         return RejectionRecord(name=name, reason=sanitize(reason)[:MAX_REASON], counts_toward_exclusion=True)
 
@@ -173,6 +179,11 @@ class ReplyValidator:
             return decode(EncodedContribution(compression, arrays, scale_arrays), self._base)
         except CompressionError as wrong:
             raise InvalidReplyError(str(wrong)) from None
+
+
+def reject_unreadable(name: str, reply: Message) -> RejectionRecord:
+    """The rejection of a reply that could not be read."""
+    return RejectionRecord(name=name, reason=error_reason(reply), counts_toward_exclusion=True)
 
 
 def _received_bytes(reply: Message) -> int:

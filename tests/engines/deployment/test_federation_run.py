@@ -4,6 +4,7 @@ import contextlib
 import time
 
 import pytest
+from flwr.app import Metadata
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
 from flwr.superlink.grid import http_grid
 
@@ -17,6 +18,7 @@ from coldfusion_fl.engines.deployment.server_app import limit_array_wait
 from coldfusion_fl.engines.deployment.setup import new_federation
 from coldfusion_fl.errors import DeploymentError, ErrorCode, RunError, SettingsError
 from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.strategies.nodes.replies import pull_replies
 
 
 class FakeServer:
@@ -188,12 +190,19 @@ def test_the_bundle_has_no_code_but_imports_of_the_installed_apps(tmp_path):
 
 def test_announced_arrays_that_do_not_arrive_are_given_up(monkeypatch):
     monkeypatch.setattr(http_grid, "pull_objects", http_grid.pull_objects)  # as it was, afterwards
-    limit_array_wait(0.1)
+    limit_array_wait()
 
     def pull(object_id):
         raise ObjectUnavailableError(object_id)
 
+    class Grid:
+        def pull_messages(self, message_ids):
+            with pytest.raises(ObjectPullError):
+                http_grid.pull_objects(["x"], pull)
+            return []
+
     began = time.monotonic()
-    with pytest.raises(ObjectPullError):
-        http_grid.pull_objects(["x"], pull)
+    sent = Metadata(1, "sent", 1, 2, "", "", time.time(), 60.0, "train")
+    for _ in range(5):
+        assert not pull_replies(Grid(), sent, deadline=began + 0.5)
     assert time.monotonic() - began < 30
