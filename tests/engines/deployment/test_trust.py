@@ -30,6 +30,15 @@ def test_a_wrong_contribution_is_rejected_by_name_and_the_run_continues(done):
     assert set(done.record(2).contributions) == {"a", "b"}
 
 
+def test_a_reply_that_flower_cannot_read_is_rejected_by_name_and_the_run_continues(done):
+    [rejected] = done.record(3).rejected
+    assert (rejected.name, rejected.counts_toward_exclusion) == ("c", True)
+    assert "its reply cannot be read" in rejected.reason
+    assert set(done.record(3).contributions) == {"a", "b"}
+    assert done.record(3).fused
+    assert set(done.record(4).contributions) == {"a", "b", "c"}
+
+
 def test_a_member_with_another_version_is_excluded_and_both_versions_are_named(acme, done):
     [reason] = {event.reason for event in done.events() if event.kind == "contributor-excluded"}
     assert reason.startswith("it has coldfusion-fl 0.0.1")

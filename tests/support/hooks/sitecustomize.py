@@ -1,6 +1,6 @@
 """Changes the software of a process that starts with this folder on its PYTHONPATH, as COLDFUSION_HOOK says.
 
-`spoil`: a member that is honest for one round, and then sends what it likes. `old`: one with another version.
+`spoil`: a member that sends what it likes in its second and third round. `old`: one with another version.
 `record=FILE`: a server that keeps every byte that members send.
 """
 
@@ -37,13 +37,17 @@ HUGE = 10_000_000  # float32; Flower sends pieces of 20 MiB
 
 
 def spoil(client_app):
-    """From the second round on its contribution is garbage, and huge."""
+    """In the second round its contribution is garbage, and huge; in the third one it is no contribution at all."""
     import numpy as np
     from flwr.app import Array, ArrayRecord
+    from flwr.supercore.inflatable.inflatable_object import add_header_to_object_body
 
     def spoiling(message, context, call_next):
         reply = call_next(message, context)
-        if int(reply.content["metrics"]["coldfusion.round"]) > 1:
+        number = int(reply.content["metrics"]["coldfusion.round"])
+        if number == 3:  # this process handles one message
+            Array.deflate = lambda array: add_header_to_object_body(GARBAGE, array)
+        if number == 2:
             arrays = reply.content["arrays"]
             # Flower sends equal pieces once.
             huge = Array(np.random.default_rng(0).random(HUGE, np.float32))
