@@ -88,7 +88,8 @@ class ColDFusion(FedAvg):
     evaluate_metrics_aggr_fn : Optional[Callable[[list[RecordDict], str], MetricRecord]] (default: None)
         The same for the replies of an evaluation.
     contributors_per_round : int (default: 8)
-        Contributors sampled each round, by (seed, round, sorted names) alone.
+        Contributors sampled each round, by (seed, round, sorted names of those that can be sampled) alone. Contributors
+        that did not answer in time pause for 1, 2, 4, up to 16 rounds.
     min_contributions : Optional[int] (default: None)
         With fewer valid contributions a round keeps its base. None: 2, or 1 if `min_train_nodes` is 1.
     node_timeout : float (default: 3600)
@@ -274,7 +275,8 @@ class ColDFusion(FedAvg):
         """Sample contributors and send each the base."""
         if self.fraction_train == 0:
             return []
-        pool = self.participants.pool(grid, self.state.records, self.schedule.num_rounds)
+        rounds = self.schedule.num_rounds
+        pool = self.participants.pool(server_round, grid, self.state.records, rounds, self.min_train_nodes)
         self.round.note_pool(pool)
         names = self.sample(pool.names, server_round)
         log(INFO, "configure_train: Sampled %s nodes (out of %s)", len(names), len(pool.members))
@@ -312,7 +314,7 @@ class ColDFusion(FedAvg):
         if self.state.average:  # then the result is another encoder than the base
             shared = move_to_record(dict(self.state.result))
         members = self.participants.connected(grid, self.schedule.num_rounds)
-        names = sorted(members)
+        names = sorted(members.keys() - self.participants.excluded(self.state.records).keys())
         if self.fraction_evaluate < 1:
             number = max(int(len(names) * self.fraction_evaluate), self.min_evaluate_nodes)
             names = sample(names, number, self.settings.seed, server_round)

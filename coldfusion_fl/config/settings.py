@@ -239,7 +239,8 @@ class Settings(SettingsTable):
     round_timeout: float = Field(
         3600.0,
         gt=0,
-        description="Seconds after which a round continues without the missing contributions.",
+        description="Seconds after which a round continues without the missing contributions, and an evaluation "
+        "without the missing scores.",
         json_schema_extra=CAN_CHANGE,
     )
     node_timeout: float = Field(

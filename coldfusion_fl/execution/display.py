@@ -84,8 +84,9 @@ class Display:
         self._begin(f"round {self._round} of {self.rounds}: contributors train", event)
         self._nodes = {name: _Node() for name in event.sampled}
         missing = f"; not connected: {', '.join(event.missing)}" if event.missing else ""
+        paused = f"; paused, as they did not answer: {', '.join(event.paused)}" if event.paused else ""
         left = self._left_note(event.time)
-        return f"round {self._round}/{self.rounds}: training on {', '.join(event.sampled)}{missing}{left}"
+        return f"round {self._round}/{self.rounds}: training on {', '.join(event.sampled)}{missing}{paused}{left}"
 
     @_update.register
     def _(self, event: events.TrainingStep) -> None:

@@ -20,6 +20,7 @@ SIGNS = {
     "rejected": "✕",
     "excluded": "⊘",
     "not connected": "–",
+    "paused": "‖",
     "not sampled": "·",
 }
 
@@ -65,7 +66,7 @@ class Contributor:
 
 
 def contribution_rows(records: Sequence[RoundRecord]) -> list[ContributionRow]:
-    """A row for each contributor that was sampled, rejected, excluded or missing in a round; the last round first."""
+    """A row for each contributor that something became of in a round; the last round first."""
     return [row for record in reversed(records) if record.round for row in _rows(record)]
 
 
@@ -83,6 +84,10 @@ def _rows(record: RoundRecord) -> list[ContributionRow]:
         ContributionRow(record.round, name, "excluded", reason) for name, reason in sorted(record.excluded.items())
     ]
     rows += [ContributionRow(record.round, name, "not connected") for name in sorted(record.missing)]
+    rows += [
+        ContributionRow(record.round, name, "paused", f"it did not answer; until round {last}")
+        for name, last in sorted(record.paused.items())
+    ]
     return rows
 
 

@@ -88,12 +88,14 @@ class RoundStarted(_Event):
         round: the round.
         sampled: their names.
         missing: the names of contributors that are not connected.
+        paused: the names of contributors that were not sampled, because they had not answered in time.
     """
 
     kind: Literal["round-started"] = "round-started"
     round: int
     sampled: list[str]
     missing: list[str] = []
+    paused: list[str] = []
 
 
 class TrainingStep(_Event):

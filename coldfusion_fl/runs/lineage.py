@@ -99,7 +99,7 @@ def print_base(base: BaseRecord, console: Console) -> None:
 
 
 def _contributions_table(record: RoundRecord) -> Table:
-    """A row for each contributor that was sampled, rejected or excluded."""
+    """A row for each contributor that was sampled, rejected, excluded or paused."""
     table = Table(box=None, padding=(0, 2), show_edge=False)
     for column in ("", "contributor", "share", "norm", "cosine", "sha256", "reason"):
         table.add_column(column, justify="right" if column in ("share", "norm", "cosine") else "left")
@@ -110,6 +110,8 @@ def _contributions_table(record: RoundRecord) -> Table:
         table.add_row("[red]rejected", escape(rejection.name), "", *_facts(rejection.facts), escape(rejection.reason))
     for name, reason in sorted(record.excluded.items()):
         table.add_row("[red]excluded", escape(name), "", "", "", "", escape(reason))
+    for name, last in sorted(record.paused.items()):
+        table.add_row("paused", escape(name), "", "", "", "", f"it did not answer; until round {last}")
     return table
 
 

@@ -64,6 +64,7 @@ class RejectionRecord(Recorded):
         reason: a clause that says why.
         counts_toward_exclusion: whether the rejection counts toward `max-rejections`: what arrived could not be fused.
         received: whether anything arrived.
+        timed_out: whether the contributor did not answer in time, so that it is sampled less for a while.
         facts: what is known of the contribution; None: it could not be read, or nothing arrived.
     """
 
@@ -71,6 +72,7 @@ class RejectionRecord(Recorded):
     reason: str
     counts_toward_exclusion: bool = False
     received: bool = True
+    timed_out: bool = False
     facts: UpdateFacts | None = None
 
 
@@ -140,6 +142,8 @@ class RoundRecord(Recorded):
         sampled: the names of the contributors that were sent the base, sorted.
         excluded: contributors that are connected but no longer sampled, with the reason.
         missing: contributors that took part before, or are expected, and are not connected.
+        paused: contributors that are connected and were not sampled, because they had not answered in time; with the
+            last round of the pause.
         contributions: those that passed the screening, by contributor.
         rejected: the others.
         checkpoints: where the contributions come from, by contributor, if `coldfusion fuse` added the round; None: the
@@ -165,6 +169,7 @@ class RoundRecord(Recorded):
     sampled: list[str] = Field(default_factory=list)
     excluded: dict[str, str] = Field(default_factory=dict)
     missing: list[str] = Field(default_factory=list)
+    paused: dict[str, int] = Field(default_factory=dict)
     contributions: dict[str, ContributionRecord] = Field(default_factory=dict)
     rejected: list[RejectionRecord] = Field(default_factory=list)
     checkpoints: dict[str, CheckpointRecord] | None = None

@@ -94,6 +94,7 @@ def _of_round(record: RoundRecord) -> dict[str, float | None]:
         "rejected": len(record.rejected),
         "missing": len(record.missing),
         "excluded": len(record.excluded),
+        "paused": len(record.paused),
         "fused": record.fused,
         "loss": sum(losses) / len(losses) if losses else None,
         "update-norm": record.update_norm,

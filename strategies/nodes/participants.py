@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 
 from coldfusion_fl.errors import ErrorCode, RunError, count
 from coldfusion_fl.runs.events import ContributorExcluded, Emit, NodesConnected, WaitingForNodes
-from coldfusion_fl.runs.history import rejection_counts
+from coldfusion_fl.runs.history import paused_until, rejection_counts
 from coldfusion_fl.runs.records import RoundRecord
 
 from .membership import Member, NodeRegistry, is_unnamed, simulated_nodes
@@ -28,6 +28,8 @@ class Pool:
         excluded: contributors that are no longer sampled, with the reason.
         names: the contributors that can be sampled.
         missing: contributors that took part before, or are expected, and are not connected.
+        paused: contributors that are not sampled for a while, because they did not answer in time; with the last round
+            of the pause.
         is_simulated: whether all nodes are simulated.
     """
 
@@ -35,6 +37,7 @@ class Pool:
     excluded: dict[str, str]
     names: list[str]
     missing: list[str]
+    paused: dict[str, int]
     is_simulated: bool
 
 
@@ -106,13 +109,17 @@ class Participants:
         self._emit(NodesConnected(seen=seen, unseen=unseen, missing=missing, rounds=num_rounds or 0))
         return members
 
-    def pool(self, grid: Grid, records: Sequence[RoundRecord], num_rounds: int | None) -> Pool:
+    def pool(
+        self, server_round: int, grid: Grid, records: Sequence[RoundRecord], num_rounds: int | None, fewest: int
+    ) -> Pool:
         """The contributors that can be sampled; where they are too few, waits for more.
 
         Args:
+            server_round: the round.
             grid: Flower's grid.
             records: of the earlier rounds.
             num_rounds: as in `connected`.
+            fewest: contributors that a round samples at least: where fewer are left, paused ones are sampled again.
 
         Raises:
             RunError: too few are left when the wait is over.
@@ -120,11 +127,13 @@ class Participants:
         # In a deployment an outage takes all nodes away for a while: waiting is cheaper than lost rounds.
         deadline = time.monotonic() + self._node_timeout
         while True:
-            members, excluded = self.connected(grid, num_rounds), self._find_excluded(records)
+            members, excluded = self.connected(grid, num_rounds), self.excluded(records)
             names = [name for name, member in members.items() if member.seen and name not in excluded]
             if len(names) >= self._min_contributions:
                 here = {name: reason for name, reason in excluded.items() if name in members}
-                return Pool(members, here, names, self._find_missing(members, records), in_simulation(grid))
+                paused = _find_paused(names, server_round, records, max(fewest, self._min_contributions))
+                names = [name for name in names if name not in paused]
+                return Pool(members, here, names, self._find_missing(members, records), paused, in_simulation(grid))
             if in_simulation(grid) or time.monotonic() > deadline:
                 raise RunError(
                     f"a round needs {count(self._min_contributions, 'contributor')}; available: {len(names)}, "
@@ -159,8 +168,8 @@ class Participants:
             log(WARNING, "Not connected in this round: %s.", ", ".join(missing))
         return missing
 
-    def _find_excluded(self, records: Sequence[RoundRecord]) -> dict[str, str]:
-        """Contributors that are not sampled, with the reason; each is reported once in a run."""
+    def excluded(self, records: Sequence[RoundRecord]) -> dict[str, str]:
+        """Contributors that neither train nor evaluate, with the reason; each is reported once in a run."""
         excluded = dict.fromkeys(self._exclude, "it is listed in the setting 'exclude'")
         reported = self._reported_exclusions | {name for record in records for name in record.excluded}
         for name, number in rejection_counts(records).items():
@@ -172,6 +181,23 @@ class Participants:
                     log(WARNING, "'%s' is excluded from now on: %s.", name, excluded[name])
                     self._emit(ContributorExcluded(name=name, reason=excluded[name]))
         return excluded
+
+
+def _find_paused(
+    names: Sequence[str], server_round: int, records: Sequence[RoundRecord], fewest: int
+) -> dict[str, int]:
+    """The contributors among some that are not sampled in a round, with the last round of their pauses.
+
+    It follows from the records alone, so that a resumed run samples as an unbroken one. As many as needed are left out,
+    those whose pause ends first, so that a run never waits for the end of a pause.
+    """
+    until = {name: last for name, last in paused_until(records).items() if name in names and last >= server_round}
+    needed = max(0, fewest - (len(names) - len(until)))
+    paused = {name: until[name] for name in sorted(until, key=lambda name: (until[name], name))[needed:]}
+    if paused:
+        listed = ", ".join(f"{name} (until round {last})" for name, last in sorted(paused.items()))
+        log(INFO, "Not sampled in round %d, because they did not answer in time: %s.", server_round, listed)
+    return paused
 
 
 def _some(names: Sequence[str]) -> str:

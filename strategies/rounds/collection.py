@@ -19,7 +19,7 @@ from coldfusion_fl.runs.events import ContributionReceived
 from coldfusion_fl.runs.records import RejectionRecord
 
 from ..nodes.membership import NodeRegistry
-from ..nodes.messaging import RECEIVED, UNREACHABLE, error_reason, is_worker_loss, silence
+from ..nodes.messaging import RECEIVED, UNREACHABLE, FlowerErrorCode, error_reason, is_worker_loss, silence
 from ..nodes.replies import is_unreadable
 from .round_state import RoundState, without_arrays
 from .stragglers import LateReply, Stragglers, rebase_update
@@ -84,6 +84,7 @@ class ContributionCollector:
         candidates: Candidates = {}
         answered: set[str] = set()
         unreachable: dict[str, str] = {}
+        incomplete: set[str] = set()
         for reply in replies:
             name = self._sender(round_, reply)
             if name is None:
@@ -102,6 +103,9 @@ class ContributionCollector:
                 unreachable[name] = error_reason(reply)
             elif reply.has_error() and reply.error.code in UNREACHABLE:
                 unreachable[name] = f"it cannot be reached: {error_reason(reply)}"
+                # Also what Flower answers for a reply that was announced and not sent.
+                if reply.error.code == FlowerErrorCode.MESSAGE_UNAVAILABLE:
+                    incomplete.add(name)
             else:
                 answered.add(name)
                 self._add(round_, name, validator.validate(name, reply), candidates, reply)
@@ -113,7 +117,8 @@ class ContributionCollector:
         silent = sorted(round_.sent.by_name.keys() - answered - left_out)
         for name in silent:
             reason = unreachable.get(name) or _silence(round_, timeout)
-            round_.reject(RejectionRecord(name=name, reason=reason, received=False))
+            timed_out = name in incomplete or (name not in unreachable and not _is_early(round_, timeout))
+            round_.reject(RejectionRecord(name=name, reason=reason, received=False, timed_out=timed_out))
         self._stragglers.expect(round_.number, {name: round_.sent.by_name[name] for name in silent})
         log(INFO, RECEIVED, "aggregate_train", len(candidates), len(round_.record.rejected))
         self._warn_of_dropped_arrays(validator.dropped)
@@ -219,8 +224,13 @@ class ContributionCollector:
 
 def _silence(round_: RoundState, timeout: float | None) -> str:
     """The reason why there is no reply, as a clause."""
-    # Another loop than this package's own may have another timeout, and a subclass may look at the replies before.
-    began = round_.record.began
-    if timeout is not None and began is not None and time.time() - began < timeout:
+    if _is_early(round_, timeout):
         return "it did not answer, or the strategy left its reply out"
     return silence(timeout)
+
+
+def _is_early(round_: RoundState, timeout: float | None) -> bool:
+    """Whether a contributor without a reply may not have had all of its time."""
+    # Another loop than this package's own may have another timeout, and a subclass may look at the replies before.
+    began = round_.record.began
+    return timeout is not None and began is not None and time.time() - began < timeout

@@ -74,15 +74,17 @@ class RoundState(RoundProgress):
         return cls(RoundRecord(round=number, began=time.time()), emit=emit)
 
     def note_pool(self, pool: Pool) -> None:
-        """Record the contributors that are excluded or missing."""
+        """Record the contributors that are excluded, missing or paused."""
         self.record.excluded, self.record.missing = pool.excluded, pool.missing
+        self.record.paused = pool.paused
         self.is_simulated = pool.is_simulated
 
     def note_sent(self, sent: SentMessages) -> None:
         """Record and report the contributors that are sent the base."""
         self.sent = sent
         self.record.sampled = sorted(sent.by_name)
-        self.emit(RoundStarted(round=self.number, sampled=self.record.sampled, missing=self.record.missing))
+        sampled, missing, paused = self.record.sampled, self.record.missing, sorted(self.record.paused)
+        self.emit(RoundStarted(round=self.number, sampled=sampled, missing=missing, paused=paused))
 
     def note_arrived(self, replies: Iterable[Message], name_of: Callable[[int], str]) -> None:
         """Note the replies that a subclass is given."""

@@ -43,8 +43,9 @@ def test_the_metrics_of_a_round():
     )
     assert round_metrics(record) == {
         "round/sampled": 4, "round/contributions": 2, "round/rejected": 2, "round/missing": 1, "round/excluded": 0,
-        "round/fused": 1, "round/loss": 1.5, "round/update-norm": 0.5, "round/bytes": 25, "round/seconds": 10,
-        "round/training-seconds": 7, "round/epsilon": 1.5, "round/validation-before": 50, "round/validation-after": 51,
+        "round/paused": 0, "round/fused": 1, "round/loss": 1.5, "round/update-norm": 0.5, "round/bytes": 25,
+        "round/seconds": 10, "round/training-seconds": 7, "round/epsilon": 1.5, "round/validation-before": 50,
+        "round/validation-after": 51,
         "contributor/a/rejected": 0, "contributor/a/norm": 2, "contributor/a/cosine": 0.5, "contributor/a/share": 0.5,
         "contributor/a/bytes": 10, "contributor/a/loss": 1, "contributor/a/seconds": 5,
         "contributor/b/rejected": 0, "contributor/b/norm": 2, "contributor/b/cosine": 0.5, "contributor/b/share": 0.5,

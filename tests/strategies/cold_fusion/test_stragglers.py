@@ -27,9 +27,9 @@ class GridWithASlowNode(FakeGrid):
 
 
 def run_with_a_slow_node(ledger, rounds, rounds_late=1, **settings):
-    """Nodes a and b move the base by 1, the slow c by 4; c is sampled in each round."""
+    """Nodes a and b move the base by 1, the slow c by 4; c is sampled in each round, because three are needed."""
     grid = GridWithASlowNode({100: node("a"), 101: node("b"), 102: node("c", 4)}, 102, rounds_late)
-    settings = {"contributors_per_round": 3, "min_available_nodes": 3, "evaluate_every": -1, **settings}
+    settings = {"contributors_per_round": 3, "min_train_nodes": 3, "evaluate_every": -1, **settings}
     strategy = ColDFusion(contributor_names="query", ledger=ledger, **settings)
     result = strategy.start(grid, zero_arrays(), num_rounds=rounds, timeout=0.3)
     return result.arrays["w"].numpy()[0, 0]
@@ -72,7 +72,7 @@ def test_a_late_contribution_whose_base_was_deleted_is_rejected(ledger):
 
 
 def run_with_grid(grid, ledger, rounds):
-    settings = {"contributors_per_round": 3, "min_available_nodes": 3, "evaluate_every": -1, "staleness_discount": 0.5}
+    settings = {"contributors_per_round": 3, "min_train_nodes": 3, "evaluate_every": -1, "staleness_discount": 0.5}
     result = ColDFusion(contributor_names="query", ledger=ledger, **settings).start(
         grid, zero_arrays(), num_rounds=rounds, timeout=0.5
     )
