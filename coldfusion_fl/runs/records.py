@@ -95,7 +95,7 @@ class CheckpointRecord(Recorded):
 
 
 class PrivacySpent(Recorded):
-    """The privacy loss of the contributor that took part in the most rounds.
+    """The privacy loss of the contributor that took part in the most rounds, or may have: some have no names.
 
     Attributes:
         epsilon: ε of (ε, δ)-differential privacy.
