@@ -13,6 +13,7 @@ from coldfusion_fl.errors import ColdFusionError, MismatchError, SettingsError, 
 from coldfusion_fl.extras import missing_extra
 from coldfusion_fl.versions import format_versions
 
+from .client_state import ClientState
 from .message_log import log_messages
 from .node_settings import is_simulated, read_node_settings
 
@@ -76,7 +77,9 @@ def describe_node(message: Message, context: Context) -> Message:
                 "versions": format_versions(),
             }
         )
-    except ColdFusionError as error:
+        if not is_simulated():  # there, all nodes are the server's own, and their state may be new in each run
+            config["token"] = ClientState(context, contributor.state_folder).token(str(message.metadata.run_id))
+    except (ColdFusionError, OSError) as error:
         config = ConfigRecord({"problem": _public_error_message(error)})
     if is_simulated() and (nodes := context.node_config.get("num-partitions")):
         config["simulated-nodes"] = int(nodes)

@@ -3,6 +3,7 @@
 It is the head, the compression error of its contributions, its predictions with the first base, and a secret.
 """
 
+import hashlib
 import secrets
 from pathlib import Path
 
@@ -63,3 +64,13 @@ class ClientState:
             with atomic_write(file) as path:
                 path.write_bytes(secrets.token_bytes(_SECRET_BYTES))
         return file.read_bytes()
+
+    def token(self, run: str) -> str:
+        """Proof for the server of a run that this node is the one that it was: 32 hexadecimal digits.
+
+        It is another one in each run, and does not tell the secret.
+
+        Args:
+            run: the identifier of the run.
+        """
+        return hashlib.blake2b(f"token of {run}".encode(), key=self.secret(), digest_size=16).hexdigest()

@@ -1,8 +1,10 @@
 """Queries the nodes for their names."""
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from logging import INFO, WARNING
 
 from flwr.app import ConfigRecord, Message, MessageType, Metadata, RecordDict
@@ -29,10 +31,26 @@ _RETRY_INTERVAL = 60.0
 # A simulated worker may have been killed for lack of memory; one that fails this often in a row does not start.
 _MAX_FAILURES = 3
 _MAX_NAME = 100
+_NAME_TAKEN = (
+    "its name belongs to another node of this run. Give each node its own name. If it is the same contributor, which "
+    "has lost its state, resume the run, and let the node keep its state with state-dir in its --node-config."
+)
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """Who a name belongs to: a node, and whoever has its token, such as this node after a restart."""
+
+    node: int
+    token_hash: str
 
 
 class QueriedNodes(NodeRegistry):
     """Queries nodes for their names, and knows which of them are connected.
+
+    A name belongs to the first node that reports it, until the process ends. Where the server does not know nodes by
+    their keys, another node gets the name only with the same token, which the client keeps in its state. In a
+    simulation all nodes are the server's own.
 
     A node whose client does not answer queries is a contributor called `node-ID`. A node that reports a problem, or has
     other versions of this software than the server, is excluded.
@@ -63,6 +81,7 @@ class QueriedNodes(NodeRegistry):
         self._queries: dict[int, tuple[Metadata, float]] = {}
         self._failures: Counter[int] = Counter()
         self._problems: dict[int, tuple[str, float]] = {}
+        self._owners: dict[str, _Owner] = {}
 
     def connected_nodes(self, grid: Grid) -> dict[str, Member]:
         """The members that are connected now, by name; new nodes are queried first.
@@ -170,15 +189,30 @@ class QueriedNodes(NodeRegistry):
             self._problems[node] = problem, time.monotonic()
             if problem != known_problem:
                 log(WARNING, "Node %d%s is excluded: %s", node, f" ('{name}')" if name else "", problem)
-                self._on_excluded(name or unnamed(node), problem.rstrip("."))
+                # Under the name of another node, the display would show that one as excluded.
+                own = name if self._owns(node, name, answer) else ""
+                self._on_excluded(self._known_names().get(node) or own or unnamed(node), problem.rstrip("."))
             return None
+        if name and not is_simulated and self._node_names is None:
+            self._owners[name] = _Owner(node, _hash_token(answer))
         simulated = answer.get("simulated-nodes")
         return Member(
             node,
-            name=(self._node_names() if self._node_names else {}).get(node) or name or unnamed(node),
+            name=self._known_names().get(node) or name or unnamed(node),
             seen=bool(answer.get("seen", True)),
             simulated_nodes=simulated if is_simulated and isinstance(simulated, int) else None,
         )
+
+    def _known_names(self) -> Mapping[int, str]:
+        """The names that the server knows nodes by."""
+        return {} if self._node_names is None else self._node_names()
+
+    def _owns(self, node: int, name: str, answer: ConfigRecord) -> bool:
+        """Whether a name is this node's, or nobody's yet."""
+        owner = self._owners.get(name)
+        if self._node_names is not None or owner is None:
+            return self._node_names is None or self._known_names().get(node) == name
+        return node == owner.node or _hash_token(answer) == owner.token_hash != ""
 
     def _find_problem(self, node: int, name: str, answer: ConfigRecord) -> str:
         """Why a node cannot take part; empty where it can."""
@@ -187,13 +221,18 @@ class QueriedNodes(NodeRegistry):
         theirs, ours = sanitize(answer.get("versions", "")), format_versions()
         if theirs and theirs != ours:
             return f"it has {theirs}; this server has {ours}. Both must have the same."
-        if self._node_names is not None:
-            known = self._node_names().get(node)
-            if known is None:
-                return "its key does not belong to a member."
-            if name and name != known:
-                return f"its key belongs to '{known}', and it may only join under that name."
-        return ""
+        if self._node_names is None:
+            return "" if self._owns(node, name, answer) else _NAME_TAKEN
+        known = self._known_names().get(node)
+        if known is None:
+            return "its key does not belong to a member."
+        return "" if name in ("", known) else f"its key belongs to '{known}', and it may only join under that name."
+
+
+def _hash_token(answer: ConfigRecord) -> str:
+    """The hash of the token in an answer; empty where there is none."""
+    token = answer.get("token")
+    return hashlib.sha256(token.encode()).hexdigest() if isinstance(token, str) and token else ""
 
 
 def new_registry(

@@ -256,6 +256,7 @@ def test_a_query_loads_neither_torch_nor_transformers():
 
 def test_it_describes_its_node(node):
     answer = dict(ask("query", node).content["config"])
+    assert re.fullmatch("[0-9a-f]{32}", answer.pop("token"))
     assert answer == {"name": "b", "task": "b", "seen": True, "versions": format_versions()}
 
 

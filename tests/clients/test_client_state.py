@@ -52,3 +52,10 @@ def test_a_folder_keeps_two_rounds(tmp_path):
 def test_a_name_cannot_be_a_path(tmp_path):
     assert contributor_folder(tmp_path, "../x").parent == tmp_path
     assert contributor_folder(tmp_path, "a/b") != contributor_folder(tmp_path, "a_b")
+
+
+def test_a_token_is_the_same_for_a_run_and_tells_no_secret(open_state):
+    token = open_state().token("1")
+    assert open_state().token("1") == token
+    assert open_state().token("2") != token
+    assert open_state().secret().hex()[:32] != token

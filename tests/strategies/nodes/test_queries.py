@@ -33,3 +33,84 @@ def test_a_node_that_was_left_out_is_queried_again_and_reported_once(monkeypatch
     for _ in range(20):  # who takes part is not asked any more
         calls.connected_nodes(grid)
     assert len(asked) == 3
+
+
+class ChangingGrid(FakeGrid):
+    """Nodes come and go between two calls."""
+
+    connected = ()
+
+    def get_node_ids(self):
+        return [number for number in self.nodes if number in self.connected]
+
+    def has_arrived(self, message):
+        return True
+
+
+def named(name, **about):
+    return lambda message: RecordDict({"config": ConfigRecord({"name": name, **about})})
+
+
+def members(grid, registry, *connected):
+    """The IDs of the members while some nodes are connected, by name."""
+    grid.connected = connected
+    return {name: member.node_id for name, member in registry.connected_nodes(grid).items()}
+
+
+@pytest.fixture
+def reported():
+    """The names and reasons of the excluded nodes."""
+    return []
+
+
+@pytest.fixture
+def registry(monkeypatch, reported):
+    monkeypatch.setattr(queries, "_NEW_NODE_WAIT", 0.2)
+    return QueriedNodes("config", on_excluded=lambda name, reason: reported.append((name, reason)))
+
+
+@pytest.mark.usefixtures("as_in_a_deployment")
+@pytest.mark.parametrize("own", [{"token": "secret"}, {}], ids=["token", "no token"])
+@pytest.mark.parametrize("stolen", [{"token": "another"}, {"token": ""}, {}, {"token": 7}], ids=str)
+def test_a_name_stays_with_its_first_node_while_that_one_is_away(registry, reported, own, stolen):
+    grid = ChangingGrid({100: named("a", **own), 101: named("b"), 102: named("a", **stolen)})
+    assert members(grid, registry, 100, 101) == {"a": 100, "b": 101}
+    assert members(grid, registry, 101, 102) == {"b": 101}
+    assert members(grid, registry, 100, 101, 102) == {"a": 100, "b": 101}
+    ((name, reason),) = reported
+    assert name == "node-102"  # a itself is not excluded
+    assert "belongs to another node" in reason
+
+
+@pytest.mark.usefixtures("as_in_a_deployment")
+def test_a_node_that_was_restarted_gets_its_name_back_by_its_token(registry, reported):
+    grid = ChangingGrid({100: named("a", token="secret"), 101: named("b"), 102: named("a", token="secret")})
+    assert members(grid, registry, 100, 101) == {"a": 100, "b": 101}
+    assert members(grid, registry, 101, 102) == {"a": 102, "b": 101}
+    assert not reported
+
+
+@pytest.mark.usefixtures("as_in_a_deployment")
+def test_a_problem_is_not_reported_under_the_name_of_another_node(registry, reported):
+    grid = ChangingGrid({100: named("a", token="secret"), 101: named("a", problem="a is evil")})
+    members(grid, registry, 100)
+    members(grid, registry, 100, 101)
+    assert reported == [("node-101", "a is evil")]
+
+
+def test_in_a_simulation_nobody_needs_a_token(registry, reported):
+    grid = ChangingGrid({100: named("a", token="one"), 101: named("b"), 102: named("a", token="two")})
+    assert members(grid, registry, 100, 101) == {"a": 100, "b": 101}
+    assert members(grid, registry, 101, 102) == {"a": 102, "b": 101}
+    assert not reported
+
+
+@pytest.mark.usefixtures("as_in_a_deployment")
+def test_a_member_with_a_key_needs_no_token(reported, monkeypatch):
+    monkeypatch.setattr(queries, "_NEW_NODE_WAIT", 0.2)
+    known = {100: "a", 101: "b", 103: "a"}
+    registry = QueriedNodes("config", lambda: known, lambda name, reason: reported.append((name, reason)))
+    grid = ChangingGrid({100: named("a", token="x"), 101: named("a"), 103: named("a", token="y")})
+    assert members(grid, registry, 100, 101) == {"a": 100}
+    assert members(grid, registry, 103) == {"a": 103}
+    assert reported == [("b", "its key belongs to 'b', and it may only join under that name")]
