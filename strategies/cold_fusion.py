@@ -116,7 +116,8 @@ class ColDFusion(FedAvg):
     staleness_discount : float (default: 0.0)
         Factor on the update of a late contribution for each round that it is late; needs a ledger. 0: it is rejected.
     max_rejections : int (default: 3)
-        Stop sampling a contributor after this many rejected contributions; 0: no limit.
+        Stop sampling a contributor after this many contributions that could not be fused, whatever the others sent;
+        rejections by a screening rule do not count. 0: no limit.
     score_fn : Optional[Callable[[Mapping[str, NDArray]], float]] (default: None)
         The server's own validation score of an encoder, more is better; for the rule "greedy-soup" and for `rollback`.
     rollback : Optional[float] (default: None)

@@ -126,15 +126,16 @@ class ScreeningResult:
 class Rule(Component):
     """Decides which candidates of a round may not be fused, or get a lower weight.
 
+    A rule compares candidates with each other. So its rejections do not count for `max-rejections`: a few contributors
+    that agree on what they send could have an honest one excluded for good.
+
     Attributes:
         needs_score_function: whether it needs the server's own score of an encoder.
         changes_weights: whether it changes the weights of contributions.
-        counts_toward_exclusion: whether its rejections count for `max-rejections`.
     """
 
     needs_score_function: ClassVar[bool] = False
     changes_weights: ClassVar[bool] = False
-    counts_toward_exclusion: ClassVar[bool] = True
 
     def __call__(self, round_: ScreeningRound) -> ScreeningResult:
         """Screen the candidates of a round."""

@@ -89,7 +89,8 @@ class ServerSettings(SettingsTable):
     max_rejections: int = Field(
         3,
         ge=0,
-        description="Stop sampling a contributor after this many rejected contributions; 0: no limit.",
+        description="Stop sampling a contributor after this many contributions that could not be fused, whatever the "
+        "others sent; rejections by a screening rule do not count. 0: no limit.",
         json_schema_extra=CAN_CHANGE,
     )
     server_validation: str = Field(

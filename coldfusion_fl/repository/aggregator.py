@@ -101,12 +101,8 @@ class Aggregator:
         known = {name: replace(c, past_norms=past.get(name, ())) for name, c in candidates.items()}
         screened = self._pipeline.screen(self._state.base, known, self._score_fn)
         facts = _facts(known, screened.cosines, round_.staleness)
-        for name, (rule, reason) in screened.rejected.items():
-            round_.reject(
-                RejectionRecord(
-                    name=name, reason=reason, counts_toward_exclusion=rule.counts_toward_exclusion, facts=facts[name]
-                )
-            )
+        for name, (_, reason) in screened.rejected.items():
+            round_.reject(RejectionRecord(name=name, reason=reason, facts=facts[name]))
         for name, share in screened.shares.items():
             round_.record.contributions[name] = ContributionRecord(**dict(facts[name]), share=share)
         if len(screened.contributions) < self._min_contributions:

@@ -62,7 +62,8 @@ class RejectionRecord(Recorded):
     Attributes:
         name: the contributor.
         reason: a clause that says why.
-        counts_toward_exclusion: whether the rejection counts toward `max-rejections`: what arrived could not be fused.
+        counts_toward_exclusion: whether the rejection counts toward `max-rejections`: what arrived could not be fused,
+            whatever the others sent. A rejection by a screening rule does not count.
         received: whether anything arrived.
         timed_out: whether the contributor did not answer in time, so that it is sampled less for a while.
         facts: what is known of the contribution; None: it could not be read, or nothing arrived.

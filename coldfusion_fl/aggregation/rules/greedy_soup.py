@@ -14,8 +14,7 @@ class GreedySoup(Rule):
 
     Contributions are added to a uniform mean in descending order of their own scores. A contribution that would lower
     the score of the mean is rejected. The best contribution is always accepted, even if it is worse than the base; the
-    setting `rollback` protects against that. The score function is called twice per contribution. A contribution that
-    does not help the mean of this round may help a later one, so rejections do not count for `max-rejections`.
+    setting `rollback` protects against that. The score function is called twice per contribution.
 
     With a tolerance of 0 and a score on 500 rows, the rule rejected 37 of 48 honest contributions of eight tasks
     (experiments/results/attacks).
@@ -25,7 +24,6 @@ class GreedySoup(Rule):
 
     name: ClassVar[str] = "greedy-soup"
     needs_score_function: ClassVar[bool] = True
-    counts_toward_exclusion: ClassVar[bool] = False
     tolerance: float = Field(
         0.0, ge=0, description="Accept a contribution that lowers the score by at most this, in the score's unit."
     )
