@@ -15,7 +15,7 @@ from coldfusion_fl.arrays.running_statistics import without_statistics
 from coldfusion_fl.config.components import as_component, as_components
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import ErrorCode, FusionError, SettingsError
-from coldfusion_fl.fusion import OPERATORS, Contribution, Operator, WeightedMean, shares
+from coldfusion_fl.fusion import OPERATORS, Contribution, Operator, WeightedMean
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,11 @@ class Screened:
         cosines: by contributor, before the screening: the cosine between its update and the mean direction of the
             others; None if it is undefined.
         contributions: those that passed, in sorted order of names.
-        shares: by contributor that passed: its weight divided by the sum of all weights.
         rejected: by contributor that did not pass: the rule that rejected it, and its reason as a clause.
     """
 
     cosines: Mapping[str, float | None]
     contributions: Sequence[Contribution]
-    shares: Mapping[str, float]
     rejected: Mapping[str, tuple[Rule, str]]
 
 
@@ -77,21 +75,24 @@ class Pipeline:
     def screen(
         self, base: Encoder, candidates: Mapping[str, Candidate], score_fn: ScoreFunction | None = None
     ) -> Screened:
-        """Apply the screening rules.
+        """Limit the weights that contributors report, and apply the screening rules.
 
         Args:
             base: θ, the arrays that the contributors started from.
             candidates: by contributor.
             score_fn: the server's own score of an encoder, higher is better; None: the server has none.
         """
+        limited = self.fusion.limit_weights([candidate.contribution for candidate in candidates.values()])
+        candidates = {
+            name: replace(candidate, contribution=contribution)
+            for (name, candidate), contribution in zip(candidates.items(), limited, strict=True)
+        }
         round_ = ScreeningRound(base, candidates, self.fusion, score_fn)
         cosines = round_.cosines
         passed, rejected = screen(round_, self.screening)
         # In sorted order of names, so that the order of arrival leaves no trace in the sum.
         contributions = [candidate.contribution for _, candidate in sorted(passed.candidates.items())]
-        found = shares(self.fusion, contributions)
-        named = {part.name: share for part, share in zip(contributions, found, strict=True)}
-        return Screened(cosines, contributions, named, rejected)
+        return Screened(cosines, contributions, rejected)
 
     def optimize(self, base: Encoder, fused: Encoder, state: EncoderDict) -> tuple[EncoderDict, EncoderDict]:
         """Apply the server optimizer.

@@ -33,6 +33,7 @@ class Candidate:
         sha256: hash of its arrays.
         past_norms: the norms of the contributor's contributions that were fused in earlier rounds, oldest first.
         bytes: the size of its arrays as they were received; None: unknown.
+        scale: the factor that its update was multiplied by because it is late.
     """
 
     contribution: Contribution
@@ -40,6 +41,7 @@ class Candidate:
     sha256: str = ""
     past_norms: Sequence[float] = ()
     bytes: int | None = None
+    scale: float = 1.0
 
 
 class ScreeningRound:

@@ -113,11 +113,10 @@ def _read_candidate(
         copies = sum(candidate.sha256 == sha256 for candidate in earlier.values())
         name = f"{sha256}-{copies}"
     contribution = Contribution(name, array_file.put(arrays))
-    # A weighted mean multiplies the two, so only one of them may be the weight.
+    contribution = replace(contribution, weight=weight)
+    # A weighted mean multiplies the weight by a reported number, which nobody reported here.
     if isinstance(fusion, WeightedMean):
-        contribution = replace(contribution, metrics={fusion.by: weight})
-    else:
-        contribution = replace(contribution, weight=weight)
+        contribution = replace(contribution, metrics={fusion.by: 1.0})
     return Candidate(contribution, update_norm(loaded.encoder, arrays), sha256)
 
 

@@ -31,7 +31,7 @@ are left out. SHA-256 of this model's arrays: {hash}.
 {rows}
 
 Norm: the length of the update from the base. Cosine: between the update and the mean direction of the others. Share:
-the weight in the fusion.
+the factor of the update in the fused update, where the fusion has one.
 {notes}
 ## Use
 
@@ -99,7 +99,7 @@ def other_licences(fusion: CheckpointFusion) -> list[str]:
 
 
 def _used(fusion: CheckpointFusion) -> list[FusedCheckpoint]:
-    return [fused for fused in fusion.checkpoints if fused.share is not None]
+    return [fused for fused in fusion.checkpoints if not fused.rejected_by]
 
 
 def _licence_sentence(base: str, others: list[str]) -> str:
@@ -111,7 +111,7 @@ def _licence_sentence(base: str, others: list[str]) -> str:
 
 def _table_row(fused: FusedCheckpoint, paths: list[str]) -> str:
     checkpoint: Checkpoint = fused.checkpoint
-    share = f"rejected by {fused.rejected_by}: {fused.reason}" if fused.share is None else f"{fused.share:.3f}"
+    share = f"rejected by {fused.rejected_by}: {fused.reason}" if fused.rejected_by else number(fused.share, 3)
     cells = (
         as_code(_origin(checkpoint).name).replace("|", r"\|"),
         as_text(checkpoint.revision),

@@ -26,7 +26,7 @@ from coldfusion_fl.checkpoints.candidates import (
 )
 from coldfusion_fl.checkpoints.checkpoint import Checkpoint, LoadedBase, load_base
 from coldfusion_fl.errors import ErrorCode, FusionError, SettingsError, count
-from coldfusion_fl.fusion import Operator, WeightedMean, fuse
+from coldfusion_fl.fusion import Operator, WeightedMean, fuse_with_shares
 from coldfusion_fl.model.base import Base
 
 
@@ -39,7 +39,7 @@ class FusedCheckpoint:
         sha256: the hash of its encoder, in the names, shapes and types of the base.
         norm: ‖θ_c − θ‖₂, the length of its update over all arrays.
         cosine: between its update and the mean direction of the others; None if it is undefined.
-        share: its weight divided by the sum of all weights; None: it was rejected.
+        share: the factor of its update in the fused update; None: it was rejected, or the fusion has no such factor.
         rejected_by: the screening rule that rejected it; empty: none.
         reason: why it was rejected, as a clause.
         warnings: about this checkpoint, as sentences.
@@ -203,7 +203,7 @@ def fuse_checkpoints(
         screened = pipeline.screen(loaded.encoder, candidates, score_fn)
         if not screened.contributions:
             raise FusionError(_describe_rejections(opened, candidates, screened))
-        fused = fuse(pipeline.fusion, loaded.encoder, screened.contributions)
+        fused, shares = fuse_with_shares(pipeline.fusion, loaded.encoder, screened.contributions)
     result, _ = pipeline.optimize(loaded.encoder, fused, {})
     base_hash = encoder_hash(loaded.encoder)
     return CheckpointFusion(
@@ -213,7 +213,7 @@ def fuse_checkpoints(
         encoder=result,
         sha256=encoder_hash(result),
         update_norm=update_norm(loaded.encoder, result),
-        checkpoints=_outcomes(opened, candidates, screened, base_hash),
+        checkpoints=_outcomes(opened, candidates, screened, shares, base_hash),
         pipeline=pipeline,
     )
 
@@ -227,9 +227,14 @@ def _describe_rejections(opened: Sequence[Checkpoint], candidates: Mapping[str, 
 
 
 def _outcomes(
-    opened: Sequence[Checkpoint], candidates: Mapping[str, Candidate], screened: Screened, base_hash: str
+    opened: Sequence[Checkpoint],
+    candidates: Mapping[str, Candidate],
+    screened: Screened,
+    shares: Sequence[float] | None,
+    base_hash: str,
 ) -> tuple[FusedCheckpoint, ...]:
     outcomes = []
+    by_name = dict(zip((one.name for one in screened.contributions), shares or (), strict=shares is not None))
     warnings = find_warnings(opened, candidates, base_hash)
     for checkpoint, (name, candidate) in zip(opened, candidates.items(), strict=True):
         rule, reason = screened.rejected.get(name, (None, ""))
@@ -239,7 +244,7 @@ def _outcomes(
                 sha256=candidate.sha256,
                 norm=candidate.norm,
                 cosine=screened.cosines[name],
-                share=screened.shares.get(name),
+                share=by_name.get(name),
                 rejected_by=rule.name if rule else "",
                 reason=reason,
                 warnings=warnings[name],

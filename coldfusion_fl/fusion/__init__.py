@@ -16,8 +16,9 @@ from coldfusion_fl.arrays.blocks import finite
 from coldfusion_fl.arrays.encoder import BlockReader, Encoder, EncoderDict, read_block
 from coldfusion_fl.arrays.running_statistics import is_running_statistic, is_variance
 from coldfusion_fl.errors import FusionError
-from coldfusion_fl.fusion.contribution import Contribution, Operator, shares
-from coldfusion_fl.fusion.linear import Dare, Fisher, Mean, TaskArithmetic, WeightedMean
+from coldfusion_fl.fusion.contribution import Contribution, Operator, limit_to_median, relative_weights
+from coldfusion_fl.fusion.fisher import Fisher
+from coldfusion_fl.fusion.linear import Dare, Mean, TaskArithmetic, WeightedMean
 from coldfusion_fl.fusion.private import PrivateMean
 from coldfusion_fl.fusion.robust import GeometricMedian, Median, TrimmedMean
 from coldfusion_fl.fusion.sparse import Ties
@@ -40,7 +41,9 @@ __all__ = [
     "TrimmedMean",
     "WeightedMean",
     "fuse",
-    "shares",
+    "fuse_with_shares",
+    "limit_to_median",
+    "relative_weights",
 ]
 
 OPERATORS: dict[str, type[Operator]] = {
@@ -77,6 +80,17 @@ def fuse(operator: Operator, base: Encoder, contributions: Sequence[Contribution
     Raises:
         FusionError: there is no contribution, the operator cannot fuse these, or a result is not finite.
     """
+    return fuse_with_shares(operator, base, contributions)[0]
+
+
+def fuse_with_shares(
+    operator: Operator, base: Encoder, contributions: Sequence[Contribution]
+) -> tuple[EncoderDict, Sequence[float] | None]:
+    """As `fuse`, and the shares of the contributions in what the operator fuses: see `Operator.fuse_with_shares`.
+
+    Raises:
+        FusionError: as `fuse`.
+    """
     if not contributions:
         raise FusionError("there is no contribution to fuse.")
     # Operators compute with real numbers, so they must not see integer arrays such as counters.
@@ -84,10 +98,12 @@ def fuse(operator: Operator, base: Encoder, contributions: Sequence[Contribution
     statistics = [] if operator.is_average else [name for name in floats if is_running_statistic(name)]
     separate = set(statistics)
     fused: EncoderDict = {}
-    for part_of, names in ((operator, [name for name in floats if name not in separate]), (Mean(), statistics)):
+    shares: Sequence[float] | None = None
+    for part_of, names in ((Mean(), statistics), (operator, [name for name in floats if name not in separate])):
         if names:
             parts = [replace(part, encoder=_Some(part.encoder, names)) for part in contributions]
-            fused |= part_of({name: base[name] for name in names}, parts)
+            arrays, shares = part_of.fuse_with_shares({name: base[name] for name in names}, parts)
+            fused |= arrays
     for name, array in base.items():
         if array.dtype.kind != "f":
             # Such as a batch norm's count of batches; a huge number of one contributor must not change it much.
@@ -98,7 +114,7 @@ def fuse(operator: Operator, base: Encoder, contributions: Sequence[Contribution
     for name, array in fused.items():
         if not finite(array):
             raise FusionError(f"the fused array '{name}' has values that are not finite (fusion {operator.name}).")
-    return {name: fused[name] for name in base}
+    return {name: fused[name] for name in base}, shares
 
 
 class _Some(BlockReader):

@@ -1,11 +1,15 @@
 """Contributions, and the base class of the operators that fuse them."""
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.config.components import Component
+
+# No weight that contributors report themselves counts for more than this multiple of the round's lower median.
+MAX_TO_MEDIAN = 5.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,32 @@ class Operator(Component):
         """
         raise NotImplementedError
 
+    def fuse_with_shares(
+        self, base: Encoder, contributions: Sequence[Contribution]
+    ) -> tuple[EncoderDict, Sequence[float] | None]:
+        """Fuse floating-point arrays, and say how much each contribution counts.
+
+        Args:
+            base: as for the operator itself.
+            contributions: the same.
+
+        Returns:
+            What the operator returns; and the shares: by contribution, the factor of its update in the fused update, as
+            the mean over all elements where elements have different factors. None: the operator has no such factors.
+
+        Raises:
+            FusionError: as the operator itself.
+        """
+        return self(base, contributions), self.shares(contributions)
+
+    def shares(self, contributions: Sequence[Contribution]) -> Sequence[float] | None:
+        """The shares of `fuse_with_shares`, where they follow from the weights alone."""
+        return None
+
+    def limit_weights(self, contributions: Sequence[Contribution]) -> list[Contribution]:
+        """The contributions of a round, where a weight that one reports is limited by those of the others."""
+        return list(contributions)
+
     def weight_of(self, contribution: Contribution) -> float:
         """The relative weight of a contribution."""
         return contribution.weight if self.uses_weights else 1.0
@@ -70,7 +100,16 @@ class Operator(Component):
         return None
 
 
-def shares(operator: Operator, contributions: Sequence[Contribution]) -> list[float]:
+def limit_to_median(weights: Sequence[float]) -> list[float]:
+    """Weights, none of which is above `MAX_TO_MEDIAN` times their lower median.
+
+    The lower one, because of two weights nothing shows which one is false.
+    """
+    limit = MAX_TO_MEDIAN * statistics.median_low(weights) if weights else 0.0
+    return [min(weight, limit) for weight in weights]
+
+
+def relative_weights(operator: Operator, contributions: Sequence[Contribution]) -> list[float]:
     """Each contribution's weight divided by the sum of all weights."""
     weights = [operator.weight_of(contribution) for contribution in contributions]
     return [weight / sum(weights) for weight in weights]

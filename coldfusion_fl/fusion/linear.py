@@ -1,7 +1,8 @@
 """Operators that are sums. They read one contribution at a time, so memory does not grow with their number."""
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from pydantic import Field
 from coldfusion_fl.arrays.blocks import allocate_together, blocks
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.errors import FusionError
-from coldfusion_fl.fusion.contribution import Contribution, Operator
+from coldfusion_fl.fusion.contribution import Contribution, Operator, limit_to_median, relative_weights
 
 # No data set has more rows, and much larger weights would overflow float32.
 _MAX_WEIGHT = 1e12
@@ -33,12 +34,16 @@ class Mean(Operator):
         """See `Operator`."""
         return weighted_mean((c.encoder, self.weight_of(c)) for c in contributions)
 
+    def shares(self, contributions: Sequence[Contribution]) -> Sequence[float]:
+        """The weights, divided by their sum."""
+        return relative_weights(self, contributions)
+
 
 class WeightedMean(Mean):
     """The weighted mean of FedAvg: θ' = Σ_c w_c θ_c / Σ_c w_c (McMahan et al. 2017, arXiv 1602.05629, algorithm 1).
 
     Use it where contributors with more rows should count more. They report their numbers themselves, so a false number
-    gains weight.
+    gains weight. In a round no number counts for more than five times the lower median of the round.
     """
 
     name: ClassVar[str] = "weighted-mean"
@@ -47,6 +52,14 @@ class WeightedMean(Mean):
     def weight_of(self, contribution: Contribution) -> float:
         """The relative weight of a contribution."""
         return contribution.metrics[self.by] * contribution.weight
+
+    def limit_weights(self, contributions: Sequence[Contribution]) -> list[Contribution]:
+        """The contributions, where no reported number is above `MAX_TO_MEDIAN` times the lower median."""
+        limited = limit_to_median([contribution.metrics[self.by] for contribution in contributions])
+        return [
+            replace(contribution, metrics={**contribution.metrics, self.by: number})
+            for contribution, number in zip(contributions, limited, strict=True)
+        ]
 
     def rejection_reason(self, contribution: Contribution) -> str | None:
         """The contribution must report a number that can be a weight."""
@@ -73,6 +86,10 @@ class TaskArithmetic(Operator):
         """See `Operator`."""
         total, _ = sum_of_updates(base, contributions, lambda contribution, name, update: update)
         return {name: moved_by(array, total[name], self.scale) for name, array in base.items()}
+
+    def shares(self, contributions: Sequence[Contribution]) -> Sequence[float]:
+        """λ w_c; they do not add up to 1."""
+        return [self.scale * contribution.weight for contribution in contributions]
 
 
 class Dare(Operator):
@@ -101,53 +118,9 @@ class Dare(Operator):
         total, weight = sum_of_updates(base, contributions, thin)
         return {name: moved_by(array, total[name], 1 / ((1 - self.drop_rate) * weight)) for name, array in base.items()}
 
-
-class Fisher(Operator):
-    """The Fisher-weighted mean: θ' = Σ_c w_c F_c ⊙ θ_c / Σ_c w_c F_c (Matena and Raffel 2022, arXiv 2111.09832, eq. 3).
-
-    F_c is the diagonal of a contributor's Fisher information, which it sends beside its encoder. It is divided by its
-    own mean over the model, so that a contributor cannot get a higher weight by scaling it. In an element where all
-    F_c are 0 the result is the plain mean.
-
-    Use it where contributors can send twice as many bytes and compute the diagonal, from `fisher-examples` rows.
-    """
-
-    name: ClassVar[str] = "fisher"
-    needs_fisher: ClassVar[bool] = True
-    floor: float = Field(1e-6, gt=0, description="Added to each F_c, so that no division by 0 can happen.")
-
-    def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
-        """See `Operator`."""
-        above = {name: np.zeros(array.shape, _wide(array.dtype)) for name, array in base.items()}
-        below = {name: np.zeros_like(array) for name, array in above.items()}
-        for contribution in one_at_a_time(contributions):
-            fisher = contribution.fisher
-            if fisher is None:
-                raise FusionError(f"the contribution of '{contribution.name}' has no Fisher diagonal.")
-            # A diagonal of tiny numbers counts as zeros: divided by its mean it would overflow.
-            size = sum(array.size for array in base.values())
-            mean = sum(float(fisher[name].sum(dtype=np.float64)) for name in base) / size
-            scale = 1 / mean if mean > np.finfo(np.float32).tiny else 0.0
-            for name in base:
-                information = (fisher[name] * scale + self.floor) * contribution.weight
-                below[name] += information
-                above[name] += information * contribution.encoder[name]
-        return {name: (above[name] / below[name]).astype(array.dtype) for name, array in base.items()}
-
-    def rejection_reason(self, contribution: Contribution) -> str | None:
-        """The diagonal must have the encoder's names and shapes, and finite values of at least 0."""
-        if contribution.fisher is None:
-            return "it has no Fisher diagonal, which the fusion needs"
-        for name in contribution.encoder:
-            array = contribution.encoder[name]
-            if array.dtype.kind != "f":
-                continue
-            fisher = contribution.fisher.get(name)
-            if fisher is None or fisher.shape != array.shape or fisher.dtype.kind != "f":
-                return f"its Fisher diagonal has no array '{name}' of the encoder's shape {array.shape}"
-            if not (np.isfinite(fisher).all() and (fisher >= 0).all()):
-                return f"its Fisher diagonal has values in '{name}' that are negative or not finite"
-        return None
+    def shares(self, contributions: Sequence[Contribution]) -> Sequence[float]:
+        """The weights, divided by their sum: the factors in expectation."""
+        return relative_weights(self, contributions)
 
 
 def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> EncoderDict:

@@ -1,7 +1,7 @@
 """The mean with differential privacy, which hides whether a contributor took part."""
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -43,18 +43,27 @@ class PrivateMean(Operator):
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`."""
+        return self._fuse(base, contributions)[0]
+
+    def fuse_with_shares(
+        self, base: Encoder, contributions: Sequence[Contribution]
+    ) -> tuple[EncoderDict, Sequence[float]]:
+        """See `Operator`; a share is min(1, clip / ‖u_c‖₂) / |C|."""
+        return self._fuse(base, contributions)
+
+    def _fuse(self, base: Encoder, contributions: Iterable[Contribution]) -> tuple[EncoderDict, list[float]]:
         # Clip each update by its weight in the sum, then add the noise once to the sum.
         random = np.random.Generator(np.random.PCG64(secrets.randbits(128)))
-        count = 0
+        factors: list[float] = []
 
         def clipped() -> Iterator[Contribution]:
-            nonlocal count
             for contribution in contributions:
-                count += 1
                 norm = update_norm(base, contribution.encoder)
-                yield replace(contribution, weight=1.0 if norm <= self.clip else self.clip / norm)
+                factors.append(1.0 if norm <= self.clip else self.clip / norm)
+                yield replace(contribution, weight=factors[-1])
 
         total, _ = sum_of_updates(base, clipped(), lambda contribution, name, update: update)
         for array in total.values():
             np.add(array, random.normal(0.0, self.noise * self.clip, array.shape), out=array, casting="same_kind")
-        return {name: moved_by(array, total[name], 1 / count) for name, array in base.items()}
+        fused = {name: moved_by(array, total[name], 1 / len(factors)) for name, array in base.items()}
+        return fused, [factor / len(factors) for factor in factors]

@@ -78,12 +78,19 @@ class GeometricMedian(Operator):
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
+        return self.fuse_with_shares(base, list(one_at_a_time(contributions)))[0]
+
+    def fuse_with_shares(
+        self, base: Encoder, contributions: Sequence[Contribution]
+    ) -> tuple[EncoderDict, Sequence[float]]:
+        """See `Operator`; the shares are the coefficients β."""
         parts = list(one_at_a_time(contributions))
         inner = sum(gram([part.encoder for part in parts], name, base[name]) for name in base)
-        shares = self._shares(np.asarray(inner), np.array([part.weight for part in parts]))
-        return weighted_mean((part.encoder, float(share)) for part, share in zip(parts, shares, strict=True))
+        found = self._coefficients(np.asarray(inner), np.array([part.weight for part in parts]))
+        shares = [float(share) for share in found]
+        return weighted_mean((part.encoder, share) for part, share in zip(parts, shares, strict=True)), shares
 
-    def _shares(self, inner: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def _coefficients(self, inner: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """The coefficients β, shape (n,), by Weiszfeld's iteration on inner products, shape (n, n)."""
         squares = np.diag(inner)
         between = np.sqrt(np.maximum(squares[:, None] + squares - 2 * inner, 0))

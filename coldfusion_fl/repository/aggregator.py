@@ -10,7 +10,7 @@ from coldfusion_fl.aggregation.screening import Candidate, ScoreFunction
 from coldfusion_fl.arrays.blocks import update_norm
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.errors import ErrorCode, FusionError, RunError, count
-from coldfusion_fl.fusion import fuse
+from coldfusion_fl.fusion import fuse_with_shares
 from coldfusion_fl.repository.round_progress import RoundProgress
 from coldfusion_fl.repository.server_state import ServerState
 from coldfusion_fl.runs.history import past_norms
@@ -103,17 +103,20 @@ class Aggregator:
         facts = _facts(known, screened.cosines, round_.staleness)
         for name, (_, reason) in screened.rejected.items():
             round_.reject(RejectionRecord(name=name, reason=reason, facts=facts[name]))
-        for name, share in screened.shares.items():
-            round_.record.contributions[name] = ContributionRecord(**dict(facts[name]), share=share)
+        names = [contribution.name for contribution in screened.contributions]
+        for name in names:
+            round_.record.contributions[name] = ContributionRecord(**dict(facts[name]))
         if len(screened.contributions) < self._min_contributions:
             if round_.lost_workers:
                 raise RunError(_describe_lost_workers(round_), ErrorCode.WORKERS_FAILED)
             number = count(len(screened.contributions), "contribution")
             raise NoNewBaseError(f"{number} passed the screening, but min-contributions is {self._min_contributions}")
         try:
-            fused = fuse(self._pipeline.fusion, self._state.base, screened.contributions)
+            fused, shares = fuse_with_shares(self._pipeline.fusion, self._state.base, screened.contributions)
         except FusionError as failure:
             raise NoNewBaseError(str(failure).rstrip(".")) from None
+        for name, share in zip(names, shares or (), strict=shares is not None):
+            round_.record.contributions[name].share = candidates[name].scale * share
         if self._accounting:  # this round counts too
             round_.record.privacy = self._accounting(self._state.records, round_.record.contributions)
         return fused

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from coldfusion_fl import formatting
 from coldfusion_fl.errors import RunFolderError, count
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.runs.records import RoundRecord, UpdateFacts
@@ -105,7 +106,7 @@ def _contributions_table(record: RoundRecord) -> Table:
         table.add_column(column, justify="right" if column in ("share", "norm", "cosine") else "left")
     passed = "[green]fused" if record.fused else "passed"
     for name, contribution in sorted(record.contributions.items()):
-        table.add_row(passed, escape(name), f"{contribution.share:.3f}", *_facts(contribution))
+        table.add_row(passed, escape(name), formatting.number(contribution.share, 3), *_facts(contribution))
     for rejection in sorted(record.rejected, key=lambda rejection: rejection.name):
         table.add_row("[red]rejected", escape(rejection.name), "", *_facts(rejection.facts), escape(rejection.reason))
     for name, reason in sorted(record.excluded.items()):

@@ -58,7 +58,8 @@ _CHECKPOINTS = """
 |---|---|---|---|---|---|---|
 {rows}
 
-Norm: the length of the update from the base of the round before. Share: the weight in the fusion.
+Norm: the length of the update from the base of the round before. Share: the
+factor of its update in the fused update, where the fusion has one.
 """
 
 _SCORES = """\

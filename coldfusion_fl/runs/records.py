@@ -50,10 +50,12 @@ class ContributionRecord(UpdateFacts):
     """A contribution that passed the screening.
 
     Attributes:
-        share: its share of the weights of all contributions of the round, between 0 and 1.
+        share: the factor of its update in the round's fused update, before the server optimizer. Shares add up to 1 for
+            a mean; less where updates were clipped, or scaled down because they were late. None: the fusion has no such
+            factor, such as `ties` and `median`, or nothing was fused.
     """
 
-    share: float
+    share: float | None = None
 
 
 class RejectionRecord(Recorded):

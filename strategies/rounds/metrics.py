@@ -8,6 +8,8 @@ import numpy as np
 from flwr.app import MetricRecord, RecordDict
 from flwr.common import log
 
+from coldfusion_fl.fusion import limit_to_median
+
 # As in Flower's strategies: of the contents of the replies, and the key of the weight.
 MetricsFn = Callable[[list[RecordDict], str], MetricRecord]
 Metric = int | float | list[int] | list[float]
@@ -18,7 +20,8 @@ def weighted_metrics(contents: Sequence[RecordDict], weighted_by_key: str) -> Me
 
     Where all nodes report the same metrics, this is what FedAvg returns. FedAvg raises an exception where they do not.
     Here a metric is the mean over the nodes that report it as a finite number, or as a list of them of the same length.
-    If a node reports no valid weight, all nodes have the same.
+    If a node reports no valid weight, all nodes have the same. No weight is above five times their lower median, so
+    that no node alone decides what is reported of the others.
 
     Args:
         contents: of the replies.
@@ -29,8 +32,9 @@ def weighted_metrics(contents: Sequence[RecordDict], weighted_by_key: str) -> Me
     if not all(isinstance(weight, int | float) and weight > 0 for weight in weights):
         log(WARNING, "Not every node reports '%s' above 0, so that all metrics have the same weight.", weighted_by_key)
         weights = [1] * len(found)
+    weights = limit_to_median(weights)  # type: ignore[arg-type]
     keys = dict.fromkeys(key for metrics in found for key in metrics if key != weighted_by_key)
-    return MetricRecord({key: _weighted_mean(key, found, weights) for key in keys})  # type: ignore[arg-type]
+    return MetricRecord({key: _weighted_mean(key, found, weights) for key in keys})
 
 
 def aggregate(function: MetricsFn, contents: Iterable[RecordDict], weighted_by_key: str) -> MetricRecord | None:

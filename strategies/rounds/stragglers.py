@@ -88,4 +88,4 @@ def rebase_update(
         for name, array in base.items()
     }
     contribution = replace(candidate.contribution, encoder=array_file.put(rebased))
-    return replace(candidate, contribution=contribution, norm=factor * candidate.norm)
+    return replace(candidate, contribution=contribution, norm=factor * candidate.norm, scale=factor)

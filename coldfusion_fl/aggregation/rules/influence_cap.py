@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from coldfusion_fl.aggregation.screening import Rule, ScreeningResult, ScreeningRound
-from coldfusion_fl.fusion import shares
+from coldfusion_fl.fusion import relative_weights
 
 
 class InfluenceCap(Rule):
@@ -26,7 +26,7 @@ class InfluenceCap(Rule):
         """See `Rule`."""
         contributions = [candidate.contribution for candidate in round_.candidates.values()]
         norms = [candidate.norm for candidate in round_.candidates.values()]
-        influence = np.array(shares(round_.operator, contributions)) * norms
+        influence = np.array(relative_weights(round_.operator, contributions)) * norms
         limit = max(self.share, 1 / max(1, int(np.count_nonzero(influence))))
         capped = _cap(influence, limit)
         factors = np.divide(capped, influence, out=np.ones_like(influence), where=influence > 0)

@@ -87,7 +87,7 @@ def test_integers_count_as_metrics():
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 1000), st.floats(-1e6, 1e6), st.integers(-1000, 1000)), min_size=1, max_size=6)
+    st.lists(st.tuples(st.integers(200, 1000), st.floats(-1e6, 1e6), st.integers(-1000, 1000)), min_size=1, max_size=6)
 )
 def test_metrics_are_those_of_fedavg_where_all_nodes_report_the_same(reported):
     contents = [RecordDict({"m": MetricRecord({"n": n, "x": x, "k": k, "list": [x, x + 1]})}) for n, x, k in reported]

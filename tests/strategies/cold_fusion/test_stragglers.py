@@ -53,6 +53,7 @@ def test_a_late_update_is_discounted_and_applied_to_the_current_base(ledger):
     assert last == pytest.approx((2 + 2 + 3) / 3)
     facts = ledger.record(2).contributions["c"]
     assert facts.staleness == 1
+    assert facts.share == pytest.approx(0.5 / 3)
     assert facts.norm == pytest.approx(2 * np.sqrt(6))
     received = [event.name for event in ledger.events() if event.kind == "contribution-received" and event.round == 2]
     assert sorted(received) == ["a", "b", "c"]
