@@ -7,13 +7,25 @@ can be saved with the round. As text: `nesterov(learning-rate=0.7, momentum=0.9)
 To add an optimizer, write a subclass of `ServerOptimizer`, and add it to the registry `SERVER_OPTIMIZERS` below.
 """
 
+import functools
+import math
+import statistics
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
+from coldfusion_fl.arrays.blocks import update_norm
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.config.components import Component
+
+# Adam and Yogi: the rounds whose sizes of Δ are compared, the key of these sizes in the state, the multiple of the
+# usual size at which an element of Δ is clipped, and how far the usual size must fall for the moments to start again.
+_RECENT = 5
+_SIZES = "recent-sizes"
+_CLIP = 3.0
+_FALL = 5.0
 
 
 class ServerOptimizer(Component):
@@ -37,6 +49,16 @@ class ServerOptimizer(Component):
             The next base, in the base's dtypes, and the new state: arrays by `KIND/NAME`. Arrays that are not
             floating-point are copied from `fused`.
         """
+        return self._step(base, fused, state, self._change)
+
+    def _step(
+        self,
+        base: Encoder,
+        fused: Encoder,
+        state: EncoderDict,
+        change_of: Callable[[np.ndarray, EncoderDict], np.ndarray],
+    ) -> tuple[EncoderDict, EncoderDict]:
+        """As the optimizer itself, with the function `_change` of each array."""
         next_base: EncoderDict = {}
         kept: EncoderDict = {}
         for name, array in base.items():
@@ -45,7 +67,7 @@ class ServerOptimizer(Component):
                 continue
             memory = {kind: state[f"{kind}/{name}"] for kind in self.state_kinds if f"{kind}/{name}" in state}
             wide = np.promote_types(array.dtype, np.float32)  # squares of small float16 numbers would become 0
-            change = self._change(np.subtract(fused[name], array, dtype=wide), memory)
+            change = change_of(np.subtract(fused[name], array, dtype=wide), memory)
             next_base[name] = np.asarray(array + change).astype(array.dtype, copy=False)
             kept |= {f"{kind}/{name}": np.asarray(value) for kind, value in memory.items()}
         return next_base, kept
@@ -118,6 +140,10 @@ class Adam(ServerOptimizer):
 
     Reddi et al. 2021, arXiv 2003.00295, algorithm 2. As there, m and v start at 0 and have no bias correction.
 
+    One bad round would stay in v for hundreds of rounds. So each element of Δ is clipped to three times √v + s, as in
+    ACClip (Zhang et al. 2020, arXiv 1912.03194, algorithm 2). Here s is the lower median of the root mean squares of
+    the last five Δ. If s falls to less than a fifth, the rounds before were the bad ones, and m and v start again at 0.
+
     Use it where elements need steps of different sizes. η is about the size of a step, so it must fit the base.
     """
 
@@ -127,6 +153,24 @@ class Adam(ServerOptimizer):
     beta_1: float = Field(0.9, ge=0, lt=1, description="β₁, the decay of the mean of Δ.")
     beta_2: float = Field(0.99, ge=0, lt=1, description="β₂, the decay of the mean of Δ².")
     tau: float = Field(1e-3, gt=0, description="τ, the adaptivity: much smaller changes are not scaled up to η.")
+
+    def __call__(self, base: Encoder, fused: Encoder, state: EncoderDict) -> tuple[EncoderDict, EncoderDict]:
+        """See `ServerOptimizer`; the state also has the root mean squares of the last Δ, shape (n,), float64."""
+        weights = sum(array.size for array in base.values() if array.dtype.kind == "f")
+        before = [float(size) for size in state.get(_SIZES, ())]
+        size = update_norm(base, fused) / math.sqrt(max(1, weights))
+        sizes = [*before, size][-_RECENT:] if size else before  # a round without any change says nothing
+        usual = _usual(sizes)
+        if usual * _FALL < _usual(before):
+            state = {}
+        change = functools.partial(self._clipped_change, usual=usual)
+        next_base, kept = self._step(base, fused, state, change)
+        return next_base, {**kept, _SIZES: np.array(sizes, np.float64)}
+
+    def _clipped_change(self, delta: np.ndarray, memory: EncoderDict, usual: float) -> np.ndarray:
+        second = memory.get("second-moment", np.zeros_like(delta))
+        limit = (_CLIP * (np.sqrt(second) + usual)).astype(delta.dtype, copy=False)
+        return self._change(np.clip(delta, -limit, limit), memory)
 
     def _change(self, delta: np.ndarray, memory: EncoderDict) -> np.ndarray:
         first, second = (memory.get(kind, np.zeros_like(delta)) for kind in self.state_kinds)
@@ -141,7 +185,7 @@ class Adam(ServerOptimizer):
 class Yogi(Adam):
     """FedYogi: FedAdam with v' = v − (1 − β₂) Δ² sign(v − Δ²), so that v changes by no more than Δ² in a round.
 
-    Reddi et al. 2021, arXiv 2003.00295, algorithm 2.
+    Reddi et al. 2021, arXiv 2003.00295, algorithm 2. Δ is clipped as with `adam`.
 
     Use it instead of `adam` where the sizes of the updates change quickly between rounds.
     """
@@ -150,6 +194,11 @@ class Yogi(Adam):
 
     def _second(self, second: np.ndarray, square: np.ndarray) -> np.ndarray:
         return second - (1 - self.beta_2) * square * np.sign(second - square)
+
+
+def _usual(sizes: Sequence[float]) -> float:
+    """The usual size; 0 where there is none. The lower median: of two sizes, nothing shows which one is wrong."""
+    return statistics.median_low(sizes) if sizes else 0.0
 
 
 SERVER_OPTIMIZERS: dict[str, type[ServerOptimizer]] = {

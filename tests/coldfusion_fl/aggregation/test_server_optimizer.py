@@ -140,7 +140,32 @@ def test_a_step_goes_on_from_its_state(name):
         again, kept = server_optimizer(again, fused(again), kept)
     assert all(again[n].tobytes() == bases[-1][n].tobytes() for n in base)
     assert {n: a.tobytes() for n, a in kept.items()} == {n: a.tobytes() for n, a in state.items()}
-    assert set(state) == {f"{kind}/{n}" for kind in server_optimizer.state_kinds for n in base}
+    sizes = {"recent-sizes"} if isinstance(server_optimizer, Adam) else set()
+    assert set(state) == {f"{kind}/{n}" for kind in server_optimizer.state_kinds for n in base} | sizes
+
+
+def sizes_of_steps(server_optimizer, deltas):
+    base, state, sizes = {"w": np.zeros(deltas[0].shape, np.float32)}, {}, []
+    for delta in deltas:
+        following, state = server_optimizer(base, {"w": base["w"] + delta}, state)
+        sizes.append(np.abs(following["w"] - base["w"]))
+        base = following
+    return sizes
+
+
+@pytest.mark.parametrize("server_optimizer", [Adam(), Yogi()], ids=lambda one: one.name)
+@pytest.mark.parametrize("bad", [[0], [0, 1], [3], [20], [20, 21]], ids=str)
+@pytest.mark.parametrize("elements", [slice(None), slice(1)], ids=["all elements", "one element"])
+def test_after_a_bad_round_steps_have_their_usual_size_within_three_rounds(server_optimizer, bad, elements):
+    rng = np.random.default_rng(0)
+    honest = [(0.01 + 0.005 * rng.normal(size=400)).astype(np.float32) for _ in range(30)]
+    hit = [delta.copy() for delta in honest]
+    for number in bad:
+        hit[number][elements] += 1e6
+    expected, found = sizes_of_steps(server_optimizer, honest), sizes_of_steps(server_optimizer, hit)
+    for number in range(bad[-1] + 3, 30):
+        assert found[number].mean() == pytest.approx(expected[number].mean(), rel=0.6), number
+        assert found[number][0] > 0.25 * expected[number][0], number
 
 
 @given(st.sampled_from(sorted(SERVER_OPTIMIZERS)), st.sampled_from([np.float16, np.float32, np.float64]))
