@@ -61,6 +61,17 @@ def finite(array: np.ndarray) -> bool:
         return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
 
+def norm(encoder: Encoder) -> float:
+    """The L2 norm ‖θ‖₂ over all floating-point arrays, accumulated in float64."""
+    total = 0.0
+    for array in encoder.values():
+        flat = array.reshape(-1)
+        for block in blocks(flat.size if array.dtype.kind == "f" else 0):
+            part = flat[block].astype(np.float64)
+            total += float(np.einsum("i,i->", part, part))
+    return total**0.5
+
+
 def update_norm(base: Encoder, encoder: Encoder) -> float:
     """The L2 norm ‖θ_c − θ‖₂ of a contributor's update over all floating-point arrays, accumulated in float64."""
     total = 0.0

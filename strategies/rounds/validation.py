@@ -1,5 +1,6 @@
 """Checks a reply, and puts the contribution in it on disk."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from coldfusion_fl.arrays.blocks import update_norm
 from coldfusion_fl.arrays.disk_arrays import ArrayFile
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.hashing import encoder_hash
-from coldfusion_fl.arrays.mismatch import find_mismatch
+from coldfusion_fl.arrays.mismatch import NormLimit, find_mismatch
 from coldfusion_fl.config.message_keys import COMPRESSION, ROUND
 from coldfusion_fl.errors import ColdFusionError, CompressionError, count
 from coldfusion_fl.fusion import Contribution, Operator
@@ -75,6 +76,10 @@ class ReplyValidator:
         self.dropped: dict[str, int] = {}
         self.cast: dict[str, str] = {}
 
+    @functools.cached_property
+    def _norm_limit(self) -> NormLimit:
+        return NormLimit(self._base)
+
     def validate(self, name: str, reply: Message) -> Candidate | RejectionRecord:
         """The contribution in a reply, with its arrays on disk; or why there is none.
 
@@ -114,6 +119,8 @@ class ReplyValidator:
         norm = update_norm(self._base, contribution.encoder)
         if not math.isfinite(norm):
             raise InvalidReplyError("the norm of its update is not finite")
+        if reason := self._norm_limit.find_excess(contribution.encoder, norm):
+            raise InvalidReplyError(reason)
         on_disk = replace(
             contribution,
             encoder=self._array_file.put(contribution.encoder),

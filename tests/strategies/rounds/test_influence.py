@@ -1,9 +1,17 @@
 """How much a contributor can do to a run: to its base, and to the other contributors."""
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 from fake_grid import contribution, diverging_node, node
+from flwr.app import Array, ArrayRecord, Message, RecordDict
 from strategy_runs import run_strategy
+
+from coldfusion_fl.aggregation.screening import Candidate
+from coldfusion_fl.arrays.disk_arrays import ArrayFile
+from coldfusion_fl.fusion import Mean
+from coldfusion_fl.strategies.rounds.validation import ReplyValidator
 
 
 def test_liars_that_agree_cannot_get_an_honest_contributor_excluded(ledger):
@@ -57,3 +65,43 @@ def test_the_record_has_the_true_weight_of_each_contribution(settings, expected,
 def test_a_kept_base_has_no_shares(ledger):
     run_strategy([node("a", 1), node("b", 3), diverging_node("c")], ledger=ledger, min_contributions=3)
     assert shares(ledger) == {"a": None, "b": None}
+
+
+def scaled(name, factor):
+    """A node that sends the base times a factor, or ones while the base is zero."""
+
+    def train(message):
+        base = message.content["arrays"]["w"].numpy()
+        return contribution(base * np.float32(factor) if base.any() else np.ones_like(base))
+
+    return node(name, train=train)
+
+
+def test_an_update_that_is_absurd_against_the_base_is_rejected_without_any_rule(ledger):
+    nodes = [node("a"), scaled("ninety", 90), scaled("liar", 1e4)]
+    run_strategy(nodes, rounds=4, ledger=ledger, max_rejections=2)
+    (rejection,) = ledger.record(2).rejected
+    assert rejection.name == "liar"
+    assert rejection.counts_toward_exclusion
+    assert "1e+04 times as long as the base itself" in rejection.reason
+    assert ledger.record(4).excluded.keys() == {"liar"}
+
+
+def test_a_base_that_began_at_zero_may_grow_by_much(ledger):
+    run_strategy(
+        [node("a"), node("b", 1.5)], rounds=3, ledger=ledger, server_optimizer="learning-rate(learning-rate=1e-4)"
+    )
+    assert [len(ledger.record(number).contributions) for number in (1, 2, 3)] == [2, 2, 2]
+
+
+def test_running_statistics_may_be_far_from_those_of_the_base():
+    base = {"w": np.ones(3, np.float32), "bn.running_var": np.ones(3, np.float32)}
+    far = {"w": base["w"] + 1, "bn.running_var": np.full(3, 1e5, np.float32)}
+    reply = Message(
+        RecordDict({"arrays": ArrayRecord({name: Array(array) for name, array in far.items()})}),
+        dst_node_id=1,
+        message_type="train",
+    )
+    with closing(ArrayFile()) as file:
+        validator = ReplyValidator(base, {}, Mean(), 1, file, None, "arrays", "config")
+        assert isinstance(validator.validate("a", reply), Candidate)
