@@ -22,11 +22,11 @@ from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ErrorCode, MismatchError, SettingsError
 from coldfusion_fl.evaluation.bootstrap import difference_error
+from coldfusion_fl.evaluation.reported_scores import DIFFERENCE_ERROR
 from coldfusion_fl.evaluation.scores import Predictions, Score, score_and_predict
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import build_model, load_head, merge, split, split_head
 from coldfusion_fl.runs.events import TrainingStep
-from coldfusion_fl.runs.intervals import DIFFERENCE_ERROR
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.training.finetune import FinetuneResult, Progress, finetune
 from coldfusion_fl.training.fisher import fisher_diagonal

@@ -49,17 +49,19 @@ class Metric:
     Attributes:
         function: of labels and predictions, both of shape (n,); 1 is the best value.
         is_regression: whether labels and predictions are numbers; if not, they are class indices.
+        lowest: the lowest value.
     """
 
     function: Callable[[np.ndarray, np.ndarray], float]
     is_regression: bool = False
+    lowest: float = 0.0
 
 
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(_accuracy),
     "macro-f1": Metric(_macro_f1),
-    "matthews": Metric(_matthews),
-    "spearman": Metric(_spearman, is_regression=True),
+    "matthews": Metric(_matthews, lowest=-1.0),
+    "spearman": Metric(_spearman, is_regression=True, lowest=-1.0),
 }
 
 

@@ -9,6 +9,7 @@ from huggingface_hub.repocard_data import EvalResult
 
 from coldfusion_fl import formatting
 from coldfusion_fl.data.catalogue import TaskSpec
+from coldfusion_fl.sanitize import sanitize
 
 # Stands in the code of a card for the place of its model, until `place_card` names it.
 THIS_MODEL = "THIS_MODEL"
@@ -16,6 +17,8 @@ PLACE = f"In this code, `{THIS_MODEL}` is this folder."
 _TAGS = ("cold-fusion",)
 # What Markdown takes for markup in a sentence or in a cell of a table.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~$&#]|(?<![^\W_])_|_(?![^\W_])")
+# What readers of Markdown make a link of without any markup.
+_LINK = re.compile(r"://|www\.|\b(mailto|xmpp):|[\w.+-]@[\w-]+\.", re.IGNORECASE)
 # The Hub's names of metrics, and their arguments.
 _METRICS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "accuracy": ("accuracy", {}),
@@ -154,12 +157,17 @@ def licence_text(licence: Mapping[str, Any]) -> str:
 
 
 def as_text(text: str) -> str:
-    """A text as Markdown that shows it as it is."""
-    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+    """A text as Markdown that shows it as it is, on one line: without markup, and without links."""
+    # No escape keeps all readers of Markdown from making a link of an address, but a code span does.
+    return " ".join(
+        as_code(word).replace("|", "\\|") if _LINK.search(word) else _MARKUP.sub(r"\\\g<0>", sanitize(word))
+        for word in text.split()
+    )
 
 
 def as_code(text: str) -> str:
-    """A text as a code span; its fence is longer than any row of backticks in the text."""
-    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
-    space = " " if "`" in text else ""
-    return f"{fence}{space}{text}{space}{fence}"
+    """A text as a code span, on one line; its fence is longer than any row of backticks in the text."""
+    whole = sanitize(" ".join(text.split()))
+    fence = "`" * (1 + max(map(len, re.findall("`+", whole)), default=0))
+    space = " " if "`" in whole else ""
+    return f"{fence}{space}{whole}{space}{fence}"

@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from coldfusion_fl.runs.records import PrivacySpent
+from coldfusion_fl.runs.records import MeasuredNumber, PrivacySpent, ReportedNumbers, ReportedText
 
 # The version of the format of `progress.jsonl`. It rises only if a reader of the version before would be wrong.
 FORMAT = 1
@@ -114,7 +114,7 @@ class TrainingStep(_Event):
     name: str
     step: int
     steps: int
-    loss: float
+    loss: MeasuredNumber
 
 
 class ContributionReceived(_Event):
@@ -129,7 +129,7 @@ class ContributionReceived(_Event):
     kind: Literal["contribution-received"] = "contribution-received"
     round: int
     name: str
-    metrics: dict[str, float] = {}
+    metrics: ReportedNumbers = {}
 
 
 class ContributionRejected(_Event):
@@ -145,7 +145,7 @@ class ContributionRejected(_Event):
     kind: Literal["contribution-rejected"] = "contribution-rejected"
     round: int
     name: str
-    reason: str
+    reason: ReportedText
     received: bool = True
 
 
@@ -159,7 +159,7 @@ class ContributorExcluded(_Event):
 
     kind: Literal["contributor-excluded"] = "contributor-excluded"
     name: str
-    reason: str
+    reason: ReportedText
 
 
 class WorkerReplaced(_Event):
@@ -245,7 +245,7 @@ class ScoreReceived(_Event):
     kind: Literal["score-received"] = "score-received"
     round: int
     name: str
-    scores: dict[str, float] = {}
+    scores: ReportedNumbers = {}
 
 
 class ScoreFailed(_Event):
@@ -260,7 +260,7 @@ class ScoreFailed(_Event):
     kind: Literal["score-failed"] = "score-failed"
     round: int
     name: str
-    reason: str
+    reason: ReportedText
 
 
 class EvaluationFinished(_Event):

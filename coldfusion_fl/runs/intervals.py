@@ -14,8 +14,6 @@ from coldfusion_fl.evaluation.intervals import Interval, Outcome
 
 # The scores that a run computes; the finetuned score would take a whole training for each task.
 SCORED = ("frozen", "few-shot")
-# A node reports the error of a mode's difference under the mode with this ending, in points.
-DIFFERENCE_ERROR = "-difference-error"
 
 _SHOWN_FALLS = 5
 

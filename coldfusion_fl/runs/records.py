@@ -3,17 +3,24 @@
 Keys in the file have dashes. A key whose value is None is left out.
 """
 
+import math
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from coldfusion_fl.config.tables import dashed
 from coldfusion_fl.errors import ErrorCode, RunFolderError
+from coldfusion_fl.sanitize import short_report, short_text
 
 # A metric is a number, or a list of numbers; None: not a finite number.
 MetricValue = int | float | list[int | float | None] | None
+# What nodes said: bounded where it is recorded, and where it is read, because an older release may have written it.
+ReportedText = Annotated[str, AfterValidator(short_text)]
+# JSON has no NaN: a loss that is none is written as null.
+MeasuredNumber = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+ReportedNumbers = Annotated[dict[str, float], BeforeValidator(short_report)]
 
 
 class Recorded(BaseModel):
@@ -41,7 +48,7 @@ class UpdateFacts(Recorded):
     norm: float
     cosine: float | None = None
     sha256: str = ""
-    reported: dict[str, float] = Field(default_factory=dict)
+    reported: ReportedNumbers = Field(default_factory=dict)
     staleness: int | None = None
     bytes: int | None = None
 
@@ -72,7 +79,7 @@ class RejectionRecord(Recorded):
     """
 
     name: str
-    reason: str
+    reason: ReportedText
     counts_toward_exclusion: bool = False
     received: bool = True
     timed_out: bool = False

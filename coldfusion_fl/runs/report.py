@@ -16,8 +16,9 @@ from rich.text import Text
 from coldfusion_fl import formatting
 from coldfusion_fl.atomic_files import remove
 from coldfusion_fl.evaluation.intervals import INTERVAL_NOTE, TINY, interval
+from coldfusion_fl.evaluation.reported_scores import DIFFERENCE_ERROR
 from coldfusion_fl.runs.events import EvaluationFinished, EvaluationStarted, Event, RunStarted
-from coldfusion_fl.runs.intervals import DIFFERENCE_ERROR, SCORED, mean_interval, verdict
+from coldfusion_fl.runs.intervals import SCORED, mean_interval, verdict
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.runs.records import RoundRecord
 from coldfusion_fl.sanitize import neutralize_formula

@@ -23,6 +23,7 @@ from coldfusion_fl.arrays.array_files import save_arrays
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.atomic_files import atomic_write, disk_errors, move, remove, sha256, share_weights, write_json
 from coldfusion_fl.errors import ErrorCode, RunFolderError
+from coldfusion_fl.evaluation.reported_scores import clean_scores
 from coldfusion_fl.extras import require
 from coldfusion_fl.runs.records import RoundRecord, parse_record
 from coldfusion_fl.runs.state import timestamp
@@ -207,12 +208,12 @@ class RoundStore:
         return _SCORES in self._checksums(number)
 
     def load_scores(self, number: int) -> dict[str, dict[str, Any]]:
-        """The scores after a round, by node; empty where nothing was evaluated.
+        """The scores after a round, by node, without what cannot be one; empty where nothing was evaluated.
 
         Raises:
             RunFolderError: they are damaged.
         """
-        return self.load_json(number, _SCORES)
+        return clean_scores(self.load_json(number, _SCORES))
 
     def load_metrics(self, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """The metrics of a round's base, over the nodes and of the server's own evaluation; empty where there are none.

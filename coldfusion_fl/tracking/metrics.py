@@ -11,7 +11,7 @@ from typing import Any
 
 from coldfusion_fl.config.message_keys import ROUND
 from coldfusion_fl.config.settings import MODES
-from coldfusion_fl.runs.intervals import DIFFERENCE_ERROR
+from coldfusion_fl.evaluation.reported_scores import DIFFERENCE_ERROR
 from coldfusion_fl.runs.records import RoundRecord, UpdateFacts, ValidationScores
 
 # What this package's contributors report. Others may report anything: see `_reported_names`.

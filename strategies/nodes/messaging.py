@@ -13,7 +13,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, Metadata, MetricRecord,
 from flwr.serverapp import Grid
 
 from coldfusion_fl.config.message_keys import ROUND, SEED
-from coldfusion_fl.sanitize import sanitize
+from coldfusion_fl.sanitize import bounded
 
 from .replies import pull_replies
 
@@ -29,7 +29,6 @@ class FlowerErrorCode(IntEnum):
 
 # What the SuperLink answers in place of a node that it cannot reach.
 UNREACHABLE = frozenset(FlowerErrorCode)
-MAX_REASON = 300
 # What FedAvg logs of the replies: the hook, and the numbers of valid and of other replies.
 RECEIVED = "%s: Received %s results and %s failures"
 # How Flower's simulation begins the reason of an error, if a worker process or its machine was lost.
@@ -156,7 +155,7 @@ def error_reason(reply: Message) -> str:
         )
     lines = [line.strip() for line in (reply.error.reason or "").removesuffix("'>").splitlines() if line.strip()]
     last = lines[-1] if lines else "no reason was given"
-    return sanitize(last.removeprefix("Exception ClientAppException occurred. Message: "))[:MAX_REASON]
+    return bounded(last.removeprefix("Exception ClientAppException occurred. Message: "))
 
 
 def silence(timeout: float | None) -> str:

@@ -12,7 +12,7 @@ from flwr.common import log
 from flwr.serverapp import Grid
 
 from coldfusion_fl.errors import ErrorCode, RunError
-from coldfusion_fl.sanitize import sanitize
+from coldfusion_fl.sanitize import MAX_NAME, bounded
 from coldfusion_fl.versions import format_versions
 
 from .membership import Member, NodeRegistry, simulated_nodes, unnamed
@@ -30,7 +30,6 @@ _MIN_ANSWER_WAIT = 2.0
 _RETRY_INTERVAL = 60.0
 # A simulated worker may have been killed for lack of memory; one that fails this often in a row does not start.
 _MAX_FAILURES = 3
-_MAX_NAME = 100
 _NAME_TAKEN = (
     "its name belongs to another node of this run. Give each node its own name. If it is the same contributor, which "
     "has lost its state, resume the run, and let the node keep its state with state-dir in its --node-config."
@@ -181,7 +180,7 @@ class QueriedNodes(NodeRegistry):
     def _admit_or_exclude(self, node: int, reply: Message, is_simulated: bool) -> Member | None:
         """The member that an answer describes; None, after a message, where it cannot take part."""
         answer = (None if reply.has_error() else reply.content.config_records.get(self._key)) or ConfigRecord()
-        name = sanitize(answer.get("name", ""))[:_MAX_NAME]
+        name = bounded(answer.get("name", ""), MAX_NAME)
         # A node with a problem is queried again and again, but reported only when the problem changes.
         known_problem, _ = self._problems.pop(node, ("", 0.0))
         problem = error_reason(reply) if is_unreadable(reply) else self._find_problem(node, name, answer)
@@ -217,8 +216,8 @@ class QueriedNodes(NodeRegistry):
     def _find_problem(self, node: int, name: str, answer: ConfigRecord) -> str:
         """Why a node cannot take part; empty where it can."""
         if "problem" in answer:
-            return sanitize(answer["problem"])
-        theirs, ours = sanitize(answer.get("versions", "")), format_versions()
+            return bounded(answer["problem"])
+        theirs, ours = bounded(answer.get("versions", "")), format_versions()
         if theirs and theirs != ours:
             return f"it has {theirs}; this server has {ours}. Both must have the same."
         if self._node_names is None:

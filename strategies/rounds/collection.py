@@ -17,6 +17,7 @@ from coldfusion_fl.fusion import Operator
 from coldfusion_fl.repository.server_state import ServerState
 from coldfusion_fl.runs.events import ContributionReceived
 from coldfusion_fl.runs.records import RejectionRecord
+from coldfusion_fl.sanitize import metrics_limit
 
 from ..nodes.membership import NodeRegistry
 from ..nodes.messaging import RECEIVED, UNREACHABLE, FlowerErrorCode, error_reason, is_worker_loss, silence
@@ -80,7 +81,8 @@ class ContributionCollector:
         Returns:
             The contributions that can be fused, by contributor, with their arrays on disk.
         """
-        validator = self._validator(self._state.base, round_.number, array_file)
+        nodes = len(round_.sent.by_name)
+        validator = self._validator(self._state.base, round_.number, array_file, nodes)
         candidates: Candidates = {}
         answered: set[str] = set()
         unreachable: dict[str, str] = {}
@@ -171,15 +173,17 @@ class ContributionCollector:
         start = self._state.base_after(late.round - 1)
         if start is None:
             return RejectionRecord(name=late.name, reason=f"{reason}, and the base of that round is no longer stored")
-        candidate = self._validator(start, late.round, array_file).validate(late.name, late.reply)
+        candidate = self._validator(start, late.round, array_file, len(round_.sent.by_name)).validate(
+            late.name, late.reply
+        )
         if isinstance(candidate, RejectionRecord):
             return candidate
         factor = self._staleness_discount ** (round_.number - late.round)
         return rebase_update(candidate, start, self._state.base, factor, array_file)
 
-    def _validator(self, base: Encoder, number: int, array_file: ArrayFile) -> ReplyValidator:
-        constants = self._state.constants
-        return ReplyValidator(base, constants, self._operator, number, array_file, self._is_shared, *self._keys)
+    def _validator(self, base: Encoder, number: int, array_file: ArrayFile, nodes: int) -> ReplyValidator:
+        given = (base, self._state.constants, self._operator, number, array_file, self._is_shared)
+        return ReplyValidator(*given, *self._keys, metrics_limit(nodes))
 
     def _add(
         self,

@@ -1,9 +1,10 @@
 """After which rounds the nodes evaluate, and what their scores are."""
 
+import functools
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 from typing import Any
@@ -12,18 +13,15 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common import log
 
-from coldfusion_fl.evaluation.intervals import is_error
+from coldfusion_fl.evaluation.reported_scores import DESCRIPTION, DIFFERENCE_ERROR, description, is_score
 from coldfusion_fl.runs.events import Emit, ScoreFailed, ScoreReceived
-from coldfusion_fl.runs.intervals import DIFFERENCE_ERROR
-from coldfusion_fl.sanitize import sanitize
+from coldfusion_fl.sanitize import MAX_KEY, bounded, metrics_limit
 
 from ..nodes.messaging import RECEIVED, error_reason, records_of, silence
+from .metrics import common_first
 from .round_state import SentMessages, without_arrays
 from .validation import reported_metrics
 
-# What a node says about its scores, beside the numbers.
-_DESCRIPTION = {"metric": str, "head": str, "seen": bool, "test-rows-hash": str}
-_MAX_TEXT = 60
 _MAX_NAMES = 5
 # How Flower answers for a client without a function for a kind of message.
 _NO_FUNCTION = re.compile(r"No evaluate function registered")
@@ -122,19 +120,21 @@ class EvaluationState:
 
     def _take(self, name: str, reply: Message, configrecord_key: str) -> None:
         try:
-            description = _description(records_of(reply, ConfigRecord).get(configrecord_key, ConfigRecord()))
-            numbers = {key: value for key, value in reported_metrics(reply).items() if _is_score(key, value)}
-            wrong, content = _not_finite(reply), without_arrays(reply)
+            about = description(records_of(reply, ConfigRecord).get(configrecord_key, ConfigRecord()))
+            is_kept = functools.partial(is_score, metric=about.get("metric", ""))
+            reported = reported_metrics(reply, metrics_limit(len(self.sent.by_name)))
+            numbers = {key: value for key, value in reported.items() if is_kept(key, value)}
+            wrong, content = _no_scores(reply, is_kept), without_arrays(reply, is_kept)
         # As for contributions: a node may report anything, and must not end the run.
         except Exception as broken:
             self._fail(name, f"its scores cannot be read: {type(broken).__name__}")
             return
         if wrong:
-            self._fail(name, f"not a number: {', '.join(wrong)}")
+            self._fail(name, f"no number, or out of range: {', '.join(wrong)}")
             if not any(isinstance(value, float) for value in numbers.values()):
                 return
         self.contents[name] = content
-        self.scores[name] = numbers | description
+        self.scores[name] = numbers | about
         self.emit(ScoreReceived(round=self.round, name=name, scores=numbers))
 
     def _fail(self, name: str, reason: str) -> None:
@@ -157,24 +157,16 @@ def mean_scores(contents: Sequence[RecordDict], weighted_by_key: str) -> MetricR
             for key, value in record.items() if isinstance(record, MetricRecord) else ():
                 if isinstance(value, float) and math.isfinite(value) and not key.endswith(DIFFERENCE_ERROR):
                     values.setdefault(key, []).append(value)
-    return MetricRecord({key: float(np.mean(found)) for key, found in sorted(values.items())})
+    kept = common_first(values, {key: len(found) for key, found in values.items()})
+    return MetricRecord({key: float(np.mean(values[key])) for key in sorted(kept)})
 
 
-def _is_score(key: str, value: float) -> bool:
-    """Whether a reported number is kept: it has no name of the description, and an error is not negative or absurd."""
-    return key not in _DESCRIPTION and (not key.endswith(DIFFERENCE_ERROR) or is_error(value))
-
-
-def _not_finite(reply: Message) -> list[str]:
-    """The names of the numbers in a reply that are NaN or infinite, at most a few: they are no scores."""
+def _no_scores(reply: Message, is_kept: Callable[[str, float], bool]) -> list[str]:
+    """The names of the numbers in a reply that are no scores, such as NaN, at most a few."""
     items = (item for record in records_of(reply, MetricRecord).values() for item in record.items())
-    wrong = (key for key, value in items if isinstance(value, float) and not math.isfinite(value))
-    return [sanitize(key)[:_MAX_TEXT] for key in itertools.islice(wrong, _MAX_NAMES)]
-
-
-def _description(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: sanitize(config[key])[:_MAX_TEXT] if kind is str else config[key]
-        for key, kind in _DESCRIPTION.items()
-        if isinstance(config.get(key), kind)
-    }
+    wrong = (
+        key
+        for key, value in items
+        if isinstance(value, int | float) and key not in DESCRIPTION and not is_kept(key, value)
+    )
+    return [bounded(key, MAX_KEY) for key in itertools.islice(wrong, _MAX_NAMES)]

@@ -1,6 +1,6 @@
 """The metrics of many nodes as one record."""
 
-import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from logging import ERROR, WARNING
 
@@ -9,6 +9,7 @@ from flwr.app import MetricRecord, RecordDict
 from flwr.common import log
 
 from coldfusion_fl.fusion import limit_to_median
+from coldfusion_fl.sanitize import MAX_METRICS, is_sane
 
 # As in Flower's strategies: of the contents of the replies, and the key of the weight.
 MetricsFn = Callable[[list[RecordDict], str], MetricRecord]
@@ -33,7 +34,8 @@ def weighted_metrics(contents: Sequence[RecordDict], weighted_by_key: str) -> Me
         log(WARNING, "Not every node reports '%s' above 0, so that all metrics have the same weight.", weighted_by_key)
         weights = [1] * len(found)
     weights = limit_to_median(weights)  # type: ignore[arg-type]
-    keys = dict.fromkeys(key for metrics in found for key in metrics if key != weighted_by_key)
+    reported = Counter(key for metrics in found for key in metrics if key != weighted_by_key)
+    keys = common_first(reported, reported)
     return MetricRecord({key: _weighted_mean(key, found, weights) for key in keys})
 
 
@@ -58,8 +60,17 @@ def _metrics(content: RecordDict) -> dict[str, Metric]:
     return {key: value for record in records for key, value in record.items() if _is_finite(value)}
 
 
+def common_first(keys: Iterable[str], counts: Mapping[str, int]) -> list[str]:
+    """At most `MAX_METRICS` of some keys, in their order: those that most nodes report.
+
+    A node could report a different hundred in each round, and all of them would be kept for good.
+    """
+    kept = set(sorted(keys, key=lambda key: -counts[key])[:MAX_METRICS])
+    return [key for key in keys if key in kept]
+
+
 def _is_finite(value: Metric) -> bool:
-    return all(map(math.isfinite, value if isinstance(value, list) else [value]))
+    return all(map(is_sane, value if isinstance(value, list) else [value]))
 
 
 def _weighted_mean(key: str, found: Sequence[Mapping[str, Metric]], weights: Sequence[float]) -> float | list[float]:

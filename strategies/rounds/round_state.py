@@ -47,9 +47,24 @@ class SentMessages:
         return next(sent, claimed if claimed in self.by_name else None)
 
 
-def without_arrays(reply: Message) -> RecordDict:
-    """The metrics and the configuration of a reply, for the functions that aggregate metrics."""
-    return RecordDict({**records_of(reply, MetricRecord), **records_of(reply, ConfigRecord)})
+def without_arrays(reply: Message, is_kept: Callable[[str, float], bool] | None = None) -> RecordDict:
+    """The metrics and the configuration of a reply, for the functions that aggregate metrics.
+
+    Args:
+        reply: the reply.
+        is_kept: whether a number, by name and value, is kept; lists are. None: all of them are.
+    """
+    metrics = {
+        key: MetricRecord(
+            {
+                name: value
+                for name, value in record.items()
+                if is_kept is None or isinstance(value, list) or is_kept(name, value)
+            }
+        )
+        for key, record in records_of(reply, MetricRecord).items()
+    }
+    return RecordDict({**metrics, **records_of(reply, ConfigRecord)})
 
 
 @dataclass

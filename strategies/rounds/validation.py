@@ -1,7 +1,6 @@
 """Checks a reply, and puts the contribution in it on disk."""
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,16 +19,16 @@ from coldfusion_fl.config.message_keys import COMPRESSION, ROUND
 from coldfusion_fl.errors import ColdFusionError, CompressionError, count
 from coldfusion_fl.fusion import Contribution, Operator
 from coldfusion_fl.runs.records import RejectionRecord
-from coldfusion_fl.sanitize import sanitize
+from coldfusion_fl.sanitize import MAX_METRICS, MAX_NAME, bounded, sane_numbers
 
 from ..nodes.array_records import UnreadableArrayError, to_numpy
-from ..nodes.messaging import MAX_REASON, error_reason, records_of
+from ..nodes.messaging import error_reason, records_of
 from ..nodes.replies import is_unreadable
 
 FISHER = "fisher"
 SCALES = "scales"
-_MAX_METRICS = 100
-_MAX_NAME = 100
+# What a contributor counts; a negative number of them is none.
+_COUNTS = frozenset({"num-examples", "steps", "seconds"})
 
 
 class InvalidReplyError(Exception):
@@ -48,6 +47,7 @@ class ReplyValidator:
         is_shared: whether an array that the base lacks should be shared; others are dropped. None: all should.
         arrayrecord_key: the key of the encoder in a reply.
         configrecord_key: the key of the record that says how the encoder is encoded.
+        max_metrics: how many reported numbers are kept.
 
     Attributes:
         dropped: the number of dropped arrays, by contributor.
@@ -64,7 +64,9 @@ class ReplyValidator:
         is_shared: Callable[[str], bool] | None,
         arrayrecord_key: str,
         configrecord_key: str,
+        max_metrics: int = MAX_METRICS,
     ) -> None:
+        self._max_metrics = max_metrics
         self._base = base
         self._constants = constants
         self._operator = operator
@@ -103,12 +105,12 @@ class ReplyValidator:
         # Bytes from outside may cause errors that nobody foresaw, and no contributor may end the run.
         except Exception as broken:
             reason = f"its arrays cannot be read: {type(broken).__name__}: {broken}"
-        return RejectionRecord(name=name, reason=sanitize(reason)[:MAX_REASON], counts_toward_exclusion=True)
+        return RejectionRecord(name=name, reason=bounded(reason), counts_toward_exclusion=True)
 
     def _to_candidate(self, name: str, reply: Message) -> Candidate:
         """Read a reply, compare it with the base, and move its arrays to disk, so that memory holds one reply."""
         # The cheap checks come first. Finite weights can still differ from the base by more than float32 holds.
-        metrics = reported_metrics(reply)
+        metrics = reported_metrics(reply, self._max_metrics)
         of_round = metrics.get(ROUND, self._round)
         if of_round != self._round:
             raise InvalidReplyError(f"it is for round {of_round:g}, but this is round {self._round}")
@@ -198,18 +200,18 @@ def _received_bytes(reply: Message) -> int:
     return sum(len(array.data) for record in records_of(reply, ArrayRecord).values() for array in record.values())
 
 
-def reported_metrics(reply: Message) -> dict[str, float]:
-    """The finite numbers that a reply reports, at most the first hundred."""
+def reported_metrics(reply: Message, most: int = MAX_METRICS) -> dict[str, float]:
+    """The first numbers that a reply reports and that can be what their names say."""
     items = (item for record in records_of(reply, MetricRecord).values() for item in record.items())
-    numbers = ((key, value) for key, value in items if isinstance(value, int | float) and math.isfinite(value))
-    return {sanitize(key)[:MAX_REASON]: value for key, value in itertools.islice(numbers, _MAX_METRICS)}
+    numbers = ((key, value) for key, value in items if isinstance(value, int | float))
+    return sane_numbers(((key, value) for key, value in numbers if value >= 0 or key not in _COUNTS), most)
 
 
 def reported_name(reply: Message) -> str:
     """The name that a reply gives its sender: the text `name` of a ConfigRecord, or the metric `partition-id`."""
     for record in records_of(reply, ConfigRecord).values():
         if isinstance(name := record.get("name"), str):
-            return sanitize(name)[:_MAX_NAME]
+            return bounded(name, MAX_NAME)
     for metrics in records_of(reply, MetricRecord).values():
         if isinstance(partition := metrics.get("partition-id"), int):
             return f"partition-{partition}"

@@ -85,7 +85,9 @@ def test_a_run_without_scores_has_no_table(tmp_path):
         ("movie_sentiment", "movie_sentiment"),
         ("a|b", r"a\|b"),
         ("`a`", r"\`a\`"),
-        ("[a](http://x)", r"\[a\](http://x)"),
+        ("[a](http://x)", "`[a](http://x)`"),
+        ("a www.x.example b@x.example", "a `www.x.example` `b@x.example`"),
+        ("[a](b)", r"\[a\](b)"),
         ("<b>a</b>", r"\<b\>a\</b\>"),
         ("_a_", r"\_a\_"),
         ("*a*", r"\*a\*"),
@@ -125,7 +127,7 @@ def test_a_name_in_a_sentence_of_the_card_is_shown_as_it_is(ledger):
         names = ("[a](http://x)", "<b>")
         ledger.save_scores(number, {name: scored(points, **{"frozen-difference-error": 1.0}) for name in names})
     card = model_card(ledger, "", ORIGIN)
-    assert r"\[a\](http://x) −10.0 points" in card
+    assert "`[a](http://x)` −10.0 points" in card
     assert r"\<b\> −10.0 points" in card
 
 
