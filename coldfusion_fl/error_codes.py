@@ -157,6 +157,11 @@ class ErrorCode(StrEnum):
         "The base, or a file of it, is not there.",
         "Check the path. Offline, use a local folder or `package:PATH`.",
     )
+    MODEL_LINK = (
+        "model-link",
+        "A link in a model folder leads out of the folder.",
+        "Copy the file itself in place of the link, or remove the link.",
+    )
     MODEL_INVALID = (
         "model-invalid",
         "A file of the base is damaged, or its files do not belong together.",

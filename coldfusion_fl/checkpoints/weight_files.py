@@ -1,6 +1,5 @@
 """The weights of a model folder as they are stored: safetensors files, in one piece or in shards."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ import torch
 from safetensors import safe_open
 
 from coldfusion_fl.arrays.encoder import Encoder
-from coldfusion_fl.errors import ErrorCode, ModelError, first_line
-from coldfusion_fl.model.base import WEIGHTS
+from coldfusion_fl.errors import ModelError, first_line
+from coldfusion_fl.model.stored_weights import weight_files
 
 # The names of safetensors for the types that become float32.
 FLOATS = ("F16", "BF16", "F32", "F64")
@@ -48,7 +47,7 @@ def read_headers(folder: Path, reference: str) -> dict[str, StoredArray]:
         ModelError: a file is missing or damaged; the message names it.
     """
     found: dict[str, StoredArray] = {}
-    for file in _weight_files(folder, reference):
+    for file in weight_files(folder, reference):
         try:
             with safe_open(file, "pt") as opened:
                 for name in opened.keys():  # noqa: SIM118 (it is no mapping)
@@ -61,28 +60,6 @@ def read_headers(folder: Path, reference: str) -> dict[str, StoredArray]:
                 "not complete. Copy or download it again."
             ) from None
     return found
-
-
-def _weight_files(folder: Path, reference: str) -> list[Path]:
-    """The files of a folder's weights; an index names the shards."""
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    index = folder / f"{WEIGHTS}.index.json"
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        # An index of another party must not lead out of its folder.
-        shards = [folder / name for name in names if Path(name).name == name]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        names, shards = [], []
-    if not shards or len(shards) < len(names):
-        raise ModelError(f"{reference}: {index.name} does not list the files of the weights. Save the model again.")
-    if missing := [shard.name for shard in shards if not shard.is_file()]:
-        raise ModelError(
-            f"{reference}: {missing[0]} is missing ({len(missing)} of {len(shards)} files of the weights). "
-            "Copy or download it again.",
-            code=ErrorCode.MODEL_MISSING,
-        )
-    return shards
 
 
 class StoredEncoder(Encoder):

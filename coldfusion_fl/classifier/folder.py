@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.initialization import no_init_weights
 
 from coldfusion_fl.atomic_files import share_weights
 from coldfusion_fl.classifier.mean_pooling import MeanPoolingConfig
 from coldfusion_fl.data.task import Task
 from coldfusion_fl.errors import ErrorCode, ModelError, first_line
-from coldfusion_fl.model.architecture import BASE_HASH, OWN_KEY
-from coldfusion_fl.model.base import Base, resolve_folder
+from coldfusion_fl.model.architecture import BASE_HASH, MEAN_POOLING_TYPE, OWN_KEY, read_classifier_config
+from coldfusion_fl.model.base import Base, open_folder
+from coldfusion_fl.model.stored_weights import check_config_sizes, check_model_size, read_size
 
 if TYPE_CHECKING:
     from coldfusion_fl.classifier.prediction import Predicted
@@ -90,7 +92,9 @@ def to_classifier(
         OWN_KEY,
         {"task": task.name, "head": head, "text": list(task.text), "max-length": length, BASE_HASH: base_hash},
     )
-    classifier: Any = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    classifier: Any = AutoModelForSequenceClassification.from_config(
+        config, dtype=torch.float32, trust_remote_code=False
+    )
     own, written = f"{model.base_model_prefix}.", f"{classifier.base_model_prefix}."
     state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
     classifier.load_state_dict(
@@ -132,11 +136,10 @@ def open_classifier(reference: str) -> Classifier:
     Raises:
         ModelError: the folder does not exist, cannot be loaded, or has no classification head.
     """
-    folder = resolve_folder(reference)
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{reference}: there is no config.json in {folder}.", code=ErrorCode.MODEL_MISSING)
+    folder = open_folder(reference)
+    config = read_classifier_config(folder, reference)
+    _check_size(folder, config, reference)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         model, report = AutoModelForSequenceClassification.from_pretrained(
             folder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
             output_loading_info=True,
@@ -157,3 +160,18 @@ def open_classifier(reference: str) -> Classifier:
     return Classifier(
         reference, model.eval(), tokenizer, classes, tuple(own.get("text", ("text",))), own.get("max-length", longest)
     )
+
+
+def _check_size(folder: Path, config: Any, reference: str) -> None:
+    """Check that the configuration describes a model of the size of the weights, before memory is reserved for it."""
+    stored = read_size(folder, reference)
+    try:
+        encoder = AutoConfig.for_model(**config.encoder) if config.model_type == MEAN_POOLING_TYPE else config
+        check_config_sizes(encoder, stored, reference)
+        with torch.device("meta"), no_init_weights():
+            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    except ModelError:
+        raise
+    except Exception as failure:  # each architecture raises another type for values that are not consistent
+        raise ModelError(f"{reference}: its config.json cannot be used: {first_line(failure)}") from None
+    check_model_size(model, stored, reference)

@@ -39,9 +39,13 @@ _LEFTOVERS = (
     "return_dict",
     "output_hidden_states",
     "output_attentions",
-    "transformers_weights",
     OWN_KEY,
 )
+# What could have transformers run code of the folder or of the Hub, or read files outside of the folder.
+_UNSAFE = ("auto_map", "transformers_weights", "custom_pipelines", "use_kernels", "kernel_config")
+_ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
+# Others may not be installed here, such as flash attention, or are code of the Hub, such as `ORGANISATION/KERNEL`.
+_OWN_ATTENTION = ("eager", "sdpa")
 # The model type of this package's classifiers with a head on the mean, see `classifier.mean_pooling`, and the key of
 # their encoder's configuration in theirs.
 MEAN_POOLING_TYPE, MEAN_POOLING_ENCODER = "mean-pooling-classifier", "encoder"
@@ -79,6 +83,26 @@ def read_config(folder: Path, reference: str) -> tuple[Any, tuple[str, ...]]:
     return config, (note,) if _has_code(folder) else ()
 
 
+def read_classifier_config(folder: Path, reference: str) -> Any:
+    """Read the configuration of a classifier as it is. Code in the folder is never run.
+
+    Args:
+        folder: the model folder, with a config.json.
+        reference: the folder as the user wrote it, for messages.
+
+    Raises:
+        ModelError: the file is not valid.
+    """
+    values = _without_unsafe(_read_values(folder, reference))
+    if has_mean_pooling(values):
+        values[MEAN_POOLING_ENCODER] = _without_unsafe(values[MEAN_POOLING_ENCODER])
+    _check_type(values, reference, has_code=_has_code(folder))
+    try:
+        return AutoConfig.for_model(**values)
+    except Exception as failure:  # the type depends on which value of the file is wrong
+        raise ModelError(f"{reference}: its config.json cannot be used: {first_line(failure)}") from None
+
+
 def has_mean_pooling(values: Mapping[str, Any]) -> bool:
     """Whether the values of a config.json are those of a classifier of this package with a head on the mean."""
     return values.get("model_type") == MEAN_POOLING_TYPE and isinstance(values.get(MEAN_POOLING_ENCODER), dict)
@@ -100,9 +124,9 @@ def _read_values(folder: Path, reference: str) -> dict[str, Any]:
     return values
 
 
-def _check_values(values: dict[str, Any], reference: str) -> None:
+def _check_type(values: Mapping[str, Any], reference: str, *, has_code: bool) -> None:
     model_type = values["model_type"]
-    if "auto_map" in values and model_type not in CONFIG_MAPPING:
+    if has_code and model_type not in CONFIG_MAPPING:
         raise ModelError(
             f"{reference}: its config.json needs code from its own folder ('auto_map') for the model type "
             f"'{model_type}', which transformers {__version__} does not have. Such code is never run. {_ENCODERS}",
@@ -112,6 +136,10 @@ def _check_values(values: dict[str, Any], reference: str) -> None:
         raise ModelError(
             f"{reference}: transformers {__version__} has no model type '{model_type}' (config.json). {_ENCODERS}"
         )
+
+
+def _check_values(values: Mapping[str, Any], reference: str) -> None:
+    _check_type(values, reference, has_code="auto_map" in values)
     if values.get("quantization_config"):
         raise ModelError(
             f"{reference}: its weights are quantized ('quantization_config' in config.json), so they cannot be "
@@ -121,11 +149,18 @@ def _check_values(values: dict[str, Any], reference: str) -> None:
 
 
 def _without_leftovers(values: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in values.items() if name not in _LEFTOVERS}
-    # Flash attention may not be installed here, and recomputed activations only save memory.
-    unneeded = [name for name in ("attn_implementation", "_attn_implementation") if "flash" in str(kept.get(name))]
-    unneeded += ["gradient_checkpointing"] if kept.get("gradient_checkpointing") else []
-    return {name: value for name, value in kept.items() if name not in unneeded}
+    kept = {name: value for name, value in _without_unsafe(values).items() if name not in _LEFTOVERS}
+    # Recomputed activations only save memory.
+    return {name: value for name, value in kept.items() if name != "gradient_checkpointing" or not value}
+
+
+def _without_unsafe(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config.json without those that may lead to code, or to files outside of the folder."""
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in _UNSAFE and (name not in _ATTENTION or value in _OWN_ATTENTION)
+    }
 
 
 def _has_code(folder: Path) -> bool:

@@ -11,10 +11,16 @@ from coldfusion_fl.data.paths import PACKAGE, expand_user, package_path
 from coldfusion_fl.errors import DataError, ErrorCode, ModelError
 from coldfusion_fl.hub import explain_failure, split_revision, uses_cache_only
 from coldfusion_fl.model.architecture import build_skeleton, check_is_encoder, read_config
+from coldfusion_fl.model.links import check_links
 from coldfusion_fl.model.pooling import read_pooling
+from coldfusion_fl.model.stored_weights import (
+    WEIGHTS,
+    check_config_sizes,
+    check_model_size,
+    read_size,
+)
 from coldfusion_fl.model.tokenizer import fit_tokenizer, load_tokenizer
 
-WEIGHTS = "model.safetensors"
 # Hub repositories often hold the same weights in other formats too, which are never read.
 _OTHER_WEIGHTS = ("*.bin", "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.pt", "*.pth", "*.gguf", "*.tflite")
 # A run folder has this file, and its model in this folder: see `runs.ledger`.
@@ -68,11 +74,15 @@ def open_base(reference: str) -> Base:
     folder = open_folder(reference)
     config, notes = read_config(folder, reference)
     check_is_encoder(config, reference)
+    stored = read_size(folder, reference)
+    check_config_sizes(config, stored, reference)
     tokenizer = load_tokenizer(folder, config, reference)
     if (folder / "adapter_config.json").exists():
         notes += ("adapter_config.json is ignored: the folder has no weights of an adapter.",)
     _set_padding(config, tokenizer)
-    tokenizer_notes = fit_tokenizer(tokenizer, build_skeleton(config, reference), config, reference)
+    skeleton = build_skeleton(config, reference)
+    check_model_size(skeleton, stored, reference)
+    tokenizer_notes = fit_tokenizer(tokenizer, skeleton, config, reference)
     pooling, pooling_notes = read_pooling(folder, config)
     return Base(folder, reference, config, tokenizer, pooling, (*notes, *tokenizer_notes, *pooling_notes))
 
@@ -84,10 +94,12 @@ def open_folder(reference: str) -> Path:
         reference: as in `open_base`.
 
     Raises:
-        ModelError: the model does not exist, its folder lacks the configuration or the weights, or it is an adapter.
+        ModelError: the model does not exist, its folder lacks the configuration or the weights, a link leads out of it,
+            or it is an adapter.
     """
     folder = resolve_folder(reference)
     _check_adapter(folder, reference)
+    check_links(folder, reference)
     _check_files(folder, reference)
     return folder
 
@@ -209,6 +221,12 @@ def _model_of_run(folder: Path, reference: str) -> Path:
         raise ModelError(
             f"{reference}: this run has no model yet. Finish it first: coldfusion run --resume {reference}",
             code=ErrorCode.MODEL_MISSING,
+        )
+    if not (folder / _RUN_MODEL).resolve().is_relative_to(folder.resolve()):
+        raise ModelError(
+            f"{reference}: its {_RUN_MODEL} is a link to {(folder / _RUN_MODEL).readlink()}, which is outside of the "
+            "run folder. Give the model folder itself.",
+            code=ErrorCode.MODEL_LINK,
         )
     return folder / _RUN_MODEL
 

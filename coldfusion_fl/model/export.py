@@ -5,6 +5,7 @@ weights, data) is in the result. Their content is copied, without links and mode
 snapshot of links.
 """
 
+import json
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from coldfusion_fl.atomic_files import disk_errors, share_weights
 from coldfusion_fl.errors import ModelError, first_line
 from coldfusion_fl.model.base import Base
 from coldfusion_fl.model.encoder import build_model, get_encoder, merge
+from coldfusion_fl.model.links import check_links
 from coldfusion_fl.model.sentence_modules import MODULES_FILE, read_modules
 
 # The files of the common tokenizers. The class of a tokenizer may name more.
@@ -35,6 +37,7 @@ _NAMED_FILES = (
     re.compile(r"modules\.json|config_sentence_transformers\.json|sentence_.*_config\.json"),
     re.compile(r"(licen[cs]e|copying|notice)([-_. ].*)?", re.IGNORECASE),
 )
+_TOKENIZER_CONFIG = "tokenizer_config.json"
 _LICENCE_KEYS = ("license", "license_name", "license_link")
 _SAMPLE = "The quick brown fox: 42 naïve cafés, 東京!"
 
@@ -116,8 +119,10 @@ def _carry_files(base: Base, folder: Path) -> None:
     """Copy the content of the carried files into a folder.
 
     Raises:
-        ModelError: a file cannot be read. An error of writing stays an `OSError`: the caller knows its folder.
+        ModelError: a file cannot be read, or a link leads out of the base's folder. An error of writing stays an
+            `OSError`: the caller knows its folder.
     """
+    check_links(base.folder, base.reference)  # again: the folder was opened before the rounds
     for path in sorted(set(_carried_files(base))):
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +133,21 @@ def _carry_files(base: Base, folder: Path) -> None:
                 f"{base.reference}: {path} cannot be read: {failure.strerror}. Make it readable."
             ) from None
         with source, target.open("wb") as copy:
-            shutil.copyfileobj(source, copy)
+            if path.name == _TOKENIZER_CONFIG:
+                copy.write(_without_code(source.read()))
+            else:
+                shutil.copyfileobj(source, copy)
+
+
+def _without_code(content: bytes) -> bytes:
+    """A tokenizer_config.json that names no code: the files with the code are not carried over."""
+    if b"auto_map" not in content:
+        return content
+    try:
+        values = json.loads(content)
+        return json.dumps({name: value for name, value in values.items() if name != "auto_map"}, indent=2).encode()
+    except (ValueError, AttributeError):  # it is not a table, and no tokenizer is loaded by it
+        return content
 
 
 def _carried_files(base: Base) -> Iterator[Path]:

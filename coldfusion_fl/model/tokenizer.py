@@ -37,6 +37,7 @@ def load_tokenizer(folder: Path, config: Any, reference: str) -> PreTrainedToken
             f"{reference}: its tokenizer cannot be loaded: {first_line(failure).rstrip('.')}. Code in the folder is "
             "never run. Save the tokenizer with save_pretrained of a recent transformers, which writes tokenizer.json."
         ) from None
+    tokenizer.init_kwargs.pop("auto_map", None)  # it would be saved again
     if tokenizer.pad_token_id is None:
         raise ModelError(
             f"{reference}: its tokenizer has no padding token, so texts of different lengths cannot form a batch. "

@@ -47,7 +47,7 @@ def write_base(folder: Path, **config: Any) -> str:
     shutil.copytree(open_base(BASE).folder, folder, ignore=lambda _, names: {n for n in names if n == "1_Pooling"})
     torch.manual_seed(0)
     about = RobertaConfig(vocab_size=30522, max_position_embeddings=514, pad_token_id=0, **config)
-    AutoModel.from_config(about).save_pretrained(folder)
+    AutoModel.from_config(about, trust_remote_code=False).save_pretrained(folder)
     return str(folder)
 
 

@@ -5,13 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny_models import DECODERS, edit_json, make_base
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from tiny_models import DECODERS, edit_json, make_base, make_checkpoint
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
+from coldfusion_fl.checkpoints.fusing import fuse_checkpoints
+from coldfusion_fl.classifier import open_classifier
+from coldfusion_fl.classifier.folder import save_classifier, to_classifier
 from coldfusion_fl.errors import ErrorCode, ModelError
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import build_model, load_encoder, merge
-from coldfusion_fl.model.export import save_model
+from coldfusion_fl.model.export import check_export, save_model
 
 IDS = {"input_ids": torch.tensor([[101, 4937, 102]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
 
@@ -63,6 +66,32 @@ def test_code_in_the_folder_of_a_known_model_type_is_noted_and_not_run(tmp_path,
     assert "never run" in base.notes[0]
     load_encoder(base)
     build_model(base, 2, "class-token", seed=0)
+
+
+def test_no_use_of_a_model_folder_runs_its_code(tmp_path, monkeypatch, task):
+    """A person who answers each question with yes, in a terminal, does not run it either."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    folder, mark = make_checkpoint(tmp_path / "base", make_base(tmp_path / "first"), 1), tmp_path / "was-run"
+    (folder / "custom.py").write_text(f"open({str(mark)!r}, 'w').close()\nraise ImportError\n")
+    classes = ("AutoConfig", "AutoModel", "AutoModelForSequenceClassification", "AutoModelForMaskedLM")
+    code = {"auto_map": dict.fromkeys(classes, "custom.Model") | {"AutoTokenizer": ["custom.T", "custom.T"]}}
+    edit_json(folder / "config.json", **code, _attn_implementation="acme/kernel", use_kernels=True)
+    edit_json(folder / "tokenizer_config.json", **code)
+    base = open_base(str(folder))
+    assert not hasattr(base.config, "auto_map")
+    check_export(base)
+    save_model(base, load_encoder(base), tmp_path / "out")
+    model = build_model(base, task.num_labels, "class-token", seed=0)
+    merge(model, load_encoder(base))
+    save_classifier(to_classifier(base, model, "class-token", task, 16), tmp_path / "classifier")
+    for classifier in (folder, tmp_path / "classifier"):
+        open_classifier(str(classifier))
+    fuse_checkpoints([str(folder), str(tmp_path / "classifier")], str(folder))
+    AutoModel.from_pretrained(tmp_path / "out")
+    assert not mark.exists()
+    # What is made of it names no code either, so nothing is run where another program trusts it.
+    written = [file for made in ("out", "classifier") for file in (tmp_path / made).glob("*.json")]
+    assert [file for file in written if "custom." in file.read_text() or "acme/" in file.read_text()] == []
 
 
 LEFTOVERS = [
