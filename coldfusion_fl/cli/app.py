@@ -53,8 +53,9 @@ def print_line(line: str) -> None:
 
 
 def print_error(message: str) -> None:
-    """Print an error message to stderr."""
-    print(f"coldfusion: {message}", file=sys.stderr)
+    """Print an error message to stderr. Names of files in it may be another party's."""
+    lines = "\n".join(map(sanitize, message.split("\n")))
+    print(f"coldfusion: {lines}", file=sys.stderr)
 
 
 def _show_version(wanted: bool) -> None:
