@@ -37,12 +37,29 @@ def atomic_write(target: Path) -> Iterator[Path]:
         yield temporary
         for path in [*temporary.rglob("*"), temporary]:
             _sync(path)
-        if target.is_dir():
-            remove(target)
-        temporary.replace(target)
+        _rename(temporary, target)
         _sync(target.parent)
     finally:
         remove(temporary)
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    """Give a written file or folder its name.
+
+    A rename replaces a file, but not a folder. So an old folder is renamed first: a reader finds all of the old one or
+    all of the new one, or none for a moment.
+    """
+    if not target.is_dir():
+        temporary.replace(target)
+        return
+    old = target.with_name(f".{target.name}.{os.getpid()}.old{_PARTIAL}")
+    target.replace(old)
+    try:
+        temporary.replace(target)
+    except OSError:
+        old.replace(target)
+        raise
+    remove(old)
 
 
 @contextlib.contextmanager
@@ -75,11 +92,15 @@ def exclusive_lock(folder: Path, taken: str) -> Iterator[None]:
 
 def is_locked(folder: Path) -> bool:
     """Whether a process holds a folder's lock."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with exclusive_lock(folder, "it is in use"):
-            return False
-    except RunFolderError:
+        # A shared lock: several processes may test at once, and each holds it for a moment.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def is_partial(path: Path) -> bool:

@@ -209,6 +209,11 @@ class ErrorCode(StrEnum):
         "A file of the run is missing, or its content is not what was written.",
         "Follow the advice of the message: remove the rounds that it names, or restore the file.",
     )
+    SIGNATURE_INVALID = (
+        "signature-invalid",
+        "A run folder is not signed with the given key, or is not as it was when it was signed.",
+        "Find out who changed what the message names. If the run went on since, sign it again.",
+    )
     RUN_LOCKED = (
         "run-locked",
         "Another process works on the run.",
@@ -278,7 +283,7 @@ class ErrorCode(StrEnum):
     )
     KEY_INVALID = (
         "key-invalid",
-        "A key cannot be read, is not on an elliptic curve, or belongs to another member.",
+        "A key cannot be read or used, is not on an elliptic curve, or belongs to another member.",
         "Create one with `ssh-keygen -t ecdsa -b 384`.",
     )
     SERVER_UNREACHABLE = (

@@ -22,6 +22,7 @@ from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.model.export import check_export
 from coldfusion_fl.repository.results import write_results
 from coldfusion_fl.runs.events import RunFinished, RunStarted
+from coldfusion_fl.runs.integrity.problems import find_problems
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.tracking.registry import check_tracking
 from coldfusion_fl.tracking.track import track
@@ -113,6 +114,8 @@ def serve(
         RunError: no round made a new base.
     """
     with ledger.lock(), ledger.track_state():
+        for problem in find_problems(ledger):
+            log(logging.WARNING, "%s", problem)
         base = open_base(settings.base)
         ledger.note_machine(machine_facts())
         ledger.note_base_commit(base.commit)

@@ -26,6 +26,7 @@ from coldfusion_fl.errors import ErrorCode, SettingsError
 from coldfusion_fl.execution.run_paths import new_run_folder
 from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.preflight.settings_check import check_settings
+from coldfusion_fl.runs.integrity.problems import find_problems
 from coldfusion_fl.runs.ledger import Ledger, ensure_free
 
 _SOURCE = "run()"
@@ -107,6 +108,9 @@ def continue_run(settings: Settings, source: str, progress: Log) -> Run:
     folder = Path(settings.out)
     ledger = Ledger.reopen(folder, to_table(settings))
     require_simulation(ledger)
+    if progress:
+        for problem in find_problems(ledger):
+            progress(problem)
     if ledger.is_complete(settings.rounds):
         ledger.state_file.finished()
     else:

@@ -25,6 +25,7 @@ from coldfusion_fl.execution.run_paths import new_run_folder, resume_command
 from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.formatting import duration
 from coldfusion_fl.preflight.settings_check import check_server_table, check_settings
+from coldfusion_fl.runs.integrity.problems import find_problems
 from coldfusion_fl.runs.ledger import Ledger, ensure_free
 
 if TYPE_CHECKING:
@@ -92,8 +93,12 @@ def run(
         ensure_free(folder)
     # First the checks that take no time, here; then, in the run process, those that read all rows and the base.
     (check_server_table if federation else check_settings)(settings, str(source))
-    if resume and _is_complete(Ledger.reopen(folder, to_table(settings)), settings, config):
-        return
+    if resume:
+        ledger = Ledger.reopen(folder, to_table(settings))
+        for problem in find_problems(ledger):
+            print_line(problem)
+        if _is_complete(ledger, settings, config):
+            return
     engine, args = ("deployment", [str(federation.resolve())]) if federation else ("simulation", [])
     with RunProcess(to_table(settings), str(source), engine, args) as process:
         began = time.monotonic()

@@ -1,10 +1,13 @@
 """Nested tables of settings, as TOML has them, and their flat form, as Flower's run-config has them."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
+
+from coldfusion_fl.errors import SettingsError
 
 
 def dashed(name: str) -> str:
@@ -63,3 +66,18 @@ def split_names(text: str) -> tuple[str, ...]:
     r"""The names in a text, separated by commas or line breaks; a comma inside a name is written `\,`."""
     parts = (part.strip().replace("\\,", ",") for part in re.split(r"(?<!\\)[,\n]", text))
     return tuple(part for part in parts if part)
+
+
+def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they will be read again.
+
+    Raises:
+        SettingsError: they hold a value that JSON cannot express.
+    """
+    try:
+        table: dict[str, Any] = json.loads(json.dumps(settings))
+    except (TypeError, ValueError) as wrong:
+        raise SettingsError(
+            f"the settings of a run folder must be texts, numbers, lists and tables: {wrong}."
+        ) from None
+    return table

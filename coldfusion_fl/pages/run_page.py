@@ -10,6 +10,7 @@ from coldfusion_fl.formatting import MISSING, text
 from coldfusion_fl.pages import contributions
 from coldfusion_fl.pages.charts import Chart, Curve, line_chart, point, whiskers
 from coldfusion_fl.pages.rendering import has_templates, render
+from coldfusion_fl.runs.integrity.reading import read_consistently
 from coldfusion_fl.runs.intervals import SCORED
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.runs.lineage import lineage
@@ -55,7 +56,8 @@ def run_page(ledger: Ledger) -> str:
     Raises:
         RunFolderError: the folder holds no run, or is damaged.
     """
-    summary, bases, state, settings = summarize(ledger), lineage(ledger), ledger.state, ledger.settings
+    summary, bases = read_consistently(ledger, lambda: (summarize(ledger), lineage(ledger)))
+    state, settings = ledger.state, ledger.settings
     rows = contributions.contribution_rows([base.record for base in bases])
     rounds = contributions.round_rows(bases)
     return render(

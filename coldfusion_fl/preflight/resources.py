@@ -12,6 +12,7 @@ from coldfusion_fl.aggregation.server_optimizer import SERVER_OPTIMIZERS
 from coldfusion_fl.config.components import as_component
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import ErrorCode, RunFolderError, count
+from coldfusion_fl.runs.integrity.round_folders import scan_rounds
 
 _GIB = 1 << 30
 _CGROUP = Path("/sys/fs/cgroup")
@@ -71,7 +72,7 @@ def describe_disk(settings: Settings, encoder_bytes: int) -> str:
     """
     folder, server = Path(settings.out), settings.server
     a_round = encoder_bytes * copies_per_round(settings)  # with the state of the server optimizer and the average
-    saved = sum(1 for _ in (folder / "rounds").glob("[0-9]*"))
+    saved = len(scan_rounds(folder / "rounds").numbers)
     rounds = settings.rounds + 1  # and the base that the run begins with
     # One more than are kept: the oldest is removed after the newest is saved.
     kept = min(rounds, server.keep_last + 1) if server.keep_last else rounds

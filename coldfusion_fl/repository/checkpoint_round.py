@@ -35,6 +35,7 @@ from coldfusion_fl.repository.round_progress import RoundProgress
 from coldfusion_fl.repository.server_state import ServerState
 from coldfusion_fl.repository.server_validation import checked_score
 from coldfusion_fl.runs.events import ContributionReceived, Emit, RoundStarted, RunFinished, RunStarted
+from coldfusion_fl.runs.integrity.problems import find_problems
 from coldfusion_fl.runs.ledger import Ledger, ensure_free
 from coldfusion_fl.runs.records import CheckpointRecord, RoundRecord, RoundSettings
 
@@ -134,6 +135,8 @@ def fuse_into_run(
     plan = _plan(folder, checkpoints, base, options or RoundOptions())
     settings = plan.settings
     ledger = Ledger.reopen(folder) if (folder / "run.json").exists() else None
+    for problem in find_problems(ledger) if ledger else []:
+        warn(problem)
     with ExitStack() as stack:
         if ledger:
             stack.enter_context(ledger.lock())

@@ -10,6 +10,7 @@ from coldfusion_fl.repository.results import write_results
 from coldfusion_fl.repository.round_options import RoundOptions, settings_of_round
 from coldfusion_fl.repository.server_state import ServerState
 from coldfusion_fl.runs.events import RoundUndone, RunFinished, RunStarted
+from coldfusion_fl.runs.integrity.problems import find_problems
 from coldfusion_fl.runs.ledger import Ledger
 
 
@@ -34,6 +35,8 @@ def undo_round(folder: Path, number: int, *, base: str = "", warn: Callable[[str
         RunFolderError: the folder holds no run, another process is working on it, or the round before has no arrays.
     """
     ledger = Ledger.reopen(folder)
+    for problem in find_problems(ledger):
+        warn(problem)
     with ledger.lock():
         is_undone = number == len(ledger.rounds()) and (folder / "undone" / f"{number:03d}").exists()
         if not is_undone:

@@ -10,6 +10,8 @@
     model/              the result, in Hugging Face format: the last base; where `ema` is set, the average of the bases
     last-base/          the last base, where it is not the result
     report.json, report.csv, scores.png, report.html
+    SHA256SUMS          the hashes of the files: see `integrity.file_list`
+    signed/             the hashes of the files, signed: see `integrity.signature`
     tasks/              the rows of tasks in memory, with their catalogue: see `data.memory.task_files`
     nodes/              what each simulated contributor keeps for itself: see `training.node_state`
 
@@ -35,15 +37,15 @@ from coldfusion_fl.atomic_files import (
 )
 from coldfusion_fl.config.comparison import ensure_same
 from coldfusion_fl.config.own_catalogue import TASKS, from_stored, to_stored
-from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
+from coldfusion_fl.config.tables import as_json
+from coldfusion_fl.errors import ErrorCode, RunFolderError
 from coldfusion_fl.runs.events import Event, RunFailed
-from coldfusion_fl.runs.progress import ProgressLog
+from coldfusion_fl.runs.integrity.file_list import RESULTS, RUN_FILE, round_files
+from coldfusion_fl.runs.progress import PROGRESS, ProgressLog
 from coldfusion_fl.runs.records import RoundRecord
 from coldfusion_fl.runs.round_store import RoundStore
 from coldfusion_fl.runs.state import RunState, StateFile, timestamp
 from coldfusion_fl.versions import installed_versions
-
-_RUN = "run.json"
 
 
 class Ledger(RoundStore):
@@ -59,7 +61,7 @@ class Ledger(RoundStore):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.state_file = StateFile(folder / "status.json")
-        self._progress = ProgressLog(folder / "progress.jsonl")
+        self._progress = ProgressLog(folder / PROGRESS)
         self._has_lock = False
 
     # -- opening ------------------------------------------------------------------------------------------------------
@@ -76,7 +78,7 @@ class Ledger(RoundStore):
         Raises:
             RunFolderError: the folder is not empty or cannot be made.
         """
-        settings = _as_json(settings)
+        settings = as_json(settings)
         ensure_free(folder, (TASKS,))
         ledger = cls(folder)
         with disk_errors(folder):
@@ -89,8 +91,9 @@ class Ledger(RoundStore):
                 "versions": installed_versions(),
                 "id": uuid.uuid4().hex,
             }
-            write_json(folder / _RUN, facts)
             (folder / "rounds").mkdir()
+            write_json(folder / RUN_FILE, facts)
+        ledger.file_list.put(RUN_FILE)
         ledger.state_file.running()
         return ledger
 
@@ -103,8 +106,8 @@ class Ledger(RoundStore):
             settings: those that it is to resume with, as nested tables; None: its own.
 
         Raises:
-            RunFolderError: the folder holds no run, a process is working on it, its last round is damaged, or the run
-                has other settings, which the message lists.
+            RunFolderError: the folder holds no run, a process is working on it, its last round is damaged, something
+                else is where the next round is to be, or the run has other settings, which the message lists.
         """
         ledger = cls(folder)
         _ = ledger.settings  # raises if this is not a run folder
@@ -112,13 +115,14 @@ class Ledger(RoundStore):
             (folder / "rounds").mkdir(exist_ok=True)
             remove_partial(folder)
             remove_partial(folder / "rounds")
-            ledger._progress.truncate_unfinished_line()
         if rounds := ledger.rounds():
             remove_partial(ledger.round_folder(rounds[-1]))
             ledger.remove_damaged_scores(rounds[-1])
             ledger.verify(rounds[-1])
+            ledger.file_list.put_missing(*round_files(rounds[-1]))
+        ledger.check_is_free(len(rounds))
         if settings is not None:
-            ensure_same(ledger.settings, _as_json(settings), folder)
+            ensure_same(ledger.settings, as_json(settings), folder)
         return ledger
 
     @classmethod
@@ -128,12 +132,10 @@ class Ledger(RoundStore):
         Raises:
             RunFolderError: as `reopen`.
         """
-        settings = _as_json(settings)
+        settings = as_json(settings)
         ledger = cls.reopen(folder, settings)
-        facts = ledger._facts
-        resumed = [*facts.get("resumed", []), {"time": timestamp(), "versions": installed_versions()}]
-        with disk_errors(folder):
-            write_json(folder / _RUN, {**facts, "settings": to_stored(settings, folder), "resumed": resumed})
+        resumed = [*ledger._facts.get("resumed", []), {"time": timestamp(), "versions": installed_versions()}]
+        ledger._note(settings=to_stored(settings, folder), resumed=resumed)
         ledger.state_file.running()
         return ledger
 
@@ -149,7 +151,7 @@ class Ledger(RoundStore):
             RunFolderError: as `create` and `resume`.
         """
         folder = Path(folder)
-        return (cls.resume if (folder / _RUN).exists() else cls.create)(folder, settings or {})
+        return (cls.resume if (folder / RUN_FILE).exists() else cls.create)(folder, settings or {})
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -203,8 +205,7 @@ class Ledger(RoundStore):
     def note_rows(self, hashes: Mapping[str, str]) -> None:
         """Record the hashes of the tasks' rows, unless they are recorded."""
         if not self.rows_hashes:
-            with disk_errors(self.folder):
-                write_json(self.folder / _RUN, {**self._facts, "rows-hashes": dict(hashes)})
+            self._note(**{"rows-hashes": dict(hashes)})
 
     @property
     def base_commit(self) -> str:
@@ -214,8 +215,7 @@ class Ledger(RoundStore):
     def note_base_commit(self, commit: str) -> None:
         """Record the commit of the first base, unless it is recorded."""
         if commit and not self.base_commit:
-            with disk_errors(self.folder):
-                write_json(self.folder / _RUN, {**self._facts, "base-commit": commit})
+            self._note(**{"base-commit": commit})
 
     @property
     def machines(self) -> list[dict[str, Any]]:
@@ -226,8 +226,7 @@ class Ledger(RoundStore):
     def note_machine(self, machine: Mapping[str, Any]) -> None:
         """Record the machine that the run is on now, unless it is the last one recorded."""
         if self.machines[-1:] != [dict(machine)]:
-            with disk_errors(self.folder):
-                write_json(self.folder / _RUN, {**self._facts, "machines": [*self.machines, dict(machine)]})
+            self._note(machines=[*self.machines, dict(machine)])
 
     @property
     def versions(self) -> dict[str, str]:
@@ -235,14 +234,24 @@ class Ledger(RoundStore):
         found: dict[str, str] = self._facts.get("versions", {})
         return found
 
+    def _note(self, **facts: Any) -> None:
+        """Change facts of `run.json`. One that another program changed still differs from the list afterwards."""
+        is_own = self.file_list.matches(RUN_FILE)
+        if is_own:
+            self.file_list.drop(RUN_FILE)
+        with disk_errors(self.folder):
+            write_json(self.folder / RUN_FILE, {**self._facts, **facts})
+        if is_own:
+            self.file_list.put(RUN_FILE)
+
     @property
     def _facts(self) -> dict[str, Any]:
         try:
-            facts: dict[str, Any] = json.loads((self.folder / _RUN).read_text(encoding="utf-8"))
+            facts: dict[str, Any] = json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8"))
             _ = facts["settings"]
         except (OSError, ValueError, KeyError, TypeError):
             raise RunFolderError(
-                f"{self.folder}: not a run folder, because it has no readable {_RUN}. Give the folder of a run."
+                f"{self.folder}: not a run folder, because it has no readable {RUN_FILE}. Give the folder of a run."
             ) from None
         return facts
 
@@ -305,6 +314,10 @@ class Ledger(RoundStore):
         """
         with disk_errors(self.folder), atomic_write(self.folder / name) as path:
             yield path
+            if name in RESULTS:  # a process that is killed now leaves it unlisted, and not with a wrong hash
+                self.file_list.drop(name)
+        if name in RESULTS:
+            self.file_list.put(name)
 
 
 def ensure_free(folder: Path, beside: Collection[str] = ()) -> None:
@@ -317,7 +330,7 @@ def ensure_free(folder: Path, beside: Collection[str] = ()) -> None:
     Raises:
         RunFolderError: it holds a run or anything else, or is a file.
     """
-    if (folder / _RUN).exists():
+    if (folder / RUN_FILE).exists():
         state = Ledger(folder).state
         raise RunFolderError(
             f"{folder} holds another run already ({state.state}, {state.since}). Resume it with --resume (in "
@@ -328,18 +341,3 @@ def ensure_free(folder: Path, beside: Collection[str] = ()) -> None:
         raise RunFolderError(f"{folder} is a file. Choose a new folder.", ErrorCode.RUN_FOLDER_IN_USE)
     if folder.is_dir() and not all(is_partial(path) or path.name in beside for path in folder.iterdir()):
         raise RunFolderError(f"{folder} is not empty. Choose a new folder.", ErrorCode.RUN_FOLDER_IN_USE)
-
-
-def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they will be read again.
-
-    Raises:
-        SettingsError: they hold a value that JSON cannot express.
-    """
-    try:
-        table: dict[str, Any] = json.loads(json.dumps(settings))
-    except (TypeError, ValueError) as wrong:
-        raise SettingsError(
-            f"the settings of a run folder must be texts, numbers, lists and tables: {wrong}."
-        ) from None
-    return table

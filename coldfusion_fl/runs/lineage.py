@@ -9,7 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from coldfusion_fl import formatting
-from coldfusion_fl.errors import RunFolderError, count
+from coldfusion_fl.errors import ErrorCode, RunFolderError, count
+from coldfusion_fl.runs.integrity.reading import read_consistently
+from coldfusion_fl.runs.integrity.verification import Verified, verify_list
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.runs.records import RoundRecord, UpdateFacts
 
@@ -39,20 +41,45 @@ def lineage(ledger: Ledger, *, check: bool = False) -> list[BaseRecord]:
 
     Args:
         ledger: the run.
-        check: check every file against its hash.
+        check: check every file against its hash, and against the run's list of files.
 
     Raises:
-        RunFolderError: it holds no run, a record does not follow the one before it, or files are damaged or missing;
-            all of them are named.
+        RunFolderError: it holds no run, a record does not follow the one before it, or files are damaged, changed or
+            missing; all of them are named.
     """
-    bases: list[BaseRecord] = []
     _ = ledger.settings  # raises if this is not a run folder
-    numbers = ledger.rounds()
-    damage = {number: found for number in numbers if check and (found := ledger.find_damage(number))}
-    if damage:
+    if check:
+        verify_files(ledger)
+    return read_consistently(ledger, lambda: _read_lineage(ledger))
+
+
+def verify_files(ledger: Ledger) -> Verified:
+    """Check every file of a run against its hash, and against the list of the run's files.
+
+    Raises:
+        RunFolderError: files are damaged, changed or missing; all of them are named.
+    """
+
+    def verify() -> Verified:
+        numbers = ledger.rounds()
+        damage = {number: found for number in numbers if (found := ledger.find_damage(number))}
+        verified = verify_list(ledger.folder, numbers)
         sentences = [sentence for found in damage.values() for sentence in found]
-        raise RunFolderError("\n".join([*sentences, ledger.recovery_advice(min(damage))]))
-    for number in numbers:
+        damaged = tuple(sentence.partition(": ")[0] for sentence in sentences)
+        # What is damaged differs from the list too.
+        sentences += [found for found in verified.differences if found.partition(": ")[0] not in damaged]
+        if damage:
+            sentences.append(ledger.recovery_advice(min(damage)))
+        if sentences:
+            raise RunFolderError("\n".join(sentences), ErrorCode.RUN_FOLDER_DAMAGED)
+        return verified
+
+    return read_consistently(ledger, verify)
+
+
+def _read_lineage(ledger: Ledger) -> list[BaseRecord]:
+    bases: list[BaseRecord] = []
+    for number in ledger.rounds():
         record = ledger.record(number)
         if bases and record.previous_record_sha256 != ledger.record_hash(number - 1):
             raise RunFolderError(

@@ -15,6 +15,7 @@
 
 import itertools
 import json
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,19 @@ from coldfusion_fl.atomic_files import atomic_write, disk_errors, move, remove, 
 from coldfusion_fl.errors import ErrorCode, RunFolderError
 from coldfusion_fl.evaluation.reported_scores import clean_scores
 from coldfusion_fl.extras import require
+from coldfusion_fl.runs.integrity.file_list import (
+    CHECKSUMS,
+    METRICS,
+    RECORD,
+    SCORES,
+    FileList,
+    format_checksums,
+    read_checksums,
+)
+from coldfusion_fl.runs.integrity.round_folders import scan_rounds
 from coldfusion_fl.runs.records import RoundRecord, parse_record
 from coldfusion_fl.runs.state import timestamp
 
-_CHECKSUMS = "SHA256SUMS"
-_RECORD = "record.json"
-_SCORES = "scores.json"
-_METRICS = "metrics.json"
 _ARRAYS = ".safetensors"
 _PRUNED = "pruned.json"
 
@@ -42,6 +49,9 @@ class RoundStore:
     Args:
         folder: the run folder.
 
+    Attributes:
+        file_list: the hashes of the run's files.
+
     Raises:
         SettingsError: safetensors is not installed.
     """
@@ -49,6 +59,7 @@ class RoundStore:
     def __init__(self, folder: Path) -> None:
         require("a run folder", "safetensors")
         self.folder = folder
+        self.file_list = FileList(folder)
 
     def round_folder(self, number: int) -> Path:
         """The folder of a round."""
@@ -58,9 +69,9 @@ class RoundStore:
         """The numbers of the saved rounds, in order.
 
         Raises:
-            RunFolderError: one between them is missing.
+            RunFolderError: one between them is missing, or the folder cannot be read.
         """
-        numbers = sorted(int(path.name) for path in (self.folder / "rounds").glob("[0-9]*") if path.name.isdigit())
+        numbers = scan_rounds(self.folder / "rounds").numbers
         for expected, number in enumerate(numbers):
             if expected != number:
                 raise RunFolderError(
@@ -68,6 +79,18 @@ class RoundStore:
                     ErrorCode.RUN_FOLDER_DAMAGED,
                 )
         return numbers
+
+    def check_is_free(self, number: int) -> None:
+        """Check that nothing is where a round will be written.
+
+        Raises:
+            RunFolderError: there is something that is not the folder of a round.
+        """
+        if (folder := self.round_folder(number)).exists():
+            raise RunFolderError(
+                f"{folder}: round {number} will be written here, but this is not the folder of a round. Move it away.",
+                ErrorCode.RUN_FOLDER_DAMAGED,
+            )
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -85,6 +108,7 @@ class RoundStore:
         Raises:
             RunFolderError: the disk is full or cannot be written; the rounds before are intact.
         """
+        self.file_list.drop_rounds(record.round)  # of rounds that a person removed to resume before them
         with disk_errors(self.folder), atomic_write(self.round_folder(record.round)) as folder:
             folder.mkdir()
             for name, arrays in (("base", base), ("optimizer", optimizer_state), ("average", average)):
@@ -93,14 +117,15 @@ class RoundStore:
             checksums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
             # Record and list of hashes both hold the hashes of the arrays: damage to either shows in the other.
             record = record.model_copy(update={"files": checksums})
-            (folder / _RECORD).write_text(json.dumps(record.to_json(), indent=1, allow_nan=False), encoding="utf-8")
-            share_weights(folder, _RECORD)
-            checksums = checksums | {_RECORD: sha256(folder / _RECORD)}
-            (folder / _CHECKSUMS).write_text(_format_checksums(checksums), encoding="utf-8")
+            (folder / RECORD).write_text(json.dumps(record.to_json(), indent=1, allow_nan=False), encoding="utf-8")
+            share_weights(folder, RECORD)
+            checksums = checksums | {RECORD: sha256(folder / RECORD)}
+            (folder / CHECKSUMS).write_text(format_checksums(checksums), encoding="utf-8")
+        self.file_list.put(self._listed(record.round, RECORD))
 
     def save_scores(self, number: int, scores: Mapping[str, Any]) -> None:
         """Save the scores after a round, by node."""
-        self._save_json(number, _SCORES, scores)
+        self._save_json(number, SCORES, scores)
 
     def save_metrics(self, number: int, evaluated: Mapping[str, Any], central: Mapping[str, Any]) -> None:
         """Save the metrics of a round's base, if there are any.
@@ -111,14 +136,15 @@ class RoundStore:
             central: of the server's own evaluation.
         """
         if evaluated or central:
-            self._save_json(number, _METRICS, {"evaluate": evaluated, "server": central})
+            self._save_json(number, METRICS, {"evaluate": evaluated, "server": central})
 
     def remove_damaged_scores(self, number: int) -> None:
         """Remove the scores and metrics of a round if they are damaged. They are then made again."""
-        for name in (_SCORES, _METRICS):
+        for name in (SCORES, METRICS):
             checksums, file = self._checksums(number), self.round_folder(number) / name
             if name in checksums and (not file.is_file() or sha256(file) != checksums[name]):
                 self._write_checksums(number, {key: digest for key, digest in checksums.items() if key != name})
+                self.file_list.drop(self._listed(number, name))
                 remove(file)
 
     def _save_json(self, number: int, name: str, table: Mapping[str, Any]) -> None:
@@ -126,6 +152,7 @@ class RoundStore:
         with disk_errors(self.folder):
             write_json(folder / name, table)
             self._write_checksums(number, self._checksums(number) | {name: sha256(folder / name)})
+        self.file_list.put(self._listed(number, name))
 
     def set_aside(self, number: int) -> Path:
         """Move the last round to the folder `undone` of the run, and return its new folder there.
@@ -143,6 +170,7 @@ class RoundStore:
             undone.mkdir(exist_ok=True)
             free = (undone / (name if count == 1 else f"{name}-{count}") for count in itertools.count(1))
             target = next(folder for folder in free if not folder.exists())
+            self.file_list.drop_rounds(number)  # a process that is killed now leaves a whole round, which is not listed
             move(self.round_folder(number), target)
         return target
 
@@ -184,8 +212,8 @@ class RoundStore:
         Raises:
             RunFolderError: it is missing or damaged.
         """
-        file = self.round_folder(number) / _RECORD
-        if not (table := self.load_json(number, _RECORD)):
+        file = self.round_folder(number) / RECORD
+        if not (table := self.load_json(number, RECORD)):
             raise RunFolderError(
                 f"{file}: this file is missing. {self.recovery_advice(number)}", ErrorCode.RUN_FOLDER_DAMAGED
             )
@@ -201,11 +229,11 @@ class RoundStore:
 
     def record_hash(self, number: int) -> str:
         """The SHA-256 of a round's record, which the next record holds, so that the rounds are a chain."""
-        return self._checksums(number).get(_RECORD, "")
+        return self._checksums(number).get(RECORD, "")
 
     def has_scores(self, number: int) -> bool:
         """Whether the scores after a round are saved."""
-        return _SCORES in self._checksums(number)
+        return SCORES in self._checksums(number)
 
     def load_scores(self, number: int) -> dict[str, dict[str, Any]]:
         """The scores after a round, by node, without what cannot be one; empty where nothing was evaluated.
@@ -213,7 +241,7 @@ class RoundStore:
         Raises:
             RunFolderError: they are damaged.
         """
-        return clean_scores(self.load_json(number, _SCORES))
+        return clean_scores(self.load_json(number, SCORES))
 
     def load_metrics(self, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """The metrics of a round's base, over the nodes and of the server's own evaluation; empty where there are none.
@@ -221,7 +249,7 @@ class RoundStore:
         Raises:
             RunFolderError: they are damaged.
         """
-        saved = self.load_json(number, _METRICS)
+        saved = self.load_json(number, METRICS)
         return saved.get("evaluate", {}), saved.get("server", {})
 
     def load_json(self, number: int, name: str) -> dict[str, Any]:
@@ -231,12 +259,12 @@ class RoundStore:
             RunFolderError: it is damaged.
         """
         file = self.round_folder(number) / name
-        if not file.is_file():
-            return {}
         try:
             table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             if not isinstance(table, dict):
                 raise ValueError(f"it holds a {type(table).__name__}, not a table")
+        except FileNotFoundError:
+            return {}
         except (OSError, ValueError) as broken:
             raise RunFolderError(f"{file}: it cannot be read: {broken}.", ErrorCode.RUN_FOLDER_DAMAGED) from None
         return table
@@ -259,16 +287,19 @@ class RoundStore:
             checksums, record = self._checksums(number), self.record(number)
         except RunFolderError as unreadable:
             return [str(unreadable)]
-        if _RECORD not in checksums or any(checksums.get(name) != digest for name, digest in record.files.items()):
-            return [f"{folder / _CHECKSUMS}: this file is damaged: it does not list the hashes of the round's record."]
+        if RECORD not in checksums or any(checksums.get(name) != digest for name, digest in record.files.items()):
+            return [f"{folder / CHECKSUMS}: this file is damaged: it does not list the hashes of the round's record."]
         damage = []
         for name, recorded in checksums.items():
             file = folder / name
-            if not file.is_file():
+            try:
+                if sha256(file) != recorded:
+                    damage.append(f"{file}: this file is damaged: its hash is not {recorded}.")
+            except FileNotFoundError:
                 if file.suffix != _ARRAYS or not (folder / _PRUNED).exists():
                     damage.append(f"{file}: this file is missing.")
-            elif sha256(file) != recorded:
-                damage.append(f"{file}: this file is damaged: its hash is not {recorded}.")
+            except OSError as failure:
+                damage.append(f"{file}: it cannot be read: {failure.strerror}.")
         return damage
 
     def recovery_advice(self, number: int) -> str:
@@ -276,7 +307,8 @@ class RoundStore:
         earlier = [before for before in range(number) if self._has_arrays(before)]
         if not earlier:
             return "No earlier round has its arrays: start a new run."
-        folders = sorted(path.name for path in (self.folder / "rounds").glob("[0-9]*") if int(path.name) > earlier[-1])
+        later = [after for after in scan_rounds(self.folder / "rounds").numbers if after > earlier[-1]] or [number]
+        folders = [self.round_folder(after).name for after in later]
         listed = folders[0] if len(folders) == 1 else f"{folders[0]} to {folders[-1]}"
         return f"Remove {listed} in {self.folder / 'rounds'} to resume from round {earlier[-1]}."
 
@@ -296,21 +328,16 @@ class RoundStore:
             ) from None
         return arrays
 
+    def _listed(self, number: int, name: str) -> str:
+        """The path of a file of a round in the list of the run's files."""
+        return (self.round_folder(number) / name).relative_to(self.folder).as_posix()
+
     def _write_checksums(self, number: int, checksums: Mapping[str, str]) -> None:
-        with disk_errors(self.folder), atomic_write(self.round_folder(number) / _CHECKSUMS) as path:
-            path.write_text(_format_checksums(checksums), encoding="utf-8")
+        with disk_errors(self.folder), atomic_write(self.round_folder(number) / CHECKSUMS) as path:
+            path.write_text(format_checksums(checksums), encoding="utf-8")
 
     def _checksums(self, number: int) -> dict[str, str]:
-        file = self.round_folder(number) / _CHECKSUMS
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as broken:
-            raise RunFolderError(f"{file}: it cannot be read: {broken}.", ErrorCode.RUN_FOLDER_DAMAGED) from None
-        return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+        return read_checksums(self.round_folder(number) / CHECKSUMS)
 
     def _has_arrays(self, number: int) -> bool:
-        return (self.round_folder(number) / f"base{_ARRAYS}").is_file()
-
-
-def _format_checksums(checksums: Mapping[str, str]) -> str:
-    return "".join(f"{digest}  {name}\n" for name, digest in checksums.items())
+        return os.access(self.round_folder(number) / f"base{_ARRAYS}", os.R_OK)

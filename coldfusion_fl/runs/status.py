@@ -13,6 +13,8 @@ from typing import Any
 from coldfusion_fl.config.tables import dashed
 from coldfusion_fl.runs import events
 from coldfusion_fl.runs.events import Event
+from coldfusion_fl.runs.integrity.problems import find_problems
+from coldfusion_fl.runs.integrity.reading import read_consistently
 from coldfusion_fl.runs.ledger import Ledger
 
 LOST = "lost"
@@ -60,7 +62,8 @@ class RunStatus:
         bytes: the size of the run folder.
         free_bytes: the free space on its disk.
         bases: the rounds whose bases are on disk.
-        warnings: sentences about what needs attention soon, such as a certificate that expires.
+        warnings: sentences on what needs attention: files of the folder that cannot be read, or a certificate that
+            expires soon.
     """
 
     folder: str
@@ -89,6 +92,10 @@ def run_status(ledger: Ledger) -> RunStatus:
     Raises:
         RunFolderError: the folder holds no run, or is damaged.
     """
+    return read_consistently(ledger, lambda: _read_status(ledger))
+
+
+def _read_status(ledger: Ledger) -> RunStatus:
     settings, records, all_events = ledger.settings, ledger.records(), ledger.events()
     current = ledger.state
     # A run whose process was killed still says that it is running, but nobody holds its lock.
@@ -115,6 +122,7 @@ def run_status(ledger: Ledger) -> RunStatus:
         bytes=_size_of(ledger.folder),
         free_bytes=shutil.disk_usage(ledger.folder).free,
         bases=[record.round for record in records if (ledger.round_folder(record.round) / "base.safetensors").exists()],
+        warnings=find_problems(ledger),
     )
 
 

@@ -67,6 +67,7 @@ def test_the_run_folder_is_complete(finished):
     names = {path.name for path in ledger.folder.iterdir()}
     expected = {
         "run.json",
+        "SHA256SUMS",
         "status.json",
         "progress.jsonl",
         "log.txt",

@@ -17,6 +17,7 @@ from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.online_status import add_online_status
 from coldfusion_fl.engines.deployment.operations.expiry import server_validities
 from coldfusion_fl.errors import DeploymentError
+from coldfusion_fl.runs.integrity.reading import read_consistently
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.runs.records import RoundRecord
 from coldfusion_fl.runs.state import Phase
@@ -63,9 +64,15 @@ def run_metrics(status: RunStatus, ledger: Ledger, federation: Federation | None
             is_up = False
         ends = [validity.ends.timestamp() for validity in server_validities(federation)]
         server = ServerFacts(federation.name, is_up, *ends)
+    records, scores = read_consistently(ledger, lambda: _records_and_scores(ledger))
+    return format_metrics(status, records, scores, server)
+
+
+def _records_and_scores(ledger: Ledger) -> tuple[list[RoundRecord], dict[str, dict[str, Any]]]:
+    """The records of all rounds, and the newest scores, by member."""
     records = ledger.records()
     scored = (ledger.load_scores(record.round) for record in reversed(records))
-    return format_metrics(status, records, next(filter(None, scored), {}), server)
+    return records, next(filter(None, scored), {})
 
 
 def format_metrics(

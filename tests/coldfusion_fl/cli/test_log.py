@@ -1,6 +1,9 @@
 """`coldfusion log`, and resuming, with the folder of a finished run."""
 
+import hashlib
 import json
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -102,3 +105,43 @@ def test_a_run_of_another_process_cannot_be_resumed(coldfusion, finished_run):
         code, _, err = coldfusion("run", config, "--resume", folder)
     assert code == 2
     assert "another process is working on this run" in err
+
+
+def test_a_run_is_signed_and_the_signer_checked(coldfusion, finished_run, tmp_path):
+    folder, _ = finished_run
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("ssh-keygen is not installed")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
+    code, _, err = coldfusion("log", folder, "--signer", tmp_path / "key.pub")
+    assert code == 2 and "--sign KEY" in err
+    code, signed, err = coldfusion("log", folder, "--sign", tmp_path / "key")
+    assert code == 0, err
+    code, verified, err = coldfusion("log", folder, "--signer", tmp_path / "key.pub")
+    assert code == 0, err
+    digest = hashlib.sha256((folder / "signed" / "SHA256SUMS").read_bytes()).hexdigest()
+    assert digest in signed and digest in verified
+    shutil.rmtree(folder / "rounds" / "002")
+    (folder / "SHA256SUMS").unlink()  # so that the folder alone is consistent
+    assert coldfusion("log", folder, "--check")[0] == 0
+    code, _, err = coldfusion("log", folder, "--signer", tmp_path / "key.pub")
+    assert code == 2 and "002: this round is missing" in err
+
+
+def test_strays_and_lost_lines_are_named_by_log_report_and_a_resumed_run(coldfusion, finished_run):
+    folder, config = finished_run
+    (folder / "rounds" / "notes").mkdir()
+    with (folder / "progress.jsonl").open("ab") as file:
+        file.write(b'{"kind": "half\n')
+    for words in (("log", folder), ("report", folder)):
+        code, out, err = coldfusion(*words)
+        assert code == 0, err
+        assert "notes: this is not the folder of a round" in out
+        assert "not a valid event" in out
+    (folder / "rounds" / "003").touch()
+    code, _, err = coldfusion("run", config, "--resume", folder)
+    assert code == 2 and "003: round 3 will be written here" in err
+
+
+def test_a_name_in_an_error_message_moves_no_cursor(coldfusion):
+    _, _, err = coldfusion("log", "run\x1b[2J\rgone")
+    assert "run?[2J?gone: not a run folder" in err

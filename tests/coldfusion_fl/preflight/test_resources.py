@@ -61,6 +61,7 @@ def test_the_errors_of_compressed_updates_need_space_too(tmp_path):
 def test_rounds_that_are_saved_need_no_more_space(tmp_path):
     for number in range(9):
         (tmp_path / "rounds" / f"{number:03d}").mkdir(parents=True)
+        (tmp_path / "rounds" / f"{number:03d}" / "record.json").touch()
     assert "needs 360.0 MB" in check_disk(settings(tmp_path, rounds=9), 90 * MB)
 
 

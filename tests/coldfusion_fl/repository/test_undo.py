@@ -116,3 +116,12 @@ def test_a_round_stays_where_the_base_is_of_another_model(run, tmp_path):
     assert error.value.code == ErrorCode.RUN_CHANGED
     assert Ledger(run).rounds() == [0, 1, 2]
     assert not (run / "undone").exists()
+
+
+def test_what_does_not_belong_into_the_folder_is_named_and_stays(run):
+    (run / "rounds" / "notes").mkdir()
+    said = []
+    undo_round(run, 2, warn=said.append)
+    assert len(said) == 1 and "notes: this is not the folder of a round" in said[0]
+    assert (run / "rounds" / "notes").is_dir()
+    assert Ledger(run).rounds() == [0, 1]

@@ -1,6 +1,7 @@
 """The events of a run, on disk."""
 
 import json
+import resource
 from typing import get_args
 
 import pytest
@@ -100,10 +101,45 @@ def test_every_kind_and_every_key_is_documented():
             assert f"        {key}: " in documented or f"    {key}: " in documented, (kind.__name__, key)
 
 
-@pytest.mark.parametrize("line", ['{"kind": "unknown"}', '{"kind": "round-started"}', "[]", "{"])
-def test_a_line_that_is_no_event_is_shown(tmp_path, line):
-    (tmp_path / "progress.jsonl").write_text(line + "\n")
-    with pytest.raises(RunFolderError) as error:
+@pytest.mark.parametrize("line", [b'{"kind": "unknown"}', b'{"kind": "round-started"}', b"[]", b"{", b"\0\0", b"\xff"])
+def test_a_line_that_is_no_event_is_skipped_and_shown(tmp_path, line):
+    before, after = RunStarted(time=1.0), RunStarted(time=2.0)
+    file = tmp_path / "progress.jsonl"
+    file.write_bytes(format_event(before) + line + b"\n" + format_event(after) + b"\n" + line + b"\n")
+    said = []
+    assert ProgressLog(file).read(0, said.append) == ([before, after], file.stat().st_size)
+    assert len(said) == 1 and "line 2: " in said[0] and "and 1 other line" in said[0]
+
+
+def test_a_line_that_a_killed_writer_did_not_finish_is_cut_before_the_next_event(tmp_path):
+    log = ProgressLog(tmp_path / "progress.jsonl")
+    for torn in (b'{"kind": "run-st', b"\0" * 5000):
+        with (tmp_path / "progress.jsonl").open("ab") as file:
+            file.write(torn)
+        assert log.has_unfinished_line()
+        log.append(RunStarted(time=1.0))
+        assert not log.has_unfinished_line()
+    assert log.read()[0] == [RunStarted(time=1.0)] * 2
+
+
+def test_an_event_for_which_there_is_no_space_leaves_nothing_of_itself(tmp_path):
+    log = ProgressLog(tmp_path / "progress.jsonl")
+    log.append(RunStarted(time=1.0))
+    size = (tmp_path / "progress.jsonl").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limits[1]))  # the kernel takes twenty bytes of the line
+    try:
+        with pytest.raises(RunFolderError):
+            log.append(RunStarted(time=2.0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "progress.jsonl").stat().st_size == size
+    log.append(RunStarted(time=3.0))
+    assert [event.time for event in log.read()[0]] == [1.0, 3.0]
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "progress.jsonl").mkdir()
+    with pytest.raises(RunFolderError, match="progress.jsonl") as error:
         ProgressLog(tmp_path / "progress.jsonl").read()
     assert error.value.code == ErrorCode.RUN_FOLDER_DAMAGED
-    assert f"'{line}'" in str(error.value)

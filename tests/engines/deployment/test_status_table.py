@@ -48,3 +48,8 @@ def test_numbers_and_nouns_agree():
 )
 def test_a_run_may_have_more_rounds_than_were_planned(round_, rounds, text):
     assert f"runs/a: running, {text} training" in printed(round=round_, rounds=rounds)
+
+
+def test_what_is_wrong_with_the_folder_is_below_the_table():
+    text = printed(warnings=["runs/a/rounds/[x]: this is not the folder of a round"])
+    assert text.rstrip().endswith("runs/a/rounds/[x]: this is not the folder of a round")
