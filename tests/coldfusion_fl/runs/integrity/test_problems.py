@@ -52,7 +52,7 @@ def test_strays_in_the_folder_of_the_rounds_are_named(ledger):
 
 def test_status_log_page_and_resume_work_beside_strays(ledger):
     strays = make_strays(ledger.folder / "rounds")
-    assert len(run_status(ledger).problems) == len(strays)
+    assert len(run_status(ledger).warnings) == len(strays)
     assert [base.record.round for base in lineage(ledger, check=True)] == [0, 1]
     assert "<html" in run_page(ledger)
     again = Ledger.resume(ledger.folder, {"rounds": 3})
