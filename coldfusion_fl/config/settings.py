@@ -15,6 +15,8 @@ Head = Literal["auto", "class-token", "mean"]
 # The encodings of a contribution, the lossless one first.
 Compression = Literal["float32", "bfloat16", "float16", "int8"]
 COMPRESSIONS: tuple[str, ...] = get_args(Compression)
+# The weights of an encoder that finetuning leaves as they are.
+Freeze = Literal["nothing", "embeddings"]
 # The kinds of scores.
 MODES = ("finetuned", "frozen", "few-shot")
 
@@ -146,6 +148,12 @@ class FinetuneSettings(SettingsTable):
         False,
         description="Reuse each contributor's head from its previous round instead of a new head in each round.",
         examples=[True],
+    )
+    freeze: Freeze = Field(
+        "nothing",
+        description="Weights that are not trained: `nothing`, or the word `embeddings`, whose changes would tell which "
+        "word pieces the rows hold.",
+        examples=["embeddings"],
     )
 
 

@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase, get_linear_schedule_with_warmu
 from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.task import Examples, Task
 from coldfusion_fl.model.encoder import get_encoder
+from coldfusion_fl.model.frozen_weights import without_gradients
 from coldfusion_fl.training.batches import autocast, device, shuffled_batches, tokenize
 from coldfusion_fl.training.checkpoint import TrainingCheckpoint, TrainingParts, TrainingStatistics
 from coldfusion_fl.training.compact_vocabulary import compact_vocabulary
@@ -106,7 +107,8 @@ def finetune(
     model.to(target)
     # The optimizer must be created inside the contexts: they replace the embedding whose weights it trains.
     vocabulary = compact_vocabulary(get_encoder(model), [*rows, *dev_rows], tokenizer.pad_token_id)
-    with torch_seed(seed), fast_dropout(model, seed) as masks, vocabulary as deferred_decay:
+    frozen = without_gradients(get_encoder(model), settings.freeze)
+    with torch_seed(seed), fast_dropout(model, seed) as masks, frozen, vocabulary as deferred_decay:
         train_step = TrainingStep(model, settings, planned_steps)
         parts = TrainingParts(model, train_step, deferred_decay, masks, early_stopping)
         done = checkpoint.restore(parts) if checkpoint else TrainingStatistics()

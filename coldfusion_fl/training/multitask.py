@@ -17,6 +17,7 @@ from coldfusion_fl.data.task import Task
 from coldfusion_fl.errors import ErrorCode, MismatchError
 from coldfusion_fl.model.base import Base
 from coldfusion_fl.model.encoder import build_model, get_encoder, merge, split
+from coldfusion_fl.model.frozen_weights import without_gradients
 from coldfusion_fl.training.batches import device, shuffled_batches, tokenize
 from coldfusion_fl.training.compact_vocabulary import compact_vocabulary
 from coldfusion_fl.training.fast_dropout import fast_dropout
@@ -67,7 +68,7 @@ def train_multitask(
         base: the base, for its architecture and tokenizer.
         encoder: the initial weights: arrays by name.
         tasks: the tasks.
-        settings: learning rate, weight decay, batch size, maximum length and head.
+        settings: learning rate, weight decay, batch size, maximum length, head, and what is frozen.
         examples: the number of examples per task, counted once per epoch.
         seed: the seed of the heads, the rows, their order and the dropout.
         progress: called after each step.
@@ -94,7 +95,8 @@ def train_multitask(
     # The optimizer must be created inside the contexts: they replace the embedding whose weights it trains.
     all_rows = [row for task_rows in rows for row in task_rows]
     vocabulary = compact_vocabulary(model.encoder, all_rows, base.tokenizer.pad_token_id)
-    with torch_seed(seed), fast_dropout(model, seed), vocabulary as deferred_decay:
+    frozen = without_gradients(model.encoder, settings.freeze)
+    with torch_seed(seed), fast_dropout(model, seed), frozen, vocabulary as deferred_decay:
         train_step = TrainingStep(model, settings, len(task_order))
         for step, task in enumerate(task_order, start=1):
             deferred_decay.step(train_step.learning_rate * settings.weight_decay)

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from transformers import DataCollatorWithPadding
 
 from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
@@ -12,10 +13,12 @@ from coldfusion_fl.evaluation.scores import score_task
 from coldfusion_fl.model.encoder import build_model, merge, split
 from coldfusion_fl.training import batches as batches_module
 from coldfusion_fl.training.batches import batches, shuffled_batches, tokenize
+from coldfusion_fl.training.checkpoint import TrainingCheckpoint
 from coldfusion_fl.training.finetune import EarlyStopping, finetune
 from coldfusion_fl.training.predict import predict
 
 FINETUNING = FinetuneSettings(learning_rate=3e-3, epochs=2, examples=0, max_length=16, patience=100)
+EMBEDDING = "embeddings.word_embeddings.weight"
 EVALUATION = EvaluateSettings(train_examples=60, test_examples=24, shots=30, few_shot_epochs=4, few_shot_seeds=2)
 
 
@@ -45,6 +48,19 @@ def test_the_encoder_changes_and_the_result_counts_the_steps(base, encoder, task
     assert 0 <= result.dev_score <= 100
     assert reports[-1][:2] == (8, 8)
     assert reports[-1][2] > 0
+
+
+def test_frozen_embeddings_stay_the_bases_without_decay_and_moments(base, encoder, task, tmp_path):
+    """Also with the weight decay, which moves every row of a trained embedding."""
+    settings = FINETUNING.model_copy(update={"weight_decay": 0.1, "freeze": "embeddings"})
+    checkpoint = TrainingCheckpoint(tmp_path / "training.safetensors", {}, interval=0)
+    after, _ = finetuned(base, encoder, task, 1, settings, checkpoint=checkpoint)
+    changed = {name for name, array in after.items() if not np.array_equal(array, encoder.get(name))}
+    assert EMBEDDING not in changed
+    assert {name for name in encoder if name.startswith(("embeddings.position", "encoder."))} <= changed
+    saved = load_file(tmp_path / "training.safetensors")
+    moments = [array.shape for name, array in saved.items() if name.endswith("exp_avg")]
+    assert moments and encoder[EMBEDDING].shape not in moments
 
 
 def test_training_learns(base, encoder, task):

@@ -36,6 +36,13 @@ def test_it_returns_the_same_encoder_for_the_same_seed(base, encoder, tasks, hea
     assert any(not np.array_equal(one[name], other[name]) for name in one)
 
 
+def test_frozen_embeddings_stay_the_bases(base, encoder, tasks):
+    settings = TUNING.model_copy(update={"freeze": "embeddings"})
+    trained = train_multitask(base, encoder, tasks, settings, [32, 32], seed=1)
+    changed = {name for name in encoder if not np.array_equal(trained[name], encoder[name])}
+    assert "embeddings.word_embeddings.weight" not in changed and len(changed) > len(encoder) / 2
+
+
 def test_the_unit_of_a_regression_does_not_matter(base, encoder, tasks, regression):
     far = replace(regression, train=replace(regression.train, labels=regression.train.labels * 1024))
     one, other = (train_multitask(base, encoder, [tasks[0], task], TUNING, [32, 32], 1) for task in (regression, far))
