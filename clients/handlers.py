@@ -1,6 +1,5 @@
 """What a contributor does with a base: it finetunes the base, or scores it, on its own task."""
 
-import functools
 import hashlib
 import json
 from logging import WARNING
@@ -24,7 +23,6 @@ from coldfusion_fl.errors import ErrorCode, MismatchError, SettingsError
 from coldfusion_fl.evaluation.bootstrap import difference_error
 from coldfusion_fl.evaluation.reported_scores import DIFFERENCE_ERROR
 from coldfusion_fl.evaluation.scores import Predictions, Score, score_and_predict
-from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import build_model, load_head, merge, split, split_head
 from coldfusion_fl.runs.events import TrainingStep
 from coldfusion_fl.runs.ledger import Ledger
@@ -36,6 +34,7 @@ from coldfusion_fl.training.seeds import contributor_seed
 from .client_state import ClientState
 from .messages import EvaluateRequest, TrainRequest, read_evaluate_request, read_train_request, to_record
 from .node_settings import NodeSettings, read_node_settings
+from .own_base import add_frozen, open_base_once
 
 # Other kinds of `ClientState`.
 _COMPRESSION_ERROR = "compression-error"
@@ -63,11 +62,12 @@ def train(message: Message, context: Context) -> Message:
     seed = contributor_seed(request.seed, server_round, contributor.name)
     task = load_task(contributor.task, contributor.catalogues, contributor.data_root)
     base = open_base_once(contributor.base)
+    encoder = add_frozen(request.encoder, base, settings.freeze, request.frozen_sha256)
     state = ClientState(context, _state_folder(contributor, request.run))
 
     # Merge: the base's encoder with a new head or the previous one.
     model = build_model(base, task.num_labels, base.choose_head(settings.head), seed)
-    merge(model, request.encoder)
+    merge(model, encoder)
     if settings.keep_head:
         load_head(model, state.load(HEAD, server_round))
 
@@ -75,7 +75,7 @@ def train(message: Message, context: Context) -> Message:
     progress = _progress_callback(contributor, server_round)
     result = finetune(model, base.tokenizer, task, rows, settings, seed, progress=progress)
 
-    # Split: only the encoder is sent. The head is stored only if the training did not diverge.
+    # Split: only the encoder is sent, without what is frozen. The head is stored only if the training did not diverge.
     contribution = split(model, request.encoder.keys())
     if reason := find_mismatch(request.encoder, contribution):
         raise MismatchError(
@@ -83,7 +83,7 @@ def train(message: Message, context: Context) -> Message:
             code=ErrorCode.TRAINING_DIVERGED,
         )
     if settings.keep_head:
-        state.save(HEAD, server_round, split_head(model, request.encoder))
+        state.save(HEAD, server_round, split_head(model, encoder))
 
     content = RecordDict({"metrics": _training_metrics(server_round, result)})
     _add_contribution(content, contribution, request, state)
@@ -134,10 +134,11 @@ def evaluate(message: Message, context: Context) -> Message:
     request = read_evaluate_request(message)
     task = load_task(contributor.task, contributor.catalogues, contributor.data_root)
     base = open_base_once(contributor.base)
+    encoder = add_frozen(request.encoder, base, request.finetuning.freeze, request.frozen_sha256)
     # The seed does not depend on the round: all rounds use the same rows, shots and heads, so a difference between two
     # scores comes from the bases.
     found = [
-        score_and_predict(base, request.encoder, task, mode, request.finetuning, request.settings, request.seed)
+        score_and_predict(base, encoder, task, mode, request.finetuning, request.settings, request.seed)
         for mode in request.modes
     ]
     scores = [score for score, _ in found]
@@ -145,7 +146,7 @@ def evaluate(message: Message, context: Context) -> Message:
     folder = _state_folder(contributor, request.run)
     state = ClientState(context, folder)
     if folder and not contributor.run_folder and request.server_round:
-        _keep_base(folder, request)
+        _keep_base(folder, encoder, request)
     for score, predictions in found:
         error = _compare_with_first_base(score, predictions, request.server_round, state)
         if error is not None:
@@ -162,11 +163,11 @@ def evaluate(message: Message, context: Context) -> Message:
     return Message(RecordDict({"metrics": metrics, "config": config}), reply_to=message)
 
 
-def _keep_base(folder: Path, request: EvaluateRequest) -> None:
+def _keep_base(folder: Path, encoder: Encoder, request: EvaluateRequest) -> None:
     """Keep the newest base on a member's disk, where the member makes its own classifier of it after the run."""
     files = NodeFiles(folder)
     try:
-        files.save(BASE, request.server_round or 0, request.encoder, kept=1)
+        files.save(BASE, request.server_round or 0, encoder, kept=1)
         write_json(folder / FINETUNING, to_table(request.finetuning))
     except OSError as error:  # a full disk is no failed evaluation
         log(WARNING, "The base of round %d cannot be kept: %s", request.server_round, error)
@@ -218,12 +219,6 @@ def _state_folder(contributor: NodeSettings, run: str) -> Path | None:
     if contributor.run_folder:
         return simulated_folder(contributor.run_folder, contributor.name)
     return contributor_folder(contributor.state_folder, run) if contributor.state_folder and run else None
-
-
-@functools.lru_cache(maxsize=1)
-def open_base_once(reference: str) -> Base:
-    """Open a base, or return the one that this process has opened before."""
-    return open_base(reference)
 
 
 def _progress_callback(contributor: NodeSettings, server_round: int) -> Progress | None:

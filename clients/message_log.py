@@ -22,6 +22,7 @@ _TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 _MAX_BYTES = 5_000_000
 _OLD_FILES = 3
 _MAX_TEXT = 200
+_FREEZE = "finetune.freeze"
 
 
 def log_messages(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -70,7 +71,7 @@ def describe_reply(message: Message, reply: Message, task: str) -> Iterator[str]
         return
     values = dict(_values(reply))
     if kind == MessageType.TRAIN:
-        yield f"{round_}trained on '{task}': {_training(values)}"
+        yield f"{round_}trained on '{task}': {_training(values)}{_frozen(message)}"
     elif kind == MessageType.EVALUATE:
         yield f"{round_}scored the base on '{task}': {values.get('num-examples', 'unknown')} test rows"
     for name, record in reply.content.array_records.items():
@@ -102,6 +103,12 @@ def _training(values: Mapping[str, object]) -> str:
         "dev-score": "dev score {}",
     }
     return ", ".join(text.format(_short(values[key])) for key, text in facts.items() if key in values)
+
+
+def _frozen(message: Message) -> str:
+    """What the server asked not to train."""
+    asked = [str(config[_FREEZE]) for config in message.content.config_records.values() if _FREEZE in config]
+    return f", {asked[0]} frozen" if asked and asked[0] != "nothing" else ""
 
 
 def _arrays(name: str, record: ArrayRecord, values: Mapping[str, object]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from flwr.app import Array, ArrayRecord, Message
 
 from coldfusion_fl.arrays.encoder import Encoder
-from coldfusion_fl.config.message_keys import COMPRESSION, MODES, ROUND, SEED
+from coldfusion_fl.config.message_keys import COMPRESSION, FROZEN_SHA256, MODES, ROUND, SEED
 from coldfusion_fl.config.parsing import parse_table
 from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
 from coldfusion_fl.config.tables import unflatten
@@ -19,11 +19,12 @@ class TrainRequest:
     """A train message.
 
     Attributes:
-        encoder: the round's base: arrays by name.
+        encoder: the round's base: arrays by name, without those that the node has itself.
         finetuning: the schedule of the finetuning.
         seed: the run's seed.
         server_round: the round.
         run: the id of the run; empty if the server does not send it.
+        frozen_sha256: the hash of the frozen arrays; empty: the server sends all arrays.
         compression: how the contribution is to be encoded; a server may ask for a way that this client does not know.
         fisher_examples: the number of rows for the Fisher diagonal; 0: no diagonal is needed.
     """
@@ -33,6 +34,7 @@ class TrainRequest:
     seed: int
     server_round: int
     run: str
+    frozen_sha256: str
     compression: str
     fisher_examples: int
 
@@ -42,13 +44,14 @@ class EvaluateRequest:
     """An evaluate message.
 
     Attributes:
-        encoder: the base to score: arrays by name.
+        encoder: the base to score: arrays by name, without those that the node has itself.
         finetuning: the schedule of the few-shot and finetuned scores, and the head.
         settings: the numbers of rows, shots and seeds.
         modes: the scores to compute.
         seed: the run's seed.
         server_round: the round that made the base; 0: it is the first base; None: the server does not say.
         run: the id of the run; empty if the server does not send it.
+        frozen_sha256: as in `TrainRequest`.
     """
 
     encoder: Encoder
@@ -58,6 +61,7 @@ class EvaluateRequest:
     seed: int
     server_round: int | None
     run: str
+    frozen_sha256: str
 
 
 def read_train_request(message: Message) -> TrainRequest:
@@ -74,6 +78,7 @@ def read_train_request(message: Message) -> TrainRequest:
         seed=int(sent.get(SEED, 0)),
         server_round=int(sent.get(ROUND, 0)),
         run=str(config.get("run", "")),
+        frozen_sha256=str(config.get(FROZEN_SHA256, "")),
         compression=str(sent.get(COMPRESSION, "float32")),
         fisher_examples=int(config.get("fisher-examples", 0)),
     )
@@ -97,6 +102,7 @@ def read_evaluate_request(message: Message) -> EvaluateRequest:
         seed=int(sent.get(SEED, 0)),
         server_round=int(sent[ROUND]) if ROUND in sent else None,
         run=str(config.get("run", "")),
+        frozen_sha256=str(config.get(FROZEN_SHA256, "")),
     )
 
 

@@ -136,7 +136,7 @@ def _is_later_shard(contributor: NodeSettings, names: Sequence[str]) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def _task_checker(base: str, settings: FinetuneSettings) -> "TaskChecker":
-    from coldfusion_fl.clients.handlers import open_base_once
+    from coldfusion_fl.clients.own_base import open_base_once
     from coldfusion_fl.model.encoder import load_encoder
     from coldfusion_fl.preflight.task_check import TaskChecker
 

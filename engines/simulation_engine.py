@@ -65,7 +65,7 @@ class SimulationEngine(Engine):
 
         # The base is checked while Ray starts; then the workers check the tasks, side by side.
         base = check_server_side(settings, source)
-        notes = [check_disk(settings, base.encoder_bytes)]
+        notes = [check_disk(settings, base.encoder_bytes, base.frozen_bytes)]
         if failure := self._ray.result():
             raise failure
         from coldfusion_fl.engines.simulated_preflight import check_tasks

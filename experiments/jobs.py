@@ -149,7 +149,8 @@ def _base(reference: str) -> Base:
 
 @functools.lru_cache(maxsize=2)
 def _encoder(reference: str, file: Path | None) -> Encoder:
-    return load_file(file) if file else load_encoder(_base(reference))
+    # The file of a round lacks arrays that its run did not change.
+    return {**load_encoder(_base(reference)), **(load_file(file) if file else {})}
 
 
 def _task(name: str, tasks: TaskSettings) -> Task:

@@ -31,7 +31,6 @@ from .nodes import (
     Participants,
     QueriedNodes,
     longest_training_first,
-    move_to_record,
     new_registry,
     sample,
     select_shared,
@@ -124,7 +123,7 @@ class ColDFusion(FedAvg):
         A round keeps its base if the score of the next base is lower by more than this. None: never.
     shared_keys : Optional[Union[str, Callable[[str], bool]]] (default: None)
         Which arrays are shared: shell patterns of names with commas between ("features.*, embedding"), or a function of
-        a name; others that come back are dropped. None: all are, and a contribution with others is rejected.
+        a name. Others are not sent, stay as they are, and are dropped if they come back. None: all are shared.
     ledger : Optional[Ledger] (default: None)
         The opened run folder that every round is saved in; a run that it holds is resumed. None: nothing is saved.
     keep_last : int (default: 0)
@@ -197,7 +196,9 @@ class ColDFusion(FedAvg):
         """Make all that changes during a run, so that a strategy that is used twice starts afresh."""
         given, keys = self._arguments, (self.arrayrecord_key, self.configrecord_key)
         self.messages = MessageBuilder(*keys, given.seed)
-        self.state = StrategyState(self.ledger, given.keep_last, given.ema, given.blend, self.settings)
+        self.state = StrategyState(
+            self.ledger, given.keep_last, given.ema, given.blend, self.settings, self.is_shared
+        )  # fmt: skip
         self.score_fn = as_score_function(given.score_fn, self.state.complete)
         self.registry = new_registry(
             given.contributor_names, self.configrecord_key, given.node_names,
@@ -262,13 +263,13 @@ class ColDFusion(FedAvg):
             RunFolderError: the ledger's run began from other arrays, is damaged, or its disk is full.
         """
         self.begin_run()
-        log_start(self, num_rounds, initial_arrays, train_config, evaluate_config)
+        log_start(self, num_rounds, select_shared(initial_arrays, self.is_shared), train_config, evaluate_config)
         self.timeout, self.compression = timeout, self.settings.compression
         if isinstance(self.registry, QueriedNodes) and timeout is not None:
             self.registry.answer_timeout = min(self.registry.answer_timeout, timeout)
         self.schedule = replace(self.schedule, num_rounds=num_rounds)
         loop = RunLoop(self, grid, num_rounds, timeout, train_config, evaluate_config, evaluate_fn, should_stop)
-        return loop.run(select_shared(initial_arrays, self.is_shared))
+        return loop.run(initial_arrays)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -303,7 +304,7 @@ class ColDFusion(FedAvg):
                 self.collector.collect_late(self.round, self.grid, array_file, candidates, self.timeout)
             base = self.aggregator.next_base(self.round, candidates)
         metrics = self.round.metrics(self.train_metrics_aggr_fn, self.weighted_by_key)
-        return None if base is None else move_to_record(self.state.complete(base)), metrics
+        return None if base is None else self.state.to_record(base), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -311,9 +312,9 @@ class ColDFusion(FedAvg):
         """Send the `result` so far to the nodes, if it is to be evaluated."""
         if not self._can_evaluate or not self.schedule.is_due(server_round):
             return []
-        shared = select_shared(arrays, self.is_shared)
         if self.state.average:  # then the result is another encoder than the base
-            shared = move_to_record(dict(self.state.result))
+            arrays = self.state.to_record(self.state.result)
+        shared = select_shared(arrays, self.is_shared)
         members = self.participants.connected(grid, self.schedule.num_rounds)
         names = sorted(members.keys() - self.participants.excluded(self.state.records).keys())
         if self.fraction_evaluate < 1:
@@ -338,7 +339,7 @@ class ColDFusion(FedAvg):
 
     def save_round(self, arrays: ArrayRecord) -> None:
         """Save the current round with the base that it ended with, unless it is saved."""
-        self.state.save_round(select_shared(arrays, self.is_shared), self.round.record)
+        self.state.save_round(arrays, self.round.record)
 
     def emit(self, event: Event) -> None:
         """Add an event to the ledger, where there is one."""

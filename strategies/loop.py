@@ -14,7 +14,6 @@ from flwr.serverapp.strategy import Result
 
 from coldfusion_fl.runs.events import EvaluationFinished
 
-from .nodes.array_records import move_to_record
 from .nodes.messaging import exchange_messages
 from .run_log import log_end, log_metrics, log_round, log_server_metrics
 from .saved_metrics import metrics_for_json, restore_metrics
@@ -86,7 +85,7 @@ class RunLoop:
                 result = self._run_from(0, Result(arrays=initial_arrays))
             else:
                 self._log_resume(last_round)
-                result = Result(arrays=move_to_record(state.complete(state.base)))
+                result = Result(arrays=state.to_record(state.base))
                 if ledger:
                     restore_metrics(ledger, result)
                 result = self._run_from(last_round, result)

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from flwr.app import ConfigRecord, Context
@@ -10,6 +10,9 @@ from flwr.common import log
 from flwr.serverapp import Grid
 
 from coldfusion_fl.aggregation.screening import ScoreFunction
+from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.arrays.hashing import encoder_hash
+from coldfusion_fl.config.message_keys import FROZEN_SHA256
 from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.config.tables import flatten, to_table, unflatten
@@ -20,6 +23,7 @@ from coldfusion_fl.machine import machine_facts
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.model.export import check_export
+from coldfusion_fl.model.frozen_weights import frozen_arrays
 from coldfusion_fl.repository.results import write_results
 from coldfusion_fl.runs.events import RunFinished, RunStarted
 from coldfusion_fl.runs.integrity.problems import find_problems
@@ -44,7 +48,11 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def new_strategy(
-    settings: Settings, base: Base, ledger: Ledger | None, node_names: Callable[[], Mapping[int, str]] | None = None
+    settings: Settings,
+    base: Base,
+    ledger: Ledger | None,
+    node_names: Callable[[], Mapping[int, str]] | None = None,
+    frozen: Collection[str] = (),
 ) -> ColDFusion:
     """The strategy that a run's settings describe.
 
@@ -53,6 +61,7 @@ def new_strategy(
         base: the model that it begins with.
         ledger: its run folder.
         node_names: the names that the server knows its nodes by, by node ID; None: nodes name themselves.
+        frozen: the names of the arrays that contributors do not change.
 
     Raises:
         SettingsError: an operator, optimizer or rule is unknown or out of range, or two settings contradict each other.
@@ -80,6 +89,7 @@ def new_strategy(
         max_rejections=server.max_rejections,
         score_fn=validation_score(settings, base) if server.server_validation else None,
         rollback=server.rollback or None,
+        shared_keys=(lambda name: name not in frozen) if frozen else None,
         ledger=ledger,
         keep_last=server.keep_last,
         contributor_names="query",
@@ -120,12 +130,14 @@ def serve(
         ledger.note_machine(machine_facts())
         ledger.note_base_commit(base.commit)
         check_export(base)  # the model is written after all rounds: what is wrong with its folder must show before
-        strategy = new_strategy(settings, base, ledger, node_names)
-        config = _node_config(settings, ledger, strategy)
+        encoder = load_encoder(base)
+        frozen, frozen_sha256 = _find_frozen(settings, base, encoder, ledger)
+        strategy = new_strategy(settings, base, ledger, node_names, frozen)
+        config = _node_config(settings, ledger, strategy, frozen_sha256)
         with track(ledger, settings.tracking):
             strategy.start(
                 grid,
-                move_to_record(load_encoder(base)),
+                move_to_record(encoder),
                 num_rounds=settings.rounds,
                 timeout=settings.round_timeout,
                 train_config=config,
@@ -136,10 +148,23 @@ def serve(
         ledger.emit(RunFinished())
 
 
-def _node_config(settings: Settings, ledger: Ledger, strategy: ColDFusion) -> ConfigRecord:
+def _find_frozen(settings: Settings, base: Base, encoder: Encoder, ledger: Ledger) -> tuple[frozenset[str], str]:
+    """The names of the arrays that contributors do not change, and their hash; empty where there are none."""
+    frozen = frozen_arrays(base, encoder, settings.finetune.freeze)
+    if not frozen:
+        return frozenset(), ""
+    # A run that resumes has them in its rounds, and the folder of its base may have changed since.
+    rounds = ledger.rounds()
+    run_arrays = ledger.load_base(rounds[-1]) if rounds else frozen
+    return frozenset(frozen), encoder_hash({name: run_arrays[name] for name in frozen})
+
+
+def _node_config(settings: Settings, ledger: Ledger, strategy: ColDFusion, frozen_sha256: str) -> ConfigRecord:
     """What the nodes need to know of the run. Its ID lets them keep their state across the processes of one run."""
     config = flatten({"finetune": to_table(settings.finetune), "evaluate": to_table(settings.evaluate)})
     config["run"] = ledger.run_id
+    if frozen_sha256:
+        config[FROZEN_SHA256] = frozen_sha256
     if strategy.pipeline.fusion.needs_fisher:
         config["fisher-examples"] = settings.server.fisher_examples
     return ConfigRecord(config)

@@ -1,7 +1,7 @@
 """Checkpoints as the contributions of a round: opened, read, checked, and put on disk one at a time."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +67,7 @@ def read_candidates(
     fusion: Operator,
     array_file: ArrayFile,
     progress: Progress,
+    frozen: Collection[str] = (),
 ) -> dict[str, Candidate]:
     """Read and check checkpoints, measure their updates, and move their arrays into a file.
 
@@ -78,6 +79,7 @@ def read_candidates(
         fusion: the operator that will fuse them.
         array_file: the file that takes the arrays.
         progress: is called before each checkpoint.
+        frozen: the names of the arrays that the run does not change; those of the checkpoints are left out.
 
     Returns:
         The contributions by name, in the order of the checkpoints.
@@ -92,7 +94,7 @@ def read_candidates(
         progress("Reading", place + 1, checkpoint.reference)
         weight = weights[place] if weights else 1.0
         name = names[place] if names else None
-        candidate = _read_candidate(checkpoint, name, loaded, weight, fusion, array_file, candidates)
+        candidate = _read_candidate(checkpoint, name, loaded, weight, fusion, array_file, candidates, frozen)
         candidates[candidate.contribution.name] = candidate
     return candidates
 
@@ -105,6 +107,7 @@ def _read_candidate(
     fusion: Operator,
     array_file: ArrayFile,
     earlier: Mapping[str, Candidate],
+    frozen: Collection[str],
 ) -> Candidate:
     arrays = dict(read_encoder(checkpoint, loaded))  # in memory until the function returns: they are read four times
     check_encoder(arrays, checkpoint, loaded)
@@ -112,12 +115,15 @@ def _read_candidate(
     if name is None:
         copies = sum(candidate.sha256 == sha256 for candidate in earlier.values())
         name = f"{sha256}-{copies}"
+    for left_out in frozen:
+        arrays.pop(left_out, None)
     contribution = Contribution(name, array_file.put(arrays))
     contribution = replace(contribution, weight=weight)
     # A weighted mean multiplies the weight by a reported number, which nobody reported here.
     if isinstance(fusion, WeightedMean):
         contribution = replace(contribution, metrics={fusion.by: 1.0})
-    return Candidate(contribution, update_norm(loaded.encoder, arrays), sha256)
+    start = {name: loaded.encoder[name] for name in arrays}
+    return Candidate(contribution, update_norm(start, arrays), sha256)
 
 
 def find_warnings(

@@ -11,5 +11,8 @@ SEED = f"{PREFIX}seed"
 MODES = f"{PREFIX}modes"
 # In the ConfigRecord of a train message and of its reply: how the contribution is encoded.
 COMPRESSION = f"{PREFIX}compression"
+# In the ConfigRecord of a message of this package's server app: the hash of the arrays that it does not send, because
+# finetuning does not change them and each node has them in its own base.
+FROZEN_SHA256 = "frozen-sha256"
 # In the MetricRecord of a round's training: the numbers of fused and of rejected contributions.
 CONTRIBUTIONS, REJECTED = f"{PREFIX}contributions", f"{PREFIX}rejected"

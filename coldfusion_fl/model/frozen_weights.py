@@ -9,8 +9,11 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.config.settings import Freeze
 from coldfusion_fl.errors import ErrorCode, ModelError
+from coldfusion_fl.model.architecture import build_skeleton, get_encoder
+from coldfusion_fl.model.base import Base
 
 
 def frozen_weights(encoder: nn.Module, freeze: Freeze) -> dict[str, nn.Parameter]:
@@ -38,6 +41,23 @@ def frozen_weights(encoder: nn.Module, freeze: Freeze) -> dict[str, nn.Parameter
     frozen = {id(weight) for weight in weights}
     named = encoder.named_parameters(remove_duplicate=False)
     return {name: weight for name, weight in named if id(weight) in frozen}
+
+
+def frozen_arrays(base: Base, encoder: Encoder, freeze: Freeze) -> EncoderDict:
+    """Those arrays of an encoder that are frozen.
+
+    Args:
+        base: the base, for its architecture.
+        encoder: arrays by name, as `encoder.load_encoder` returns them.
+        freeze: what is frozen.
+
+    Raises:
+        ModelError: as `frozen_weights`.
+    """
+    if freeze == "nothing":
+        return {}
+    names = frozen_weights(get_encoder(build_skeleton(base.config, base.reference)), freeze)
+    return {name: array for name, array in encoder.items() if name in names}
 
 
 @contextmanager

@@ -20,6 +20,8 @@ _CGROUP = Path("/sys/fs/cgroup")
 _SERVER_COPIES = 4
 # A run folder has some files beside the arrays, and the model.
 _SPARE_COPIES = 1
+# What a weight needs in a contribution. The header and, with int8, the scales of an array are small beside it.
+_BYTES_OF_A_WEIGHT = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
 # Contributors whose updates are compressed keep their errors of two rounds.
 _KEPT_ERRORS = 2
 
@@ -52,17 +54,36 @@ def describe_memory(worker_bytes: int, workers: int, encoder_bytes: int, process
     )
 
 
-def check_disk(settings: Settings, encoder_bytes: int) -> str:
+def describe_traffic(settings: Settings, encoder_bytes: int, frozen_bytes: int) -> str:
+    """A sentence on what a contributor receives and sends in a round, for the start of the run.
+
+    Args:
+        settings: the run's settings.
+        encoder_bytes: the size of an encoder.
+        frozen_bytes: the size of its frozen arrays, which are not sent.
+    """
+    compression = settings.server.compression
+    base = encoder_bytes - frozen_bytes
+    sent = base * _BYTES_OF_A_WEIGHT[compression] // 4
+    frozen = f" The frozen weights, {decimal(frozen_bytes)}, are not sent." if frozen_bytes else ""
+    return (
+        f"In a round, a contributor receives a base of {decimal(base)}, and sends a contribution of {decimal(sent)} "
+        f"({compression}).{frozen}"
+    )
+
+
+def check_disk(settings: Settings, encoder_bytes: int, frozen_bytes: int = 0) -> str:
     """Like `describe_disk`, but returns sentences with the folder and the figures, for the start of the run."""
-    return f"Run folder: {Path(settings.out)}. It needs {describe_disk(settings, encoder_bytes)}"
+    return f"Run folder: {Path(settings.out)}. It needs {describe_disk(settings, encoder_bytes, frozen_bytes)}"
 
 
-def describe_disk(settings: Settings, encoder_bytes: int) -> str:
+def describe_disk(settings: Settings, encoder_bytes: int, frozen_bytes: int = 0) -> str:
     """Compare the disk space that the run's rounds need with what is free.
 
     Args:
         settings: the run's settings, with its folder; rounds that are saved there need no more space.
         encoder_bytes: the size of an encoder.
+        frozen_bytes: the size of its frozen arrays, which are saved once.
 
     Returns:
         The figures: what is needed, and what is free.
@@ -71,15 +92,17 @@ def describe_disk(settings: Settings, encoder_bytes: int) -> str:
         RunFolderError: less space is free.
     """
     folder, server = Path(settings.out), settings.server
-    a_round = encoder_bytes * copies_per_round(settings)  # with the state of the server optimizer and the average
+    changing = encoder_bytes - frozen_bytes
+    a_round = changing * copies_per_round(settings)  # with the state of the server optimizer and the average
     saved = len(scan_rounds(folder / "rounds").numbers)
     rounds = settings.rounds + 1  # and the base that the run begins with
     # One more than are kept: the oldest is removed after the newest is saved.
     kept = min(rounds, server.keep_last + 1) if server.keep_last else rounds
-    copies = settings.contributors_per_round + _SPARE_COPIES
+    copies = settings.contributors_per_round
     if server.compression != "float32":
         copies += _KEPT_ERRORS * len(settings.tasks.seen)
-    needed = max(0, kept - saved) * a_round + encoder_bytes * copies
+    frozen = 0 if saved else frozen_bytes
+    needed = max(0, kept - saved) * a_round + frozen + changing * copies + encoder_bytes * _SPARE_COPIES
     free = shutil.disk_usage(_existing(folder)).free
     saved_bases = f"{count(kept, 'base')} of {decimal(a_round)}"
     figures = f"{saved_bases}, the model, and the contributions of a round"

@@ -65,10 +65,12 @@ class CheckedBase:
 
     Attributes:
         encoder_bytes: the size of its encoder.
+        frozen_bytes: the size of those arrays of it that the run does not change.
         notes: sentences about the base, for the user.
     """
 
     encoder_bytes: int
+    frozen_bytes: int
     notes: tuple[str, ...]
 
 
@@ -82,10 +84,13 @@ def check_server_side(settings: Settings, source: str) -> CheckedBase:
     Raises:
         SettingsError: the settings ask for a GPU, and there is none.
         DataError: the rows of the task cannot be read, or do not make a task.
-        ModelError: the base cannot be loaded, or a model cannot be written like it.
+        ModelError: the base cannot be loaded, a model cannot be written like it, or it has nothing to freeze.
     """
+    from coldfusion_fl.model.frozen_weights import frozen_arrays
+
     base, encoder = _load_checked(settings, source)
-    return CheckedBase(size_in_bytes(encoder), base.notes)
+    frozen = frozen_arrays(base, encoder, settings.finetune.freeze)
+    return CheckedBase(size_in_bytes(encoder), size_in_bytes(frozen), base.notes)
 
 
 def check_contents(settings: Settings, source: str) -> None:

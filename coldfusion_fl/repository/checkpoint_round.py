@@ -27,6 +27,7 @@ from coldfusion_fl.checkpoints.fusing import check_pipeline
 from coldfusion_fl.config.message_keys import CONTRIBUTIONS, REJECTED
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import ErrorCode, RunFolderError
+from coldfusion_fl.model.frozen_weights import frozen_arrays
 from coldfusion_fl.repository.aggregator import Aggregator
 from coldfusion_fl.repository.provenance import contributor_names, describe_checkpoints
 from coldfusion_fl.repository.results import write_results
@@ -234,7 +235,12 @@ def _load_state(plan: _Plan, ledger: Ledger | None, first: LoadedBase, warn: Cal
             "hash. Give the folder of that base with --base.",
             ErrorCode.RUN_CHANGED,
         )
-    state = ServerState(ledger, server.keep_last, server.ema, server.blend, plan.made, warn)
+    frozen = frozen_arrays(first.base, first.encoder, plan.settings.finetune.freeze).keys()
+    if frozen:
+        warn(f"the run keeps its {plan.settings.finetune.freeze} (freeze): those of the checkpoints are left out.")
+    state = ServerState(
+        ledger, server.keep_last, server.ema, server.blend, plan.made, warn, lambda name: name not in frozen
+    )
     state.load(first.encoder)
     return state
 
@@ -246,7 +252,9 @@ def _read(
     names = contributor_names(opened)
     place = _existing_folder(plan.folder)
     check_disk(place, size_in_bytes(newest.encoder), len(opened), _results(plan, is_new=not state.records))
-    candidates = read_candidates(opened, names, newest, plan.weights, plan.pipeline.fusion, array_file, progress)
+    candidates = read_candidates(
+        opened, names, newest, plan.weights, plan.pipeline.fusion, array_file, progress, state.constants
+    )
     base_hash = encoder_hash(newest.encoder)
     described = describe_checkpoints(opened, candidates, plan.weights, base_hash, state.records)
     return _Contributions(opened, candidates, described)

@@ -28,10 +28,12 @@ class ServerState:
         blend: the weight of the average in the result; the rest is the first base.
         settings: what the bases depend on; each record holds it.
         warn: is called with a sentence that a person should read.
+        is_shared: whether an array of this name is sent to contributors and fused; None: all are.
 
     Attributes:
         base: the base of the last saved round, without the constants.
-        constants: arrays of the base with infinite values, such as attention masks; they never change.
+        constants: the arrays of the base that never change: those that are not shared, and those with infinite values,
+            such as attention masks. Memory holds them once, and all rounds on disk share one file of them.
         first: the base that the run began with; empty where the result does not need it.
         optimizer_state: the state of the server optimizer.
         average: the moving average of the bases.
@@ -47,6 +49,7 @@ class ServerState:
         blend: float,
         settings: RoundSettings,
         warn: Callable[[str], None],
+        is_shared: Callable[[str], bool] | None = None,
     ) -> None:
         self.ledger = ledger
         self.base: EncoderDict = {}
@@ -61,6 +64,7 @@ class ServerState:
         self._blend = blend
         self._settings = settings
         self._warn = warn
+        self._is_shared = is_shared
         self._order: list[str] = []
 
     @property
@@ -69,6 +73,11 @@ class ServerState:
         if not self.average or not self.last_saved:
             return self.complete(self.base)
         return self.complete(blend(self.first, self.average, self._blend))
+
+    @property
+    def shared_constants(self) -> EncoderDict:
+        """The constants that contributors get, and must send back as they are."""
+        return self._shared(self.constants)
 
     def complete(self, encoder: Encoder) -> EncoderDict:
         """An encoder with the constants, in the order of the first base."""
@@ -93,10 +102,9 @@ class ServerState:
             self.average = moving_average(self.average or self.base, self.base, self._ema)
         record.ended = time.time()
         record.settings = self._settings
-        complete = self.complete(self.base)
-        record.base_sha256 = encoder_hash(complete)
+        record.base_sha256 = encoder_hash(self.complete(self.base))
         if self.ledger:
-            self.ledger.save_round(complete, record, self.optimizer_state, self.average)
+            self.ledger.save_round(self.base, record, self.optimizer_state, self.average, self.constants)
             if self.keep_last:
                 self.ledger.keep_last(self.keep_last)
         self.last_saved = record.round
@@ -122,7 +130,8 @@ class ServerState:
         last = self.records[-1]
         # The run goes on from its own base. The arrays given only show whether this is the same model.
         given = self._read(initial)
-        self.base = self._variable(self.ledger.load_base(last.round))
+        saved = self.ledger.load_base(last.round)
+        self.base = self._variable(saved)
         if reason := find_mismatch(self.base, given):
             raise RunFolderError(
                 f"{self.ledger.folder}: the run was started with a different model: {reason}. Pass the original model, "
@@ -130,6 +139,7 @@ class ServerState:
                 ErrorCode.RUN_CHANGED,
             )
         is_same = self.records[0].base_sha256 == encoder_hash(self.complete(given))
+        self.constants = {name: saved.get(name, array) for name, array in self.constants.items()}
         if not is_same:
             self._warn(
                 "The initial arrays differ from those that the run started with. They are ignored, and the run resumes "
@@ -163,14 +173,20 @@ class ServerState:
         """The arrays of a base. Those of the first come from outside, and are checked: contributions must fit them."""
         if self.last_saved is None:
             self._order = list(base)
-            self.constants = {name: array for name, array in base.items() if not finite(array)}
-            for name, array in self.constants.items():
+            shared = self._shared(base)
+            private = {name: array for name, array in base.items() if name not in shared}
+            self.constants = private | {name: array for name, array in shared.items() if not finite(array)}
+            for name, array in self.shared_constants.items():
                 if np.isnan(array).any():
                     raise SettingsError(
                         f"the initial arrays cannot be fused: '{name}' has values that are not finite: NaN.",
                         ErrorCode.ARRAYS_MISMATCH,
                     )
         return self._variable(base)
+
+    def _shared(self, encoder: Encoder) -> EncoderDict:
+        """The arrays that contributors get."""
+        return {name: array for name, array in encoder.items() if self._is_shared is None or self._is_shared(name)}
 
     def _variable(self, encoder: Encoder) -> EncoderDict:
         """The arrays that are fused: all but the constants."""

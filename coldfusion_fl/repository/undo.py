@@ -6,6 +6,7 @@ from pathlib import Path
 from coldfusion_fl.arrays.mismatch import find_mismatch
 from coldfusion_fl.checkpoints.checkpoint import LoadedBase, load_base
 from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
+from coldfusion_fl.model.frozen_weights import frozen_arrays
 from coldfusion_fl.repository.results import write_results
 from coldfusion_fl.repository.round_options import RoundOptions, settings_of_round
 from coldfusion_fl.repository.server_state import ServerState
@@ -53,7 +54,10 @@ def undo_round(folder: Path, number: int, *, base: str = "", warn: Callable[[str
         ledger.state_file.round_saved(number - 1)
         server, made = settings.server, ledger.record(number - 1).settings
         assert made, "every saved round of a run with such settings has them"
-        state = ServerState(ledger, server.keep_last, server.ema, server.blend, made, warn)
+        frozen = frozen_arrays(loaded.base, loaded.encoder, settings.finetune.freeze).keys()
+        state = ServerState(
+            ledger, server.keep_last, server.ema, server.blend, made, warn, lambda name: name not in frozen
+        )
         state.load(loaded.encoder)
         write_results(ledger, loaded.base, state.result if server.ema else None)
         if not is_undone and ledger.state.state == "finished":

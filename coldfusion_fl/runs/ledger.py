@@ -291,7 +291,12 @@ class Ledger(RoundStore):
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def save_round(
-        self, base: Encoder, record: RoundRecord, optimizer_state: Encoder | None = None, average: Encoder | None = None
+        self,
+        base: Encoder,
+        record: RoundRecord,
+        optimizer_state: Encoder | None = None,
+        average: Encoder | None = None,
+        constants: Encoder | None = None,
     ) -> None:
         """Write a round, all of it or nothing, and note it in the run's state: see `write_round`.
 
@@ -302,7 +307,7 @@ class Ledger(RoundStore):
         """
         previous = self.record_hash(record.round - 1) if record.round else ""
         record = record.model_copy(update={"previous_record_sha256": previous, "versions": installed_versions()})
-        self.write_round(base, record, optimizer_state, average)
+        self.write_round(base, record, optimizer_state, average, constants)
         self.state_file.round_saved(record.round)
 
     @contextlib.contextmanager

@@ -3,7 +3,8 @@
 ::
 
     rounds/003/             round 3; 000 is the base that the run began with
-        base.safetensors        the base that the round ended with
+        base.safetensors        the base that the round ended with, without the arrays that never change
+        constant.safetensors    those arrays, where there are any: one file for all rounds, by hard links
         optimizer.safetensors   the state of the server optimizer, where it has one
         average.safetensors     the moving average of the bases, where one is kept
         record.json             the round's record: see `records.RoundRecord`
@@ -40,6 +41,7 @@ from coldfusion_fl.runs.records import RoundRecord, parse_record
 from coldfusion_fl.runs.state import timestamp
 
 _ARRAYS = ".safetensors"
+_CONSTANTS = f"constant{_ARRAYS}"
 _PRUNED = "pruned.json"
 
 
@@ -95,7 +97,12 @@ class RoundStore:
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def write_round(
-        self, base: Encoder, record: RoundRecord, optimizer_state: Encoder | None = None, average: Encoder | None = None
+        self,
+        base: Encoder,
+        record: RoundRecord,
+        optimizer_state: Encoder | None = None,
+        average: Encoder | None = None,
+        constants: Encoder | None = None,
     ) -> None:
         """Write a round: all of it or nothing.
 
@@ -104,6 +111,7 @@ class RoundStore:
             record: its number, and what happened in it.
             optimizer_state: the state of the server optimizer.
             average: the moving average of the bases.
+            constants: the arrays of the base that are the same in all rounds, and are not in `base`.
 
         Raises:
             RunFolderError: the disk is full or cannot be written; the rounds before are intact.
@@ -114,6 +122,8 @@ class RoundStore:
             for name, arrays in (("base", base), ("optimizer", optimizer_state), ("average", average)):
                 if arrays:
                     save_arrays(arrays, folder / f"{name}{_ARRAYS}")
+            if constants:
+                self._write_constants(constants, folder / _CONSTANTS, record.round)
             checksums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
             # Record and list of hashes both hold the hashes of the arrays: damage to either shows in the other.
             record = record.model_copy(update={"files": checksums})
@@ -122,6 +132,13 @@ class RoundStore:
             checksums = checksums | {RECORD: sha256(folder / RECORD)}
             (folder / CHECKSUMS).write_text(format_checksums(checksums), encoding="utf-8")
         self.file_list.put(self._listed(record.round, RECORD))
+
+    def _write_constants(self, constants: Encoder, file: Path, number: int) -> None:
+        """Write the constant arrays of a round as a link to the file of the round before, or as a file of its own."""
+        try:
+            file.hardlink_to(self.round_folder(number - 1) / _CONSTANTS)
+        except OSError:  # the first round; its arrays were removed; or the file system has no links
+            save_arrays(constants, file)
 
     def save_scores(self, number: int, scores: Mapping[str, Any]) -> None:
         """Save the scores after a round, by node."""
@@ -191,12 +208,13 @@ class RoundStore:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def load_base(self, number: int) -> EncoderDict:
-        """The base of a round, arrays by name.
+        """The base of a round with all its arrays, by name.
 
         Raises:
             RunFolderError: it is missing or damaged.
         """
-        return self._load(number, "base")
+        constants = self._load(number, "constant") if _CONSTANTS in self.record(number).files else {}
+        return {**self._load(number, "base"), **constants}
 
     def load_optimizer_state(self, number: int) -> EncoderDict:
         """The state of the server optimizer after a round; empty where it has none."""

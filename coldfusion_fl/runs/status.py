@@ -128,12 +128,13 @@ def _read_status(ledger: Ledger) -> RunStatus:
 
 def _size_of(folder: Path) -> int:
     """The size of the files in a folder. The run renames and removes some of them meanwhile; these are left out."""
-    total = 0
+    sizes: dict[int, int] = {}  # by inode, because rounds share files by hard links
     for parent, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(FileNotFoundError):
-                total += Path(parent, name).stat().st_size
-    return total
+                found = Path(parent, name).stat()
+                sizes[found.st_ino] = found.st_size
+    return sum(sizes.values())
 
 
 class _Timeline:

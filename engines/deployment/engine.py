@@ -37,12 +37,14 @@ class DeploymentEngine(Engine):
         """See `Engine`."""
         from coldfusion_fl.engines.deployment.federation import open_federation
         from coldfusion_fl.engines.deployment.federation_run import check_federation
-        from coldfusion_fl.preflight.resources import check_disk
+        from coldfusion_fl.preflight.resources import check_disk, describe_traffic
         from coldfusion_fl.preflight.settings_check import check_server_side
 
         check_federation(open_federation(self._folder), settings, source)
         base = check_server_side(settings, source)
-        return [check_disk(settings, base.encoder_bytes), *(f"base: {note}" for note in base.notes)]
+        sizes = (base.encoder_bytes, base.frozen_bytes)
+        notes = [check_disk(settings, *sizes), describe_traffic(settings, *sizes)]
+        return [*notes, *(f"base: {note}" for note in base.notes)]
 
     def run(self, settings: Settings, ledger: Ledger) -> None:
         """See `Engine`."""

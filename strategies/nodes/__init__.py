@@ -1,6 +1,6 @@
 """The nodes: which are connected, who is sampled, and the messages to them."""
 
-from .array_records import move_to_record, select_shared
+from .array_records import select_shared
 from .membership import NodeRegistry
 from .messaging import MessageBuilder, exchange_messages
 from .participants import Participants
@@ -14,7 +14,6 @@ __all__ = [
     "QueriedNodes",
     "exchange_messages",
     "longest_training_first",
-    "move_to_record",
     "new_registry",
     "sample",
     "select_shared",

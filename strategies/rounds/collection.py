@@ -182,7 +182,7 @@ class ContributionCollector:
         return rebase_update(candidate, start, self._state.base, factor, array_file)
 
     def _validator(self, base: Encoder, number: int, array_file: ArrayFile, nodes: int) -> ReplyValidator:
-        given = (base, self._state.constants, self._operator, number, array_file, self._is_shared)
+        given = (base, self._state.shared_constants, self._operator, number, array_file, self._is_shared)
         return ReplyValidator(*given, *self._keys, metrics_limit(nodes))
 
     def _add(

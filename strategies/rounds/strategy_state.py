@@ -1,19 +1,20 @@
 """The state of the server, as the strategy keeps it: with Flower's arrays, and only for the settings of its run."""
 
+from collections.abc import Callable
 from logging import WARNING
 from typing import TYPE_CHECKING
 
 from flwr.app import ArrayRecord
 from flwr.common import log
 
-from coldfusion_fl.arrays.encoder import EncoderDict
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.config.comparison import changeable_keys, ensure_same
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError
 from coldfusion_fl.repository.server_state import ServerState
 from coldfusion_fl.runs.records import RoundRecord, RoundSettings
 
-from ..nodes.array_records import UnreadableArrayError, to_numpy
+from ..nodes.array_records import UnreadableArrayError, move_to_record, to_numpy
 
 if TYPE_CHECKING:
     from coldfusion_fl.runs.ledger import Ledger
@@ -23,9 +24,26 @@ class StrategyState(ServerState):
     """The current base, and what led to it: see `ServerState`."""
 
     def __init__(
-        self, ledger: "Ledger | None", keep_last: int, ema: float, blend: float, settings: RoundSettings
+        self,
+        ledger: "Ledger | None",
+        keep_last: int,
+        ema: float,
+        blend: float,
+        settings: RoundSettings,
+        is_shared: Callable[[str], bool] | None,
     ) -> None:
-        super().__init__(ledger, keep_last, ema, blend, settings, lambda line: log(WARNING, "%s", line))
+        super().__init__(ledger, keep_last, ema, blend, settings, lambda line: log(WARNING, "%s", line), is_shared)
+        self._constant_arrays = ArrayRecord()
+
+    def to_record(self, encoder: Encoder) -> ArrayRecord:
+        """An encoder with the constants as a record, which other records share with it: memory holds them once.
+
+        Args:
+            encoder: arrays by name, with or without the constants.
+        """
+        changing = {name: array for name, array in encoder.items() if name not in self.constants}
+        arrays = {**move_to_record(changing), **self._constant_arrays}
+        return ArrayRecord({name: arrays[name] for name in self._order})
 
     def save_round(self, arrays: ArrayRecord, record: RoundRecord) -> None:
         """Save a round, unless it is saved already.
@@ -48,6 +66,7 @@ class StrategyState(ServerState):
                 ErrorCode.RUN_FOLDER_IN_USE,
             )
         self.save(_as_encoder(arrays), record)
+        self._constant_arrays = self._constant_arrays or ArrayRecord({name: arrays[name] for name in self.constants})
 
     def resume(self, initial: ArrayRecord) -> int | None:
         """Continue the ledger's run after its last round.
@@ -60,7 +79,11 @@ class StrategyState(ServerState):
                 the first base, whose arrays were removed, and other arrays are given.
         """
         self._check_settings()
-        return self.load(_as_encoder(initial))
+        last_round = self.load(_as_encoder(initial))
+        if last_round is not None:
+            self._constant_arrays = move_to_record(self.constants)
+            self.constants = to_numpy(self._constant_arrays)
+        return last_round
 
     def _check_settings(self) -> None:
         # Settings that change what a base is must be the same; others, such as screening, may be changed at a resume.

@@ -53,6 +53,13 @@ def test_a_training_is_logged_with_what_was_sent_and_reported(file):
     )
 
 
+@pytest.mark.parametrize(("asked", "ending"), [("embeddings", ", embeddings frozen"), ("nothing", "")])
+def test_what_the_server_asks_not_to_train_is_logged(file, asked, ending):
+    reply = RecordDict({"metrics": MetricRecord({"num-examples": 320})})
+    _, lines = exchange(file, "train", reply, **{"finetune.freeze": asked})
+    assert lines[0] == f"trained on 'reviews': 320 rows{ending}"
+
+
 def test_a_score_is_logged_with_all_that_is_reported(file):
     reply = RecordDict(
         {

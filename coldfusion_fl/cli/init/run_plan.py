@@ -24,6 +24,7 @@ from coldfusion_fl.machine import machine_facts
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.model.export import check_export
+from coldfusion_fl.model.frozen_weights import frozen_arrays
 from coldfusion_fl.preflight.estimate import estimate_seconds, measure_speed, token_lengths
 from coldfusion_fl.preflight.resources import describe_disk, describe_memory
 from coldfusion_fl.preflight.task_check import TaskChecker, peak_memory
@@ -132,7 +133,7 @@ def _check_and_estimate(
     tasks, tokens = zip(*contributors, strict=True)
     seconds = estimate_seconds(settings, tasks, tokens, speed, workers)
     size = size_in_bytes(encoder)
-    disk = describe_disk(settings, size)
+    disk = describe_disk(settings, size, size_in_bytes(frozen_arrays(base, encoder, settings.finetune.freeze)))
     return [
         f"Time: about {duration(round(seconds))} of training and evaluation on this machine, if nothing else runs on "
         "it. A few batches were timed.",

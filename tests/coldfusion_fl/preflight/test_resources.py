@@ -7,7 +7,7 @@ from rich.filesize import decimal
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import ErrorCode, RunFolderError
 from coldfusion_fl.preflight import resources
-from coldfusion_fl.preflight.resources import check_disk, describe_memory
+from coldfusion_fl.preflight.resources import check_disk, describe_memory, describe_traffic
 
 GIB = 1 << 30
 MB = 1_000_000
@@ -56,6 +56,22 @@ def test_the_errors_of_compressed_updates_need_space_too(tmp_path):
         sizes[compression] = check_disk(settings(tmp_path, rounds=1, server={"compression": compression}), 90 * MB)
     assert decimal((2 + 3) * 90 * MB) in sizes["float32"]
     assert decimal((2 + 3 + 2 * 2) * 90 * MB) in sizes["int8"]
+
+
+def test_frozen_arrays_are_saved_once_and_not_sent(tmp_path):
+    line = check_disk(settings(tmp_path, rounds=9), 90 * MB, 50 * MB)
+    assert "10 bases of 40.0 MB" in line
+    assert decimal((10 * 40 + 50 + 2 * 40 + 90) * MB) in line
+
+
+@pytest.mark.parametrize(
+    ("compression", "frozen", "base", "sent"),
+    [("float32", 0, 90, 90), ("int8", 0, 90, 22.5), ("bfloat16", 50, 40, 20), ("int8", 50, 40, 10)],
+)
+def test_what_a_round_sends_each_way_is_stated(tmp_path, compression, frozen, base, sent):
+    line = describe_traffic(settings(tmp_path, server={"compression": compression}), 90 * MB, frozen * MB)
+    assert decimal(base * MB) in line and f"{decimal(int(sent * MB))} ({compression})" in line
+    assert (f"{decimal(frozen * MB)}, are not sent" in line) == bool(frozen)
 
 
 def test_rounds_that_are_saved_need_no_more_space(tmp_path):

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,6 +117,26 @@ def test_the_arrays_of_the_last_rounds_stay_and_all_records(ledger):
     assert ledger.recovery_advice(4) == "No earlier round has its arrays: start a new run."
     with pytest.raises(RunFolderError, match=r"004/base.safetensors: this file is missing"):
         ledger.verify(4)
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_arrays_that_never_change_are_one_file_of_all_rounds(ledger, monkeypatch, has_links):
+    """On a file system without hard links, each round has a copy."""
+    if not has_links:
+        monkeypatch.setattr(Path, "hardlink_to", lambda *_: (_ for _ in ()).throw(OSError("not supported")))
+    constants = {"e": np.arange(6, dtype=np.float32)}
+    for number in range(3):
+        ledger.save_round(BASE, RoundRecord(round=number), constants=constants)
+    files = [ledger.round_folder(number) / "constant.safetensors" for number in range(3)]
+    assert len({file.stat().st_ino for file in files}) == (1 if has_links else 3)
+    ledger.keep_last(1)
+    assert [file.exists() for file in files] == [False, False, True]
+    ledger.verify(2)
+    base = ledger.load_base(2)
+    assert base.keys() == {*BASE, "e"} and np.array_equal(base["e"], constants["e"])
+    files[2].write_bytes(b"other")
+    with pytest.raises(RunFolderError, match=r"002/constant.safetensors: this file is damaged"):
+        ledger.verify(2)
 
 
 def test_the_way_back_takes_all_later_rounds_along(ledger):

@@ -10,6 +10,7 @@ from coldfusion_fl.strategies import ColDFusion
 
 
 def test_arrays_that_are_not_shared_are_neither_sent_nor_fused(caplog):
+    """They are in the result as they were, and memory holds them once."""
     got = []
 
     def everything(message):
@@ -21,7 +22,10 @@ def test_arrays_that_are_not_shared_are_neither_sent_nor_fused(caplog):
     arrays = ArrayRecord({"w": Array(np.zeros(SHAPE, np.float32)), "head": Array(np.zeros(5))})
     result = strategy.start(FakeGrid(nodes), arrays, num_rounds=2, timeout=5)
     assert result.arrays["w"].numpy()[0, 0] == 2
-    assert set(result.arrays) == {"w"}
+    assert list(result.arrays) == ["w", "head"]
+    assert result.arrays["head"].data is arrays["head"].data
+    assert np.shares_memory(strategy.state.constants["head"], np.frombuffer(arrays["head"].data, np.uint8))
+    assert not strategy.result["head"].any()
     assert all(names == {"w"} for names in got)
     warnings = [record for record in caplog.records if "not shared" in record.message]
     assert len(warnings) == 1
