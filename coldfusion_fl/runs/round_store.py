@@ -27,6 +27,7 @@ from coldfusion_fl.atomic_files import atomic_write, disk_errors, move, remove, 
 from coldfusion_fl.errors import ErrorCode, RunFolderError
 from coldfusion_fl.evaluation.reported_scores import clean_scores
 from coldfusion_fl.extras import require
+from coldfusion_fl.runs.integrity.damage import find_damage
 from coldfusion_fl.runs.integrity.file_list import (
     CHECKSUMS,
     METRICS,
@@ -305,20 +306,7 @@ class RoundStore:
             checksums, record = self._checksums(number), self.record(number)
         except RunFolderError as unreadable:
             return [str(unreadable)]
-        if RECORD not in checksums or any(checksums.get(name) != digest for name, digest in record.files.items()):
-            return [f"{folder / CHECKSUMS}: this file is damaged: it does not list the hashes of the round's record."]
-        damage = []
-        for name, recorded in checksums.items():
-            file = folder / name
-            try:
-                if sha256(file) != recorded:
-                    damage.append(f"{file}: this file is damaged: its hash is not {recorded}.")
-            except FileNotFoundError:
-                if file.suffix != _ARRAYS or not (folder / _PRUNED).exists():
-                    damage.append(f"{file}: this file is missing.")
-            except OSError as failure:
-                damage.append(f"{file}: it cannot be read: {failure.strerror}.")
-        return damage
+        return find_damage(folder, checksums, record, _ARRAYS if (folder / _PRUNED).exists() else None)
 
     def recovery_advice(self, number: int) -> str:
         """What a person can do if a run cannot resume from a round."""
