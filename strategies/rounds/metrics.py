@@ -33,10 +33,10 @@ def weighted_metrics(contents: Sequence[RecordDict], weighted_by_key: str) -> Me
     if not all(isinstance(weight, int | float) and weight > 0 for weight in weights):
         log(WARNING, "Not every node reports '%s' above 0, so that all metrics have the same weight.", weighted_by_key)
         weights = [1] * len(found)
-    weights = limit_to_median(weights)  # type: ignore[arg-type]
+    limited = limit_to_median(weights)  # type: ignore[arg-type]
     reported = Counter(key for metrics in found for key in metrics if key != weighted_by_key)
     keys = common_first(reported, reported)
-    return MetricRecord({key: _weighted_mean(key, found, weights) for key in keys})
+    return MetricRecord({key: _weighted_mean(key, found, limited) for key in keys})
 
 
 def aggregate(function: MetricsFn, contents: Iterable[RecordDict], weighted_by_key: str) -> MetricRecord | None:
