@@ -8,7 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 FOREIGN = ROOT / "tests" / "strategies" / "foreign"
-OURS = ("build", "dist", "runs", "shared", "tests", "docs", "*.egg-info", "__pycache__", ".*")
+# What a build does not need: in the checkout's own folder, and in every folder.
+OURS = {"build", "dist", "runs", "shared", "tests", "docs"}
+_ANYWHERE = shutil.ignore_patterns("*.egg-info", "__pycache__", ".*")
 
 
 def own_environment():
@@ -34,10 +36,14 @@ def call(*words, timeout=300, env=None, **more):
 
 def build_wheel(scratch: Path) -> Path:
     """Our wheel, built from a copy, so that the checkout stays as it is."""
-    shutil.copytree(ROOT, scratch / "ours", ignore=shutil.ignore_patterns(*OURS))
+    shutil.copytree(ROOT, scratch / "ours", ignore=_not_needed)
     pip = (sys.executable, "-m", "pip")
     call(*pip, "wheel", "--quiet", "--no-deps", ".", "-w", scratch / "wheels", cwd=scratch / "ours")
     return next((scratch / "wheels").glob("coldfusion_fl-*.whl"))
+
+
+def _not_needed(folder: str, names: list[str]) -> set[str]:
+    return _ANYWHERE(folder, names) | (OURS if Path(folder) == ROOT else set())
 
 
 def make_environment(scratch: Path, wheel: Path) -> Path:
