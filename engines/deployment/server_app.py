@@ -1,9 +1,9 @@
 """The ServerApp of a federation: the usual run, with the names of members known from their keys."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -41,10 +41,10 @@ def limit_array_wait() -> None:
     They must be there by the deadline of the round, the evaluation or the query that they belong to. Then they are
     given up, so that all members that announce a reply and send no arrays cost one time limit together.
     """
-    pull = http_grid.pull_objects
+    pull: Callable[..., dict[str, bytes]] = http_grid.pull_objects
 
     def pull_until_deadline(*arguments: Any, **options: Any) -> dict[str, bytes]:
         limits = {"max_time": seconds_left(), "max_tries_per_object": None, "backoff_cap": _MAX_BACKOFF}
-        return cast(dict[str, bytes], pull(*arguments, **limits, **options))
+        return pull(*arguments, **limits, **options)
 
     http_grid.pull_objects = pull_until_deadline
