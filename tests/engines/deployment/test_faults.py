@@ -90,7 +90,7 @@ class Followed:
                 if event.kind == kind
             )
 
-        wait_for(there, 180)
+        wait_for(there, 300)
 
     def ends(self, code=0):
         process = self.acme.processes.pop(self.name)
