@@ -16,19 +16,28 @@ from coldfusion_fl.errors import ErrorCode, RunError
 
 if TYPE_CHECKING:
     from flwr.cli.build import build_fab_from_files
+    from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_HEADER, TIMESTAMP_TOLERANCE
     from flwr.common.serde import fab_to_proto
-    from flwr.proto import control_pb2, fleet_pb2
+    from flwr.proto import control_pb2, fleet_pb2, message_pb2, runtime_pb2
     from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
     from flwr.simulation.ray_transport.ray_actor import pool_size_from_resources
+    from flwr.supercore.constant import (
+        FLEET_HTTP_PUBLIC_KEY_HEADER,
+        FLEET_HTTP_SIGNATURE_HEADER,
+        TASK_TOKEN_HEADER,
+    )
     from flwr.supercore.control import ControlHttpClient
     from flwr.supercore.error import ApiErrorCode, FlowerError
     from flwr.supercore.fab import Fab
+    from flwr.supercore.inflatable.inflatable_object import get_object_head_values_from_object_content
+    from flwr.supercore.inflatable.inflatable_utils import validate_object_content
     from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
-    from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+    from flwr.supercore.primitives.asymmetric import bytes_to_public_key, public_key_to_bytes, verify_signature
     from flwr.supercore.task_identity import TaskIdentity
     from flwr.superlink import extensions
     from flwr.superlink.cli.flower_superlink import flower_superlink
     from flwr.superlink.grid import http_grid
+    from flwr.superlink.servicer.fleet import fleet_handlers
     from flwr.supernode.cli import flower_supernode
     from flwr.supernode.fleet_http_client import FleetHttpClient
     from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
@@ -40,8 +49,22 @@ MODULES = {
     # The server's process: `flower-superlink` has no option for middleware, and the access control is one.
     "flower_superlink": "flwr.superlink.cli.flower_superlink",
     "extensions": "flwr.superlink",
-    # The access control reads who sent a reply.
+    # The access control checks who signed a request before its body is read. Flower checks it afterwards.
+    "FLEET_HTTP_PUBLIC_KEY_HEADER": "flwr.supercore.constant",
+    "FLEET_HTTP_SIGNATURE_HEADER": "flwr.supercore.constant",
+    "SYSTEM_TIME_TOLERANCE": "flwr.common.constant",
+    "TIMESTAMP_HEADER": "flwr.common.constant",
+    "TIMESTAMP_TOLERANCE": "flwr.common.constant",
+    "bytes_to_public_key": "flwr.supercore.primitives.asymmetric",
+    "verify_signature": "flwr.supercore.primitives.asymmetric",
+    # It receives replies in Flower's place, and hands the accepted ones to it.
     "fleet_pb2": "flwr.proto",
+    "message_pb2": "flwr.proto",
+    "runtime_pb2": "flwr.proto",
+    "TASK_TOKEN_HEADER": "flwr.supercore.constant",
+    "fleet_handlers": "flwr.superlink.servicer.fleet",
+    "get_object_head_values_from_object_content": "flwr.supercore.inflatable.inflatable_object",
+    "validate_object_content": "flwr.supercore.inflatable.inflatable_utils",
     # The ServerApp in a federation: the wait for the arrays of a reply has no public limit.
     "http_grid": "flwr.superlink.grid",
     # The member's process: `flower-supernode` does not end when it fails.

@@ -3,7 +3,7 @@
 ::
 
     acme/
-      federation.toml          name and address
+      federation.toml          name, address and trusted proxies
       authority/               ca.crt, ca.key: signs the server's certificate; missing with certificates of your own
       server/                  ca.crt, server.crt, server.key, and the service files: see `operations.services`
         members/NAME.pub       the public key of each member
@@ -12,6 +12,8 @@
       members/NAME/            to give to the member: member.toml, member.key, ca.crt, and the service files
 """
 
+import ipaddress
+import json
 import re
 import tomllib
 from dataclasses import dataclass
@@ -32,12 +34,14 @@ class Federation:
         name: the federation's name.
         host: the name or IP address by which members reach the server.
         port: the server's port.
+        trusted_proxies: the addresses of reverse proxies in front of the server, which name the members' addresses.
     """
 
     folder: Path
     name: str
     host: str
     port: int
+    trusted_proxies: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:
@@ -60,6 +64,11 @@ class Federation:
         return self.server / "flower"
 
     @property
+    def database(self) -> Path:
+        """Flower's database: messages that are under way, runs and nodes."""
+        return self.flower_home / "state.db"
+
+    @property
     def members_file(self) -> Path:
         """The node ID of each member: JSON, written by the running server."""
         return self.server / "members.json"
@@ -75,7 +84,8 @@ class Federation:
 
     def to_toml(self) -> str:
         """The federation's settings as TOML."""
-        return f'# A federation of coldfusion-fl.\nname = "{self.name}"\naddress = "{self.address}"\n'
+        proxies = f"trusted-proxies = {json.dumps(self.trusted_proxies)}\n" if self.trusted_proxies else ""
+        return f'# A federation of coldfusion-fl.\nname = "{self.name}"\naddress = "{self.address}"\n{proxies}'
 
 
 def open_federation(folder: Path) -> Federation:
@@ -100,7 +110,14 @@ def open_federation(folder: Path) -> Federation:
             f'{file} must have a name and an address, such as name = "acme" and address = "fl.acme.org:9443".'
         )
     host, port = split_address(address)
-    return Federation(folder.resolve(), check_name(name), host, port)
+    proxies = table.get("trusted-proxies", [])
+    try:
+        trusted = tuple(str(ipaddress.ip_address(proxy)) for proxy in proxies)
+    except (TypeError, ValueError):
+        raise DeploymentError(
+            f'trusted-proxies in {file} is {proxies!r}. Write a list of IP addresses, such as ["192.0.2.10"].'
+        ) from None
+    return Federation(folder.resolve(), check_name(name), host, port, trusted)
 
 
 def write_federation(federation: Federation, folder: Path) -> None:

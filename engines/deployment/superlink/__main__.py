@@ -1,31 +1,60 @@
-"""Flower's SuperLink behind an access control.
+"""Flower's SuperLink for the members of a federation only.
 
-`python -m coldfusion_fl.engines.deployment.superlink` takes the words of `flower-superlink`.
+`python -m coldfusion_fl.engines.deployment.superlink FOLDER` takes the federation's folder, and then the words of
+`flower-superlink`.
 """
 
 import functools
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 import uvicorn
 from starlette.middleware import Middleware
 
+from coldfusion_fl.engines.deployment.federation import Federation, open_federation
 from coldfusion_fl.engines.deployment.superlink.access_control import AccessControl
-from coldfusion_fl.engines.deployment.superlink.sender_check import SenderCheck
+from coldfusion_fl.engines.deployment.superlink.connection_limits import ConnectionLimits, raise_descriptor_limit
+from coldfusion_fl.engines.deployment.superlink.database import prepare
+from coldfusion_fl.engines.deployment.superlink.node_auth import NodeAuthentication
+from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
+from coldfusion_fl.engines.deployment.superlink.reply_gate import ReplyGate
 from coldfusion_fl.engines.deployment.superlink.tls_logging import log_failed_handshakes
+from coldfusion_fl.engines.deployment.superlink.web_server import run_server
 from coldfusion_fl.engines.deployment.supervisor import exit_with_supervisor
 from coldfusion_fl.engines.flower_internals import extensions, flower_superlink
 
 
 def main() -> None:
-    """Run the SuperLink with our access control as its outermost middleware."""
+    """Run the SuperLink with our middleware as its outermost, and with our limits of connections."""
     exit_with_supervisor()
+    federation = open_federation(Path(sys.argv.pop(1)))
+    raise_descriptor_limit()
+    refusals = RefusalLog()
+    limits = ConnectionLimits(refusals, federation.trusted_proxies)
+    names = functools.partial(_member_names, federation)
     others = extensions.get_middleware()
     # Flower has no public hook for middleware; this is the function by which it loads its own extensions.
-    extensions.get_middleware = lambda: (Middleware(AccessControl), Middleware(SenderCheck), *others)
-    # uvloop does not report failed handshakes, so asyncio is used. Proxy headers are ignored, because the access
-    # control must see the real address of the client and not one that the client claims.
-    uvicorn.run = functools.partial(uvicorn.run, loop="asyncio", proxy_headers=False)
-    log_failed_handshakes()
+    extensions.get_middleware = lambda: (
+        Middleware(AccessControl, refusals, limits, federation.trusted_proxies),
+        Middleware(NodeAuthentication, refusals, names),
+        Middleware(ReplyGate, refusals, names, federation.flower_home),
+        *others,
+    )
+    uvicorn.run = functools.partial(run_server, limits=limits, refusals=refusals, database=federation.database)
+    log_failed_handshakes(refusals)
+    prepare(federation.database)
     flower_superlink()
+
+
+def _member_names(federation: Federation) -> Mapping[int, str]:
+    """The members' names by node ID. The file is read each time, because members join and leave."""
+    try:
+        found = json.loads(federation.members_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no member was registered yet
+        return {}
+    return {int(node_id): name for name, node_id in found.items()}
 
 
 if __name__ == "__main__":

@@ -7,25 +7,25 @@ only.
 """
 
 import ipaddress
-import logging
+from collections.abc import Collection
 from typing import Any
 
-from flwr.common import log
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from coldfusion_fl.engines.deployment.superlink.connection_limits import ConnectionLimits
+from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
 from coldfusion_fl.sanitize import sanitize
 from coldfusion_fl.versions import VERSIONS_HEADER, format_versions
 
-_FLEET = "/v1/fleet/"
-# Flower sends arrays in chunks of 5 MB. It reads a whole request into memory before it authenticates the sender, so a
-# large request of a stranger could fill the memory.
-_MAX_REQUEST = 64 * 2**20
-# A reply is sent after its arrays and only names them, with 70 bytes for each chunk.
-REPLIES = "/v1/fleet/push-messages"
-_MAX_REPLY = 2**20
-_MAX_PATH = 200
+FLEET = "/v1/fleet/"
+# A new run's app has at most 10 MB, and a part of an array 5 MB.
+_MAX_LOCAL_REQUEST = 64 * 2**20
+MAX_PATH = 200
+_REFUSED = 400
+_FORWARDED_FOR = "x-forwarded-for"
+_PROXY_HEADERS = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip")
 
 
 class AccessControl:
@@ -33,10 +33,22 @@ class AccessControl:
 
     Args:
         app: the next ASGI application.
+        refusals: logs what is refused; None: a log of its own.
+        limits: is told when requests begin and end; None: nobody.
+        proxies: the addresses of trusted proxies, which name the address that a request comes from.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        refusals: RefusalLog | None = None,
+        limits: ConnectionLimits | None = None,
+        proxies: Collection[str] = (),
+    ) -> None:
         self._app = app
+        self._refusals = refusals or RefusalLog()
+        self._limits = limits
+        self._proxies = proxies
         self._header = (VERSIONS_HEADER.encode(), format_versions().encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,38 +56,63 @@ class AccessControl:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        status = _REFUSED
 
         async def send_with_versions(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 message = {**message, "headers": [*message.get("headers", ()), self._header]}
             await send(message)
 
+        peer = scope.get("client")
+        if self._limits:
+            self._limits.request_begins(peer)
+        try:
+            await self._control(scope, receive, send_with_versions)
+        finally:
+            if self._limits:
+                self._limits.request_ends(peer, status < _REFUSED)
+
+    async def _control(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = str(scope["path"])
-        if scope["type"] == "http" and (path.startswith(_FLEET) or is_local(scope)):
-            limit = _MAX_REPLY if path == REPLIES else _MAX_REQUEST
-            if is_too_large(scope, limit):
-                log(
-                    logging.WARNING,
-                    "Rejected a request from %s: it is larger than %d MiB, or does not declare its length.",
-                    caller(scope),
-                    limit // 2**20,
-                )
-                await JSONResponse({"detail": "Content Too Large"}, status_code=413)(scope, receive, send_with_versions)
-                return
-            await self._app(scope, receive, send_with_versions)
-            return
         # Sanitized, because a path with line breaks could forge lines of the log.
-        requested = sanitize(path)[:_MAX_PATH]
-        log(
-            logging.WARNING,
-            "Rejected a request from %s for %s: this path is only available on the server's machine.",
-            caller(scope),
-            requested,
-        )
-        if scope["type"] == "http":
-            await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, send_with_versions)
+        requested = sanitize(path)[:MAX_PATH]
+        is_forwarded = has_proxy_headers(scope)
+        if is_forwarded and (caller(scope) not in self._proxies):
+            self._refuse(
+                scope,
+                "unknown proxy",
+                f"for {requested}: it comes through a proxy that is not trusted. If the proxy is yours, name its "
+                "address as trusted-proxies in federation.toml.",
+            )
+            await respond(403, "rejected: this proxy is not trusted", scope, receive, send)
+            return
+        if is_forwarded:
+            scope["client"] = (forwarded_client(scope, self._proxies), 0)
+        local = is_local(scope) and not is_forwarded
+        if scope["type"] == "http" and local and not path.startswith(FLEET) and is_too_large(scope, _MAX_LOCAL_REQUEST):
+            limit = _MAX_LOCAL_REQUEST // 2**20
+            self._refuse(scope, "size", f": it is larger than {limit} MiB, or does not declare its length.")
+            await respond(413, "Content Too Large", scope, receive, send)
+        elif scope["type"] == "http" and (path.startswith(FLEET) or local):
+            await self._app(scope, receive, send)
         else:
-            await send({"type": "websocket.close", "code": 1008})
+            self._refuse(scope, "path", f"for {requested}: this path is only available on the server's machine.")
+            if scope["type"] == "http":
+                await respond(404, "Not Found", scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": 1008})
+
+    def _refuse(self, scope: Scope, kind: str, reason: str) -> None:
+        space = "" if reason.startswith(":") else " "
+        self._refusals.warn(caller(scope), kind, f"Rejected a request from {caller(scope)}{space}{reason}")
+
+
+async def respond(status: int, detail: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """Respond with an error, and close the connection: what is left of the request's body is not read."""
+    response = JSONResponse({"detail": detail}, status_code=status, headers={"connection": "close"})
+    await response(scope, receive, send)
 
 
 def is_too_large(scope: Scope, limit: int) -> bool:
@@ -84,11 +121,14 @@ def is_too_large(scope: Scope, limit: int) -> bool:
     if "transfer-encoding" in headers:
         return True
     length = headers.get("content-length", "0")
-    return not length.isdecimal() or int(length) > limit
+    return not (length.isascii() and length.isdigit() and len(length) < 20) or int(length) > limit
 
 
 def is_local(scope: Scope) -> bool:
-    """Whether a request comes from this machine: over loopback, or from the address that it is sent to."""
+    """Whether a request comes from this machine: over loopback, or from the address that it is sent to.
+
+    The address must be the connection's own: one that a header names could be anything.
+    """
     client, server = scope.get("client"), scope.get("server")
     if not client:
         return False
@@ -97,6 +137,33 @@ def is_local(scope: Scope) -> bool:
     except ValueError:
         return False
     return address.is_loopback or bool(server and client[0] == server[0])
+
+
+def has_proxy_headers(scope: Scope) -> bool:
+    """Whether a proxy has forwarded the request.
+
+    A proxy on this machine connects over loopback, and would make every stranger local. Some add no header unless they
+    are told to, but speak HTTP/1.0, as nginx did until 1.29; Flower and this package never do.
+    """
+    names = [name.decode("latin-1") for name, _ in scope.get("headers", ())]
+    return scope.get("http_version") == "1.0" or any(
+        name in _PROXY_HEADERS or name.startswith("x-forwarded-") for name in names
+    )
+
+
+def forwarded_client(scope: Scope, proxies: Collection[str]) -> str:
+    """The address that a trusted proxy names: the last in the list that is not a trusted proxy itself.
+
+    Addresses before that one were written by the client, and could be anything.
+    """
+    values = Headers(scope=scope).getlist(_FORWARDED_FOR)
+    for host in reversed([host.strip() for value in values for host in value.split(",")]):
+        if host not in proxies:
+            try:
+                return str(ipaddress.ip_address(host))
+            except ValueError:
+                break
+    return str(caller(scope))
 
 
 def caller(scope: Scope) -> Any:

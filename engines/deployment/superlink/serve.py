@@ -50,10 +50,11 @@ def serve(federation: Federation, log: Callable[[str], None]) -> None:
 
 
 def superlink_command(federation: Federation) -> list[str]:
-    """The command that starts Flower's SuperLink for a federation, with our access control."""
+    """The command that starts Flower's SuperLink for a federation, with our access control and limits."""
     server = federation.server
     return [
         *program("coldfusion_fl.engines.deployment.superlink"),
+        str(federation.folder),
         *("--ssl-ca-certfile", str(server / "ca.crt")),
         *("--ssl-certfile", str(server / "server.crt")),
         *("--ssl-keyfile", str(server / "server.key")),
@@ -66,7 +67,7 @@ def superlink_command(federation: Federation) -> list[str]:
 
 def _database_option(federation: Federation) -> tuple[str, str]:
     """The arguments that only the SuperLink of this federation has."""
-    return ("--database", str(federation.flower_home / "state.db"))
+    return ("--database", str(federation.database))
 
 
 def _listen_host(federation: Federation) -> str:

@@ -1,21 +1,26 @@
 """Logs failed TLS handshakes: clients without TLS, or that do not trust the server. asyncio does not log them."""
 
-import logging
 from asyncio.sslproto import SSLProtocol
 from typing import Any
 
-from flwr.common import log
+from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
 
 
-def log_failed_handshakes() -> None:
-    """Log each failed TLS handshake with the address of the client, in all asyncio event loops of this process."""
+def log_failed_handshakes(refusals: RefusalLog) -> None:
+    """Log failed TLS handshakes with the address of the client, in all asyncio event loops of this process.
+
+    Args:
+        refusals: limits their number.
+    """
     plain = SSLProtocol._fatal_error
 
     def fatal_error(protocol: Any, wrong: BaseException, message: str = "") -> None:
         transport = protocol._transport
         if "handshake" in f"{message} {wrong}" and transport:  # of a timeout, only the error mentions the handshake
             peer = transport.get_extra_info("peername")
-            log(logging.WARNING, "TLS handshake with %s failed: %s", peer[0] if peer else "an unknown address", wrong)
+            address = peer[0] if peer else "an unknown address"
+            kind = f"TLS handshake: {getattr(wrong, 'reason', None) or type(wrong).__name__}"
+            refusals.warn(address, kind, f"TLS handshake with {address} failed: {wrong}")
         plain(protocol, wrong, message)
 
     SSLProtocol._fatal_error = fatal_error  # type: ignore[method-assign, assignment]

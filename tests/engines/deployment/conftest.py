@@ -31,9 +31,9 @@ def acme(tmp_path_factory, toy_data, tiny_base):
 
 @pytest.fixture(scope="session")
 def done(acme, toy_data, tiny_base):
-    """A run of four rounds in the federation. In the second and third one the third member sends what it likes."""
+    """A run of five rounds in the federation. In the second to the fourth one the third member sends what it likes."""
     folder = acme.home / "run"
-    settings = acme.settings(toy_data, tiny_base, rounds="4", **RUN)
+    settings = acme.settings(toy_data, tiny_base, rounds="5", **RUN)
     ended = acme.coldfusion("run", settings, "--federation", acme.folder, "--out", folder, timeout=550)
     assert ended.returncode == 0, ended.stderr + (folder / "log.txt").read_text()
     (acme.home / "output").write_text(ended.stdout)

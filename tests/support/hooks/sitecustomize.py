@@ -33,11 +33,12 @@ class _WhenLoaded(MetaPathFinder):
 
 
 GARBAGE = b"these bytes are no array"
-HUGE = 10_000_000  # float32; Flower sends pieces of 20 MiB
+HUGE = 5_000_000  # float32; Flower sends pieces of 5 MiB
+OVER_BUDGET = 15_000_000
 
 
 def spoil(client_app):
-    """In the second round its contribution is garbage, and huge; in the third one it is no contribution at all."""
+    """Its contribution is garbage and huge, then more than the server accepts, then one that Flower cannot read."""
     import numpy as np
     from flwr.app import Array, ArrayRecord
     from flwr.supercore.inflatable.inflatable_object import add_header_to_object_body
@@ -45,12 +46,12 @@ def spoil(client_app):
     def spoiling(message, context, call_next):
         reply = call_next(message, context)
         number = int(reply.content["metrics"]["coldfusion.round"])
-        if number == 3:  # this process handles one message
+        if number == 4:  # this process handles one message
             Array.deflate = lambda array: add_header_to_object_body(GARBAGE, array)
-        if number == 2:
+        if number in (2, 3):
             arrays = reply.content["arrays"]
             # Flower sends equal pieces once.
-            huge = Array(np.random.default_rng(0).random(HUGE, np.float32))
+            huge = Array(np.random.default_rng(0).random(HUGE if number == 2 else OVER_BUDGET, np.float32))
             garbage = Array("float32", (32,), "numpy.ndarray", GARBAGE)
             reply.content["arrays"] = ArrayRecord(dict.fromkeys(arrays, garbage) | {min(arrays): huge})
         return reply

@@ -1,0 +1,249 @@
+"""Replies of members reach Flower only when they are complete, within the budget, and answers.
+
+Members can only reply for themselves: Flower 1.42 checks that a request is signed by the node that it names as its
+sender, but not that the reply in it is from the same node. A reply must answer a message to this node that is open, and
+each message is answered once. So a budget for each reply is one for each round and each run as well.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from logging import ERROR, INFO
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flwr.common import log
+from google.protobuf.message import DecodeError, Message
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from coldfusion_fl.engines.deployment.superlink.access_control import caller, respond
+from coldfusion_fl.engines.deployment.superlink.node_auth import NODE, describe_node, read_body, replay
+from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
+from coldfusion_fl.engines.deployment.superlink.reply_budget import ReplyBudget, object_ids, stored_size
+from coldfusion_fl.engines.deployment.superlink.staged_reply import ReplyRejectedError, StagedReply
+from coldfusion_fl.engines.flower_internals import FlowerError, fleet_handlers, fleet_pb2, message_pb2, runtime_pb2
+
+PUSH_MESSAGES, PUSH_OBJECT = "/v1/fleet/push-messages", "/v1/fleet/push-object"
+_OWN_MESSAGES, _OWN_OBJECT = "/v1/runtime/push-messages", "/v1/runtime/push-object"
+# An announcement has 70 bytes for each part.
+_MAX_ANNOUNCEMENT = 2**20
+# Flower's SuperNode works on one message at a time; a second reply is one that it has begun before a restart.
+_MAX_STAGED = 2
+_REMEMBERED = 32
+# Replies that are being handed to Flower at the same time; its database has one writer.
+_MAX_STORING = 2
+_PROTOBUF = "application/protobuf"
+
+_Result = TypeVar("_Result")
+
+
+class ReplyGate:
+    """ASGI middleware: receives replies in Flower's place, and hands the accepted ones to it.
+
+    Args:
+        app: the next ASGI application.
+        refusals: logs what is refused.
+        names: returns the members' names by node ID, for the log.
+        folder: where replies are kept while they arrive.
+    """
+
+    def __init__(
+        self, app: ASGIApp, refusals: RefusalLog, names: Callable[[], Mapping[int, str]], folder: Path
+    ) -> None:
+        self._app = app
+        self._refusals = refusals
+        self._names = names
+        self._folder = folder
+        self._budget = ReplyBudget()
+        self._staged: dict[tuple[int, str], StagedReply] = {}
+        self._handed_on: dict[int, deque[tuple[str, str]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._storing = asyncio.Semaphore(_MAX_STORING)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Receive a reply, observe what the server sends, or pass a request on."""
+        path = scope.get("path")
+        if path not in (PUSH_MESSAGES, PUSH_OBJECT, _OWN_MESSAGES, _OWN_OBJECT):
+            await self._app(scope, receive, send)
+        elif path == _OWN_OBJECT:
+            self._budget.object_sent(Headers(scope=scope))
+            await self._app(scope, receive, send)
+        elif (body := await read_body(receive)) is None:
+            return
+        elif path == _OWN_MESSAGES:
+            await self._observe(scope, body)
+            await self._app(scope, replay(body, receive), send)
+        else:
+            handle = self._announce if path == PUSH_MESSAGES else self._receive
+            try:
+                response = await handle(scope, body)
+            except ReplyRejectedError as rejected:
+                sender = describe_node(scope[NODE], self._names)
+                text = f"Rejected a reply of {sender} at {caller(scope)}: {rejected}. Nothing of it is stored."
+                kind = " ".join(str(rejected).split()[:3])  # the reason, without its numbers
+                self._refusals.warn(sender, kind, text)
+                # Flower's SuperNode drops a reply after this status, and goes on.
+                await respond(403, f"rejected: {rejected}", scope, receive, send)
+                return
+            await Response(response.SerializeToString(), media_type=_PROTOBUF)(scope, receive, send)
+
+    async def _observe(self, scope: Scope, body: bytes) -> None:
+        """Measure the messages that the server's own app announces, for the budget of the replies."""
+        try:
+            request = runtime_pb2.PushAppMessagesRequest.FromString(body)
+        except DecodeError:  # Flower rejects it
+            return
+        if request.messages_list:
+            ids = object_ids(request.message_object_trees)
+            stored = await run_in_threadpool(stored_size, _state(scope).object_store, ids)
+            run_id = request.messages_list[0].metadata.run_id
+            self._budget.message_begins(Headers(scope=scope), run_id, len(ids), stored)
+
+    async def _announce(self, scope: Scope, body: bytes) -> Message:
+        """Accept the announcement of a reply; the response asks for its parts.
+
+        Raises:
+            ReplyRejectedError: it is not accepted.
+        """
+        node, state = scope[NODE], _state(scope)
+        request = _parse(fleet_pb2.PushMessagesRequest, body, node)
+        metadata = _check_announcement(request, node, len(body))
+        name, answers = metadata.message_id, metadata.reply_to_message_id
+        before = self._handed_on.get(node, ())
+        if (answers, name) in before:  # sent again, because the response was lost
+            return _announcement_response(name, [])
+        if any(answers == answered for answered, _ in before) or not await run_in_threadpool(_is_open, state, metadata):
+            raise ReplyRejectedError("it answers no open message to this node; it may be late")
+        key = node, name
+        if key not in self._staged:
+            limits = self._budget.limits(metadata.run_id)
+            staged = await self._check(state, key, answers, StagedReply, request, limits, self._folder)
+            for old in [other for other in self._staged if other[0] == node][: 1 - _MAX_STAGED]:
+                self._staged.pop(old).close()
+            self._staged[key] = staged
+        return _announcement_response(name, self._staged[key].missing)
+
+    async def _receive(self, scope: Scope, body: bytes) -> Message:
+        """Receive a part of a reply, and after the last one hand the reply to Flower.
+
+        Raises:
+            ReplyRejectedError: the reply is not accepted.
+        """
+        node, state = scope[NODE], _state(scope)
+        request = _parse(message_pb2.PushObjectRequest, body, node)
+        key = node, request.session_id
+        staged = self._staged.get(key)
+        if staged is None:
+            is_repeated = any(name == request.session_id for _, name in self._handed_on.get(node, ()))
+            if not is_repeated:
+                sender = describe_node(node, self._names)
+                self._refusals.warn(sender, "part", f"Rejected a part of {sender}: it belongs to no announced reply.")
+            return message_pb2.PushObjectResponse(stored=is_repeated)
+        answers = staged.metadata.reply_to_message_id
+        await self._check(state, key, answers, staged.add, request.object_id, request.object_content)
+        if not staged.missing:
+            await self._check(state, key, answers, staged.check)
+            if self._staged.pop(key, None):  # not another thread, with the part before
+                self._handed_on.setdefault(node, deque(maxlen=_REMEMBERED)).append((answers, request.session_id))
+                # Not awaited: Flower's SuperNode waits 30 s for a response, and storing a large base may take longer.
+                task = asyncio.create_task(self._hand_on(staged, state))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        return message_pb2.PushObjectResponse(stored=True)
+
+    async def _check(
+        self, state: Any, key: tuple[int, str], answers: str, check: Callable[..., _Result], *arguments: Any
+    ) -> _Result:
+        """Run a check of a reply. If it rejects the reply, the server's app learns at once that no reply will come."""
+        try:
+            return await run_in_threadpool(check, *arguments)
+        except ReplyRejectedError:
+            if staged := self._staged.pop(key, None):
+                staged.close()
+            await run_in_threadpool(state.delete_messages, {answers})
+            await run_in_threadpool(state.object_store.delete, answers)
+            raise
+
+    async def _hand_on(self, staged: StagedReply, state: Any) -> None:
+        sender = describe_node(staged.metadata.src_node_id, self._names)
+        try:
+            async with self._storing:
+                await run_in_threadpool(_store, staged, state)
+        except FlowerError as error:  # such as that the run has ended
+            log(
+                INFO, "A reply of %s was not stored: %s", describe_node(staged.metadata.src_node_id, self._names), error
+            )
+        except Exception:
+            log(ERROR, "A reply of %s could not be stored.", sender, exc_info=True)
+        finally:
+            staged.close()
+
+
+def _store(staged: StagedReply, state: Any) -> None:
+    """Hand a complete reply to Flower, as if its node had just announced it and sent its parts."""
+    announced = fleet_handlers.push_messages(staged.request, state)
+    wanted = set(announced.objects_to_push)
+    for object_id, content in staged.contents():
+        if object_id in wanted:
+            part = message_pb2.PushObjectRequest(
+                node=staged.request.node,
+                run_id=staged.metadata.run_id,
+                session_id=announced.session_id,
+                object_id=object_id,
+                object_content=content,
+            )
+            if not fleet_handlers.push_object(part, state).stored:
+                raise RuntimeError("Flower did not store a part of the reply")
+
+
+def _is_open(state: Any, metadata: Any) -> bool:
+    """Whether a reply answers a message that was sent to its node in its run, and that still waits for a reply."""
+    message = state.get_valid_message_ins(metadata.reply_to_message_id)
+    return message is not None and (_unsigned(message["dst_node_id"]), _unsigned(message["run_id"])) == (
+        metadata.src_node_id,
+        metadata.run_id,
+    )
+
+
+def _unsigned(number: int) -> int:
+    """An ID as Flower sends it; the database has it as a signed number."""
+    return number % 2**64
+
+
+def _parse(kind: type[Any], body: bytes, node: int) -> Any:
+    try:
+        request = kind.FromString(body)
+    except DecodeError:
+        raise ReplyRejectedError("it cannot be read") from None
+    if request.node.node_id != node:
+        raise ReplyRejectedError(f"it is sent as node {request.node.node_id}, but node {node} signed the request")
+    return request
+
+
+def _check_announcement(request: Any, node: int, size: int) -> Any:
+    """Check that an announcement is of one reply of its sender; returns the reply's metadata."""
+    if size > _MAX_ANNOUNCEMENT:
+        raise ReplyRejectedError(f"its announcement is larger than {_MAX_ANNOUNCEMENT // 2**20} MiB")
+    if (len(request.messages_list), len(request.message_object_trees)) != (1, 1):
+        raise ReplyRejectedError(f"it is one of {len(request.messages_list)} at once")
+    metadata = request.messages_list[0].metadata
+    if metadata.src_node_id != node:
+        raise ReplyRejectedError(
+            f"it names node {metadata.src_node_id} as its sender, but node {node} signed the request"
+        )
+    if metadata.message_id != request.message_object_trees[0].object_id:
+        raise ReplyRejectedError("its announcement is of another message")
+    return metadata
+
+
+def _announcement_response(name: str, missing: list[str]) -> Message:
+    return fleet_pb2.PushMessagesResponse(
+        reconnect=fleet_pb2.Reconnect(reconnect=5), results={name: 0}, objects_to_push=missing, session_id=name
+    )
+
+
+def _state(scope: Scope) -> Any:
+    return scope["app"].state.linkstate_factory.state()
