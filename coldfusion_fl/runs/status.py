@@ -64,6 +64,7 @@ class RunStatus:
         bases: the rounds whose bases are on disk.
         warnings: sentences on what needs attention: files of the folder that cannot be read, or a certificate that
             expires soon.
+        database_bytes: the size of the database of the run's federation; None: not asked for.
     """
 
     folder: str
@@ -78,6 +79,7 @@ class RunStatus:
     free_bytes: int
     bases: list[int] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    database_bytes: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The same as nested tables, with dashed keys."""

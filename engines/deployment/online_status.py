@@ -1,15 +1,16 @@
-"""Which members are connected to a federation's server now, and what it needs soon."""
+"""Which members are connected to a federation's server now, what it needs soon, and the size of its database."""
 
 import datetime
 
 from coldfusion_fl.engines.deployment.control import control_of
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.operations.expiry import expiry_warnings
+from coldfusion_fl.engines.deployment.superlink.database import database_size
 from coldfusion_fl.runs.status import MemberStatus, RunStatus
 
 
 def add_online_status(status: RunStatus, federation: Federation) -> None:
-    """Add to a run's status whether each member is online, the members that have not taken part yet, and warnings.
+    """Add to a run's status who is online, who has not taken part yet, warnings, and the size of the server's database.
 
     Args:
         status: the run's status; it is changed.
@@ -19,6 +20,7 @@ def add_online_status(status: RunStatus, federation: Federation) -> None:
         DeploymentError: the server does not answer.
     """
     status.warnings += expiry_warnings(federation)
+    status.database_bytes = database_size(federation.database)
     with control_of(federation) as control:
         nodes = control.nodes()
     members = {member.name: member for member in status.members}

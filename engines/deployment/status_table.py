@@ -28,6 +28,8 @@ def print_status(status: RunStatus, console: Console) -> None:
         f"Disk: {bases}, {status.bytes / _GIB:.2f} GiB in total, {status.free_bytes / _GIB:.1f} GiB free.",
         markup=False,
     )
+    if status.database_bytes is not None:
+        console.print(f"The server's database: {status.database_bytes / _GIB:.2f} GiB.", markup=False)
     for line in status.warnings:
         console.print(f"Warning: {line}", style="yellow", markup=False)
 

@@ -16,6 +16,7 @@ from coldfusion_fl.config.settings import MODES
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.online_status import add_online_status
 from coldfusion_fl.engines.deployment.operations.expiry import server_validities
+from coldfusion_fl.engines.deployment.superlink.database import database_size
 from coldfusion_fl.errors import DeploymentError
 from coldfusion_fl.runs.integrity.reading import read_consistently
 from coldfusion_fl.runs.ledger import Ledger
@@ -32,12 +33,14 @@ class ServerFacts:
         name: the federation's name.
         is_up: whether the server answers.
         certificate_expiry: when its certificate expires, in seconds since 1970.
+        database_bytes: the size of its database.
         authority_expiry: when the certificate of the authority that signed it expires; None: unknown.
     """
 
     name: str
     is_up: bool
     certificate_expiry: float
+    database_bytes: int
     authority_expiry: float | None = None
 
 
@@ -62,8 +65,8 @@ def run_metrics(status: RunStatus, ledger: Ledger, federation: Federation | None
             add_online_status(status, federation)
         except DeploymentError:
             is_up = False
-        ends = [validity.ends.timestamp() for validity in server_validities(federation)]
-        server = ServerFacts(federation.name, is_up, *ends)
+        expires, *authority = [validity.ends.timestamp() for validity in server_validities(federation)]
+        server = ServerFacts(federation.name, is_up, expires, database_size(federation.database), *authority)
     records, scores = read_consistently(ledger, lambda: _records_and_scores(ledger))
     return format_metrics(status, records, scores, server)
 
@@ -189,6 +192,12 @@ def _server(server: ServerFacts | None) -> Iterator[Metric]:
             "coldfusion_authority_certificate_expiry_timestamp_seconds",
             "When the certificate of the authority expires that signed the server's.",
             [([server.name], server.authority_expiry)] if server.authority_expiry is not None else [],
+            labels,
+        )
+        yield _gauge(
+            "coldfusion_server_database_size_bytes",
+            "The size of the server's database.",
+            [([server.name], server.database_bytes)],
             labels,
         )
 

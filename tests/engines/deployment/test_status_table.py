@@ -37,6 +37,11 @@ def test_each_activity_has_a_colour(activity):
     assert f"m{activity}\x1b[0m" in row
 
 
+def test_the_size_of_the_servers_database():
+    assert "The server's database: 0.50 GiB." in printed(database_bytes=2**29)
+    assert "database" not in printed()
+
+
 def test_numbers_and_nouns_agree():
     text = printed(lost=1, bases=[0])
     assert "restarted 1 time\n" in text

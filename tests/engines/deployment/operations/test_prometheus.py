@@ -94,11 +94,13 @@ def test_the_members(ledger):
 
 
 def test_the_server_and_who_is_online(ledger, federation):
+    federation.database.write_bytes(bytes(1000))
     found = metrics_of(ledger, federation)
     assert found[("server_up", "acme")] == 1
     assert [found[("member_online", name)] for name in "ab"] == [1, 0]
     for whose in ("server", "authority"):
         assert found[(f"{whose}_certificate_expiry_timestamp_seconds", "acme")] > 1.7e9
+    assert found[("server_database_size_bytes", "acme")] == 1000
 
 
 def test_a_server_that_does_not_answer_is_a_metric_and_no_error(ledger, federation, monkeypatch):
