@@ -1,0 +1,1 @@
+"""What secure aggregation of contributions would cost: a simulation, which is no part of the product."""
