@@ -17,7 +17,7 @@ from coldfusion_fl.errors import ErrorCode, RunError
 if TYPE_CHECKING:
     from flwr.cli.build import build_fab_from_files
     from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_HEADER, TIMESTAMP_TOLERANCE
-    from flwr.common.serde import fab_to_proto
+    from flwr.common.serde import fab_to_proto, metadata_from_proto
     from flwr.proto import control_pb2, fleet_pb2, message_pb2, runtime_pb2
     from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
     from flwr.simulation.ray_transport.ray_actor import pool_size_from_resources
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flwr.supercore.control import ControlHttpClient
     from flwr.supercore.error import ApiErrorCode, FlowerError
     from flwr.supercore.fab import Fab
-    from flwr.supercore.inflatable.inflatable_object import get_object_head_values_from_object_content
+    from flwr.supercore.inflatable.inflatable_object import get_object_head_values_from_object_content, get_object_tree
     from flwr.supercore.inflatable.inflatable_utils import validate_object_content
     from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
     from flwr.supercore.primitives.asymmetric import bytes_to_public_key, public_key_to_bytes, verify_signature
@@ -64,6 +64,8 @@ MODULES = {
     "TASK_TOKEN_HEADER": "flwr.supercore.constant",
     "fleet_handlers": "flwr.superlink.servicer.fleet",
     "get_object_head_values_from_object_content": "flwr.supercore.inflatable.inflatable_object",
+    "get_object_tree": "flwr.supercore.inflatable.inflatable_object",
+    "metadata_from_proto": "flwr.common.serde",
     "validate_object_content": "flwr.supercore.inflatable.inflatable_utils",
     # The ServerApp in a federation: the wait for the arrays of a reply has no public limit.
     "http_grid": "flwr.superlink.grid",

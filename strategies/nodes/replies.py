@@ -15,8 +15,8 @@ from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.common import log
 from flwr.serverapp import Grid
 
-# The code of the error reply that stands for an unreadable one; Flower's own codes are below 100.
-UNREADABLE = 1000
+from coldfusion_fl.config.message_keys import UNREADABLE_REPLY
+
 _MAX_REASON = 200
 # The libraries by which Flower talks to the SuperLink.
 _TRANSPORTS = frozenset({"httpx", "httpcore", "grpc"})
@@ -28,7 +28,7 @@ def pull_replies(grid: Grid, sent: Metadata, deadline: float = math.inf) -> list
     """The replies to one message that have arrived; usually one, or none yet.
 
     A reply that cannot be read, or that claims to answer another message, becomes an error reply of its sender with the
-    code `UNREADABLE`. Its sender is the node that the message was sent to, whatever the reply says.
+    code `UNREADABLE_REPLY`. Its sender is the node that the message was sent to, whatever the reply says.
 
     Args:
         grid: Flower's grid.
@@ -56,7 +56,7 @@ def pull_replies(grid: Grid, sent: Metadata, deadline: float = math.inf) -> list
 
 def is_unreadable(reply: Message) -> bool:
     """Whether this error reply stands for a reply that could not be read."""
-    return reply.has_error() and reply.error.code == UNREADABLE
+    return reply.has_error() and reply.error.code == UNREADABLE_REPLY
 
 
 def seconds_left() -> float:
@@ -112,5 +112,5 @@ def _unreadable(sent: Metadata, reason: str) -> Message:
         ttl=sent.ttl,
         message_type=sent.message_type,
     )
-    error = Error(code=UNREADABLE, reason=f"its reply cannot be read: {reason[:_MAX_REASON]}")
+    error = Error(code=UNREADABLE_REPLY, reason=f"its reply cannot be read: {reason[:_MAX_REASON]}")
     return Message(error=error, metadata=metadata)  # type: ignore[call-overload]

@@ -12,6 +12,8 @@ from logging import ERROR, INFO
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flwr.app import Error
+from flwr.app import Message as FlowerMessage
 from flwr.common import log
 from google.protobuf.message import DecodeError, Message
 from starlette.concurrency import run_in_threadpool
@@ -19,12 +21,21 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from coldfusion_fl.config.message_keys import UNREADABLE_REPLY
 from coldfusion_fl.engines.deployment.superlink.access_control import caller, respond
 from coldfusion_fl.engines.deployment.superlink.node_auth import NODE, describe_node, read_body, replay
 from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
 from coldfusion_fl.engines.deployment.superlink.reply_budget import ReplyBudget, object_ids, stored_size
 from coldfusion_fl.engines.deployment.superlink.staged_reply import ReplyRejectedError, StagedReply
-from coldfusion_fl.engines.flower_internals import FlowerError, fleet_handlers, fleet_pb2, message_pb2, runtime_pb2
+from coldfusion_fl.engines.flower_internals import (
+    FlowerError,
+    fleet_handlers,
+    fleet_pb2,
+    get_object_tree,
+    message_pb2,
+    metadata_from_proto,
+    runtime_pb2,
+)
 
 PUSH_MESSAGES, PUSH_OBJECT = "/v1/fleet/push-messages", "/v1/fleet/push-object"
 _OWN_MESSAGES, _OWN_OBJECT = "/v1/runtime/push-messages", "/v1/runtime/push-object"
@@ -59,7 +70,7 @@ class ReplyGate:
         self._folder = folder
         self._budget = ReplyBudget()
         self._staged: dict[tuple[int, str], StagedReply] = {}
-        self._handed_on: dict[int, deque[tuple[str, str]]] = {}
+        self._answered: dict[int, deque[tuple[str, str]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._storing = asyncio.Semaphore(_MAX_STORING)
 
@@ -112,7 +123,7 @@ class ReplyGate:
         request = _parse(fleet_pb2.PushMessagesRequest, body, node)
         metadata = _check_announcement(request, node, len(body))
         name, answers = metadata.message_id, metadata.reply_to_message_id
-        before = self._handed_on.get(node, ())
+        before = self._answered.get(node, ())
         if (answers, name) in before:  # sent again, because the response was lost
             return _announcement_response(name, [])
         if any(answers == answered for answered, _ in before) or not await run_in_threadpool(_is_open, state, metadata):
@@ -120,7 +131,7 @@ class ReplyGate:
         key = node, name
         if key not in self._staged:
             limits = self._budget.limits(metadata.run_id)
-            staged = await self._check(state, key, answers, StagedReply, request, limits, self._folder)
+            staged = await self._check(state, request, StagedReply, request, limits, self._folder)
             for old in [other for other in self._staged if other[0] == node][: 1 - _MAX_STAGED]:
                 self._staged.pop(old).close()
             self._staged[key] = staged
@@ -137,35 +148,38 @@ class ReplyGate:
         key = node, request.session_id
         staged = self._staged.get(key)
         if staged is None:
-            is_repeated = any(name == request.session_id for _, name in self._handed_on.get(node, ()))
+            is_repeated = any(name == request.session_id for _, name in self._answered.get(node, ()))
             if not is_repeated:
                 sender = describe_node(node, self._names)
                 self._refusals.warn(sender, "part", f"Rejected a part of {sender}: it belongs to no announced reply.")
             return message_pb2.PushObjectResponse(stored=is_repeated)
-        answers = staged.metadata.reply_to_message_id
-        await self._check(state, key, answers, staged.add, request.object_id, request.object_content)
+        await self._check(state, staged.request, staged.add, request.object_id, request.object_content)
         if not staged.missing:
-            await self._check(state, key, answers, staged.check)
+            await self._check(state, staged.request, staged.check)
             if self._staged.pop(key, None):  # not another thread, with the part before
-                self._handed_on.setdefault(node, deque(maxlen=_REMEMBERED)).append((answers, request.session_id))
+                self._remember(staged.metadata, request.session_id)
                 # Not awaited: Flower's SuperNode waits 30 s for a response, and storing a large base may take longer.
                 task = asyncio.create_task(self._hand_on(staged, state))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
         return message_pb2.PushObjectResponse(stored=True)
 
-    async def _check(
-        self, state: Any, key: tuple[int, str], answers: str, check: Callable[..., _Result], *arguments: Any
-    ) -> _Result:
-        """Run a check of a reply. If it rejects the reply, the server's app learns at once that no reply will come."""
+    async def _check(self, state: Any, request: Any, check: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Run a check of an announced reply. If it rejects the reply, the server's app gets an error in its place."""
+        metadata = request.messages_list[0].metadata
         try:
             return await run_in_threadpool(check, *arguments)
-        except ReplyRejectedError:
-            if staged := self._staged.pop(key, None):
+        except ReplyRejectedError as rejected:
+            if staged := self._staged.pop((metadata.src_node_id, metadata.message_id), None):
                 staged.close()
-            await run_in_threadpool(state.delete_messages, {answers})
-            await run_in_threadpool(state.object_store.delete, answers)
+            self._remember(metadata, "")
+            await run_in_threadpool(_answer_with_error, request, str(rejected), state)
             raise
+
+    def _remember(self, metadata: Any, name: str) -> None:
+        """Note that a message is answered, and by which reply; empty: by none that was accepted."""
+        answered = self._answered.setdefault(metadata.src_node_id, deque(maxlen=_REMEMBERED))
+        answered.append((metadata.reply_to_message_id, name))
 
     async def _hand_on(self, staged: StagedReply, state: Any) -> None:
         sender = describe_node(staged.metadata.src_node_id, self._names)
@@ -197,6 +211,25 @@ def _store(staged: StagedReply, state: Any) -> None:
             )
             if not fleet_handlers.push_object(part, state).stored:
                 raise RuntimeError("Flower did not store a part of the reply")
+
+
+def _answer_with_error(request: Any, reason: str, state: Any) -> None:
+    """Store an error in place of a rejected reply, so that the server's app rejects it by name, and without a wait."""
+    metadata = metadata_from_proto(request.messages_list[0].metadata)
+    error = Error(code=UNREADABLE_REPLY, reason=f"the server refused its reply: {reason}")
+    message = FlowerMessage(error=error, metadata=metadata)  # type: ignore[call-overload]
+    message.metadata.__dict__["_message_id"] = message.object_id
+    try:
+        session = state.start_session(metadata.run_id)
+        stored, _ = state.store_message_and_object_tree(message, get_object_tree(message), session)
+    except (FlowerError, ValueError) as failure:  # such as that the run has ended
+        log(INFO, "An error was not stored in place of a rejected reply: %s", failure)
+        return
+    if stored:
+        state.store_object(metadata.run_id, session, message.object_id, message.deflate())
+    else:  # its metadata are not valid; Flower then answers itself that there will be no reply
+        state.delete_messages({metadata.reply_to_message_id})
+        state.object_store.delete(metadata.reply_to_message_id)
 
 
 def _is_open(state: Any, metadata: Any) -> bool:

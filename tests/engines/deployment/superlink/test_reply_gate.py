@@ -11,6 +11,9 @@ from flwr.proto.message_pb2 import PushObjectResponse
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_id, get_object_tree
 from superlink_app import SuperLinkApp, content, signed
 
+from coldfusion_fl.config.message_keys import UNREADABLE_REPLY
+from coldfusion_fl.strategies.nodes.messaging import FlowerErrorCode
+
 PUSH = "/v1/fleet/push-messages"
 
 
@@ -87,12 +90,16 @@ def test_repeated_requests_are_answered_again(link):
     assert not late.objects_to_push
 
 
+_ERROR = 1000  # bytes
+
+
 def is_refused(link, response, before, caplog, reason):
+    """Whether nothing of a reply is stored, but perhaps an error in its place."""
     assert response.status_code == 403
     assert reason in response.text
     assert "Rejected a reply of member 'a'" in caplog.text
     assert reason in caplog.text
-    return link.stored() <= before and link.state.num_message_res() == 0
+    return link.stored() <= before + _ERROR
 
 
 def test_a_reply_of_many_times_the_base_is_refused_and_the_server_learns_it_at_once(link, caplog):
@@ -101,7 +108,36 @@ def test_a_reply_of_many_times_the_base_is_refused_and_the_server_learns_it_at_o
     large = content(arrays=arrays(1, 5_000_000))  # 20 MB in place of 4 kB
     assert is_refused(link, link.upload("a", link.reply_to(message, large)), before, caplog, "more than the 16 MiB")
     [error] = link.replies(message)
-    assert error.has_error()
+    assert error.error.code == UNREADABLE_REPLY
+    assert "more than the 16 MiB" in error.error.reason
+    assert error.metadata.src_node_id == link.nodes["a"]
+
+
+def test_the_error_in_place_of_a_refused_reply_is_complete(link):
+    message = asked(link)
+    many = {f"r{number}": MetricRecord({"x": number}) for number in range(300)}
+    link.upload("a", link.reply_to(message, content(**many)))
+    [error] = link.replies(message)
+    part = link.state.object_store.get(error.metadata.message_id)
+    assert b"parts" in part
+
+
+def test_a_refused_reply_cannot_be_sent_again(link):
+    message = asked(link)
+    many = {f"r{number}": MetricRecord({"x": number}) for number in range(300)}
+    for _ in range(2):
+        assert link.announce("a", link.reply_to(message, content(**many))).status_code == 403
+    assert link.announce("a", link.reply_to(message, content(metrics=MetricRecord({"x": 1})))).status_code == 403
+    [error] = link.replies(message)
+    assert error.error.code == UNREADABLE_REPLY
+
+
+def test_a_refused_reply_with_invalid_metadata_leaves_the_message_without_a_reply(link):
+    message = asked(link)
+    many = {f"r{number}": MetricRecord({"x": number}) for number in range(300)}
+    assert link.announce("a", link.reply_to(message, content(**many)), ttl=1e9).status_code == 403
+    [error] = link.replies(message)
+    assert error.error.code == FlowerErrorCode.MESSAGE_UNAVAILABLE
 
 
 def test_a_large_base_allows_large_replies(link):
