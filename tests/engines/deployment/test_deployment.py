@@ -70,8 +70,8 @@ def test_the_metrics_of_a_run_in_a_federation(acme, done):
     assert values[("coldfusion_server_up", None, None)] == 1
     assert values[("coldfusion_run_state", None, "finished")] == 1
     assert values[("coldfusion_member_online", "a", None)] == 1
-    assert [values[("coldfusion_member_fused_total", name, None)] for name in "abc"] == [4, 4, 2]
-    assert values[("coldfusion_member_rejections_total", "c", None)] == 2
+    assert [values[("coldfusion_member_fused_total", name, None)] for name in "abc"] == [5, 5, 2]
+    assert values[("coldfusion_member_rejections_total", "c", None)] == 3
     assert 0 < values[("coldfusion_member_training_loss", "a", None)] < 10
 
 
@@ -83,7 +83,7 @@ def test_a_federation_and_a_run_are_restored_from_copies(acme, done, tmp_path):
     (federation / "server" / "flower").mkdir()
     checked = acme.coldfusion("log", run, "--check")
     assert checked.returncode == 0, checked.stderr
-    assert "4 of 4 rounds are done" in acme.coldfusion("status", run).stdout
+    assert "5 of 5 rounds are done" in acme.coldfusion("status", run).stdout
     made = Acme(tmp_path)
     file = federation / "federation.toml"
     file.write_text(re.sub(r":\d+", f":{free_port()}", file.read_text()))
