@@ -21,11 +21,7 @@ if TYPE_CHECKING:
     from flwr.proto import control_pb2, fleet_pb2, message_pb2, runtime_pb2
     from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
     from flwr.simulation.ray_transport.ray_actor import pool_size_from_resources
-    from flwr.supercore.constant import (
-        FLEET_HTTP_PUBLIC_KEY_HEADER,
-        FLEET_HTTP_SIGNATURE_HEADER,
-        TASK_TOKEN_HEADER,
-    )
+    from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER, TASK_TOKEN_HEADER
     from flwr.supercore.control import ControlHttpClient
     from flwr.supercore.error import ApiErrorCode, FlowerError
     from flwr.supercore.fab import Fab

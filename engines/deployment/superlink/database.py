@@ -22,7 +22,10 @@ _PAGES_AT_ONCE = 1000
 _PAUSE = 0.05
 # During a run, the space of a round is used again by the next one. A file that is mostly used is left as it is.
 _FREE_PART = 4
-_WAIT = 1.0
+# A transaction of Flower takes seconds on a busy machine. To wait for it costs nothing, because nothing is locked
+# meanwhile.
+_WAIT = 30.0
+_CHECKPOINT_WAIT = 1000  # milliseconds
 _FINISHED = "finished"
 _RUNS = """
 SELECT run_id FROM run_objects UNION SELECT run_id FROM message_ins UNION SELECT run_id FROM message_res
@@ -88,12 +91,13 @@ def has_much_free_space(connection: sqlite3.Connection) -> bool:
 def give_back(connection: sqlite3.Connection) -> None:
     """Give all free space back to the disk, in steps that leave the database to others in between."""
     while _pragma(connection, "freelist_count"):
-        # Without IMMEDIATE, the step would fail at once if another connection wrote after it began to read.
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})").fetchall()
-        connection.execute("COMMIT")
+        # Without IMMEDIATE, the step would fail at once if another connection wrote after it began to read. It is a
+        # script, because `execute` runs this pragma for a single page.
+        connection.executescript(f"BEGIN IMMEDIATE; PRAGMA incremental_vacuum({_PAGES_AT_ONCE}); COMMIT")
         time.sleep(_PAUSE)
-    # The file itself becomes shorter when SQLite's write-ahead log is written into it.
+    # The file itself becomes shorter when SQLite's write-ahead log is written into it. While this waits for readers,
+    # nobody can write, so that it must not wait long.
+    connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT}")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
