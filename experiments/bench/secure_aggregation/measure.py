@@ -129,19 +129,25 @@ def real_updates() -> list[np.ndarray]:
 
 def errors(updates: list[np.ndarray], draw: np.random.Generator) -> dict[str, Any]:
     """The relative error ‖mean − exact mean‖ / ‖exact mean‖ of whole numbers, and of the compressions."""
-    exact = np.mean(updates, axis=0, dtype=np.float64)
+    exact = _mean(updates)
     most = max(float(np.abs(update).max()) for update in updates)
     clip = 2.0 ** math.ceil(math.log2(most))
     found: dict[str, float] = {}
     for bits in _BITS:
-        total = np.sum([quantize(update, clip, bits, draw) for update in updates], axis=0, dtype=np.uint32)
+        total = np.zeros(exact.shape, np.uint32)
+        for update in updates:
+            total += quantize(update, clip, bits, draw)
         found[f"{bits} bits"] = _relative(mean_of_sum(total, len(updates), clip, bits), exact)
     start = {"w": np.zeros_like(updates[0])}
     for compression in ("bfloat16", "int8"):
         decoded = [decode(encode({"w": update}, start, compression)[0], start)["w"] for update in updates]
-        found[compression] = _relative(np.mean(decoded, axis=0, dtype=np.float64), exact)
+        found[compression] = _relative(_mean(decoded), exact)
     typical = float(np.sqrt(np.mean([np.mean(np.square(update, dtype=np.float64)) for update in updates])))
     return {"clip": clip, "largest": most, "root-mean-square": typical, "relative-errors": found}
+
+
+def _mean(updates: list[np.ndarray]) -> np.ndarray:
+    return np.asarray(np.mean(updates, axis=0, dtype=np.float64))
 
 
 def _relative(found: np.ndarray, exact: np.ndarray) -> float:
