@@ -9,6 +9,7 @@ RUN = {
     "contributors-per-round": "3",
     "evaluate.every": "-1",
     "finetune.keep-head": "true",
+    "finetune.freeze": '"embeddings"',
     "server.max-rejections": "0",
 }
 

@@ -40,9 +40,8 @@ def test_a_members_terminal_and_log_say_what_it_trained_sent_and_reported(acme, 
     log = (acme.folder / "members" / "a" / "flower" / "messages.log").read_text()
     for text in (log, acme.said("a")):
         for number in (1, 2):
-            assert re.search(
-                rf"(?m)^[-0-9]+ [:0-9]+ round {number}: trained on 'a': 32 rows, 2 steps, .* loss \d", text
-            )
+            trained = rf"(?m)^[-0-9]+ [:0-9]+ round {number}: trained on 'a': 32 rows, 2 steps, .* loss \d"
+            assert re.search(f"{trained}.*, embeddings frozen$", text)
             assert re.search(rf"round {number}: sent arrays: \d+ arrays of float32, \d+\.\d MB", text)
             assert re.search(rf"round {number}: reported to the server: .*loss=.*num-examples=32", text)
         assert re.search("reported to the server: name=a, task=a, seen=True, versions=coldfusion-fl", text)

@@ -87,6 +87,11 @@ def test_no_head_leaves_a_member(acme, received):
             assert not any(piece in received for piece in pieces if np.frombuffer(piece, np.float32).all()), name
 
 
+def test_no_frozen_embedding_leaves_a_member(done, received):
+    embedding = done.load_base(2)["embeddings.word_embeddings.weight"]
+    assert not any(row.tobytes() in received for row in embedding[1000::1000])
+
+
 def test_no_row_leaves_a_member(toy_data, received):
     rows = [
         json.loads(line)["text"]
