@@ -25,8 +25,18 @@ if TYPE_CHECKING:
     from flwr.supercore.control import ControlHttpClient
     from flwr.supercore.error import ApiErrorCode, FlowerError
     from flwr.supercore.fab import Fab
-    from flwr.supercore.inflatable.inflatable_object import get_object_head_values_from_object_content, get_object_tree
-    from flwr.supercore.inflatable.inflatable_utils import validate_object_content
+    from flwr.supercore.inflatable.inflatable_object import (
+        add_header_to_object_body,
+        get_all_nested_objects,
+        get_object_head_values_from_object_content,
+        get_object_tree,
+        iterate_object_tree,
+    )
+    from flwr.supercore.inflatable.inflatable_utils import (
+        inflate_object_from_contents,
+        pull_objects,
+        validate_object_content,
+    )
     from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
     from flwr.supercore.primitives.asymmetric import bytes_to_public_key, public_key_to_bytes, verify_signature
     from flwr.supercore.task_identity import TaskIdentity
@@ -36,6 +46,7 @@ if TYPE_CHECKING:
     from flwr.superlink.servicer.fleet import fleet_handlers
     from flwr.supernode.cli import flower_supernode
     from flwr.supernode.fleet_http_client import FleetHttpClient
+    from flwr.supernode.fleet_http_connection import http_request_response
     from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 # The module of each name, in groups with the reason why no public name does.
@@ -81,9 +92,16 @@ MODULES = {
     "NodeAuthHttpInterceptor": "flwr.supernode.node_auth_http_interceptor",
     "ApiErrorCode": "flwr.supercore.error",
     "public_key_to_bytes": "flwr.supercore.primitives.asymmetric",
-    # The benchmarks: Flower's own mean, to compare with, and the sender of messages that no Flower process sends.
+    # The benchmarks: Flower's own mean, to compare with, and the sender of messages that no Flower process sends; and
+    # hostile members, which send what no SuperNode sends.
     "aggregate_arrayrecords": "flwr.serverapp.strategy.strategy_utils",
     "TaskIdentity": "flwr.supercore.task_identity",
+    "http_request_response": "flwr.supernode.fleet_http_connection",
+    "add_header_to_object_body": "flwr.supercore.inflatable.inflatable_object",
+    "get_all_nested_objects": "flwr.supercore.inflatable.inflatable_object",
+    "iterate_object_tree": "flwr.supercore.inflatable.inflatable_object",
+    "pull_objects": "flwr.supercore.inflatable.inflatable_utils",
+    "inflate_object_from_contents": "flwr.supercore.inflatable.inflatable_utils",
 }
 
 

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,22 +54,29 @@ class Federation:
     Args:
         folder: a new one.
         base: the model folder.
+        tasks: the packaged task of each member.
+        others: names of further members, which are admitted and not started.
     """
 
-    def __init__(self, folder: Path, base: str) -> None:
+    def __init__(self, folder: Path, base: str, tasks: Mapping[str, str] = TASKS, others: Sequence[str] = ()) -> None:
         self.folder = folder
         self._base = base
+        self._tasks = tasks
+        self._others = others
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._log = folder.with_suffix(".log").open("wb")
 
     def __enter__(self) -> "Federation":
         address = f"127.0.0.1:{free_port()}"
         subprocess.run(
-            _words("federation", "init", self.folder, "--address", address, "--members", ",".join(TASKS)),
+            _words(
+                *("federation", "init", self.folder, "--address", address),
+                *("--members", ",".join([*self._tasks, *self._others])),
+            ),
             check=True,
             stdout=self._log,
         )
-        for name, task in TASKS.items():
+        for name, task in self._tasks.items():
             file = self.folder / "members" / name / "member.toml"
             settings = {**read_toml(file, SettingsError), "task": task, "base": self._base, "catalogue": "packaged"}
             file.write_text(tomli_w.dumps(settings), encoding="utf-8")
@@ -78,7 +85,7 @@ class Federation:
             if server.poll() is not None:
                 raise RuntimeError(Path(self._log.name).read_text(encoding="utf-8"))
             time.sleep(_LOOK_EVERY)
-        for name in TASKS:
+        for name in self._tasks:
             self.start(name, "member", "start", self.folder / "members" / name)
         return self
 
@@ -167,7 +174,7 @@ def soak(folder: Path, base: str, rounds: int, kills: int, timeout: float = 45.0
     with Federation(folder / "federation", base) as federation:
         words = ("run", folder / "run.toml", "--federation", federation.folder, "--out", ledger.folder)
         run = federation.start("run", *words)
-        with _watching(federation, peaks):
+        with watching(federation, peaks):
             for number in _rounds(ledger, run):
                 sizes, lived = federation.memory(), federation.member("a")
                 sizes["member's supernode"] = {
@@ -208,7 +215,7 @@ def _rounds(ledger: Ledger, run: "subprocess.Popen[bytes]") -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _watching(federation: Federation, peaks: dict[str, int]) -> Iterator[None]:
+def watching(federation: Federation, peaks: dict[str, int]) -> Iterator[None]:
     """Record the largest process of each kind while the block runs."""
     over = threading.Event()
 
