@@ -14,5 +14,5 @@ def test_each_file_of_a_run_is_listed(finished):
 def test_each_listed_file_is_written(finished):
     ledger, _ = finished
     listed, _ = documented_files()
-    of_other_runs = {"last-base/", "tracking/", "tasks/", "undone/NNN/"}
+    of_other_runs = {"last-base/", "tracking/", "tasks/", "undone/NNN/", "signed/"}
     assert {name for name in listed if not (ledger.folder / name.replace("NNN", "001")).exists()} == of_other_runs
