@@ -47,7 +47,7 @@ def test_a_contribution_of_many_times_the_base_is_refused_by_name_and_not_stored
 def test_a_reply_that_flower_cannot_read_is_rejected_by_name_and_the_run_continues(done):
     [rejected] = done.record(4).rejected
     assert (rejected.name, rejected.counts_toward_exclusion) == ("c", True)
-    assert "its reply cannot be read" in rejected.reason
+    assert "a part cannot be read" in rejected.reason
     assert set(done.record(4).contributions) == {"a", "b"}
     assert done.record(4).fused
     assert set(done.record(5).contributions) == {"a", "b", "c"}

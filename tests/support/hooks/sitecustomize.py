@@ -33,7 +33,7 @@ class _WhenLoaded(MetaPathFinder):
 
 
 GARBAGE = b"these bytes are no array"
-HUGE = 5_000_000  # float32; Flower sends pieces of 5 MiB
+HUGE = 3_000_000  # float32; Flower sends pieces of 5 MiB
 OVER_BUDGET = 15_000_000
 
 
