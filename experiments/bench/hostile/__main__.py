@@ -65,12 +65,13 @@ def soak(
         opened = open_federation(federation.folder)
         hostile = [HostileMember(opened, kind) for kind in kinds]
         stranger = Stranger(opened.host, opened.port, idle, unfinished)
-        for thread in (*hostile, stranger):
+        threads: list[HostileMember | Stranger] = [*hostile, stranger]
+        for thread in threads:
             thread.start()
         run = _start(federation, "run", folder, settings(base, rounds, timeout, [*HONEST, *kinds]), federation.folder)
         with watching(federation, peaks), _Database(opened.flower_home) as database:
             code = run.wait()
-        for thread in (*hostile, stranger):
+        for thread in threads:
             thread.stop()
         family = federation.family()
         minutes = (time.monotonic() - began) / 60

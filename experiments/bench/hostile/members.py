@@ -80,14 +80,14 @@ class HostileMember(threading.Thread):
         run, message_id = message.metadata.run_id, message.metadata.message_id
         ids = [one.object_id for one in iterate_object_tree(tree)]
         contents = pull_objects(list(dict.fromkeys(ids)), lambda object_id: pull(run, object_id))
-        asked = inflate_object_from_contents(message_id, contents)
+        asked: Any = inflate_object_from_contents(message_id, contents)
         asked.metadata.__dict__["_message_id"] = message_id
         confirm(run, message_id)
         self._answer(asked, send, lambda session, one, content: push(run, session, one, content))
 
     def _answer(self, asked: Message, send: Callable[..., Any], push: Callable[[str, str, bytes], None]) -> None:
         if asked.metadata.message_type == MessageType.QUERY:
-            about = {"name": self.name, "task": self.name, "seen": True, "versions": format_versions()}
+            about: dict[str, Any] = {"name": self.name, "task": self.name, "seen": True, "versions": format_versions()}
             send_reply(Message(RecordDict({"config": ConfigRecord(about)}), reply_to=asked), send, push)
             return
         self.sent += 1
@@ -126,16 +126,22 @@ _Send = Callable[..., None]
 
 
 def _reply(asked: Message, arrays: ArrayRecord, **metrics: float) -> Message:
-    numbers = {"num-examples": 32, "train-loss": 0.5, ROUND: int(_config(asked)[ROUND]), **metrics}
+    numbers: dict[str, Any] = {"num-examples": 32, "train-loss": 0.5, ROUND: _round(asked), **metrics}
     return Message(RecordDict({"arrays": arrays, "metrics": MetricRecord(numbers)}), reply_to=asked)
 
 
-def _config(asked: Message) -> ConfigRecord:
-    return asked.content["config"]
+def _round(asked: Message) -> int:
+    config: Any = asked.content["config"]
+    return int(config[ROUND])
+
+
+def _base(asked: Message) -> dict[str, Array]:
+    arrays: Any = asked.content["arrays"]
+    return dict(arrays)
 
 
 def _changed(asked: Message, change: Callable[[np.ndarray], np.ndarray]) -> ArrayRecord:
-    return ArrayRecord({name: Array(change(array.numpy())) for name, array in asked.content["arrays"].items()})
+    return ArrayRecord({name: Array(change(array.numpy())) for name, array in _base(asked).items()})
 
 
 def mute(asked: Message, send: _Send) -> None:
@@ -156,8 +162,8 @@ def no_array(asked: Message, send: _Send) -> None:
 
 def no_children(asked: Message, send: _Send) -> None:
     """Send the base's own arrays in a tree that names them without their children."""
-    arrays = asked.content["arrays"]
-    send(_reply(asked, arrays), childless=frozenset(array.object_id for array in arrays.values()))
+    arrays = _base(asked)
+    send(_reply(asked, ArrayRecord(arrays)), childless=frozenset(array.object_id for array in arrays.values()))
 
 
 def inflating(asked: Message, send: _Send) -> None:
@@ -178,10 +184,10 @@ def _set_body(array: Array, body: bytes) -> None:
 
 def too_large(asked: Message, send: _Send) -> None:
     """Send five arrays of 60 MiB."""
-    draw = np.random.default_rng(int(_config(asked)[ROUND]))
-    names = list(asked.content["arrays"])[:5]
+    draw = np.random.default_rng(_round(asked))
+    names = list(_base(asked))[:5]
     huge = {name: Array(draw.random(15 * _MIB, np.float32)) for name in names}
-    send(_reply(asked, ArrayRecord(dict(asked.content["arrays"]) | huge)))
+    send(_reply(asked, ArrayRecord(_base(asked) | huge)))
 
 
 def not_finite(asked: Message, send: _Send) -> None:
