@@ -170,7 +170,9 @@ class ReplyValidator:
         cast: EncoderDict = {}
         for key, array in encoder.items():
             wanted = self._base[key].dtype if key in self._base else array.dtype
-            if array.dtype != wanted and array.dtype.kind == wanted.kind == "f":
+            # One array may stand under many names: of another shape than the base's, each would become a copy.
+            fits = key in self._base and array.shape == self._base[key].shape
+            if fits and array.dtype != wanted and array.dtype.kind == wanted.kind == "f":
                 self.cast.setdefault(name, f"{array.dtype} to {wanted}")
                 with np.errstate(over="ignore"):  # an overflow is an infinite value, which is rejected
                     cast[key] = array.astype(wanted)

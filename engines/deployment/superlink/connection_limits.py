@@ -43,10 +43,15 @@ class Connection(socket.socket):
 
     peer: tuple[str, int] = ("", 0)
     group = ""
-    waits = True
+    requests = 0
     is_known = False
     limits: "ConnectionLimits | None" = None
     deadline: asyncio.TimerHandle | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether no request of it is being answered."""
+        return not self.requests
 
     def close(self) -> None:
         """Close it; it is no longer counted."""
@@ -137,16 +142,17 @@ class ConnectionLimits:
     def request_begins(self, peer: tuple[str, int] | None) -> None:
         """The head of a request has arrived: its connection is busy."""
         if connection := self._connections.get(peer or ("", 0)):
-            connection.waits = False
+            connection.requests += 1
             if connection.deadline:
                 connection.deadline.cancel()
 
     def request_ends(self, peer: tuple[str, int] | None, is_known: bool) -> None:
         """A request has been answered: its connection waits for the next one."""
         if connection := self._connections.get(peer or ("", 0)):
-            connection.waits = True
+            connection.requests -= 1
             connection.is_known |= is_known
-            self._await_request(connection)
+            if connection.waits:
+                self._await_request(connection)
 
     def remove(self, connection: Connection) -> None:
         """Count a connection no more."""

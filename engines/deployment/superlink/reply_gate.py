@@ -6,6 +6,7 @@ each message is answered once. So a budget for each reply is one for each round 
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from logging import ERROR, INFO
@@ -126,8 +127,10 @@ class ReplyGate:
         before = self._answered.get(node, ())
         if (answers, name) in before:  # sent again, because the response was lost
             return _announcement_response(name, [])
-        if any(answers == answered for answered, _ in before) or not await run_in_threadpool(_is_open, state, metadata):
+        sent = await run_in_threadpool(_find_open, state, metadata)
+        if sent is None or any(answers == answered for answered, _ in before):
             raise ReplyRejectedError("it answers no open message to this node; it may be late")
+        _address(request, sent)
         key = node, name
         if key not in self._staged:
             limits = self._budget.limits(metadata.run_id)
@@ -172,8 +175,10 @@ class ReplyGate:
         except ReplyRejectedError as rejected:
             if staged := self._staged.pop((metadata.src_node_id, metadata.message_id), None):
                 staged.close()
-            self._remember(metadata, "")
-            await run_in_threadpool(_answer_with_error, request, str(rejected), state)
+            answered = self._answered.get(metadata.src_node_id, ())
+            if all(metadata.reply_to_message_id != message for message, _ in answered):
+                self._remember(metadata, "")
+                await run_in_threadpool(_answer_with_error, request, str(rejected), state)
             raise
 
     def _remember(self, metadata: Any, name: str) -> None:
@@ -232,13 +237,28 @@ def _answer_with_error(request: Any, reason: str, state: Any) -> None:
         state.object_store.delete(metadata.reply_to_message_id)
 
 
-def _is_open(state: Any, metadata: Any) -> bool:
-    """Whether a reply answers a message that was sent to its node in its run, and that still waits for a reply."""
+def _find_open(state: Any, metadata: Any) -> Any:
+    """The message to a reply's node in its run that the reply answers; None where none waits for a reply."""
     message = state.get_valid_message_ins(metadata.reply_to_message_id)
-    return message is not None and (_unsigned(message["dst_node_id"]), _unsigned(message["run_id"])) == (
+    is_answered = message is not None and (_unsigned(message["dst_node_id"]), _unsigned(message["run_id"])) == (
         metadata.src_node_id,
         metadata.run_id,
     )
+    return message if is_answered else None
+
+
+def _address(request: Any, sent: Any) -> None:
+    """Write what follows from the message that a reply answers: Flower stores what the node says, also NaN as a time.
+
+    A running time that cannot be is left out: Flower adds it to those of the run.
+    """
+    metadata = request.messages_list[0].metadata
+    metadata.dst_node_id = _unsigned(sent["src_node_id"])
+    metadata.message_type, metadata.group_id = sent["message_type"], sent["group_id"]
+    metadata.created_at = time.time()
+    metadata.ttl = sent["created_at"] + sent["ttl"] - metadata.created_at
+    if not all(0 <= seconds <= metadata.created_at - sent["created_at"] for seconds in request.clientapp_runtime_list):
+        del request.clientapp_runtime_list[:]
 
 
 def _unsigned(number: int) -> int:

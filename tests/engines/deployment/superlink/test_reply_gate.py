@@ -1,6 +1,7 @@
 """Which replies reach Flower: complete ones, within the budget, that answer a message of the server."""
 
 import json
+import math
 import time
 
 import numpy as np
@@ -12,7 +13,6 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from superlink_app import SuperLinkApp, content, signed
 
 from coldfusion_fl.config.message_keys import UNREADABLE_REPLY
-from coldfusion_fl.strategies.nodes.messaging import FlowerErrorCode
 
 PUSH = "/v1/fleet/push-messages"
 
@@ -132,12 +132,33 @@ def test_a_refused_reply_cannot_be_sent_again(link):
     assert error.error.code == UNREADABLE_REPLY
 
 
-def test_a_refused_reply_with_invalid_metadata_leaves_the_message_without_a_reply(link):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ttl": math.nan},
+        {"created_at": math.nan},
+        {"ttl": 1e9},
+        {"ttl": -1.0},
+        {"dst_node_id": 5},
+        {"message_type": ""},
+    ],
+    ids=str,
+)
+def test_metadata_of_a_reply_follow_from_its_message(link, changes):
+    """Flower stores what a node says of its reply. With NaN as a time it fails whenever the app asks for replies."""
     message = asked(link)
+    reply = link.reply_to(message, content(metrics=MetricRecord({"loss": 0.5})))
+    announced = PushMessagesResponse.FromString(link.announce("a", reply, **changes).content)
+    for object_id, part in get_all_nested_objects(reply).items():
+        link.push("a", announced.session_id, object_id, part.deflate())
+    until(lambda: link.state.num_message_res() == 1)
+    [found] = link.replies(message)
+    assert (found.metadata.message_type, found.metadata.dst_node_id) == ("train", message.metadata.src_node_id)
+    refused = asked_again(link, 2)
     many = {f"r{number}": MetricRecord({"x": number}) for number in range(300)}
-    assert link.announce("a", link.reply_to(message, content(**many)), ttl=1e9).status_code == 403
-    [error] = link.replies(message)
-    assert error.error.code == FlowerErrorCode.MESSAGE_UNAVAILABLE
+    assert link.announce("a", link.reply_to(refused, content(**many)), **changes).status_code == 403
+    [error] = link.replies(refused)
+    assert error.error.code == UNREADABLE_REPLY
 
 
 def test_a_large_base_allows_large_replies(link):
