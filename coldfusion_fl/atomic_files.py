@@ -47,7 +47,8 @@ def _rename(temporary: Path, target: Path) -> None:
     """Give a written file or folder its name.
 
     A rename replaces a file, but not a folder. So an old folder is renamed first: a reader finds all of the old one or
-    all of the new one, or none for a moment.
+    all of the new one, or none for a moment. A process that is killed in this moment leaves the old one under its
+    temporary name.
     """
     if not target.is_dir():
         temporary.replace(target)

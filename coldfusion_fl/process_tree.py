@@ -93,7 +93,7 @@ def exit_with_parent(parent: int, grace: float = 0.0) -> None:
 
     Args:
         parent: the process ID of the parent.
-        grace: seconds that this process has after a SIGTERM, for example to take leave of a server. Its descendants
+        grace: seconds that this process has after a SIGTERM, for example to sign off from a server. Its descendants
             end at once. 0: it ends at once, too.
     """
 

@@ -6,6 +6,7 @@ run folder is read, which an older release may have written.
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,12 +16,14 @@ MAX_REASON = 300
 MAX_KEY = 60
 MAX_TEXT = 1000
 # The most numbers of one reply, and of all replies of a round together.
-MAX_METRICS, _MAX_METRICS_OF_ROUND, _MIN_METRICS = 100, 10_000, 20
+MAX_METRICS, MAX_METRICS_OF_ROUND, _MIN_METRICS = 100, 10_000, 20
+# The longest list of numbers under one name.
+MAX_LIST = 1000
 # No loss, count or size is larger. Sums of a million such numbers are exact enough, and none of them overflows.
 MAX_NUMBER = 1e15
 
-# A spreadsheet takes a cell that begins like this for a formula; some take the wide forms too.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# A spreadsheet takes a cell that begins like this for a formula. Some take wide forms too, or skip invisible spaces.
+_FORMULA = re.compile("[\t\r\n]|[\\s\u200b-\u200f\u2060-\u2064\ufeff]*[=+@＝＋－＠-]")
 
 
 def sanitize(text: object) -> str:
@@ -53,7 +56,7 @@ def sane_numbers(numbers: Iterable[tuple[str, Any]], most: int = MAX_METRICS) ->
 
 def metrics_limit(nodes: int) -> int:
     """How many numbers each of so many nodes can report, so that the records of a large round stay small."""
-    return max(_MIN_METRICS, min(MAX_METRICS, _MAX_METRICS_OF_ROUND // max(1, nodes)))
+    return max(_MIN_METRICS, min(MAX_METRICS, MAX_METRICS_OF_ROUND // max(1, nodes)))
 
 
 def short_text(text: str) -> str:
@@ -68,4 +71,4 @@ def short_report(numbers: object) -> object:
 
 def neutralize_formula(cell: Any) -> Any:
     """A cell of a CSV file that no spreadsheet takes for a formula; numbers stay numbers."""
-    return f"'{cell}" if isinstance(cell, str) and cell.lstrip(" ").startswith(_FORMULA) else cell
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell

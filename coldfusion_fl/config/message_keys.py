@@ -1,4 +1,4 @@
-"""Keys of what the strategy adds to messages, and of what this package's clients answer with them.
+"""What the strategy adds to messages, and this package's clients answer with: keys, and the code of an error.
 
 The prefix keeps them apart from a Flower project's own keys: a project's `seed` or `modes` is never overwritten.
 """

@@ -49,6 +49,11 @@ class Operator(Component):
     needs_fisher: ClassVar[bool] = False
     allows_screening: ClassVar[bool] = True
 
+    @property
+    def reported_weight(self) -> str | None:
+        """The name of the number that contributors report as their weight; None: it uses none."""
+        return None
+
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """Fuse floating-point arrays.
 

@@ -49,6 +49,11 @@ class WeightedMean(Mean):
     name: ClassVar[str] = "weighted-mean"
     by: str = Field("num-examples", description="Number reported by contributors that is the weight.")
 
+    @property
+    def reported_weight(self) -> str:
+        """See `Operator`."""
+        return self.by
+
     def weight_of(self, contribution: Contribution) -> float:
         """The relative weight of a contribution."""
         return contribution.metrics[self.by] * contribution.weight

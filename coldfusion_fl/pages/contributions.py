@@ -66,7 +66,7 @@ class Contributor:
 
 
 def contribution_rows(records: Sequence[RoundRecord]) -> list[ContributionRow]:
-    """A row for each contributor that something became of in a round; the last round first."""
+    """A row for each contributor of each round: fused, rejected, missing, paused or excluded; the last round first."""
     return [row for record in reversed(records) if record.round for row in _rows(record)]
 
 

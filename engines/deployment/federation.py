@@ -88,6 +88,19 @@ class Federation:
         return f'# A federation of coldfusion-fl.\nname = "{self.name}"\naddress = "{self.address}"\n{proxies}'
 
 
+def read_member_names(file: Path) -> dict[int, str]:
+    """The members' names by node ID, as the server wrote them; empty where it has registered none yet.
+
+    Args:
+        file: `Federation.members_file`. It is read each time, because members join and leave during a run.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return {int(node_id): name for name, node_id in found.items()}
+
+
 def open_federation(folder: Path) -> Federation:
     """Open a federation that `coldfusion federation init` created.
 

@@ -1,7 +1,7 @@
 """The ServerApp of a federation: the usual run, with the names of members known from their keys."""
 
-import json
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from coldfusion_fl.config.parsing import parse_settings
+from coldfusion_fl.engines.deployment.federation import read_member_names
 from coldfusion_fl.engines.flower_internals import http_grid
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.strategies.nodes.replies import seconds_left
@@ -23,13 +24,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Execute the run in the folder that Flower's run-config names."""
     ledger = Ledger.reopen(Path(str(context.run_config["run-folder"])))
-    members = Path(str(context.run_config["members"]))
-
-    def names() -> Mapping[int, str]:
-        # The file is read each time, because members join and leave during a run.
-        found = json.loads(members.read_text(encoding="utf-8"))
-        return {int(node_id): name for name, node_id in found.items()}
-
+    names = functools.partial(read_member_names, Path(str(context.run_config["members"])))
     settings = parse_settings(ledger.settings, str(ledger.folder))
     limit_array_wait()
     serve(grid, settings, ledger, names)

@@ -74,7 +74,7 @@ class Supervisor:
 
         Args:
             meanwhile: called twice a second while the program runs.
-            before_restart: called each time the program has ended. It may wait until a restart is of use, or raise an
+            before_restart: called each time the program has ended. It may wait until a restart can succeed, or raise an
                 error, which ends the supervision.
         """
         with _stop_on_signal():

@@ -15,7 +15,7 @@ from coldfusion_fl.errors import ErrorCode, RunError
 from coldfusion_fl.sanitize import MAX_NAME, bounded
 from coldfusion_fl.versions import format_versions
 
-from .membership import Member, NodeRegistry, simulated_nodes, unnamed
+from .membership import Member, NodeRegistry, is_unnamed, simulated_nodes, unnamed
 from .messaging import UNREACHABLE, FlowerErrorCode, error_reason, in_simulation, poll_interval
 from .replies import is_unreadable, pull_replies
 
@@ -207,7 +207,9 @@ class QueriedNodes(NodeRegistry):
         return {} if self._node_names is None else self._node_names()
 
     def _owns(self, node: int, name: str, answer: ConfigRecord) -> bool:
-        """Whether a name is this node's, or nobody's yet."""
+        """Whether a name is this node's, or nobody's yet. The name of a node without one is its own alone."""
+        if is_unnamed(name) and name != unnamed(node):
+            return False
         owner = self._owners.get(name)
         if self._node_names is not None or owner is None:
             return self._node_names is None or self._known_names().get(node) == name

@@ -16,8 +16,8 @@ from flwr.common import log
 from flwr.serverapp import Grid
 
 from coldfusion_fl.config.message_keys import UNREADABLE_REPLY
+from coldfusion_fl.sanitize import bounded
 
-_MAX_REASON = 200
 # The libraries by which Flower talks to the SuperLink.
 _TRANSPORTS = frozenset({"httpx", "httpcore", "grpc"})
 
@@ -112,5 +112,5 @@ def _unreadable(sent: Metadata, reason: str) -> Message:
         ttl=sent.ttl,
         message_type=sent.message_type,
     )
-    error = Error(code=UNREADABLE_REPLY, reason=f"its reply cannot be read: {reason[:_MAX_REASON]}")
+    error = Error(code=UNREADABLE_REPLY, reason=f"its reply cannot be read: {bounded(reason)}")
     return Message(error=error, metadata=metadata)  # type: ignore[call-overload]

@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from logging import ERROR, WARNING
+from types import MappingProxyType
 
 import numpy as np
 from flwr.app import MetricRecord, RecordDict
 from flwr.common import log
 
 from coldfusion_fl.fusion import limit_to_median
-from coldfusion_fl.sanitize import MAX_METRICS, is_sane
+from coldfusion_fl.sanitize import MAX_METRICS, MAX_METRICS_OF_ROUND, is_sane
 
 # As in Flower's strategies: of the contents of the replies, and the key of the weight.
 MetricsFn = Callable[[list[RecordDict], str], MetricRecord]
@@ -35,8 +36,9 @@ def weighted_metrics(contents: Sequence[RecordDict], weighted_by_key: str) -> Me
         weights = [1] * len(found)
     limited = limit_to_median(weights)  # type: ignore[arg-type]
     reported = Counter(key for metrics in found for key in metrics if key != weighted_by_key)
-    keys = common_first(reported, reported)
-    return MetricRecord({key: _weighted_mean(key, found, limited) for key in keys})
+    means = {key: _weighted_mean(key, found, limited) for key in reported}
+    sizes = {key: len(mean) for key, mean in means.items() if isinstance(mean, list)}
+    return MetricRecord({key: means[key] for key in common_first(means, reported, sizes)})
 
 
 def aggregate(function: MetricsFn, contents: Iterable[RecordDict], weighted_by_key: str) -> MetricRecord | None:
@@ -60,12 +62,24 @@ def _metrics(content: RecordDict) -> dict[str, Metric]:
     return {key: value for record in records for key, value in record.items() if _is_finite(value)}
 
 
-def common_first(keys: Iterable[str], counts: Mapping[str, int]) -> list[str]:
-    """At most `MAX_METRICS` of some keys, in their order: those that most nodes report.
+def common_first(
+    keys: Iterable[str], counts: Mapping[str, int], sizes: Mapping[str, int] = MappingProxyType({})
+) -> list[str]:
+    """At most `MAX_METRICS` of some keys, with at most `MAX_METRICS_OF_ROUND` numbers: those that most nodes report.
 
     A node could report a different hundred in each round, and all of them would be kept for good.
+
+    Args:
+        keys: the keys; the result has their order.
+        counts: the number of nodes that report each.
+        sizes: the number of numbers of each; of others, 1.
     """
-    kept = set(sorted(keys, key=lambda key: -counts[key])[:MAX_METRICS])
+    kept, left = set(), MAX_METRICS_OF_ROUND
+    for key in sorted(keys, key=lambda key: -counts[key])[:MAX_METRICS]:
+        left -= sizes.get(key, 1)
+        if left < 0:
+            break
+        kept.add(key)
     return [key for key in keys if key in kept]
 
 
@@ -75,9 +89,10 @@ def _is_finite(value: Metric) -> bool:
 
 def _weighted_mean(key: str, found: Sequence[Mapping[str, Metric]], weights: Sequence[float]) -> float | list[float]:
     reported = [(metrics[key], weight) for metrics, weight in zip(found, weights, strict=True) if key in metrics]
-    first = reported[0][0]
-    size = len(first) if isinstance(first, list) else None
-    alike = [(value, w) for value, w in reported if (len(value) if isinstance(value, list) else None) == size]
+    # The length that most nodes report, None for a single number: one node alone must not decide it.
+    lengths = [len(value) if isinstance(value, list) else None for value, _ in reported]
+    [(most, _)] = Counter(lengths).most_common(1)
+    alike = [one for one, length in zip(reported, lengths, strict=True) if length == most]
     rows = np.array([value for value, _ in alike], np.float64)
     mean = np.average(rows, axis=0, weights=[w for _, w in alike])
     result: float | list[float] = mean.tolist()

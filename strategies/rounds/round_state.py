@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from logging import WARNING
+from typing import Any
 
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common import log
@@ -12,6 +13,7 @@ from coldfusion_fl.config.message_keys import CONTRIBUTIONS, REJECTED
 from coldfusion_fl.repository.round_progress import RoundProgress
 from coldfusion_fl.runs.events import Emit, RoundStarted
 from coldfusion_fl.runs.records import RejectionRecord, RoundRecord
+from coldfusion_fl.sanitize import MAX_KEY, MAX_LIST
 
 from ..nodes.messaging import records_of
 from ..nodes.participants import Pool
@@ -52,16 +54,15 @@ def without_arrays(reply: Message, is_kept: Callable[[str, float], bool] | None 
 
     Args:
         reply: the reply.
-        is_kept: whether a number, by name and value, is kept; lists are. None: all of them are.
+        is_kept: whether a number, by name and value, is kept. None: all of them are. Long lists are left out, and
+            long names cut: the means go into the log and into the run folder.
     """
+
+    def kept(name: str, value: Any) -> bool:
+        return len(value) <= MAX_LIST if isinstance(value, list) else is_kept is None or is_kept(name, value)
+
     metrics = {
-        key: MetricRecord(
-            {
-                name: value
-                for name, value in record.items()
-                if is_kept is None or isinstance(value, list) or is_kept(name, value)
-            }
-        )
+        key: MetricRecord({name[:MAX_KEY]: value for name, value in record.items() if kept(name, value)})
         for key, record in records_of(reply, MetricRecord).items()
     }
     return RecordDict({**metrics, **records_of(reply, ConfigRecord)})

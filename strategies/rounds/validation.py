@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -110,7 +110,8 @@ class ReplyValidator:
     def _to_candidate(self, name: str, reply: Message) -> Candidate:
         """Read a reply, compare it with the base, and move its arrays to disk, so that memory holds one reply."""
         # The cheap checks come first. Finite weights can still differ from the base by more than float32 holds.
-        metrics = reported_metrics(reply, self._max_metrics)
+        needed = {ROUND, self._operator.reported_weight}
+        metrics = reported_metrics(reply, self._max_metrics, needed)
         of_round = metrics.get(ROUND, self._round)
         if of_round != self._round:
             raise InvalidReplyError(f"it is for round {of_round:g}, but this is round {self._round}")
@@ -202,10 +203,12 @@ def _received_bytes(reply: Message) -> int:
     return sum(len(array.data) for record in records_of(reply, ArrayRecord).values() for array in record.values())
 
 
-def reported_metrics(reply: Message, most: int = MAX_METRICS) -> dict[str, float]:
-    """The first numbers that a reply reports and that can be what their names say."""
+def reported_metrics(reply: Message, most: int = MAX_METRICS, needed: Collection[str | None] = ()) -> dict[str, float]:
+    """The first numbers that a reply reports and that can be what their names say; those that are needed come first."""
     items = (item for record in records_of(reply, MetricRecord).values() for item in record.items())
-    numbers = ((key, value) for key, value in items if isinstance(value, int | float))
+    numbers = sorted(
+        ((key, value) for key, value in items if isinstance(value, int | float)), key=lambda item: item[0] not in needed
+    )
     return sane_numbers(((key, value) for key, value in numbers if value >= 0 or key not in _COUNTS), most)
 
 

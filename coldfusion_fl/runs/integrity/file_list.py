@@ -108,9 +108,14 @@ def read_checksums(file: Path) -> dict[str, str]:
         RunFolderError: it cannot be read.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        return parse_checksums(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as broken:
         raise RunFolderError(f"{file}: it cannot be read: {broken}.", ErrorCode.RUN_FOLDER_DAMAGED) from None
+
+
+def parse_checksums(text: str) -> dict[str, str]:
+    """The hashes in a text of `sha256sum`, by path."""
+    lines = text.splitlines()
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 

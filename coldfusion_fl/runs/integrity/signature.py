@@ -9,6 +9,7 @@ The private key is read by `ssh-keygen` alone. It may be protected by a passphra
 security token. It need not be on the machine of the run.
 """
 
+import hashlib
 import shutil
 import subprocess
 import tempfile
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from coldfusion_fl.atomic_files import atomic_write, disk_errors, sha256
 from coldfusion_fl.errors import ErrorCode, RunFolderError, SettingsError, first_line
-from coldfusion_fl.runs.integrity.file_list import CHECKSUMS, FileList, format_checksums, listed_rounds, read_checksums
+from coldfusion_fl.runs.integrity.file_list import CHECKSUMS, FileList, format_checksums, listed_rounds, parse_checksums
 from coldfusion_fl.runs.integrity.verification import find_differences
 
 SIGNED, SIGNATURE = "signed", f"{CHECKSUMS}.sig"
@@ -90,14 +91,15 @@ def verify_signature(folder: Path, signer: Path) -> Signed:
         allowed = Path(temporary) / "allowed_signers"
         allowed.write_text(f'{_IDENTITY} namespaces="{NAMESPACE}" {public}\n', encoding="utf-8")
         of = ("-f", str(allowed), "-I", _IDENTITY, "-n", NAMESPACE, "-s", str(place / SIGNATURE))
-        result = _ssh_keygen("verify", *of, given=(place / CHECKSUMS).read_bytes())
+        content = (place / CHECKSUMS).read_bytes()  # once: what is verified is what is compared
+        result = _ssh_keygen("verify", *of, given=content)
     if result.returncode:
         raise RunFolderError(
             f"{place / SIGNATURE}: this is not a signature of {place / CHECKSUMS} with the key {signer}: "
             f"{_reason(result)}. The list was changed, or somebody else signed it.",
             ErrorCode.SIGNATURE_INVALID,
         )
-    signed, name = read_checksums(place / CHECKSUMS), f"{SIGNED}/{CHECKSUMS}"
+    signed, name = parse_checksums(content.decode("utf-8", "replace")), f"{SIGNED}/{CHECKSUMS}"
     differences = find_differences(folder, signed, name)
     new = [path for path in FileList(folder).current() if path not in signed]
     differences += [f"{folder / path}: it is not signed: it is newer than the signature, or was added." for path in new]
@@ -106,7 +108,7 @@ def verify_signature(folder: Path, signer: Path) -> Signed:
             "\n".join([*differences, f"If the run went on since it was signed: coldfusion log {folder} --sign KEY"]),
             ErrorCode.SIGNATURE_INVALID,
         )
-    return Signed(listed_rounds(signed), sha256(place / CHECKSUMS))
+    return Signed(listed_rounds(signed), hashlib.sha256(content).hexdigest())
 
 
 def _read_public(file: Path) -> str:

@@ -35,7 +35,7 @@ class MemberRemovedError(DeploymentError):
     usual_code = ErrorCode.MEMBER_REMOVED
 
 
-class Admission:
+class AdmissionCheck:
     """Asks the server about a member, and logs each change of the answer once.
 
     Args:

@@ -12,7 +12,7 @@ import tomli_w
 
 from coldfusion_fl.atomic_files import atomic_write, exclusive_lock
 from coldfusion_fl.engines.deployment.certificates import check_key_file, read_private_key
-from coldfusion_fl.engines.deployment.member.admission import Admission
+from coldfusion_fl.engines.deployment.member.admission import AdmissionCheck
 from coldfusion_fl.engines.deployment.member.follow import LogFollower
 from coldfusion_fl.engines.deployment.member.settings import Member
 from coldfusion_fl.engines.deployment.supervisor import Supervisor, program, wait_for_leftover
@@ -46,7 +46,7 @@ def join(member: Member, folder: Path, log: Callable[[str], None]) -> None:
         wait_for_leftover("SuperNode", node_config_option(home), log)
         _check_task(member)
         log(f"{member.name} joins at {member.server}. Flower's own log is {log_file}")
-        messages, admission = LogFollower(home / _MESSAGE_LOG, log), Admission(member, home, log)
+        messages, admission = LogFollower(home / _MESSAGE_LOG, log), AdmissionCheck(member, home, log)
 
         def meanwhile() -> None:
             messages.update()

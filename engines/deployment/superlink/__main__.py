@@ -5,15 +5,13 @@
 """
 
 import functools
-import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import uvicorn
 from starlette.middleware import Middleware
 
-from coldfusion_fl.engines.deployment.federation import Federation, open_federation
+from coldfusion_fl.engines.deployment.federation import open_federation, read_member_names
 from coldfusion_fl.engines.deployment.superlink.access_control import AccessControl
 from coldfusion_fl.engines.deployment.superlink.connection_limits import ConnectionLimits, raise_descriptor_limit
 from coldfusion_fl.engines.deployment.superlink.database import prepare
@@ -33,7 +31,7 @@ def main() -> None:
     raise_descriptor_limit()
     refusals = RefusalLog()
     limits = ConnectionLimits(refusals, federation.trusted_proxies)
-    names = functools.partial(_member_names, federation)
+    names = functools.partial(read_member_names, federation.members_file)
     others = extensions.get_middleware()
     # Flower has no public hook for middleware; this is the function by which it loads its own extensions.
     extensions.get_middleware = lambda: (
@@ -46,15 +44,6 @@ def main() -> None:
     log_failed_handshakes(refusals)
     prepare(federation.database)
     flower_superlink()
-
-
-def _member_names(federation: Federation) -> Mapping[int, str]:
-    """The members' names by node ID. The file is read each time, because members join and leave."""
-    try:
-        found = json.loads(federation.members_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # no member was registered yet
-        return {}
-    return {int(node_id): name for name, node_id in found.items()}
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class AccessControl:
     Args:
         app: the next ASGI application.
         refusals: logs what is refused; None: a log of its own.
-        limits: is told when requests begin and end; None: nobody.
+        limits: counts the requests of each connection; None: they are not counted.
         proxies: the addresses of trusted proxies, which name the address that a request comes from.
     """
 

@@ -91,6 +91,13 @@ def test_a_node_that_was_restarted_gets_its_name_back_by_its_token(registry, rep
 
 
 @pytest.mark.usefixtures("as_in_a_deployment")
+def test_the_name_of_a_node_without_a_name_is_its_own_alone(registry, reported):
+    grid = ChangingGrid({100: named("node-101"), 101: named("")})
+    assert members(grid, registry, 100, 101) == {"node-101": 101}
+    assert [name for name, _ in reported] == ["node-100"]
+
+
+@pytest.mark.usefixtures("as_in_a_deployment")
 def test_a_problem_is_not_reported_under_the_name_of_another_node(registry, reported):
     grid = ChangingGrid({100: named("a", token="secret"), 101: named("a", problem="a is evil")})
     members(grid, registry, 100)

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from coldfusion_fl.arrays.disk_arrays import ArrayFile
-from coldfusion_fl.fusion import Mean
+from coldfusion_fl.fusion import Mean, WeightedMean
 from coldfusion_fl.model.origin import Origin
 from coldfusion_fl.pages.run_page import run_page
 from coldfusion_fl.runs.ledger import Ledger
@@ -27,6 +27,7 @@ from coldfusion_fl.runs.status import run_status
 from coldfusion_fl.sanitize import metrics_limit
 from coldfusion_fl.strategies import ColDFusion
 from coldfusion_fl.strategies.rounds.metrics import weighted_metrics
+from coldfusion_fl.strategies.rounds.round_state import without_arrays
 from coldfusion_fl.strategies.rounds.validation import ReplyValidator
 from coldfusion_fl.tracking.metrics import round_metrics, score_metrics
 
@@ -175,6 +176,29 @@ def test_the_metrics_of_a_round_are_those_that_most_nodes_report():
     found = weighted_metrics(contents, "num-examples")
     assert len(found) == 100
     assert found["acc"] == 0.5
+
+
+def test_one_node_does_not_decide_the_form_of_a_metric():
+    contents = [RecordDict({"m": MetricRecord({"loss": loss})}) for loss in ([1.0] * 5, 2.0, 3.0)]
+    assert weighted_metrics(contents, "num-examples")["loss"] == 2.5
+
+
+def test_long_lists_and_names_do_not_stay():
+    content = RecordDict({"m": MetricRecord({"x" * 500: 1.0, "long": [0.5] * 300_000, "short": [0.5, 0.5]})})
+    kept = without_arrays(Message(content, dst_node_id=1, message_type="train"))
+    assert dict(kept["m"]) == {"x" * 60: 1.0, "short": [0.5, 0.5]}
+    many = RecordDict({"m": MetricRecord({f"m{number}": [0.5] * 1000 for number in range(100)})})
+    assert len(weighted_metrics([many], "num-examples")) == 10
+
+
+def test_the_weight_is_kept_among_many_numbers():
+    content = contribution(np.ones(SHAPE, np.float32))
+    content["a"] = MetricRecord({f"m{number}": 1.0 for number in range(200)})
+    content["z"] = MetricRecord({"rows": 7})
+    reply = Message(content, dst_node_id=1, message_type="train")
+    base = {"w": np.zeros(SHAPE, np.float32)}
+    validator = ReplyValidator(base, {}, WeightedMean(by="rows"), 1, ArrayFile(), None, "arrays", "config", 20)
+    assert validator.validate("a", reply).contribution.metrics["rows"] == 7
 
 
 def test_a_run_folder_that_holds_absurd_values_already_is_reported(tmp_path):

@@ -1,6 +1,7 @@
 """The validation of one reply."""
 
 import gc
+import tracemalloc
 import weakref
 
 import numpy as np
@@ -31,3 +32,18 @@ def test_the_bytes_of_a_reply_are_freed_after_validation(operator, tmp_path):
         gc.enable()
     assert candidate.contribution.encoder["w"].tolist() == [[1, 1, 1], [1, 1, 1]]
     assert candidate.norm == pytest.approx(6**0.5)
+
+
+def test_one_array_under_many_names_is_not_copied_for_each(tmp_path):
+    base = {f"w{number}": np.zeros(10, np.float32) for number in range(200)}
+    large = Array(np.zeros(200_000))  # float64, which is cast to the base's type where the shapes are equal
+    reply = Message(
+        RecordDict({"arrays": ArrayRecord(dict.fromkeys(base, large))}), dst_node_id=1, message_type="train"
+    )
+    validator = ReplyValidator(base, {}, Mean(), 1, ArrayFile(tmp_path), None, "arrays", "config")
+    tracemalloc.start()
+    rejected = validator.validate("a", reply)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rejected.counts_toward_exclusion
+    assert peak < 10 * large.numpy().nbytes

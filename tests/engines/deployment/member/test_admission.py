@@ -4,7 +4,7 @@ import pytest
 
 from coldfusion_fl.engines.deployment.certificates import new_member_key
 from coldfusion_fl.engines.deployment.member import admission
-from coldfusion_fl.engines.deployment.member.admission import Admission, MemberRemovedError
+from coldfusion_fl.engines.deployment.member.admission import AdmissionCheck, MemberRemovedError
 from coldfusion_fl.engines.deployment.member.server_check import Finding
 from coldfusion_fl.engines.deployment.member.settings import Member
 from coldfusion_fl.errors import DeploymentError, ErrorCode
@@ -39,7 +39,7 @@ class Bank:
         """The admission of a `member start`; what was admitted before is on disk."""
         key = str(self.folder / "member.key")
         member = Member(name="bank", server=server, task="loans", base="none", key=key)
-        return Admission(member, self.folder, self.lines.append)
+        return AdmissionCheck(member, self.folder, self.lines.append)
 
     def admitted(self):
         self.start().update()
