@@ -27,6 +27,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
         "psutil",
         "prometheus_client",
         "cryptography",
+        "h11",
         "httpx",
         "starlette",
         "tomli_w",

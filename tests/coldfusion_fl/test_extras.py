@@ -17,7 +17,7 @@ from coldfusion_fl.extras import EXTRAS, missing_extra, require
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SCRIPT = ROOT / "tests" / "support" / "hooks" / "without_modules.py"
-BROUGHT_BY_FLOWER = {"cryptography", "httpx", "markdown_it", "markupsafe", "starlette", "tomli_w", "uvicorn"}
+BROUGHT_BY_FLOWER = {"cryptography", "h11", "httpx", "markdown_it", "markupsafe", "starlette", "tomli_w", "uvicorn"}
 COMMAND = "from coldfusion_fl.cli.main import main; main()"
 # Imported by benchmarks in environments of their own, brought by matplotlib, and by Flower.
 ELSEWHERE = {"mergekit", "PIL", "google"}
