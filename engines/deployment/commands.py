@@ -253,7 +253,7 @@ def status(
     if as_metrics:
         _print_metrics(folder, federation)
         return
-    found = _status_of(folder, federation)
+    found = _status_of(folder, federation, needs_server=False)
     if as_json:
         print(json.dumps(found.as_json(), indent=1))
         return
@@ -291,7 +291,7 @@ def dashboard(
     serve(run, port, open_browser=not no_browser, log=lambda line: _console.print(line, markup=False, soft_wrap=True))
 
 
-def _status_of(folder: Path, federation: Path | None) -> "RunStatus":
+def _status_of(folder: Path, federation: Path | None, *, needs_server: bool = True) -> "RunStatus":
     from coldfusion_fl.engines.deployment.federation import open_federation
     from coldfusion_fl.engines.deployment.online_status import add_online_status
     from coldfusion_fl.runs.ledger import Ledger
@@ -299,5 +299,11 @@ def _status_of(folder: Path, federation: Path | None) -> "RunStatus":
 
     found = run_status(Ledger(folder))
     if federation:
-        add_online_status(found, open_federation(federation))
+        try:
+            add_online_status(found, open_federation(federation))
+        except DeploymentError as error:
+            # The command shows the run all the same. The page of the dashboard stays as it was, and says why.
+            if needs_server:
+                raise
+            found.warnings.append(str(error))
     return found

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from coldfusion_fl.atomic_files import atomic_write, disk_errors, sha256
 from coldfusion_fl.errors import ErrorCode, RunFolderError
+from coldfusion_fl.runs.integrity.round_folders import scan_rounds
 
 CHECKSUMS = "SHA256SUMS"
 RUN_FILE = "run.json"
@@ -77,8 +78,7 @@ class FileList:
 
     def current(self) -> dict[str, str]:
         """The hashes of all files that a list covers, as they are on disk now."""
-        rounds = sorted(path.relative_to(self.folder).as_posix() for path in (self.folder / "rounds").glob("[0-9]*"))
-        files = [f"{folder}/{name}" for folder in rounds for name in (RECORD, SCORES, METRICS)]
+        files = [path for number in scan_rounds(self.folder / "rounds").numbers for path in round_files(number)]
         return self._hashes([RUN_FILE, *files, *RESULTS])
 
     def _hashes(self, paths: Iterable[str]) -> dict[str, str]:

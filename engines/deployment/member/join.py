@@ -11,7 +11,7 @@ from pathlib import Path
 import tomli_w
 
 from coldfusion_fl.atomic_files import atomic_write, exclusive_lock
-from coldfusion_fl.engines.deployment.certificates import check_key_file, read_private_key
+from coldfusion_fl.engines.deployment.certificates import check_key_file, read_certificates, read_private_key
 from coldfusion_fl.engines.deployment.member.admission import AdmissionCheck
 from coldfusion_fl.engines.deployment.member.follow import LogFollower
 from coldfusion_fl.engines.deployment.member.settings import Member
@@ -32,13 +32,15 @@ def join(member: Member, folder: Path, log: Callable[[str], None]) -> None:
         log: called with each line about the progress.
 
     Raises:
-        ColdFusionError: the key cannot be read, or other users can read it; the rows cannot be read or do not make a
-            task; another process has joined for this member; a SuperNode of an earlier start does not end; or the
-            server has removed this member.
+        ColdFusionError: the key or the authority's certificate cannot be read; other users can read the key; the rows
+            cannot be read or do not make a task; another process has joined for this member; a SuperNode of an earlier
+            start does not end; or the server has removed this member.
     """
     read_private_key(Path(member.key))
     if warning := check_key_file(Path(member.key)):
         log(f"Warning: {warning}")
+    if member.authority:
+        read_certificates(Path(member.authority))
     home = flower_home(folder)
     home.mkdir(exist_ok=True)
     log_file = home / "supernode.log"

@@ -45,3 +45,14 @@ def test_a_member_does_not_join_without_a_private_key_of_its_own(tmp_path, mode,
     with pytest.raises(DeploymentError) as error:
         join(member, tmp_path, print)
     assert error.value.code == code
+
+
+def test_a_member_does_not_join_without_the_certificate_of_the_authority(tmp_path):
+    key = tmp_path / "member.key"
+    key.write_bytes(new_member_key()[0])
+    key.chmod(0o600)
+    authority = str(tmp_path / "ca.crt")
+    member = Member(name="bank", server="127.0.0.1:1", task="loans", base="none", key=str(key), authority=authority)
+    with pytest.raises(DeploymentError, match=r"ca\.crt") as error:
+        join(member, tmp_path, print)
+    assert error.value.code == ErrorCode.CERTIFICATE_INVALID

@@ -1,6 +1,7 @@
 """What does not belong into a run folder is named, and nothing fails because of it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -48,6 +49,15 @@ def test_strays_in_the_folder_of_the_rounds_are_named(ledger):
     assert all(any(f"{name}: this is not the folder of a round" in line for line in said) for name in strays)
     assert "\x1b" not in "".join(said)
     assert ledger.rounds() == [0, 1]
+
+
+def test_a_round_that_was_removed_is_named_until_it_is_made_again(ledger):
+    shutil.rmtree(ledger.round_folder(1))
+    [said] = find_problems(ledger)
+    assert "rounds/001" in said
+    again = Ledger.resume(ledger.folder, {"rounds": 3})
+    again.save_round(BASE, RoundRecord(round=1))
+    assert not find_problems(again)
 
 
 def test_status_log_page_and_resume_work_beside_strays(ledger):

@@ -1,6 +1,7 @@
 """The metrics of `coldfusion status --prometheus`, read back by Prometheus' own parser."""
 
 import contextlib
+import json
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from coldfusion_fl.engines.deployment import online_status
+from coldfusion_fl.engines.deployment import commands, online_status
 from coldfusion_fl.engines.deployment.control import Node
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.operations.prometheus import run_metrics
@@ -111,6 +112,17 @@ def test_a_server_that_does_not_answer_is_a_metric_and_no_error(ledger, federati
     found = metrics_of(ledger, federation)
     assert found[("server_up", "acme")] == 0
     assert found[("run_round",)] == 1
+
+
+def test_the_status_of_a_run_does_not_need_the_server(ledger, federation, monkeypatch, capsys):
+    def control_of(federation):
+        raise DeploymentError("no answer")
+
+    monkeypatch.setattr(online_status, "control_of", control_of)
+    commands.status(ledger.folder, federation.folder, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["round"] == 1
+    assert any("no answer" in warning for warning in found["warnings"])
 
 
 def test_a_members_name_cannot_add_metrics(ledger):
