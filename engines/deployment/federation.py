@@ -19,9 +19,11 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from coldfusion_fl.config.messages import did_you_mean
 from coldfusion_fl.errors import DeploymentError
 
 _FILE = "federation.toml"
+_KEYS = ("name", "address", "trusted-proxies")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}", re.IGNORECASE)
 
 
@@ -117,6 +119,8 @@ def open_federation(folder: Path) -> Federation:
         ) from None
     except (OSError, ValueError) as error:
         raise DeploymentError(f"{file} cannot be read: {error}") from None
+    if unknown := table.keys() - _KEYS:
+        raise DeploymentError(f"{file}: unknown setting '{min(unknown)}'.{did_you_mean(min(unknown), _KEYS)}")
     name, address = table.get("name"), table.get("address")
     if not isinstance(name, str) or not isinstance(address, str):
         raise DeploymentError(

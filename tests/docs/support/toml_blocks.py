@@ -6,6 +6,7 @@ from pathlib import Path
 from coldfusion_fl.config.parsing import parse_settings, parse_table
 from coldfusion_fl.config.tables import merged
 from coldfusion_fl.data.catalogue import read_catalogues
+from coldfusion_fl.engines.deployment.federation import open_federation
 from coldfusion_fl.engines.deployment.member.settings import Member
 from coldfusion_fl.experiments.reading import read_experiment
 
@@ -21,6 +22,8 @@ def kind_of(table: dict) -> str:
         return "catalogue"
     if {"task", "server"} <= table.keys():
         return "member"
+    if {"name", "address"} <= table.keys():
+        return "federation"
     return "run"
 
 
@@ -36,7 +39,7 @@ def check_toml(text: str, folder: Path) -> str:
     """
     table = tomllib.loads(text)
     kind = kind_of(table)
-    file = folder / ".block.toml"
+    file = folder / ("federation.toml" if kind == "federation" else ".block.toml")
     file.write_text(text, encoding="utf-8")
     try:
         if kind == "experiment":
@@ -45,6 +48,8 @@ def check_toml(text: str, folder: Path) -> str:
             read_catalogues([str(file)])
         elif kind == "member":
             parse_table(Member, table, "the member")
+        elif kind == "federation":
+            open_federation(folder)
         else:
             parse_settings(merged(_RUN, table), "the page")
     finally:

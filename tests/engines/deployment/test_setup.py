@@ -128,6 +128,7 @@ def test_own_certificates_must_be_valid_for_the_server(tmp_path):
     ("text", "message"),
     [
         (None, "is not a federation: it has no federation.toml"),
+        ('name = "a"\naddress = "b:1"\ntrusted-proxy = []', "Did you mean 'trusted-proxies'"),
         ("name = 'acme'", "must have a name and an address"),
         ("name = 'a/b'\naddress = 'x:1'", "is not a valid name"),
         ("name = 'acme'\naddress = 'x'", "Write HOST:PORT"),
