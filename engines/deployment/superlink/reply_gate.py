@@ -8,14 +8,10 @@ each message is answered once. So a budget for each reply is one for each round 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from logging import ERROR, INFO
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flwr.app import Error
-from flwr.app import Message as FlowerMessage
-from flwr.common import log
 from google.protobuf.message import DecodeError, Message
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -27,16 +23,9 @@ from coldfusion_fl.engines.deployment.superlink.access_control import caller, re
 from coldfusion_fl.engines.deployment.superlink.node_auth import NODE, describe_node, read_body, replay
 from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
 from coldfusion_fl.engines.deployment.superlink.reply_budget import ReplyBudget, object_ids, stored_size
+from coldfusion_fl.engines.deployment.superlink.reply_storage import answer_with_error, find_open, hand_on, unsigned
 from coldfusion_fl.engines.deployment.superlink.staged_reply import ReplyRejectedError, StagedReply
-from coldfusion_fl.engines.flower_internals import (
-    FlowerError,
-    fleet_handlers,
-    fleet_pb2,
-    get_object_tree,
-    message_pb2,
-    metadata_from_proto,
-    runtime_pb2,
-)
+from coldfusion_fl.engines.flower_internals import fleet_pb2, message_pb2, runtime_pb2
 
 PUSH_MESSAGES, PUSH_OBJECT = "/v1/fleet/push-messages", "/v1/fleet/push-object"
 _OWN_MESSAGES, _OWN_OBJECT = "/v1/runtime/push-messages", "/v1/runtime/push-object"
@@ -47,6 +36,8 @@ _MAX_STAGED = 2
 _REMEMBERED = 32
 # Replies that are being handed to Flower at the same time; its database has one writer.
 _MAX_STORING = 2
+# Seconds; Flower's SuperNode waits 30 s for a response.
+_MAX_RESPONSE = 10.0
 _PROTOBUF = "application/protobuf"
 
 _Result = TypeVar("_Result")
@@ -127,7 +118,7 @@ class ReplyGate:
         before = self._answered.get(node, ())
         if (answers, name) in before:  # sent again, because the response was lost
             return _announcement_response(name, [])
-        sent = await run_in_threadpool(_find_open, state, metadata)
+        sent = await run_in_threadpool(find_open, state, metadata)
         if sent is None or any(answers == answered for answered, _ in before):
             raise ReplyRejectedError("it answers no open message to this node; it may be late")
         _address(request, sent)
@@ -162,9 +153,7 @@ class ReplyGate:
             if self._staged.pop(key, None):  # not another thread, with the part before
                 self._remember(staged.metadata, request.session_id)
                 # Not awaited: Flower's SuperNode waits 30 s for a response, and storing a large base may take longer.
-                task = asyncio.create_task(self._hand_on(staged, state))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._start(self._hand_on(staged, state))
         return message_pb2.PushObjectResponse(stored=True)
 
     async def _check(self, state: Any, request: Any, check: Callable[..., _Result], *arguments: Any) -> _Result:
@@ -178,7 +167,9 @@ class ReplyGate:
             answered = self._answered.get(metadata.src_node_id, ())
             if all(metadata.reply_to_message_id != message for message, _ in answered):
                 self._remember(metadata, "")
-                await run_in_threadpool(_answer_with_error, request, str(rejected), state)
+                reason = f"the server refused its reply: {rejected}"
+                answer = self._start(answer_with_error(request, UNREADABLE_REPLY, reason, state))
+                await asyncio.wait({answer}, timeout=_MAX_RESPONSE)
             raise
 
     def _remember(self, metadata: Any, name: str) -> None:
@@ -187,64 +178,15 @@ class ReplyGate:
         answered.append((metadata.reply_to_message_id, name))
 
     async def _hand_on(self, staged: StagedReply, state: Any) -> None:
-        sender = describe_node(staged.metadata.src_node_id, self._names)
-        try:
-            async with self._storing:
-                await run_in_threadpool(_store, staged, state)
-        except FlowerError as error:  # such as that the run has ended
-            log(
-                INFO, "A reply of %s was not stored: %s", describe_node(staged.metadata.src_node_id, self._names), error
-            )
-        except Exception:
-            log(ERROR, "A reply of %s could not be stored.", sender, exc_info=True)
-        finally:
-            staged.close()
+        async with self._storing:
+            await hand_on(staged, state, describe_node(staged.metadata.src_node_id, self._names))
 
-
-def _store(staged: StagedReply, state: Any) -> None:
-    """Hand a complete reply to Flower, as if its node had just announced it and sent its parts."""
-    announced = fleet_handlers.push_messages(staged.request, state)
-    wanted = set(announced.objects_to_push)
-    for object_id, content in staged.contents():
-        if object_id in wanted:
-            part = message_pb2.PushObjectRequest(
-                node=staged.request.node,
-                run_id=staged.metadata.run_id,
-                session_id=announced.session_id,
-                object_id=object_id,
-                object_content=content,
-            )
-            if not fleet_handlers.push_object(part, state).stored:
-                raise RuntimeError("Flower did not store a part of the reply")
-
-
-def _answer_with_error(request: Any, reason: str, state: Any) -> None:
-    """Store an error in place of a rejected reply, so that the server's app rejects it by name, and without a wait."""
-    metadata = metadata_from_proto(request.messages_list[0].metadata)
-    error = Error(code=UNREADABLE_REPLY, reason=f"the server refused its reply: {reason}")
-    message = FlowerMessage(error=error, metadata=metadata)  # type: ignore[call-overload]
-    message.metadata.__dict__["_message_id"] = message.object_id
-    try:
-        session = state.start_session(metadata.run_id)
-        stored, _ = state.store_message_and_object_tree(message, get_object_tree(message), session)
-    except (FlowerError, ValueError) as failure:  # such as that the run has ended
-        log(INFO, "An error was not stored in place of a rejected reply: %s", failure)
-        return
-    if stored:
-        state.store_object(metadata.run_id, session, message.object_id, message.deflate())
-    else:  # its metadata are not valid; Flower then answers itself that there will be no reply
-        state.delete_messages({metadata.reply_to_message_id})
-        state.object_store.delete(metadata.reply_to_message_id)
-
-
-def _find_open(state: Any, metadata: Any) -> Any:
-    """The message to a reply's node in its run that the reply answers; None where none waits for a reply."""
-    message = state.get_valid_message_ins(metadata.reply_to_message_id)
-    is_answered = message is not None and (_unsigned(message["dst_node_id"]), _unsigned(message["run_id"])) == (
-        metadata.src_node_id,
-        metadata.run_id,
-    )
-    return message if is_answered else None
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something that no request waits for."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _address(request: Any, sent: Any) -> None:
@@ -253,17 +195,12 @@ def _address(request: Any, sent: Any) -> None:
     A running time that cannot be is left out: Flower adds it to those of the run.
     """
     metadata = request.messages_list[0].metadata
-    metadata.dst_node_id = _unsigned(sent["src_node_id"])
+    metadata.dst_node_id = unsigned(sent["src_node_id"])
     metadata.message_type, metadata.group_id = sent["message_type"], sent["group_id"]
     metadata.created_at = time.time()
     metadata.ttl = sent["created_at"] + sent["ttl"] - metadata.created_at
     if not all(0 <= seconds <= metadata.created_at - sent["created_at"] for seconds in request.clientapp_runtime_list):
         del request.clientapp_runtime_list[:]
-
-
-def _unsigned(number: int) -> int:
-    """An ID as Flower sends it; the database has it as a signed number."""
-    return number % 2**64
 
 
 def _parse(kind: type[Any], body: bytes, node: int) -> Any:

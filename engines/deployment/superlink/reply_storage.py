@@ -1,0 +1,139 @@
+"""Hands accepted replies to Flower, and errors in place of the others, also while its database is busy.
+
+The member that sent a reply has been told that it is stored, and will not send it again. SQLite has one writer, and a
+transaction of Flower waits 5 s for it. So what fails is tried again for a while.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from logging import ERROR, INFO
+from typing import Any
+
+from flwr.app import Error
+from flwr.app import Message as FlowerMessage
+from flwr.common import log
+from starlette.concurrency import run_in_threadpool
+
+from coldfusion_fl.engines.deployment.superlink.staged_reply import StagedReply
+from coldfusion_fl.engines.flower_internals import (
+    FlowerError,
+    fleet_handlers,
+    get_object_tree,
+    message_pb2,
+    metadata_from_proto,
+)
+
+# Flower's own code for a reply that it cannot deliver: it does not count as a rejection of the member.
+_REPLY_UNAVAILABLE = 4
+_PATIENCE, _PAUSE = 60.0, 1.0  # seconds
+
+
+class _ClosedError(Exception):
+    """The message that a reply answers is gone."""
+
+
+async def hand_on(staged: StagedReply, state: Any, sender: str) -> None:
+    """Store a complete reply, and free its file. If that fails for good, the server's app gets an error in its place.
+
+    Args:
+        staged: the reply.
+        state: Flower's state of the server.
+        sender: its node, for the log.
+    """
+    try:
+        await _repeat(_store, staged, state)
+    except (FlowerError, _ClosedError) as error:  # such as that the run has ended
+        log(INFO, "A reply of %s was not stored: %s", sender, error)
+    except Exception as error:
+        log(ERROR, "A reply of %s could not be stored. The run goes on without it.", sender, exc_info=True)
+        reason = f"the server could not store its reply: {type(error).__name__}: {error}"
+        await answer_with_error(staged.request, _REPLY_UNAVAILABLE, reason, state)
+    finally:
+        staged.close()
+
+
+async def answer_with_error(request: Any, code: int, reason: str, state: Any) -> None:
+    """Store an error in place of a reply, so that the server's app need not wait for the reply.
+
+    Args:
+        request: the announcement of the reply.
+        code: of the error.
+        reason: of the error.
+        state: Flower's state of the server.
+    """
+    try:
+        await _repeat(_store_error, request, code, reason, state)
+    except (FlowerError, ValueError) as failure:  # such as that the run has ended
+        log(INFO, "An error was not stored in place of a reply: %s", failure)
+    except Exception:
+        log(ERROR, "An error could not be stored in place of a reply. The run waits for the reply.", exc_info=True)
+
+
+def find_open(state: Any, metadata: Any) -> Any:
+    """The message to a reply's node in its run that the reply answers; None where none waits for a reply."""
+    message = state.get_valid_message_ins(metadata.reply_to_message_id)
+    is_answered = message is not None and (unsigned(message["dst_node_id"]), unsigned(message["run_id"])) == (
+        metadata.src_node_id,
+        metadata.run_id,
+    )
+    return message if is_answered else None
+
+
+def unsigned(number: int) -> int:
+    """An ID as Flower sends it; the database has it as a signed number."""
+    return number % 2**64
+
+
+async def _repeat(step: Callable[..., None], *arguments: Any) -> None:
+    """Run a step in a thread, and again if it fails, unless it never can work, such as after the end of the run."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            await run_in_threadpool(step, *arguments)
+            return
+        except (FlowerError, ValueError, _ClosedError):
+            raise
+        except Exception:
+            if time.monotonic() >= end:
+                raise
+        await asyncio.sleep(_PAUSE)
+
+
+def _store(staged: StagedReply, state: Any) -> None:
+    """Hand a complete reply to Flower, as if its node had just announced it and sent its parts.
+
+    It may be repeated: Flower then asks for those parts that it does not have yet.
+    """
+    announced = fleet_handlers.push_messages(staged.request, state)
+    name = {"name": staged.metadata.message_id}
+    if not state.query("SELECT message_id FROM message_res WHERE message_id = :name", name):
+        if find_open(state, staged.metadata) is None:
+            raise _ClosedError("no message waits for it any more")
+        raise RuntimeError("Flower did not store the reply")  # its log says why
+    wanted = set(announced.objects_to_push)
+    for object_id, content in staged.contents():
+        if object_id in wanted:
+            part = message_pb2.PushObjectRequest(
+                node=staged.request.node,
+                run_id=staged.metadata.run_id,
+                session_id=announced.session_id,
+                object_id=object_id,
+                object_content=content,
+            )
+            if not fleet_handlers.push_object(part, state).stored:
+                raise RuntimeError("Flower did not store a part of the reply")
+
+
+def _store_error(request: Any, code: int, reason: str, state: Any) -> None:
+    metadata = metadata_from_proto(request.messages_list[0].metadata)
+    error = Error(code=code, reason=reason)
+    message = FlowerMessage(error=error, metadata=metadata)  # type: ignore[call-overload]
+    message.metadata.__dict__["_message_id"] = message.object_id
+    session = state.start_session(metadata.run_id)
+    stored, _ = state.store_message_and_object_tree(message, get_object_tree(message), session)
+    if stored:
+        state.store_object(metadata.run_id, session, message.object_id, message.deflate())
+    else:  # such as that a part of the reply is stored; Flower then answers itself that there will be no reply
+        state.delete_messages({metadata.reply_to_message_id})
+        state.object_store.delete(metadata.reply_to_message_id)
