@@ -11,8 +11,9 @@ from coldfusion_fl.engines.flower_internals import TASK_TOKEN_HEADER
 _MULTIPLE = 4
 # Reports are small, but so may be the message that asks for them.
 _MIN_SIZE, _MIN_OBJECTS = 16 * 2**20, 200
-# Of a run that began before this process did, nothing is known, and its members must not be refused for that.
-_UNKNOWN = ReplyLimits(objects=20_000, size=2 * 2**30)
+# What a run that began before this process did has sent: nothing is known of it, and its members must not be refused
+# for that, also after its next message.
+_UNKNOWN = ReplyLimits(objects=5_000, size=512 * 2**20)
 _MAX_RUNS = 16
 _IDS_PER_QUERY = 500
 
@@ -23,6 +24,10 @@ class ReplyBudget:
     def __init__(self) -> None:
         self._largest: dict[int, ReplyLimits] = {}
         self._under_way: dict[str, tuple[int, int, int]] = {}
+
+    def run_begins(self, run_id: int) -> None:
+        """A run sends its first messages. Of other runs it is unknown what they have sent before."""
+        self._largest.setdefault(run_id, ReplyLimits(0, 0))
 
     def message_begins(self, headers: Mapping[str, str], run_id: int, objects: int, stored: int) -> None:
         """The server's app announces messages.
@@ -44,15 +49,13 @@ class ReplyBudget:
 
     def limits(self, run_id: int) -> ReplyLimits:
         """What a reply in a run may have."""
-        largest = self._largest.get(run_id)
-        if largest is None:
-            return _UNKNOWN
+        largest = self._largest.get(run_id, _UNKNOWN)
         return ReplyLimits(_MULTIPLE * largest.objects + _MIN_OBJECTS, _MULTIPLE * largest.size + _MIN_SIZE)
 
     def _set(self, headers: Mapping[str, str], run_id: int, objects: int, size: int) -> None:
         self._under_way.pop(_app(headers), None)
         self._under_way[_app(headers)] = (run_id, objects, size)
-        before = self._largest.pop(run_id, ReplyLimits(0, 0))
+        before = self._largest.pop(run_id, _UNKNOWN)
         self._largest[run_id] = ReplyLimits(max(before.objects, objects), max(before.size, size))
         for table in (self._under_way, self._largest):
             while len(table) > _MAX_RUNS:

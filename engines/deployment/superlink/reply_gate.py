@@ -103,6 +103,8 @@ class ReplyGate:
             ids = object_ids(request.message_object_trees)
             stored = await run_in_threadpool(stored_size, _state(scope).object_store, ids)
             run_id = request.messages_list[0].metadata.run_id
+            if not await run_in_threadpool(_state(scope).get_message_ids_from_run_id, run_id):
+                self._budget.run_begins(run_id)
             self._budget.message_begins(Headers(scope=scope), run_id, len(ids), stored)
 
     async def _announce(self, scope: Scope, body: bytes) -> Message:

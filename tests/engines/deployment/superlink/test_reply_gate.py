@@ -168,9 +168,17 @@ def test_a_large_base_allows_large_replies(link):
 
 def test_a_base_that_is_stored_already_counts_too(link):
     """After a restart, Flower does not ask the server's app for parts that it still has."""
-    link.send("b", content(arrays=arrays(0, 2_000_000)))
+    first = link.send("b", content(arrays=arrays(0, 2_000_000)))
+    link.state.delete_messages({first.metadata.message_id})
     link.app.middleware_stack = None  # the middleware begins anew, as after a restart
     message = link.send("a", content(arrays=arrays(0, 2_000_000)))
+    assert link.upload("a", link.reply_to(message, content(arrays=arrays(1, 5_000_000)))).status_code == 200
+
+
+def test_a_query_after_a_restart_does_not_lower_what_replies_of_the_round_may_have(link):
+    message = link.send("a", content(arrays=arrays(0, 5_000_000)))
+    link.app.middleware_stack = None  # the middleware begins anew, as after a restart
+    link.send("b", content())
     assert link.upload("a", link.reply_to(message, content(arrays=arrays(1, 5_000_000)))).status_code == 200
 
 
