@@ -20,6 +20,8 @@ from coldfusion_fl.sanitize import sanitize
 from coldfusion_fl.versions import VERSIONS_HEADER, format_versions
 
 FLEET = "/v1/fleet/"
+# Strangers may send a body to this path only, to ask to be admitted.
+ADMISSION = f"{FLEET}activate-node"
 # A new run's app has at most 10 MB, and a part of an array 5 MB.
 _MAX_LOCAL_REQUEST = 64 * 2**20
 MAX_PATH = 200
@@ -65,14 +67,31 @@ class AccessControl:
                 message = {**message, "headers": [*message.get("headers", ()), self._header]}
             await send(message)
 
-        peer = scope.get("client")
-        if self._limits:
-            self._limits.request_begins(peer)
-        try:
+        if self._limits is None:
             await self._control(scope, receive, send_with_versions)
+            return
+        limits, peer, is_busy = self._limits, scope.get("client"), False
+
+        def begin() -> None:
+            nonlocal is_busy
+            if not is_busy:
+                limits.request_begins(peer)
+                is_busy = True
+
+        async def receive_and_begin() -> Message:
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body", False):
+                begin()
+            return message
+
+        # A stranger's connection must not count as busy for a body that never comes.
+        if scope["path"] != ADMISSION:
+            begin()
+        try:
+            await self._control(scope, receive_and_begin, send_with_versions)
         finally:
-            if self._limits:
-                self._limits.request_ends(peer, status < _REFUSED)
+            if is_busy:
+                limits.request_ends(peer, status < _REFUSED)
 
     async def _control(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = str(scope["path"])

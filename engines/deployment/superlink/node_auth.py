@@ -1,14 +1,15 @@
 """Admits requests of members from their headers, before a byte of their bodies is kept.
 
 Flower reads a whole request into memory and then checks who signed it. The signature and the key are in the headers and
-do not depend on the body. So a stranger's body is never read, and a member's body has a limit of size and of time.
+do not depend on the body. So only members' bodies are read, with a limit of size and of time, and of a stranger's
+the few bytes that ask for admission.
 """
 
 import asyncio
 import base64
 import binascii
 import datetime
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +17,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coldfusion_fl.engines.deployment.superlink.access_control import FLEET, MAX_PATH, caller, is_too_large, respond
+from coldfusion_fl.engines.deployment.superlink.access_control import (
+    ADMISSION,
+    FLEET,
+    MAX_PATH,
+    caller,
+    is_too_large,
+    respond,
+)
 from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
 from coldfusion_fl.engines.flower_internals import (
     FLEET_HTTP_PUBLIC_KEY_HEADER,
@@ -31,14 +39,15 @@ from coldfusion_fl.sanitize import sanitize
 
 # Flower sends arrays in parts of 5 MB; everything else is smaller.
 MAX_REQUEST = 8 * 2**20
-# A stranger may ask to be admitted; Flower's answer tells it, or `coldfusion member check`, that its key is unknown.
-_ADMISSION = "/v1/fleet/activate-node"
+# Flower's answer to it tells a stranger, or `coldfusion member check`, that its key is unknown.
 _MAX_ADMISSION = 4096
 # The time for a body: slower connections than this cannot take part in a run anyway.
 _BODY_SECONDS, _BODY_RATE = 20.0, 16 * 1024
-# Flower's SuperNode sends two parts at a time, a heartbeat and a question for messages. More must wait, so that a
-# member's unfinished requests hold at most this number of bodies in memory.
+# Flower's SuperNode sends two parts at a time, a heartbeat and a question for messages. More are rejected, so that a
+# member's unfinished requests hold at most this number of bodies in memory, and of connections that are not closed.
 _MAX_AT_ONCE = 8
+# Flower's SuperNode repeats a request after this status; after another one it would end.
+_TRY_AGAIN = 503
 # The key under which a request carries the ID of the node that signed it.
 NODE = "coldfusion.node"
 
@@ -64,7 +73,7 @@ class NodeAuthentication:
         self._refusals = refusals
         self._names = names
         self._seconds = seconds
-        self._at_once: defaultdict[int, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_MAX_AT_ONCE))
+        self._at_once: Counter[int] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or respond with an error."""
@@ -74,7 +83,7 @@ class NodeAuthentication:
         headers = Headers(scope=scope)
         node = await run_in_threadpool(authenticate, headers, scope["app"].state.linkstate_factory.state())
         if node is None:
-            if scope["path"] == _ADMISSION and not is_too_large(scope, _MAX_ADMISSION):
+            if scope["path"] == ADMISSION and not is_too_large(scope, _MAX_ADMISSION):
                 await self._pass_on(scope, receive, send)
                 return
             self._refuse(scope, "its headers have no valid signature of a member.")
@@ -85,8 +94,15 @@ class NodeAuthentication:
             self._refuse(scope, f"it is larger than {MAX_REQUEST // 2**20} MiB, or does not declare its length.")
             await respond(413, "Content Too Large", scope, receive, send)
             return
-        async with self._at_once[node]:
+        if self._at_once[node] >= _MAX_AT_ONCE:
+            self._refuse(scope, f"{_MAX_AT_ONCE} others of it are not finished.")
+            await respond(_TRY_AGAIN, "too many requests at once", scope, receive, send)
+            return
+        self._at_once[node] += 1
+        try:
             await self._pass_on(scope, receive, send)
+        finally:
+            self._at_once[node] -= 1
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = int(Headers(scope=scope).get("content-length", "0"))
@@ -96,8 +112,7 @@ class NodeAuthentication:
                 body = await read_body(receive)
         except TimeoutError:
             self._refuse(scope, f"its {length} bytes did not arrive within {limit:.0f} s.")
-            # Flower's SuperNode repeats a request after this status; after another one it would end.
-            await respond(503, "the request took too long", scope, receive, send)
+            await respond(_TRY_AGAIN, "the request took too long", scope, receive, send)
             return
         if body is not None:
             await self._app(scope, replay(body, receive), send)

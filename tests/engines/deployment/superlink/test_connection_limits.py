@@ -10,6 +10,7 @@ import httpx
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -24,7 +25,7 @@ from coldfusion_fl.engines.deployment.superlink.connection_limits import (
 )
 from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
 
-FLEET = "/v1/fleet/pull-messages"
+FLEET, ADMISSION = "/v1/fleet/pull-messages", "/v1/fleet/activate-node"
 
 
 def wait_for(condition):
@@ -42,7 +43,7 @@ class Served:
         refusals = RefusalLog()
         self.limits = ConnectionLimits(refusals, **options)
         app = Starlette(
-            routes=[Route(FLEET, self.answer, methods=["POST"])],
+            routes=[Route(path, self.answer, methods=["POST"]) for path in (FLEET, ADMISSION)],
             middleware=[Middleware(AccessControl, refusals, self.limits)],
         )
         [listener] = listeners("127.0.0.1", 0, self.limits)
@@ -64,9 +65,10 @@ class Served:
         self.thread.join(30)
         assert not self.thread.is_alive()
 
-    def answer(self, request):
+    async def answer(self, request):
+        await request.body()
         if request.headers.get("wait"):
-            self.release.wait(30)
+            await run_in_threadpool(self.release.wait, 30)
         return PlainTextResponse("served")
 
     def connect(self, source="127.0.0.2"):
@@ -125,10 +127,11 @@ def test_a_connection_without_a_request_is_closed(caplog):
     assert "Closed a connection from 127.0.0.2: no request within 0 s." in caplog.text
 
 
-def test_a_request_that_is_being_answered_is_not_closed():
+@pytest.mark.parametrize("path", [FLEET, ADMISSION])
+def test_a_request_that_is_being_answered_is_not_closed(path):
     with Served(total=8, first_request=0.3) as server:
         busy = server.connect()
-        busy.sendall(b"POST /v1/fleet/pull-messages HTTP/1.1\r\nhost: x\r\nwait: 1\r\ncontent-length: 0\r\n\r\n")
+        busy.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\nwait: 1\r\ncontent-length: 1\r\n\r\nx".encode())
         wait_for(lambda: any(not connection.waits for connection in server.limits._connections.values()))
         for _ in range(10):
             server.connect()
@@ -136,6 +139,27 @@ def test_a_request_that_is_being_answered_is_not_closed():
         server.release.set()
         busy.settimeout(30)
         assert b"200 OK" in busy.recv(1000)
+
+
+HALF = f"POST {ADMISSION} HTTP/1.1\r\nhost: x\r\ncontent-length: 4000\r\n\r\nx".encode()
+
+
+def test_unfinished_requests_to_be_admitted_do_not_lock_anyone_out():
+    """They come from strangers."""
+    with Served(total=8) as server:
+        for number in range(2, 6):
+            for _ in range(2):
+                server.connect(f"127.0.0.{number}").sendall(HALF)
+        wait_for(lambda: len(server.limits) == 8)
+        time.sleep(0.3)
+        assert server.ask("127.0.0.99") == "served"
+
+
+def test_an_unfinished_request_to_be_admitted_keeps_the_deadline_of_its_connection():
+    with Served(first_request=0.3) as server:
+        half = server.connect()
+        half.sendall(HALF)
+        wait_for(lambda: is_closed(half))
 
 
 def test_a_connection_that_was_of_use_is_closed_last():
