@@ -23,8 +23,10 @@ from coldfusion_fl.engines.flower_internals import (
 )
 from coldfusion_fl.errors import count
 
-_ARRAY = "Array"
+_ARRAY, _CHUNK = "Array", "ArrayChunk"
 _MIB = 2**20
+# Of all that is no content of arrays. What numbers and texts take in memory is several times as large as they are sent.
+_MAX_RECORDS = 16 * _MIB
 
 
 class ReplyRejectedError(Exception):
@@ -37,7 +39,7 @@ class ReplyLimits:
 
     Attributes:
         objects: the number of its parts.
-        size: bytes, both as they are sent and as they are in memory, where a part counts as often as it is used.
+        size: bytes, both as they are sent and as arrays are in memory, where a part counts as often as it is used.
     """
 
     objects: int
@@ -68,7 +70,7 @@ class StagedReply:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by `close`)
         self._places: dict[str, tuple[int, int]] = {}
         self._arrays: list[Counter[str]] = []
-        self._size = 0
+        self._size = self._records_size = 0
         self._lock = threading.Lock()
 
     @property
@@ -88,7 +90,7 @@ class StagedReply:
         """
         if object_id not in self._children:
             raise ReplyRejectedError("it sends a part that it has not announced")
-        chunks = self._check(object_id, content)
+        kind, chunks = self._check(object_id, content)
         with self._lock:
             if self._file.closed:
                 raise ReplyRejectedError("it has been rejected")
@@ -96,6 +98,11 @@ class StagedReply:
                 return
             if self._size + len(content) > self._limits.size:
                 raise ReplyRejectedError(f"it has more than the {self._limits.size / _MIB:,.0f} MiB that are accepted")
+            if kind != _CHUNK:
+                self._records_size += len(content)
+                if self._records_size > _MAX_RECORDS:
+                    limit = f"{_MAX_RECORDS // _MIB} MiB"
+                    raise ReplyRejectedError(f"it has more than the {limit} that are accepted beside arrays")
             self._file.seek(self._size)
             self._file.write(content)
             self._places[object_id] = (self._size, len(content))
@@ -103,8 +110,8 @@ class StagedReply:
             if chunks:
                 self._arrays.append(chunks)
 
-    def _check(self, object_id: str, content: bytes) -> Counter[str]:
-        """Check a part against its announcement; returns how often it uses its chunks, if it is an array."""
+    def _check(self, object_id: str, content: bytes) -> tuple[str, Counter[str]]:
+        """Check a part against its announcement; returns its kind and, of an array, how often it uses its chunks."""
         if hashlib.sha256(content).hexdigest() != object_id:
             raise ReplyRejectedError("a part is not what its hash says")
         # Bytes from outside can make a parser raise anything.
@@ -117,7 +124,7 @@ class StagedReply:
             raise ReplyRejectedError("a part cannot be read") from None
         if len(children) != len(set(children)) or set(children) != self._children[object_id]:
             raise ReplyRejectedError("a part is made of other parts than it has announced")
-        return chunks
+        return kind, chunks
 
     def check(self) -> None:
         """Check the complete reply: its arrays as they will be in memory.

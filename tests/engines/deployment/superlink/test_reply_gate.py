@@ -188,6 +188,14 @@ def test_a_reply_of_many_parts_is_refused(link, caplog):
     assert is_refused(link, link.upload("a", link.reply_to(message, content(**many))), link.stored(), caplog, "parts")
 
 
+def test_metrics_of_any_size_are_not_accepted_with_a_large_base(link, caplog):
+    """In memory they are several times as large as they are sent."""
+    message = link.send("a", content(arrays=arrays(0, 2_000_000)))
+    many = {f"r{number}": MetricRecord({"x": [float(number)] * 250_000}) for number in range(10)}  # 2 MB each
+    response = link.upload("a", link.reply_to(message, content(**many)))
+    assert is_refused(link, response, link.stored(), caplog, "more than the 16 MiB that are accepted beside arrays")
+
+
 def test_a_chunk_that_is_used_many_times_counts_as_often(link, caplog):
     """An array of few bytes must not become one of gigabytes in the server's memory."""
     message = asked(link)
