@@ -23,7 +23,13 @@ from coldfusion_fl.engines.deployment.superlink.access_control import caller, re
 from coldfusion_fl.engines.deployment.superlink.node_auth import NODE, describe_node, read_body, replay
 from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
 from coldfusion_fl.engines.deployment.superlink.reply_budget import ReplyBudget, object_ids, stored_size
-from coldfusion_fl.engines.deployment.superlink.reply_storage import answer_with_error, find_open, hand_on, unsigned
+from coldfusion_fl.engines.deployment.superlink.reply_storage import (
+    answer_with_error,
+    find_open,
+    hand_on,
+    open_messages,
+    unsigned,
+)
 from coldfusion_fl.engines.deployment.superlink.staged_reply import ReplyRejectedError, StagedReply
 from coldfusion_fl.engines.flower_internals import fleet_pb2, message_pb2, runtime_pb2
 
@@ -128,10 +134,22 @@ class ReplyGate:
         if key not in self._staged:
             limits = self._budget.limits(metadata.run_id)
             staged = await self._check(state, request, StagedReply, request, limits, self._folder)
+            await self._drop_closed(state)
+            if key in self._staged:  # announced twice at the same time
+                staged.close()
+                return _announcement_response(name, self._staged[key].missing)
             for old in [other for other in self._staged if other[0] == node][: 1 - _MAX_STAGED]:
                 self._staged.pop(old).close()
             self._staged[key] = staged
         return _announcement_response(name, self._staged[key].missing)
+
+    async def _drop_closed(self, state: Any) -> None:
+        """Drop unfinished replies that nobody waits for any more: of runs that have ended, and of removed members."""
+        waiting = {key: staged.metadata.reply_to_message_id for key, staged in self._staged.items()}
+        found = await run_in_threadpool(open_messages, state, waiting.values())
+        for key, message in waiting.items():
+            if message not in found and (staged := self._staged.pop(key, None)):
+                staged.close()
 
     async def _receive(self, scope: Scope, body: bytes) -> Message:
         """Receive a part of a reply, and after the last one hand the reply to Flower.

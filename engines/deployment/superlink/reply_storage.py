@@ -6,7 +6,7 @@ transaction of Flower waits 5 s for it. So what fails is tried again for a while
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from logging import ERROR, INFO
 from typing import Any
 
@@ -78,6 +78,20 @@ def find_open(state: Any, metadata: Any) -> Any:
         metadata.run_id,
     )
     return message if is_answered else None
+
+
+def open_messages(state: Any, messages: Iterable[str]) -> set[str]:
+    """Those of some messages that wait for replies: they are neither deleted nor expired, and their nodes are members."""
+    wanted = {f"id{number}": message for number, message in enumerate(messages)}
+    if not wanted:
+        return set()
+    names = ", ".join(f":{name}" for name in wanted)
+    rows = state.query(
+        "SELECT message_id FROM message_ins JOIN node ON node.node_id = dst_node_id "
+        f"WHERE message_id IN ({names}) AND created_at + ttl > :now AND status != 'unregistered'",
+        {**wanted, "now": time.time()},
+    )
+    return {row["message_id"] for row in rows}
 
 
 def unsigned(number: int) -> int:

@@ -10,27 +10,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 from flwr.proto.fleet_pb2 import PushMessagesRequest, PushMessagesResponse
 from flwr.proto.message_pb2 import PushObjectResponse
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_id, get_object_tree
-from superlink_app import SuperLinkApp, content, signed
+from superlink_app import content, signed
 
 from coldfusion_fl.config.message_keys import UNREADABLE_REPLY
 
 PUSH = "/v1/fleet/push-messages"
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    """The app; to make its database takes seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        made = SuperLinkApp(tmp_path_factory.mktemp("superlink"), patch)
-    with made.client:
-        yield made
-
-
-@pytest.fixture
-def link(app):
-    """The app with a new run, and nothing in it."""
-    app.begin()
-    return app
 
 
 def arrays(seed=0, size=1000):
@@ -313,17 +297,6 @@ def test_a_member_cannot_reply_for_another(link, caplog):
 @pytest.mark.parametrize("body", [b"\xff\xff", b""])
 def test_an_unreadable_announcement_is_refused(link, body):
     assert link.post(PUSH, body, signed(link.keys["a"])).status_code == 403
-
-
-def test_a_member_holds_the_space_of_two_unfinished_replies_at_most(link):
-    replies = [link.reply_to(asked_again(link, number), content(arrays=arrays(number))) for number in range(3)]
-    sessions = [PushMessagesResponse.FromString(link.announce("a", reply).content).session_id for reply in replies]
-    parts = [next(iter(get_all_nested_objects(reply).items())) for reply in replies]
-    stored = [
-        PushObjectResponse.FromString(link.push("a", session, part[0], part[1].deflate()).content).stored
-        for session, part in zip(sessions, parts, strict=True)
-    ]
-    assert stored == [False, True, True]
 
 
 def asked_again(link, number):

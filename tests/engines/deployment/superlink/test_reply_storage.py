@@ -5,28 +5,16 @@ import time
 
 import pytest
 from flwr.app import MetricRecord
-from superlink_app import SuperLinkApp, content
+from superlink_app import content
 
 from coldfusion_fl.config.message_keys import UNREADABLE_REPLY
 from coldfusion_fl.engines.deployment.superlink import reply_storage
 from coldfusion_fl.strategies.nodes.messaging import UNREACHABLE
 
 
-@pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    """The app; to make its database takes seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        made = SuperLinkApp(tmp_path_factory.mktemp("superlink"), patch)
-    with made.client:
-        yield made
-
-
-@pytest.fixture
-def link(app, monkeypatch):
-    """The app with a new run, and nothing in it."""
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
     monkeypatch.setattr(reply_storage, "_PAUSE", 0.01)
-    app.begin()
-    return app
 
 
 def asked(link):
