@@ -8,6 +8,7 @@ only.
 
 import ipaddress
 from collections.abc import Collection
+from http import HTTPStatus
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -25,7 +26,6 @@ ADMISSION = f"{FLEET}activate-node"
 # A new run's app has at most 10 MB, and a part of an array 5 MB.
 _MAX_LOCAL_REQUEST = 64 * 2**20
 MAX_PATH = 200
-_REFUSED = 400
 _FORWARDED_FOR = "x-forwarded-for"
 _PROXY_HEADERS = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip")
 
@@ -58,7 +58,7 @@ class AccessControl:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        status = _REFUSED
+        status = int(HTTPStatus.BAD_REQUEST)
 
         async def send_with_versions(message: Message) -> None:
             nonlocal status
@@ -91,7 +91,7 @@ class AccessControl:
             await self._control(scope, receive_and_begin, send_with_versions)
         finally:
             if is_busy:
-                limits.request_ends(peer, status < _REFUSED)
+                limits.request_ends(peer, status < HTTPStatus.BAD_REQUEST)
 
     async def _control(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = str(scope["path"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from http import HTTPStatus
 
 from flwr.common import log
 
@@ -9,7 +10,6 @@ _INTERVAL = 60.0
 # A stranger with many addresses must not fill the memory either: addresses beyond this many are counted together.
 _MAX_SOURCES = 1000
 _OTHERS = "other addresses"
-_ERRORS = 400
 
 
 class RefusalLog:
@@ -71,6 +71,6 @@ class RefusalFilter(logging.Filter):
         if not isinstance(record.args, tuple) or len(record.args) < 5:
             return True
         address, status = record.args[0], record.args[4]
-        if not isinstance(status, int) or status < _ERRORS:
+        if not isinstance(status, int) or status < HTTPStatus.BAD_REQUEST:
             return True
         return self._refusals.is_first(str(address).rpartition(":")[0], f"HTTP {status}")
