@@ -16,6 +16,6 @@ COMPRESSION = f"{PREFIX}compression"
 FROZEN_SHA256 = "frozen-sha256"
 # In the MetricRecord of a round's training: the numbers of fused and of rejected contributions.
 CONTRIBUTIONS, REJECTED = f"{PREFIX}contributions", f"{PREFIX}rejected"
-# The code of the error that stands for a reply that cannot be read, or that the server of a federation refused;
+# The code of the error that stands for a reply that cannot be read, or that the server of a federation rejected;
 # Flower's own codes are below 100.
 UNREADABLE_REPLY = 1000

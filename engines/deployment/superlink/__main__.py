@@ -16,7 +16,7 @@ from coldfusion_fl.engines.deployment.superlink.access_control import AccessCont
 from coldfusion_fl.engines.deployment.superlink.connection_limits import ConnectionLimits, raise_descriptor_limit
 from coldfusion_fl.engines.deployment.superlink.database import prepare
 from coldfusion_fl.engines.deployment.superlink.node_auth import NodeAuthentication
-from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
+from coldfusion_fl.engines.deployment.superlink.rejection_log import RejectionLog
 from coldfusion_fl.engines.deployment.superlink.reply_gate import ReplyGate
 from coldfusion_fl.engines.deployment.superlink.tls_logging import log_failed_handshakes
 from coldfusion_fl.engines.deployment.superlink.web_server import run_server
@@ -29,19 +29,19 @@ def main() -> None:
     exit_with_supervisor()
     federation = open_federation(Path(sys.argv.pop(1)))
     raise_descriptor_limit()
-    refusals = RefusalLog()
-    limits = ConnectionLimits(refusals, federation.trusted_proxies)
+    rejections = RejectionLog()
+    limits = ConnectionLimits(rejections, federation.trusted_proxies)
     names = functools.partial(read_member_names, federation.members_file)
     others = extensions.get_middleware()
     # Flower has no public hook for middleware; this is the function by which it loads its own extensions.
     extensions.get_middleware = lambda: (
-        Middleware(AccessControl, refusals, limits, federation.trusted_proxies),
-        Middleware(NodeAuthentication, refusals, names),
-        Middleware(ReplyGate, refusals, names, federation.flower_home),
+        Middleware(AccessControl, rejections, limits, federation.trusted_proxies),
+        Middleware(NodeAuthentication, rejections, names),
+        Middleware(ReplyGate, rejections, names, federation.flower_home),
         *others,
     )
-    uvicorn.run = functools.partial(run_server, limits=limits, refusals=refusals, database=federation.database)
-    log_failed_handshakes(refusals)
+    uvicorn.run = functools.partial(run_server, limits=limits, rejections=rejections, database=federation.database)
+    log_failed_handshakes(rejections)
     prepare(federation.database)
     flower_superlink()
 

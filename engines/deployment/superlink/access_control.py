@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coldfusion_fl.engines.deployment.superlink.connection_limits import ConnectionLimits
-from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
+from coldfusion_fl.engines.deployment.superlink.rejection_log import RejectionLog
 from coldfusion_fl.sanitize import sanitize
 from coldfusion_fl.versions import VERSIONS_HEADER, format_versions
 
@@ -35,7 +35,7 @@ class AccessControl:
 
     Args:
         app: the next ASGI application.
-        refusals: logs what is refused; None: a log of its own.
+        rejections: logs what is rejected; None: a log of its own.
         limits: counts the requests of each connection; None: they are not counted.
         proxies: the addresses of trusted proxies, which name the address that a request comes from.
     """
@@ -43,12 +43,12 @@ class AccessControl:
     def __init__(
         self,
         app: ASGIApp,
-        refusals: RefusalLog | None = None,
+        rejections: RejectionLog | None = None,
         limits: ConnectionLimits | None = None,
         proxies: Collection[str] = (),
     ) -> None:
         self._app = app
-        self._refusals = refusals or RefusalLog()
+        self._rejections = rejections or RejectionLog()
         self._limits = limits
         self._proxies = proxies
         self._header = (VERSIONS_HEADER.encode(), format_versions().encode())
@@ -99,7 +99,7 @@ class AccessControl:
         requested = sanitize(path)[:MAX_PATH]
         is_forwarded = has_proxy_headers(scope)
         if is_forwarded and (caller(scope) not in self._proxies):
-            self._refuse(
+            self._reject(
                 scope,
                 "unknown proxy",
                 f"for {requested}: it comes through a proxy that is not trusted. If the proxy is yours, name its "
@@ -112,20 +112,20 @@ class AccessControl:
         local = is_local(scope) and not is_forwarded
         if scope["type"] == "http" and local and not path.startswith(FLEET) and is_too_large(scope, _MAX_LOCAL_REQUEST):
             limit = _MAX_LOCAL_REQUEST // 2**20
-            self._refuse(scope, "size", f": it is larger than {limit} MiB, or does not declare its length.")
+            self._reject(scope, "size", f": it is larger than {limit} MiB, or does not declare its length.")
             await respond(413, "Content Too Large", scope, receive, send)
         elif scope["type"] == "http" and (path.startswith(FLEET) or local):
             await self._app(scope, receive, send)
         else:
-            self._refuse(scope, "path", f"for {requested}: this path is only available on the server's machine.")
+            self._reject(scope, "path", f"for {requested}: this path is only available on the server's machine.")
             if scope["type"] == "http":
                 await respond(404, "Not Found", scope, receive, send)
             else:
                 await send({"type": "websocket.close", "code": 1008})
 
-    def _refuse(self, scope: Scope, kind: str, reason: str) -> None:
+    def _reject(self, scope: Scope, kind: str, reason: str) -> None:
         space = "" if reason.startswith(":") else " "
-        self._refusals.warn(caller(scope), kind, f"Rejected a request from {caller(scope)}{space}{reason}")
+        self._rejections.warn(caller(scope), kind, f"Rejected a request from {caller(scope)}{space}{reason}")
 
 
 async def respond(status: int, detail: str, scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Collection
 from typing import Any
 
-from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
+from coldfusion_fl.engines.deployment.superlink.rejection_log import RejectionLog
 
 # Seconds until a connection must have sent the head of its next request. Before the first one, TLS is negotiated.
 FIRST_REQUEST = 15.0
@@ -38,7 +38,7 @@ class Connection(socket.socket):
         peer: the address and port of the other side.
         group: the connections that are counted together: an IPv4 address, or an IPv6 network of 64 bits.
         waits: whether no request is being served; only then it may be closed.
-        is_known: whether it has sent a request that was not refused: others are closed first.
+        is_known: whether it has sent a request that was not rejected: others are closed first.
     """
 
     peer: tuple[str, int] = ("", 0)
@@ -90,7 +90,7 @@ class ConnectionLimits:
     """Counts the connections, and closes the ones that wait longest when there are too many.
 
     Args:
-        refusals: logs them.
+        rejections: logs them.
         proxies: addresses of trusted proxies, which connect for many members: only the total bounds them.
         total: the largest number of connections from other machines; None: as many as the file descriptors allow.
         first_request: seconds until a connection must have sent the head of its next request.
@@ -98,12 +98,12 @@ class ConnectionLimits:
 
     def __init__(
         self,
-        refusals: RefusalLog,
+        rejections: RejectionLog,
         proxies: Collection[str] = (),
         total: int | None = None,
         first_request: float = FIRST_REQUEST,
     ) -> None:
-        self._refusals = refusals
+        self._rejections = rejections
         self._proxies = proxies
         self.total = total or max_connections()
         self.per_address = max(1, self.total // _ADDRESS_PART)
@@ -127,7 +127,7 @@ class ConnectionLimits:
             crowd = [other for other in self._connections.values() if belongs(other)]
             if len(crowd) >= bound:
                 waiting = [other for other in crowd if other.waits]
-                self._refusals.warn(
+                self._rejections.warn(
                     host, "too many connections", f"Too many connections: {len(crowd)} are open, one more from {host}."
                 )
                 if not waiting:
@@ -167,7 +167,7 @@ class ConnectionLimits:
     def _expire(self, connection: Connection) -> None:
         if not connection.is_known:
             host = connection.peer[0]
-            self._refusals.warn(
+            self._rejections.warn(
                 host, "no request", f"Closed a connection from {host}: no request within {self._first_request:.0f} s."
             )
         connection.abort()

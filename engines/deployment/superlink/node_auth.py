@@ -25,7 +25,7 @@ from coldfusion_fl.engines.deployment.superlink.access_control import (
     is_too_large,
     respond,
 )
-from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
+from coldfusion_fl.engines.deployment.superlink.rejection_log import RejectionLog
 from coldfusion_fl.engines.flower_internals import (
     FLEET_HTTP_PUBLIC_KEY_HEADER,
     FLEET_HTTP_SIGNATURE_HEADER,
@@ -57,7 +57,7 @@ class NodeAuthentication:
 
     Args:
         app: the next ASGI application.
-        refusals: logs what is refused.
+        rejections: logs what is rejected.
         names: returns the members' names by node ID, for the log.
         seconds: the time for a small body.
     """
@@ -65,12 +65,12 @@ class NodeAuthentication:
     def __init__(
         self,
         app: ASGIApp,
-        refusals: RefusalLog,
+        rejections: RejectionLog,
         names: Callable[[], Mapping[int, str]],
         seconds: float = _BODY_SECONDS,
     ) -> None:
         self._app = app
-        self._refusals = refusals
+        self._rejections = rejections
         self._names = names
         self._seconds = seconds
         self._at_once: Counter[int] = Counter()
@@ -86,16 +86,16 @@ class NodeAuthentication:
             if scope["path"] == ADMISSION and not is_too_large(scope, _MAX_ADMISSION):
                 await self._pass_on(scope, receive, send)
                 return
-            self._refuse(scope, "its headers have no valid signature of a member.")
+            self._reject(scope, "its headers have no valid signature of a member.")
             await respond(401, "Invalid SuperNode authentication", scope, receive, send)
             return
         scope[NODE] = node
         if is_too_large(scope, MAX_REQUEST):
-            self._refuse(scope, f"it is larger than {MAX_REQUEST // 2**20} MiB, or does not declare its length.")
+            self._reject(scope, f"it is larger than {MAX_REQUEST // 2**20} MiB, or does not declare its length.")
             await respond(413, "Content Too Large", scope, receive, send)
             return
         if self._at_once[node] >= _MAX_AT_ONCE:
-            self._refuse(scope, f"{_MAX_AT_ONCE} others of it are not finished.")
+            self._reject(scope, f"{_MAX_AT_ONCE} others of it are not finished.")
             await respond(_TRY_AGAIN, "too many requests at once", scope, receive, send)
             return
         self._at_once[node] += 1
@@ -111,17 +111,17 @@ class NodeAuthentication:
             async with asyncio.timeout(limit):
                 body = await read_body(receive)
         except TimeoutError:
-            self._refuse(scope, f"its {length} bytes did not arrive within {limit:.0f} s.")
+            self._reject(scope, f"its {length} bytes did not arrive within {limit:.0f} s.")
             await respond(_TRY_AGAIN, "the request took too long", scope, receive, send)
             return
         if body is not None:
             await self._app(scope, replay(body, receive), send)
 
-    def _refuse(self, scope: Scope, reason: str) -> None:
+    def _reject(self, scope: Scope, reason: str) -> None:
         node = scope.get(NODE)
         sender = str(caller(scope)) if node is None else f"{describe_node(node, self._names)} at {caller(scope)}"
         path = sanitize(scope["path"])[:MAX_PATH]
-        self._refusals.warn(sender, "request", f"Rejected a request from {sender} for {path}: {reason}")
+        self._rejections.warn(sender, "request", f"Rejected a request from {sender} for {path}: {reason}")
 
 
 def authenticate(headers: Mapping[str, str], state: Any) -> int | None:

@@ -11,7 +11,7 @@ from coldfusion_fl.engines.flower_internals import TASK_TOKEN_HEADER
 _MULTIPLE = 4
 # Reports are small, but so may be the message that asks for them.
 _MIN_SIZE, _MIN_OBJECTS = 16 * 2**20, 200
-# What a run that began before this process did has sent: nothing is known of it, and its members must not be refused
+# What a run that began before this process did has sent: nothing is known of it, and its members must not be rejected
 # for that, also after its next message.
 _UNKNOWN = ReplyLimits(objects=5_000, size=512 * 2**20)
 _MAX_RUNS = 16

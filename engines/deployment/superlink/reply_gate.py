@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from coldfusion_fl.config.message_keys import UNREADABLE_REPLY
 from coldfusion_fl.engines.deployment.superlink.access_control import caller, respond
 from coldfusion_fl.engines.deployment.superlink.node_auth import NODE, describe_node, read_body, replay
-from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
+from coldfusion_fl.engines.deployment.superlink.rejection_log import RejectionLog
 from coldfusion_fl.engines.deployment.superlink.reply_budget import ReplyBudget, object_ids, stored_size
 from coldfusion_fl.engines.deployment.superlink.reply_storage import (
     answer_with_error,
@@ -54,16 +54,16 @@ class ReplyGate:
 
     Args:
         app: the next ASGI application.
-        refusals: logs what is refused.
+        rejections: logs what is rejected.
         names: returns the members' names by node ID, for the log.
         folder: where replies are kept while they arrive.
     """
 
     def __init__(
-        self, app: ASGIApp, refusals: RefusalLog, names: Callable[[], Mapping[int, str]], folder: Path
+        self, app: ASGIApp, rejections: RejectionLog, names: Callable[[], Mapping[int, str]], folder: Path
     ) -> None:
         self._app = app
-        self._refusals = refusals
+        self._rejections = rejections
         self._names = names
         self._folder = folder
         self._budget = ReplyBudget()
@@ -93,7 +93,7 @@ class ReplyGate:
                 sender = describe_node(scope[NODE], self._names)
                 text = f"Rejected a reply of {sender} at {caller(scope)}: {rejected}. Nothing of it is stored."
                 kind = " ".join(str(rejected).split()[:3])  # the reason, without its numbers
-                self._refusals.warn(sender, kind, text)
+                self._rejections.warn(sender, kind, text)
                 # Flower's SuperNode drops a reply after this status, and goes on.
                 await respond(403, f"rejected: {rejected}", scope, receive, send)
                 return
@@ -165,7 +165,7 @@ class ReplyGate:
             is_repeated = any(name == request.session_id for _, name in self._answered.get(node, ()))
             if not is_repeated:
                 sender = describe_node(node, self._names)
-                self._refusals.warn(sender, "part", f"Rejected a part of {sender}: it belongs to no announced reply.")
+                self._rejections.warn(sender, "part", f"Rejected a part of {sender}: it belongs to no announced reply.")
             return message_pb2.PushObjectResponse(stored=is_repeated)
         await self._check(state, staged.request, staged.add, request.object_id, request.object_content)
         if not staged.missing:
@@ -187,7 +187,7 @@ class ReplyGate:
             answered = self._answered.get(metadata.src_node_id, ())
             if all(metadata.reply_to_message_id != message for message, _ in answered):
                 self._remember(metadata, "")
-                reason = f"the server refused its reply: {rejected}"
+                reason = f"the server rejected its reply: {rejected}"
                 answer = self._start(answer_with_error(request, UNREADABLE_REPLY, reason, state))
                 await asyncio.wait({answer}, timeout=_MAX_RESPONSE)
             raise

@@ -81,7 +81,7 @@ def find_open(state: Any, metadata: Any) -> Any:
 
 
 def open_messages(state: Any, messages: Iterable[str]) -> set[str]:
-    """Those of some messages that wait for replies: they are neither deleted nor expired, and their nodes are members."""
+    """Those of some messages that wait for replies: not deleted, not expired, and to nodes that are members."""
     wanted = {f"id{number}": message for number, message in enumerate(messages)}
     if not wanted:
         return set()

@@ -2,7 +2,7 @@
 
 Flower stores a reply as soon as it is announced, and its parts as they come. A part is identified by the SHA-256 hash
 of its content, which names the parts that it is made of. The announcement names both before the content is there, and
-Flower believes it. So a member could announce the base's parts as made of nothing, and Flower would refuse the server's
+Flower believes it. So a member could announce the base's parts as made of nothing, and Flower would reject the server's
 own message with that base from then on. Here the content decides, and what a hash stands for cannot be claimed falsely.
 A part that equals one of the base's, such as a frozen array, therefore needs no rule of its own.
 """

@@ -3,14 +3,14 @@
 from asyncio.sslproto import SSLProtocol
 from typing import Any
 
-from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
+from coldfusion_fl.engines.deployment.superlink.rejection_log import RejectionLog
 
 
-def log_failed_handshakes(refusals: RefusalLog) -> None:
+def log_failed_handshakes(rejections: RejectionLog) -> None:
     """Log failed TLS handshakes with the address of the client, in all asyncio event loops of this process.
 
     Args:
-        refusals: limits their number.
+        rejections: limits their number.
     """
     plain = SSLProtocol._fatal_error
 
@@ -20,7 +20,7 @@ def log_failed_handshakes(refusals: RefusalLog) -> None:
             peer = transport.get_extra_info("peername")
             address = peer[0] if peer else "an unknown address"
             kind = f"TLS handshake: {getattr(wrong, 'reason', None) or type(wrong).__name__}"
-            refusals.warn(address, kind, f"TLS handshake with {address} failed: {wrong}")
+            rejections.warn(address, kind, f"TLS handshake with {address} failed: {wrong}")
         plain(protocol, wrong, message)
 
     SSLProtocol._fatal_error = fatal_error  # type: ignore[method-assign, assignment]

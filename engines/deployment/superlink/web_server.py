@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from coldfusion_fl.engines.deployment.superlink.connection_limits import BACKLOG, ConnectionLimits, listeners
 from coldfusion_fl.engines.deployment.superlink.database import keep_small
-from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalFilter, RefusalLog
+from coldfusion_fl.engines.deployment.superlink.rejection_log import RejectionFilter, RejectionLog
 from coldfusion_fl.errors import first_line
 
 # As uvicorn.run.
@@ -31,7 +31,14 @@ class Protocol(H11Protocol):
 
 
 def run_server(
-    app: Any, *, host: str, port: int, limits: ConnectionLimits, refusals: RefusalLog, database: Path, **options: Any
+    app: Any,
+    *,
+    host: str,
+    port: int,
+    limits: ConnectionLimits,
+    rejections: RejectionLog,
+    database: Path,
+    **options: Any,
 ) -> None:
     """Run Flower's app until the process is stopped, in place of `uvicorn.run`.
 
@@ -40,7 +47,7 @@ def run_server(
         host: the host to listen on.
         port: the port.
         limits: of the connections.
-        refusals: what it logs of refused requests is limited by this.
+        rejections: what it logs of rejected requests is limited by this.
         database: Flower's database, which is looked after meanwhile.
         options: other options of uvicorn.
     """
@@ -59,7 +66,7 @@ def run_server(
         **options,
     )
     for name in ("uvicorn.access", "uvicorn.error"):
-        logging.getLogger(name).addFilter(RefusalFilter(refusals))
+        logging.getLogger(name).addFilter(RejectionFilter(rejections))
     try:
         sockets = listeners(host, port, limits)
     except OSError as error:

@@ -53,9 +53,10 @@ def soak(
 
     Returns:
         `exit-code` of the run; `rounds`, and how many `fused`; `equal-bases`: rounds whose base is that of the honest
-        members alone; `rejected` and `missing` by member; `excluded`: the first round without the member; `sent` and
-        `refused` replies of each hostile member; `peak-bytes` by kind of process and of the database; `run-bytes` of
-        the records and events of the run folder; `minutes`; `left-behind` processes.
+        members alone; `rejected`, `reasons` and `contributions` by member; `excluded`: the first round without the
+        member; replies that each hostile member began to send (`sent`), and those that failed; `stranger`: its
+        connections; `peak-bytes` by kind of process and of the database; `run-bytes` of the records and events of the
+        run folder; `minutes`; `left-behind` processes.
     """
     reference = Ledger(folder / "reference")
     federation = Federation(folder / "federation", base, {name: name for name in HONEST}, kinds)
@@ -89,8 +90,8 @@ def soak(
         "contributions": Counter(name for record in records for name in record.contributions),
         "excluded": {name: record.round for record in reversed(records) for name in record.excluded},
         "sent": {member.name: member.sent for member in hostile},
-        "refused": {member.name: member.refusals for member in hostile},
-        "stranger": {"opened": stranger.opened, "refused": stranger.refused},
+        "failed": {member.name: member.failures for member in hostile},
+        "stranger": {"opened": stranger.opened, "rejected": stranger.rejected},
         "peak-bytes": {**peaks, "database": database.peak},
         "run-bytes": sum(file.stat().st_size for file in ledger.folder.rglob("*.json*")),
         "minutes": minutes,
@@ -132,7 +133,7 @@ def main(
     result: Annotated[Path, typer.Argument(help="The JSON file to write.")],
     rounds: Annotated[int, typer.Option(help="Number of rounds, each with every member.")] = 20,
     kinds: Annotated[str, typer.Option(help="The hostile members, with commas between.")] = ",".join(KINDS),
-    idle: Annotated[int, typer.Option(help="Idle TLS connections of the stranger.")] = 300,
+    idle: Annotated[int, typer.Option(help="Idle TLS connections of the stranger.")] = 100,
     unfinished: Annotated[int, typer.Option(help="Requests of the stranger whose bodies never end.")] = 8,
     timeout: Annotated[float, typer.Option(help="The time limit of a round, in seconds.")] = 60,
     keep: Annotated[Path | None, typer.Option(help="A new folder for the runs, which is kept.")] = None,

@@ -44,7 +44,7 @@ class HostileMember(threading.Thread):
         self._federation = federation
         self._over = threading.Event()
         self.sent = 0
-        self.refusals: list[str] = []
+        self.failures: list[str] = []
 
     def stop(self) -> None:
         """End the member."""
@@ -63,8 +63,8 @@ class HostileMember(threading.Thread):
             while not self._over.wait(_PAUSE):
                 try:
                     self._answer_next(receive, send, pull, push, confirm)
-                except Exception as refusal:  # the server refused it, or the run has ended
-                    self.refusals.append(f"{type(refusal).__name__}: {refusal}"[:300])
+                except Exception as failure:  # the server rejected it, or the run has ended
+                    self.failures.append(f"{type(failure).__name__}: {failure}"[:300])
 
     def _answer_next(
         self,

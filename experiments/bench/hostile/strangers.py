@@ -1,4 +1,7 @@
-"""A stranger without a key: it holds idle connections, and sends requests whose bodies never end."""
+"""A stranger without a key: it holds idle connections, and sends requests whose bodies never end.
+
+On loopback it has the address of the members, and so a share of their connections.
+"""
 
 import contextlib
 import socket
@@ -6,7 +9,7 @@ import ssl
 import threading
 
 _MIB = 2**20
-_INTERVAL = 5.0  # seconds between two looks at the connections
+_INTERVAL = 15.0  # seconds between two looks at the connections
 
 
 class Stranger(threading.Thread):
@@ -19,13 +22,13 @@ class Stranger(threading.Thread):
         unfinished: the number of requests that declare 60 MiB and send 1 MiB.
     """
 
-    def __init__(self, host: str, port: int, idle: int = 300, unfinished: int = 8) -> None:
+    def __init__(self, host: str, port: int, idle: int = 100, unfinished: int = 8) -> None:
         super().__init__(name="stranger", daemon=True)
         self._address = host, port
         self._wanted = [False] * idle + [True] * unfinished
         self._connections: list[ssl.SSLSocket | None] = [None] * len(self._wanted)
         self._over = threading.Event()
-        self.opened = self.refused = 0
+        self.opened = self.rejected = 0
 
     def stop(self) -> None:
         """Close the connections."""
@@ -63,7 +66,7 @@ class Stranger(threading.Thread):
         try:
             connection = context.wrap_socket(socket.create_connection(self._address, timeout=5))
         except OSError:
-            self.refused += 1
+            self.rejected += 1
             return
         self._connections[number] = connection
         self.opened += 1

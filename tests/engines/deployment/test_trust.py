@@ -34,7 +34,7 @@ def test_a_wrong_contribution_is_rejected_by_name_and_the_run_continues(done):
     assert set(done.record(2).contributions) == {"a", "b"}
 
 
-def test_a_contribution_of_many_times_the_base_is_refused_by_name_and_not_stored(acme, done):
+def test_a_contribution_of_many_times_the_base_is_rejected_by_name_and_not_stored(acme, done):
     assert set(done.record(3).contributions) == {"a", "b"}
     [rejected] = done.record(3).rejected
     assert rejected.name == "c"

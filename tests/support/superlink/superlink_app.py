@@ -25,7 +25,7 @@ from starlette.testclient import TestClient
 
 from coldfusion_fl.engines.deployment.superlink.access_control import AccessControl
 from coldfusion_fl.engines.deployment.superlink.node_auth import NodeAuthentication
-from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
+from coldfusion_fl.engines.deployment.superlink.rejection_log import RejectionLog
 from coldfusion_fl.engines.deployment.superlink.reply_gate import ReplyGate
 
 PROTOBUF = {"content-type": "application/protobuf"}
@@ -35,12 +35,12 @@ class SuperLinkApp:
     """The app with its state, and what its own app and its members send to it."""
 
     def __init__(self, folder, monkeypatch):
-        refusals = RefusalLog(interval=0.0)  # every test reads its own lines
+        rejections = RejectionLog(interval=0.0)  # every test reads its own lines
         monkeypatch.setenv("FLWR_DATABASE", str(folder / "state.db"))
         middleware = (
-            Middleware(AccessControl, refusals),
-            Middleware(NodeAuthentication, refusals, lambda: self.names),
-            Middleware(ReplyGate, refusals, lambda: self.names, folder),
+            Middleware(AccessControl, rejections),
+            Middleware(NodeAuthentication, rejections, lambda: self.names),
+            Middleware(ReplyGate, rejections, lambda: self.names, folder),
         )
         monkeypatch.setattr(extensions, "get_middleware", lambda: middleware)
         self.app = create_app()

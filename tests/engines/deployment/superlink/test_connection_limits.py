@@ -23,7 +23,7 @@ from coldfusion_fl.engines.deployment.superlink.connection_limits import (
     listeners,
     max_connections,
 )
-from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
+from coldfusion_fl.engines.deployment.superlink.rejection_log import RejectionLog
 
 FLEET, ADMISSION = "/v1/fleet/pull-messages", "/v1/fleet/activate-node"
 
@@ -40,11 +40,11 @@ class Served:
 
     def __init__(self, **options):
         self.release = threading.Event()
-        refusals = RefusalLog()
-        self.limits = ConnectionLimits(refusals, **options)
+        rejections = RejectionLog()
+        self.limits = ConnectionLimits(rejections, **options)
         app = Starlette(
             routes=[Route(path, self.answer, methods=["POST"]) for path in (FLEET, ADMISSION)],
-            middleware=[Middleware(AccessControl, refusals, self.limits)],
+            middleware=[Middleware(AccessControl, rejections, self.limits)],
         )
         [listener] = listeners("127.0.0.1", 0, self.limits)
         self.port = listener.getsockname()[1]
@@ -179,7 +179,7 @@ def test_a_trusted_proxy_may_have_all_connections():
         wait_for(lambda: len(server.limits) == 8)
 
 
-def test_large_headers_are_refused():
+def test_large_headers_are_rejected():
     with Served() as server:
         stranger = server.connect()
         with contextlib.suppress(ConnectionError):

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from superlink_app import PROTOBUF, signed
 
 from coldfusion_fl.engines.deployment.superlink.node_auth import MAX_REQUEST, NODE, NodeAuthentication
-from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalLog
+from coldfusion_fl.engines.deployment.superlink.rejection_log import RejectionLog
 
 KEY = ec.generate_private_key(ec.SECP384R1())
 PULL, ADMISSION = "/v1/fleet/pull-messages", "/v1/fleet/activate-node"
@@ -30,7 +30,7 @@ class Server:
         self.served = []
         self.read = 0
         self.status = None
-        self.middleware = NodeAuthentication(self.serve, RefusalLog(), lambda: {7: "alice"}, seconds)
+        self.middleware = NodeAuthentication(self.serve, RejectionLog(), lambda: {7: "alice"}, seconds)
 
     async def serve(self, scope, receive, send):
         self.served.append((scope.get(NODE), await receive()))

@@ -77,7 +77,7 @@ def test_repeated_requests_are_answered_again(link):
 _ERROR = 1000  # bytes
 
 
-def is_refused(link, response, before, caplog, reason):
+def is_rejected(link, response, before, caplog, reason):
     """Whether nothing of a reply is stored, but perhaps an error in its place."""
     assert response.status_code == 403
     assert reason in response.text
@@ -86,18 +86,18 @@ def is_refused(link, response, before, caplog, reason):
     return link.stored() <= before + _ERROR
 
 
-def test_a_reply_of_many_times_the_base_is_refused_and_the_server_learns_it_at_once(link, caplog):
+def test_a_reply_of_many_times_the_base_is_rejected_and_the_server_learns_it_at_once(link, caplog):
     message = asked(link)
     before = link.stored()
     large = content(arrays=arrays(1, 5_000_000))  # 20 MB in place of 4 kB
-    assert is_refused(link, link.upload("a", link.reply_to(message, large)), before, caplog, "more than the 16 MiB")
+    assert is_rejected(link, link.upload("a", link.reply_to(message, large)), before, caplog, "more than the 16 MiB")
     [error] = link.replies(message)
     assert error.error.code == UNREADABLE_REPLY
     assert "more than the 16 MiB" in error.error.reason
     assert error.metadata.src_node_id == link.nodes["a"]
 
 
-def test_the_error_in_place_of_a_refused_reply_is_complete(link):
+def test_the_error_in_place_of_a_rejected_reply_is_complete(link):
     message = asked(link)
     many = {f"r{number}": MetricRecord({"x": number}) for number in range(300)}
     link.upload("a", link.reply_to(message, content(**many)))
@@ -106,7 +106,7 @@ def test_the_error_in_place_of_a_refused_reply_is_complete(link):
     assert b"parts" in part
 
 
-def test_a_refused_reply_cannot_be_sent_again(link):
+def test_a_rejected_reply_cannot_be_sent_again(link):
     message = asked(link)
     many = {f"r{number}": MetricRecord({"x": number}) for number in range(300)}
     for _ in range(2):
@@ -138,10 +138,10 @@ def test_metadata_of_a_reply_follow_from_its_message(link, changes):
     until(lambda: link.state.num_message_res() == 1)
     [found] = link.replies(message)
     assert (found.metadata.message_type, found.metadata.dst_node_id) == ("train", message.metadata.src_node_id)
-    refused = asked_again(link, 2)
+    rejected = asked_again(link, 2)
     many = {f"r{number}": MetricRecord({"x": number}) for number in range(300)}
-    assert link.announce("a", link.reply_to(refused, content(**many)), **changes).status_code == 403
-    [error] = link.replies(refused)
+    assert link.announce("a", link.reply_to(rejected, content(**many)), **changes).status_code == 403
+    [error] = link.replies(rejected)
     assert error.error.code == UNREADABLE_REPLY
 
 
@@ -166,10 +166,10 @@ def test_a_query_after_a_restart_does_not_lower_what_replies_of_the_round_may_ha
     assert link.upload("a", link.reply_to(message, content(arrays=arrays(1, 5_000_000)))).status_code == 200
 
 
-def test_a_reply_of_many_parts_is_refused(link, caplog):
+def test_a_reply_of_many_parts_is_rejected(link, caplog):
     message = asked(link)
     many = {f"r{number}": MetricRecord({"x": number}) for number in range(300)}
-    assert is_refused(link, link.upload("a", link.reply_to(message, content(**many))), link.stored(), caplog, "parts")
+    assert is_rejected(link, link.upload("a", link.reply_to(message, content(**many))), link.stored(), caplog, "parts")
 
 
 def test_metrics_of_any_size_are_not_accepted_with_a_large_base(link, caplog):
@@ -177,7 +177,7 @@ def test_metrics_of_any_size_are_not_accepted_with_a_large_base(link, caplog):
     message = link.send("a", content(arrays=arrays(0, 2_000_000)))
     many = {f"r{number}": MetricRecord({"x": [float(number)] * 250_000}) for number in range(10)}  # 2 MB each
     response = link.upload("a", link.reply_to(message, content(**many)))
-    assert is_refused(link, response, link.stored(), caplog, "more than the 16 MiB that are accepted beside arrays")
+    assert is_rejected(link, response, link.stored(), caplog, "more than the 16 MiB that are accepted beside arrays")
 
 
 def test_a_chunk_that_is_used_many_times_counts_as_often(link, caplog):
@@ -196,7 +196,7 @@ def test_a_chunk_that_is_used_many_times_counts_as_often(link, caplog):
     assert response.status_code == 200, response.text
     for object_id, part in contents.items():
         response = link.push("a", tree.object_id, object_id, part)
-    assert is_refused(link, response, link.stored(), caplog, "1,000 MiB in memory")
+    assert is_rejected(link, response, link.stored(), caplog, "1,000 MiB in memory")
 
 
 def rename(tree, objects, replaced, bomb):
@@ -222,8 +222,8 @@ def rename(tree, objects, replaced, bomb):
     return tree, contents
 
 
-def test_a_tree_that_claims_the_bases_parts_without_their_children_is_refused(link, caplog):
-    """Flower alone would store it, and refuse the server's own messages with that base from then on."""
+def test_a_tree_that_claims_the_bases_parts_without_their_children_is_rejected(link, caplog):
+    """Flower alone would store it, and reject the server's own messages with that base from then on."""
     message = asked(link)
     link.state.object_store.delete(message.metadata.message_id)  # as when every member has it
     reply = link.reply_to(message, content(arrays=arrays()))
@@ -232,27 +232,27 @@ def test_a_tree_that_claims_the_bases_parts_without_their_children_is_refused(li
     del record.children[:]
     assert link.announce("a", reply, tree).status_code == 200
     response = link.push("a", tree.object_id, record.object_id, arrays().deflate())
-    assert is_refused(link, response, link.stored(), caplog, "other parts than it has announced")
+    assert is_rejected(link, response, link.stored(), caplog, "other parts than it has announced")
     asked(link, "b")
 
 
-def test_a_tree_that_contradicts_itself_is_refused(link, caplog):
+def test_a_tree_that_contradicts_itself_is_rejected(link, caplog):
     message = asked(link)
     reply = link.reply_to(message, content(x=arrays(1), y=arrays(1)))
     tree = get_object_tree(reply)
     tree.children[0].children.add().CopyFrom(tree.children[0].children[0])
-    assert is_refused(link, link.announce("a", reply, tree), link.stored(), caplog, "contradicts itself")
+    assert is_rejected(link, link.announce("a", reply, tree), link.stored(), caplog, "contradicts itself")
 
 
 @pytest.mark.parametrize(
     ("sent", "reason"),
     [(b"these bytes are no part", "not what its hash says"), (b"Array \x00", "not what its hash says")],
 )
-def test_a_part_that_is_something_else_is_refused(link, caplog, sent, reason):
+def test_a_part_that_is_something_else_is_rejected(link, caplog, sent, reason):
     reply = link.reply_to(asked(link), content(arrays=arrays(1)))
     assert link.announce("a", reply).status_code == 200
     response = link.push("a", reply.metadata.message_id, reply.metadata.message_id, sent)
-    assert is_refused(link, response, link.stored(), caplog, reason)
+    assert is_rejected(link, response, link.stored(), caplog, reason)
 
 
 def test_a_part_that_belongs_to_no_reply_is_not_stored(link, caplog):
@@ -264,12 +264,12 @@ def test_a_part_that_belongs_to_no_reply_is_not_stored(link, caplog):
     assert "it belongs to no announced reply" in caplog.text
 
 
-def test_a_reply_that_answers_nothing_is_refused(link, caplog):
+def test_a_reply_that_answers_nothing_is_rejected(link, caplog):
     message = asked(link)
     reply = link.reply_to(message, content(metrics=MetricRecord({"loss": 0.5})))
     before = link.stored()
     for changes in ({"reply_to_message_id": "0" * 64}, {"run_id": 7}):
-        assert is_refused(link, link.announce("a", reply, **changes), before, caplog, "answers no open message")
+        assert is_rejected(link, link.announce("a", reply, **changes), before, caplog, "answers no open message")
     other = link.reply_to(asked(link, "b"), content(metrics=MetricRecord({"loss": 0.5})))
     response = link.announce("a", other, src_node_id=link.nodes["a"])
     assert "answers no open message" in response.text
@@ -295,7 +295,7 @@ def test_a_member_cannot_reply_for_another(link, caplog):
 
 
 @pytest.mark.parametrize("body", [b"\xff\xff", b""])
-def test_an_unreadable_announcement_is_refused(link, body):
+def test_an_unreadable_announcement_is_rejected(link, body):
     assert link.post(PUSH, body, signed(link.keys["a"])).status_code == 403
 
 

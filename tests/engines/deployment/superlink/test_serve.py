@@ -118,7 +118,7 @@ def test_the_local_host_is_one_that_the_server_listens_on(tmp_path):
         assert local_host(federation) == asked
 
 
-def test_a_servers_key_that_all_users_can_read_is_refused(acme):
+def test_a_servers_key_that_all_users_can_read_is_rejected(acme):
     federation, *_ = acme
     (federation.server / "server.key").chmod(0o644)
     with pytest.raises(DeploymentError, match="chmod 600") as error:

@@ -1,4 +1,4 @@
-"""Which of the hostile members' replies the gate of the server refuses, and which ones the strategy has to reject."""
+"""Which of the hostile members' replies the gate of the server rejects, and which ones the strategy has to reject."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def answer(app, kind, asked):
 
 
 @pytest.mark.parametrize("kind", ["no-array", "no-children", "inflating", "too-large"])
-def test_what_the_gate_refuses(app, asked, kind):
+def test_what_the_gate_rejects(app, asked, kind):
     with pytest.raises(AssertionError, match="403"):
         answer(app, kind, asked)
     [error] = app.replies(asked)

@@ -1,4 +1,4 @@
-"""Logs refusals without letting their number fill the log: one line a minute for each address and kind of refusal."""
+"""Logs rejections without letting their number fill the log: one line a minute for each address and kind."""
 
 import asyncio
 import logging
@@ -12,8 +12,8 @@ _MAX_SOURCES = 1000
 _OTHERS = "other addresses"
 
 
-class RefusalLog:
-    """Logs the first refusal of each address and kind, and a minute later how many more there were.
+class RejectionLog:
+    """Logs the first rejection of each address and kind, and a minute later how many more there were.
 
     All methods are called in the event loop of the server.
 
@@ -26,10 +26,10 @@ class RefusalLog:
         self._more: dict[tuple[str, str], int] = {}
 
     def warn(self, source: str, kind: str, text: str) -> None:
-        """Log a refusal, or count it.
+        """Log a rejection, or count it.
 
         Args:
-            source: the address, or the member, that is refused.
+            source: the address, or the member, that is rejected.
             kind: what is counted together.
             text: the line.
         """
@@ -37,7 +37,7 @@ class RefusalLog:
             log(logging.WARNING, "%s", text)
 
     def is_first(self, source: str, kind: str) -> bool:
-        """Whether a refusal is the first of its address and kind in this interval; if not, it is counted."""
+        """Whether a rejection is the first of its address and kind in this interval; if not, it is counted."""
         key = (source, kind)
         if key not in self._more and len(self._more) >= _MAX_SOURCES:
             key = (_OTHERS, kind)
@@ -53,24 +53,24 @@ class RefusalLog:
             log(logging.WARNING, "%s: %d more in the last %.0f s (%s)", key[0], more, self._interval, key[1])
 
 
-class RefusalFilter(logging.Filter):
-    """Limits what the web server itself logs of refused and invalid requests, in the same way.
+class RejectionFilter(logging.Filter):
+    """Limits what the web server itself logs of rejected and invalid requests, in the same way.
 
     Args:
-        refusals: counts them.
+        rejections: counts them.
     """
 
-    def __init__(self, refusals: RefusalLog) -> None:
+    def __init__(self, rejections: RejectionLog) -> None:
         super().__init__()
-        self._refusals = refusals
+        self._rejections = rejections
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is logged."""
         if record.name != "uvicorn.access":
-            return record.levelno != logging.WARNING or self._refusals.is_first("requests", record.getMessage())
+            return record.levelno != logging.WARNING or self._rejections.is_first("requests", record.getMessage())
         if not isinstance(record.args, tuple) or len(record.args) < 5:
             return True
         address, status = record.args[0], record.args[4]
         if not isinstance(status, int) or status < HTTPStatus.BAD_REQUEST:
             return True
-        return self._refusals.is_first(str(address).rpartition(":")[0], f"HTTP {status}")
+        return self._rejections.is_first(str(address).rpartition(":")[0], f"HTTP {status}")

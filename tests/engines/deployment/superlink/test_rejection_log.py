@@ -1,10 +1,10 @@
-"""How many lines refusals write."""
+"""How many lines rejections write."""
 
 import asyncio
 import logging
 
-from coldfusion_fl.engines.deployment.superlink import refusal_log
-from coldfusion_fl.engines.deployment.superlink.refusal_log import RefusalFilter, RefusalLog
+from coldfusion_fl.engines.deployment.superlink import rejection_log
+from coldfusion_fl.engines.deployment.superlink.rejection_log import RejectionFilter, RejectionLog
 
 
 def lines(caplog):
@@ -12,16 +12,16 @@ def lines(caplog):
 
 
 def test_one_line_for_each_address_and_kind_and_then_their_number(caplog):
-    async def refuse():
-        refusals = RefusalLog(interval=0.05)
+    async def reject():
+        rejections = RejectionLog(interval=0.05)
         for _ in range(100):
-            refusals.warn("203.0.113.7", "path", "no such path")
-        refusals.warn("203.0.113.7", "size", "too large")
-        refusals.warn("203.0.113.8", "path", "no such path")
+            rejections.warn("203.0.113.7", "path", "no such path")
+        rejections.warn("203.0.113.7", "size", "too large")
+        rejections.warn("203.0.113.8", "path", "no such path")
         await asyncio.sleep(0.2)
-        refusals.warn("203.0.113.7", "path", "again")
+        rejections.warn("203.0.113.7", "path", "again")
 
-    asyncio.run(refuse())
+    asyncio.run(reject())
     assert lines(caplog) == [
         "no such path",
         "too large",
@@ -32,14 +32,14 @@ def test_one_line_for_each_address_and_kind_and_then_their_number(caplog):
 
 
 def test_many_addresses_are_counted_together(caplog, monkeypatch):
-    monkeypatch.setattr(refusal_log, "_MAX_SOURCES", 10)
+    monkeypatch.setattr(rejection_log, "_MAX_SOURCES", 10)
 
-    async def refuse():
-        refusals = RefusalLog()
+    async def reject():
+        rejections = RejectionLog()
         for number in range(1000):
-            refusals.warn(f"address {number}", "path", "no")
+            rejections.warn(f"address {number}", "path", "no")
 
-    asyncio.run(refuse())
+    asyncio.run(reject())
     assert len(lines(caplog)) == 11
 
 
@@ -50,7 +50,7 @@ def access(status, address="203.0.113.7:50000"):
 
 def test_the_web_servers_own_lines_are_limited_too():
     async def logged():
-        limited = RefusalFilter(RefusalLog())
+        limited = RejectionFilter(RejectionLog())
         invalid = logging.LogRecord("uvicorn.error", logging.WARNING, "", 0, "Invalid HTTP request.", (), None)
         records = [access(200), access(200), access(404), access(404), access(404, "203.0.113.8:1"), invalid, invalid]
         return [limited.filter(record) for record in records]
