@@ -24,12 +24,7 @@ def check_links(folder: Path, reference: str) -> None:
     """
     root = folder.resolve()
     places = [root, *_blobs(root)]
-    for link in _odd(root):
-        if not link.is_symlink():
-            raise ModelError(
-                f"{reference}: {link.relative_to(root)} is neither a file nor a folder. Remove it.",
-                ErrorCode.MODEL_LINK,
-            )
+    for link in _links(root):
         target = link.resolve()
         if target.exists() and not any(target.is_relative_to(place) for place in places):
             raise ModelError(
@@ -46,10 +41,8 @@ def _blobs(root: Path) -> list[Path]:
     return [snapshot.parent.parent / _BLOBS] if snapshot else []
 
 
-def _odd(root: Path) -> Iterator[Path]:
-    """The links, and what is neither a file nor a folder, such as a pipe, at which a reader would wait without end."""
+def _links(root: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(root):
         for name in sorted([*folders, *names]):
-            path = Path(parent, name)
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            if (path := Path(parent, name)).is_symlink():
                 yield path

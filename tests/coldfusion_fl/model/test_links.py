@@ -13,7 +13,6 @@ from coldfusion_fl.errors import ErrorCode, ModelError
 from coldfusion_fl.model.base import open_base, open_folder
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.model.export import check_export, save_model
-from coldfusion_fl.model.links import check_links
 from coldfusion_fl.publishing.source import open_source
 
 SECRET = "the content of a file outside"
@@ -72,12 +71,6 @@ def test_a_link_over_a_link_inside_is_found(folder, outside):
     put_link(folder, "NOTICE", "inner/key")
     with pytest.raises(ModelError, match="is a link to"):
         open_base(str(folder))
-
-
-def test_a_pipe_is_named_and_not_read(folder):
-    os.mkfifo(folder / "pipe")
-    with pytest.raises(ModelError, match="pipe"):
-        check_links(folder, "base")
 
 
 def test_links_inside_the_folder_and_a_link_to_the_folder_itself_work(folder, tmp_path):
