@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
     from flwr.supercore.primitives.asymmetric import bytes_to_public_key, public_key_to_bytes, verify_signature
+    from flwr.supercore.run import RunNotRunningException
     from flwr.supercore.task_identity import TaskIdentity
     from flwr.superlink import extensions
     from flwr.superlink.cli.flower_superlink import flower_superlink
@@ -96,6 +97,7 @@ MODULES = {
     # hostile members, which send what no SuperNode sends.
     "aggregate_arrayrecords": "flwr.serverapp.strategy.strategy_utils",
     "TaskIdentity": "flwr.supercore.task_identity",
+    "RunNotRunningException": "flwr.supercore.run",
     "http_request_response": "flwr.supernode.fleet_http_connection",
     "add_header_to_object_body": "flwr.supercore.inflatable.inflatable_object",
     "get_all_nested_objects": "flwr.supercore.inflatable.inflatable_object",

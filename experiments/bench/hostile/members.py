@@ -15,6 +15,7 @@ from coldfusion_fl.config.message_keys import ROUND
 from coldfusion_fl.engines.deployment.certificates import read_private_key
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.flower_internals import (
+    RunNotRunningException,
     add_header_to_object_body,
     get_all_nested_objects,
     get_object_tree,
@@ -63,7 +64,8 @@ class HostileMember(threading.Thread):
             while not self._over.wait(_PAUSE):
                 try:
                     self._answer_next(receive, send, pull, push, confirm)
-                except Exception as failure:  # the server rejected it, or the run has ended
+                # The server rejected it, or the run has ended; Flower's own exception for both is no `Exception`.
+                except (Exception, RunNotRunningException) as failure:
                     self.failures.append(f"{type(failure).__name__}: {failure}"[:300])
 
     def _answer_next(
