@@ -40,8 +40,6 @@ _MAX_ANNOUNCEMENT = 2**20
 # Flower's SuperNode works on one message at a time; a second reply is one that it has begun before a restart.
 _MAX_STAGED = 2
 _REMEMBERED = 32
-# Replies that are being handed to Flower at the same time; its database has one writer.
-_MAX_STORING = 2
 # Seconds; Flower's SuperNode waits 30 s for a response.
 _MAX_RESPONSE = 10.0
 _PROTOBUF = "application/protobuf"
@@ -70,7 +68,8 @@ class ReplyGate:
         self._staged: dict[tuple[int, str], StagedReply] = {}
         self._answered: dict[int, deque[tuple[str, str]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._storing = asyncio.Semaphore(_MAX_STORING)
+        # One at a time: the database has one writer, and a reply is lost if the app asks for it between two attempts.
+        self._storing = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Receive a reply, observe what the server sends, or pass a request on."""
