@@ -36,7 +36,8 @@ def weighted_metrics(contents: Sequence[RecordDict], weighted_by_key: str) -> Me
         weights = [1] * len(found)
     limited = limit_to_median(weights)  # type: ignore[arg-type]
     reported = Counter(key for metrics in found for key in metrics if key != weighted_by_key)
-    means = {key: _weighted_mean(key, found, limited) for key in reported}
+    # Chosen before the means are made: one node may report a million names.
+    means = {key: _weighted_mean(key, found, limited) for key in common_first(reported, reported)}
     sizes = {key: len(mean) for key, mean in means.items() if isinstance(mean, list)}
     return MetricRecord({key: means[key] for key in common_first(means, reported, sizes)})
 
