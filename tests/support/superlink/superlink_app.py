@@ -1,9 +1,11 @@
 """Flower's SuperLink as an app in this process, behind our middleware, with a run and two members."""
 
 import base64
+import contextlib
 import time
 from datetime import UTC, datetime
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message, RecordDict
 from flwr.app.message import make_message
@@ -29,6 +31,15 @@ from coldfusion_fl.engines.deployment.superlink.rejection_log import RejectionLo
 from coldfusion_fl.engines.deployment.superlink.reply_gate import ReplyGate
 
 PROTOBUF = {"content-type": "application/protobuf"}
+
+
+@contextlib.contextmanager
+def running_app(folder):
+    """The app, with its requests in one event loop; to make its database takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        made = SuperLinkApp(folder, patch)
+    with made.client:
+        yield made
 
 
 class SuperLinkApp:

@@ -104,21 +104,25 @@ def test_the_server_and_who_is_online(ledger, federation):
     assert found[("server_database_size_bytes", "acme")] == 1000
 
 
-def test_a_server_that_does_not_answer_is_a_metric_and_no_error(ledger, federation, monkeypatch):
-    def control_of(federation):
+@pytest.fixture
+def silent_server(federation, monkeypatch):
+    """The federation's server does not answer."""
+
+    def control_of(_):
         raise DeploymentError("no answer")
 
     monkeypatch.setattr(online_status, "control_of", control_of)
+
+
+@pytest.mark.usefixtures("silent_server")
+def test_a_server_that_does_not_answer_is_a_metric_and_no_error(ledger, federation):
     found = metrics_of(ledger, federation)
     assert found[("server_up", "acme")] == 0
     assert found[("run_round",)] == 1
 
 
-def test_the_status_of_a_run_does_not_need_the_server(ledger, federation, monkeypatch, capsys):
-    def control_of(federation):
-        raise DeploymentError("no answer")
-
-    monkeypatch.setattr(online_status, "control_of", control_of)
+@pytest.mark.usefixtures("silent_server")
+def test_the_status_of_a_run_does_not_need_the_server(ledger, federation, capsys):
     commands.status(ledger.folder, federation.folder, as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert found["round"] == 1

@@ -1,15 +1,12 @@
 """Flower's SuperLink in this process, with a run and two members."""
 
 import pytest
-from superlink_app import SuperLinkApp
+from superlink_app import running_app
 
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
-    """The app; to make its database takes seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        made = SuperLinkApp(tmp_path_factory.mktemp("superlink"), patch)
-    with made.client:
+    with running_app(tmp_path_factory.mktemp("superlink")) as made:
         yield made
 
 

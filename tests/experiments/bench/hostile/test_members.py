@@ -5,7 +5,7 @@ import pytest
 from acme import wait_for
 from flwr.app import Array, ArrayRecord, ConfigRecord
 from flwr.proto.fleet_pb2 import PushMessagesResponse
-from superlink_app import SuperLinkApp, content
+from superlink_app import content, running_app
 
 from coldfusion_fl.config.message_keys import ROUND, UNREADABLE_REPLY
 from coldfusion_fl.experiments.bench.hostile.members import KINDS, send_reply
@@ -13,9 +13,7 @@ from coldfusion_fl.experiments.bench.hostile.members import KINDS, send_reply
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        made = SuperLinkApp(tmp_path_factory.mktemp("superlink"), patch)
-    with made.client:
+    with running_app(tmp_path_factory.mktemp("superlink")) as made:
         yield made
 
 
