@@ -68,7 +68,7 @@ class ReplyGate:
         self._staged: dict[tuple[int, str], StagedReply] = {}
         self._answered: dict[int, deque[tuple[str, str]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        # One at a time: the database has one writer, and a reply is lost if the app asks for it between two attempts.
+        # Replies are stored one at a time: the database has one writer.
         self._storing = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

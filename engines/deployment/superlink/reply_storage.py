@@ -1,13 +1,14 @@
 """Hands accepted replies to Flower, and errors in place of the others, also while its database is busy.
 
 The member that sent a reply has been told that it is stored, and will not send it again. SQLite has one writer, and a
-transaction of Flower waits 5 s for it. So what fails is tried again for a while.
+transaction of Flower waits 5 s for it. So what fails is tried again for a while. The server's app looks for replies all
+the time, and takes what it finds out of the database. So the message is stored after its parts.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from logging import ERROR, INFO
+from logging import ERROR, INFO, WARNING
 from typing import Any
 
 from flwr.app import Error
@@ -20,7 +21,6 @@ from coldfusion_fl.engines.flower_internals import (
     FlowerError,
     fleet_handlers,
     get_object_tree,
-    message_pb2,
     metadata_from_proto,
 )
 
@@ -45,8 +45,10 @@ async def hand_on(staged: StagedReply, state: Any, sender: str) -> None:
         await _repeat(_store, staged, state)
     except (FlowerError, _ClosedError) as error:  # such as that the run has ended
         log(INFO, "A reply of %s was not stored: %s", sender, error)
+        await _forget(staged, state)
     except Exception as error:
         log(ERROR, "A reply of %s could not be stored. The run goes on without it.", sender, exc_info=True)
+        await _forget(staged, state)
         reason = f"the server could not store its reply: {type(error).__name__}: {error}"
         await answer_with_error(staged.request, _REPLY_UNAVAILABLE, reason, state)
     finally:
@@ -99,6 +101,14 @@ def unsigned(number: int) -> int:
     return number % 2**64
 
 
+async def _forget(staged: StagedReply, state: Any) -> None:
+    """Delete the parts of a reply that was not stored. What remains is deleted after the end of the run."""
+    try:
+        await _repeat(state.object_store.delete, staged.metadata.message_id)
+    except Exception as error:
+        log(WARNING, "Parts of a reply that was not stored remain until the end of the run: %s", error)
+
+
 async def _repeat(step: Callable[..., None], *arguments: Any) -> None:
     """Run a step in a thread, and again if it fails, unless it never can work, such as after the end of the run."""
     end = time.monotonic() + _PATIENCE
@@ -115,28 +125,23 @@ async def _repeat(step: Callable[..., None], *arguments: Any) -> None:
 
 
 def _store(staged: StagedReply, state: Any) -> None:
-    """Hand a complete reply to Flower, as if its node had just announced it and sent its parts.
-
-    It may be repeated: Flower then asks for those parts that it does not have yet.
-    """
-    announced = fleet_handlers.push_messages(staged.request, state)
-    name = {"name": staged.metadata.message_id}
-    if not state.query("SELECT message_id FROM message_res WHERE message_id = :name", name):
-        if find_open(state, staged.metadata) is None:
-            raise _ClosedError("no message waits for it any more")
-        raise RuntimeError("Flower did not store the reply")  # its log says why
-    wanted = set(announced.objects_to_push)
+    """Hand a complete reply to Flower. It may be repeated: it stores those parts that Flower does not have yet."""
+    run_id, objects = staged.metadata.run_id, state.object_store
+    if find_open(state, staged.metadata) is None:
+        raise _ClosedError("no message waits for it any more")
+    wanted = set(objects.preregister(run_id, staged.request.message_object_trees[0]))
+    size = 0
     for object_id, content in staged.contents():
         if object_id in wanted:
-            part = message_pb2.PushObjectRequest(
-                node=staged.request.node,
-                run_id=staged.metadata.run_id,
-                session_id=announced.session_id,
-                object_id=object_id,
-                object_content=content,
-            )
-            if not fleet_handlers.push_object(part, state).stored:
-                raise RuntimeError("Flower did not store a part of the reply")
+            objects.put(object_id, content)
+            size += len(content)
+    with state.session():  # one transaction
+        if size:
+            state.store_traffic(run_id, bytes_sent=0, bytes_recv=size)
+        fleet_handlers.push_messages(staged.request, state)
+        name = {"name": staged.metadata.message_id}
+        if not state.query("SELECT message_id FROM message_res WHERE message_id = :name", name):
+            raise RuntimeError("Flower did not store the reply")  # its log says why
 
 
 def _store_error(request: Any, code: int, reason: str, state: Any) -> None:
@@ -144,10 +149,8 @@ def _store_error(request: Any, code: int, reason: str, state: Any) -> None:
     error = Error(code=code, reason=reason)
     message = FlowerMessage(error=error, metadata=metadata)  # type: ignore[call-overload]
     message.metadata.__dict__["_message_id"] = message.object_id
-    session = state.start_session(metadata.run_id)
-    stored, _ = state.store_message_and_object_tree(message, get_object_tree(message), session)
-    if stored:
-        state.store_object(metadata.run_id, session, message.object_id, message.deflate())
-    else:  # such as that a part of the reply is stored; Flower then answers itself that there will be no reply
-        state.delete_messages({metadata.reply_to_message_id})
-        state.object_store.delete(metadata.reply_to_message_id)
+    with state.session():  # one transaction
+        session = state.start_session(metadata.run_id)
+        stored, _ = state.store_message_and_object_tree(message, get_object_tree(message), session)
+        if stored and not state.store_object(metadata.run_id, session, message.object_id, message.deflate()):
+            raise RuntimeError("Flower did not store an error")  # its log says why

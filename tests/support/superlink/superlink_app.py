@@ -83,7 +83,7 @@ class SuperLinkApp:
 
     def _add_node(self, key):
         node = self.state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, public_key_to_bytes(key.public_key()), 0)
-        self.state.activate_node(node, 30)
+        self.state.activate_node(node, 1800)
         return node
 
     def post(self, path, request, headers, address="203.0.113.7"):
