@@ -1,5 +1,6 @@
 """How large a reply may be: a small multiple of what the server itself has sent in the same run."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,7 +16,6 @@ _MIN_SIZE, _MIN_OBJECTS = 16 * 2**20, 200
 # for that, also after its next message.
 _UNKNOWN = ReplyLimits(objects=5_000, size=512 * 2**20)
 _MAX_RUNS = 16
-_IDS_PER_QUERY = 500
 
 
 class ReplyBudget:
@@ -75,13 +75,9 @@ def object_ids(trees: Iterable[Any]) -> set[str]:
 
 def stored_size(store: Any, ids: Iterable[str]) -> int:
     """The bytes of those parts that Flower's store has."""
-    wanted, size = list(ids), 0
-    for start in range(0, len(wanted), _IDS_PER_QUERY):
-        part = {f"id{number}": value for number, value in enumerate(wanted[start : start + _IDS_PER_QUERY])}
-        names = ", ".join(f":{name}" for name in part)
-        rows = store.query(f"SELECT SUM(LENGTH(content)) AS size FROM objects WHERE object_id IN ({names})", part)
-        size += rows[0]["size"] or 0
-    return size
+    query = "SELECT SUM(LENGTH(content)) AS size FROM objects WHERE object_id IN (SELECT value FROM json_each(:ids))"
+    [row] = store.query(query, {"ids": json.dumps(list(ids))})
+    return row["size"] or 0
 
 
 def _app(headers: Mapping[str, str]) -> str:

@@ -167,7 +167,7 @@ class ReplyGate:
                 self._rejections.warn(sender, "part", f"Rejected a part of {sender}: it belongs to no announced reply.")
             return message_pb2.PushObjectResponse(stored=is_repeated)
         await self._check(state, staged.request, staged.add, request.object_id, request.object_content)
-        if not staged.missing:
+        if staged.is_complete:
             await self._check(state, staged.request, staged.check)
             if self._staged.pop(key, None):  # not another thread, with the part before
                 self._remember(staged.metadata, request.session_id)

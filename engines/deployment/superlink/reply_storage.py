@@ -6,6 +6,7 @@ the time, and takes what it finds out of the database. So the message is stored 
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Iterable
 from logging import ERROR, INFO, WARNING
@@ -84,14 +85,10 @@ def find_open(state: Any, metadata: Any) -> Any:
 
 def open_messages(state: Any, messages: Iterable[str]) -> set[str]:
     """Those of some messages that wait for replies: not deleted, not expired, and to nodes that are members."""
-    wanted = {f"id{number}": message for number, message in enumerate(messages)}
-    if not wanted:
-        return set()
-    names = ", ".join(f":{name}" for name in wanted)
     rows = state.query(
-        "SELECT message_id FROM message_ins JOIN node ON node.node_id = dst_node_id "
-        f"WHERE message_id IN ({names}) AND created_at + ttl > :now AND status != 'unregistered'",
-        {**wanted, "now": time.time()},
+        "SELECT message_id FROM message_ins JOIN node ON node.node_id = dst_node_id WHERE message_id IN "
+        "(SELECT value FROM json_each(:ids)) AND created_at + ttl > :now AND status != 'unregistered'",
+        {"ids": json.dumps(list(messages)), "now": time.time()},
     )
     return {row["message_id"] for row in rows}
 

@@ -78,6 +78,11 @@ class StagedReply:
         """The parts that have not arrived."""
         return [object_id for object_id in self._children if object_id not in self._places]
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all parts have arrived."""
+        return len(self._places) == len(self._children)
+
     def add(self, object_id: str, content: bytes) -> None:
         """Keep a part.
 
