@@ -1,6 +1,6 @@
 """Robust operators: a minority of bad contributions cannot move the result far."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +11,10 @@ from coldfusion_fl.arrays.encoder import Encoder, EncoderDict, read_block
 from coldfusion_fl.fusion.contribution import Contribution, Operator
 from coldfusion_fl.fusion.gram import gram
 from coldfusion_fl.fusion.linear import one_at_a_time, weighted_mean
+from coldfusion_fl.fusion.order_statistics import middle_mean
+
+# Elements of all encoders that are sorted at a time: a block of 1 MiB, which fits into a core's cache.
+_BLOCK = 1 << 18
 
 
 class Median(Operator):
@@ -25,12 +29,8 @@ class Median(Operator):
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
-
-        def middle(rows: np.ndarray) -> np.ndarray:
-            inner: np.ndarray = np.sort(rows, axis=0)[(len(rows) - 1) // 2 : len(rows) // 2 + 1]
-            return inner.mean(axis=0)
-
-        return _coordinate_wise(base, contributions, middle)
+        parts = [part.encoder for part in one_at_a_time(contributions)]
+        return _middle_means(base, parts, removed=(len(parts) - 1) // 2)
 
 
 class TrimmedMean(Operator):
@@ -49,13 +49,8 @@ class TrimmedMean(Operator):
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
-
-        def middle(rows: np.ndarray) -> np.ndarray:
-            removed = int(self.cut * len(rows))
-            inner: np.ndarray = np.sort(rows, axis=0)[removed : len(rows) - removed]
-            return inner.mean(axis=0)
-
-        return _coordinate_wise(base, contributions, middle)
+        parts = [part.encoder for part in one_at_a_time(contributions)]
+        return _middle_means(base, parts, removed=int(self.cut * len(parts)))
 
 
 class GeometricMedian(Operator):
@@ -110,22 +105,18 @@ class GeometricMedian(Operator):
         return shares
 
 
-def _coordinate_wise(
-    base: Encoder, contributions: Iterable[Contribution], reduce: Callable[[np.ndarray], np.ndarray]
-) -> EncoderDict:
-    """Apply `reduce` to the values of each element, shape (contributions, elements), over the contributions."""
-    parts = list(one_at_a_time(contributions))
-    return {name: _reduce(array, name, [part.encoder for part in parts], reduce) for name, array in base.items()}
+def _middle_means(base: Encoder, encoders: Sequence[Encoder], removed: int) -> EncoderDict:
+    """The mean of each element over the encoders, without a number of values at each end.
 
+    On all cores, a block of elements of all encoders at a time, so that only blocks are in memory.
+    """
+    fused = {name: np.empty(array.size, array.dtype) for name, array in base.items()}
 
-def _reduce(
-    base: np.ndarray, name: str, encoders: Sequence[Encoder], reduce: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    # On all cores, a block of elements at a time, so that only blocks are in memory.
-    fused = np.empty(base.size, base.dtype)
+    def fill(job: tuple[str, slice]) -> None:
+        name, block = job
+        rows = [np.array(read_block(encoder, name, block), base[name].dtype) for encoder in encoders]
+        fused[name][block] = middle_mean(rows, removed, len(rows) - removed)
 
-    def fill(block: slice) -> None:
-        fused[block] = reduce(np.stack([read_block(encoder, name, block) for encoder in encoders]))
-
-    on_all_cores(fill, blocks(base.size))
-    return fused.reshape(base.shape)
+    step = max(_BLOCK // len(encoders), 1)
+    on_all_cores(fill, [(name, block) for name, array in base.items() for block in blocks(array.size, step)])
+    return {name: array.reshape(base[name].shape) for name, array in fused.items()}
