@@ -56,7 +56,6 @@ class AdmissionCheck:
         if time.monotonic() < self._next:
             return
         finding = self._ask()
-        self._next = time.monotonic() + (_DAY if finding.passed else _POLL_INTERVAL)
         if finding.warning:
             self._log(f"Warning: {finding.details}")
 
@@ -89,10 +88,12 @@ class AdmissionCheck:
             if wrong[0].code != self._problem:
                 self._log(f"{wrong[0].details} This member keeps trying.")
             self._problem = wrong[0].code
+            self._next = time.monotonic() + _POLL_INTERVAL
             return wrong[0]
         if self._problem:
             self._log(f"{self._member.server} answers, and knows this member's key.")
         self._problem = None
+        self._next = time.monotonic() + _DAY
         if not self._was_admitted():
             with contextlib.suppress(OSError):  # such as a full disk; it is tried again
                 write_json(self._file, self._identity())

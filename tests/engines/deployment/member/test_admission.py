@@ -111,6 +111,17 @@ def test_the_server_is_asked_until_it_answers_and_then_once_a_day(bank):
     assert len(bank.lines) == 2  # that it is away, and that it is back
 
 
+def test_a_member_whose_server_came_back_says_so_also_where_it_did_not_wait_for_it(bank):
+    bank.answers = [KNOWN, EXPIRED, AWAY, KNOWN]
+    started = bank.start()
+    started.update()
+    started.wait()
+    for _ in range(40):
+        started.update()
+        bank.now += 1
+    assert "knows this member's key" in bank.lines[-1]
+
+
 def test_a_warning_is_logged_each_day(bank):
     bank.answers = [[Finding("server", True, "it expires soon", warning=True), KNOWN[1]]]
     started = bank.start()
