@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flwr.proto import control_pb2, fleet_pb2, message_pb2, runtime_pb2
     from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
     from flwr.simulation.ray_transport.ray_actor import pool_size_from_resources
+    from flwr.supercore.cli import flower_superexec
     from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER, TASK_TOKEN_HEADER
     from flwr.supercore.control import ControlHttpClient
     from flwr.supercore.error import ApiErrorCode, FlowerError
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
     from flwr.supercore.primitives.asymmetric import bytes_to_public_key, public_key_to_bytes, verify_signature
     from flwr.supercore.run import RunNotRunningException
+    from flwr.supercore.superexec import run_superexec
+    from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
+    from flwr.supercore.superexec.executor.types import LaunchResult
     from flwr.supercore.task_identity import TaskIdentity
     from flwr.superlink import extensions
     from flwr.superlink.cli.flower_superlink import flower_superlink
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
     from flwr.supernode.fleet_http_client import FleetHttpClient
     from flwr.supernode.fleet_http_connection import http_request_response
     from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+    from flwr.supernode.runtime.run_clientapp import run_clientapp
 
 # The module of each name, in groups with the reason why no public name does.
 MODULES = {
@@ -79,6 +84,12 @@ MODULES = {
     "http_grid": "flwr.superlink.grid",
     # The member's process: `flower-supernode` does not end when it fails.
     "flower_supernode": "flwr.supernode.cli",
+    # The member's messages: Flower starts a new Python for each.
+    "flower_superexec": "flwr.supercore.cli",
+    "run_superexec": "flwr.supercore.superexec",
+    "SubprocessExecutor": "flwr.supercore.superexec.executor.subprocess_executor",
+    "LaunchResult": "flwr.supercore.superexec.executor.types",
+    "run_clientapp": "flwr.supernode.runtime.run_clientapp",
     # The server's Control interface: `flwr supernode` and `flwr run` do not show the keys and names of nodes.
     "ControlHttpClient": "flwr.supercore.control",
     "RuntimeVersionHttpInterceptor": "flwr.supercore.interceptors.http.runtime_version",

@@ -1,4 +1,4 @@
-"""The standard benchmarks, about 15 minutes on two cores: `python -m coldfusion_fl.experiments.bench RESULT.json`."""
+"""The standard benchmarks, about 20 minutes on two cores: `python -m coldfusion_fl.experiments.bench RESULT.json`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ import typer
 from .compression import encoded
 from .frozen import frozen
 from .memory import memory
+from .messages import messages
 from .preflight import preflight
 from .rounds import rounds
 from .table import Row, print_table, write
@@ -21,6 +22,7 @@ PARTS: dict[str, Callable[[], tuple[list[Row], Any]]] = {
     "compression": encoded,
     "frozen": frozen,
     "memory": memory,
+    "messages": messages,
 }
 
 

@@ -40,7 +40,7 @@ KINDS = {
     "superlink": "deployment.superlink",
     "server app": "flwr-serverapp",
     "member's supernode": "member.supernode",
-    "member's training": "flwr-clientapp",
+    "member's training": "multiprocessing.forkserver",
 }
 # From this round on memory should not grow: everything is loaded, and the first messages are stored.
 WARM = 10
@@ -77,9 +77,7 @@ class Federation:
             stdout=self._log,
         )
         for name, task in self._tasks.items():
-            file = self.folder / "members" / name / "member.toml"
-            settings = {**read_toml(file, SettingsError), "task": task, "base": self._base, "catalogue": "packaged"}
-            file.write_text(tomli_w.dumps(settings), encoding="utf-8")
+            self.fill_in(name, task)
         server = self.start("server", "federation", "serve", self.folder)
         while "is up at" not in Path(self._log.name).read_text(encoding="utf-8"):  # a run does not wait for a server
             if server.poll() is not None:
@@ -97,6 +95,14 @@ class Federation:
             process.wait()
         psutil.wait_procs(family, timeout=30)
         self._log.close()
+
+    def fill_in(self, name: str, task: str) -> Path:
+        """Fill in the settings of a member; returns its folder."""
+        folder = self.folder / "members" / name
+        file = folder / "member.toml"
+        settings = {**read_toml(file, SettingsError), "task": task, "base": self._base, "catalogue": "packaged"}
+        file.write_text(tomli_w.dumps(settings), encoding="utf-8")
+        return folder
 
     def start(self, name: str, *words: object) -> subprocess.Popen[bytes]:
         """Start a command."""

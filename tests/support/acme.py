@@ -110,6 +110,17 @@ class Acme:
         with control_of(open_federation(self.folder)) as control:
             return {node.name for node in control.nodes() if node.online}
 
+    def process(self, name, words):
+        """A process of the server or of a member whose command has some words; it is waited for."""
+
+        def found():
+            descendants = psutil.Process(self.processes[name].pid).children(recursive=True)
+            alive = [one for one in descendants if one.status() != psutil.STATUS_ZOMBIE]
+            return next((one for one in alive if words in " ".join(one.cmdline())), None)
+
+        wait_for(found)
+        return found()
+
     def end(self):
         family = []
         for process in self.processes.values():

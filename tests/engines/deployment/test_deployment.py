@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import ssl
+import sys
 import urllib.error
 import urllib.request
 
@@ -34,6 +35,15 @@ def test_the_federation_makes_the_bases_that_the_simulation_makes(done, simulate
             name: array.tobytes() for name, array in there.items()
         }
     assert (done.folder / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there, Flower starts the processes for messages itself")
+def test_the_processes_that_handle_messages_are_copies_of_one(acme, done):
+    log = (acme.folder / "members" / "a" / "flower" / "supernode.log").read_text()
+    assert log.count("Receiving: train message") == 5
+    assert "Start `flwr-clientapp` process" not in log
+    copied = acme.process("a", "multiprocessing.forkserver")
+    assert any("libtorch" in one.path for one in copied.memory_maps())
 
 
 def test_a_members_terminal_and_log_say_what_it_trained_sent_and_reported(acme, done):

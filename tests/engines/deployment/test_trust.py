@@ -24,6 +24,7 @@ from coldfusion_fl.engines.deployment.superlink.database import database_size
 from coldfusion_fl.versions import format_versions
 
 pytestmark = pytest.mark.slow
+PROTOBUF = {"content-type": "application/protobuf"}
 
 
 def test_a_wrong_contribution_is_rejected_by_name_and_the_run_continues(done):
@@ -142,6 +143,16 @@ def test_a_member_cannot_reply_for_another(acme, done):
         client.PushMessages(request)
     log = (acme.folder / "server" / "flower" / "superlink.log").read_text()
     assert f"it names node {nodes['a']} as its sender, but node {nodes['c']} signed the request" in log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there, Flower starts the processes for messages itself")
+def test_other_users_of_a_members_machine_are_given_no_message(acme, done):
+    secret = acme.folder / "members" / "a" / "flower" / "executor.secret"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    words = acme.process("a", "member.supernode").cmdline()
+    port = words[words.index("--port") + 1]
+    answer = httpx.post(f"http://127.0.0.1:{port}/v1/runtime/acquire-task", content=b"", headers=PROTOBUF)
+    assert answer.status_code == 401, answer.text
 
 
 def test_idle_connections_of_a_stranger_lock_no_member_out(acme, done):

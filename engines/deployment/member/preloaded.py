@@ -1,0 +1,13 @@
+"""What the processes that handle a member's messages have loaded before they start: see `executor`."""
+
+# ruff: noqa: F401  (the imports are all that this module is for)
+import gc
+
+import sklearn.metrics
+
+import coldfusion_fl.clients.client_app
+import coldfusion_fl.clients.handlers
+from coldfusion_fl.engines.flower_internals import run_clientapp
+
+# What is loaded does not change, so that the processes share its memory.
+gc.freeze()
