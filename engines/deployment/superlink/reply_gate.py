@@ -126,7 +126,7 @@ class ReplyGate:
         if (answers, name) in before:  # sent again, because the response was lost
             return _announcement_response(name, [])
         sent = await run_in_threadpool(find_open, state, metadata)
-        if sent is None or any(answers == answered for answered, _ in before):
+        if sent is None or self._has_answered(metadata):
             raise ReplyRejectedError("it answers no open message to this node; it may be late")
         _address(request, sent)
         key = node, name
@@ -170,6 +170,9 @@ class ReplyGate:
         if staged.is_complete:
             await self._check(state, staged.request, staged.check)
             if self._staged.pop(key, None):  # not another thread, with the part before
+                if self._has_answered(staged.metadata):
+                    staged.close()
+                    raise ReplyRejectedError("it is a second reply to one message")
                 self._remember(staged.metadata, request.session_id)
                 # Not awaited: Flower's SuperNode waits 30 s for a response, and storing a large base may take longer.
                 self._start(self._hand_on(staged, state))
@@ -183,13 +186,17 @@ class ReplyGate:
         except ReplyRejectedError as rejected:
             if staged := self._staged.pop((metadata.src_node_id, metadata.message_id), None):
                 staged.close()
-            answered = self._answered.get(metadata.src_node_id, ())
-            if all(metadata.reply_to_message_id != message for message, _ in answered):
+            if not self._has_answered(metadata):
                 self._remember(metadata, "")
                 reason = f"the server rejected its reply: {rejected}"
                 answer = self._start(answer_with_error(request, UNREADABLE_REPLY, reason, state))
                 await asyncio.wait({answer}, timeout=_MAX_RESPONSE)
             raise
+
+    def _has_answered(self, metadata: Any) -> bool:
+        """Whether another reply of a node was accepted or rejected that answers the same message."""
+        answered = self._answered.get(metadata.src_node_id, ())
+        return any(metadata.reply_to_message_id == message for message, _ in answered)
 
     def _remember(self, metadata: Any, name: str) -> None:
         """Note that a message is answered, and by which reply; empty: by none that was accepted."""

@@ -22,6 +22,7 @@ from coldfusion_fl.engines.flower_internals import (
     FlowerError,
     fleet_handlers,
     get_object_tree,
+    message_pb2,
     metadata_from_proto,
 )
 
@@ -46,10 +47,10 @@ async def hand_on(staged: StagedReply, state: Any, sender: str) -> None:
         await _repeat(_store, staged, state)
     except (FlowerError, _ClosedError) as error:  # such as that the run has ended
         log(INFO, "A reply of %s was not stored: %s", sender, error)
-        await _forget(staged, state)
+        await _delete_parts(staged, state)
     except Exception as error:
         log(ERROR, "A reply of %s could not be stored. The run goes on without it.", sender, exc_info=True)
-        await _forget(staged, state)
+        await _delete_parts(staged, state)
         reason = f"the server could not store its reply: {type(error).__name__}: {error}"
         await answer_with_error(staged.request, _REPLY_UNAVAILABLE, reason, state)
     finally:
@@ -67,7 +68,7 @@ async def answer_with_error(request: Any, code: int, reason: str, state: Any) ->
     """
     try:
         await _repeat(_store_error, request, code, reason, state)
-    except (FlowerError, ValueError) as failure:  # such as that the run has ended
+    except (FlowerError, ValueError, _ClosedError) as failure:  # such as that the run has ended
         log(INFO, "An error was not stored in place of a reply: %s", failure)
     except Exception:
         log(ERROR, "An error could not be stored in place of a reply. The run waits for the reply.", exc_info=True)
@@ -98,7 +99,7 @@ def unsigned(number: int) -> int:
     return number % 2**64
 
 
-async def _forget(staged: StagedReply, state: Any) -> None:
+async def _delete_parts(staged: StagedReply, state: Any) -> None:
     """Delete the parts of a reply that was not stored. What remains is deleted after the end of the run."""
     try:
         await _repeat(state.object_store.delete, staged.metadata.message_id)
@@ -122,23 +123,39 @@ async def _repeat(step: Callable[..., None], *arguments: Any) -> None:
 
 
 def _store(staged: StagedReply, state: Any) -> None:
-    """Hand a complete reply to Flower. It may be repeated: it stores those parts that Flower does not have yet."""
-    run_id, objects = staged.metadata.run_id, state.object_store
-    if find_open(state, staged.metadata) is None:
+    """Hand a complete reply to Flower, as if its node had just announced it and sent its parts.
+
+    The message and its first part are stored in one transaction, after all other parts, because the server's app takes
+    a message out of the database as soon as it sees it. What failed may be repeated: parts that are there stay.
+    """
+    metadata, objects = staged.metadata, state.object_store
+    if find_open(state, metadata) is None:
         raise _ClosedError("no message waits for it any more")
-    wanted = set(objects.preregister(run_id, staged.request.message_object_trees[0]))
-    size = 0
+    wanted = set(objects.preregister(metadata.run_id, staged.request.message_object_trees[0]))
+    size, first = 0, b""
     for object_id, content in staged.contents():
+        if object_id == metadata.message_id:
+            first = content
+            continue
         if object_id in wanted:
             objects.put(object_id, content)
-            size += len(content)
+        size += len(content)
     with state.session():  # one transaction
+        announced = fleet_handlers.push_messages(staged.request, state)
+        part = message_pb2.PushObjectRequest(
+            node=staged.request.node,
+            run_id=metadata.run_id,
+            session_id=announced.session_id,
+            object_id=metadata.message_id,
+            object_content=first,
+        )
+        # Its log says why, if Flower stores nothing.
+        if list(announced.objects_to_push) != [metadata.message_id]:
+            raise RuntimeError("Flower did not store the reply")
+        if not fleet_handlers.push_object(part, state).stored:
+            raise RuntimeError("Flower did not store a part of the reply")
         if size:
-            state.store_traffic(run_id, bytes_sent=0, bytes_recv=size)
-        fleet_handlers.push_messages(staged.request, state)
-        name = {"name": staged.metadata.message_id}
-        if not state.query("SELECT message_id FROM message_res WHERE message_id = :name", name):
-            raise RuntimeError("Flower did not store the reply")  # its log says why
+            state.store_traffic(metadata.run_id, bytes_sent=0, bytes_recv=size)
 
 
 def _store_error(request: Any, code: int, reason: str, state: Any) -> None:
@@ -149,5 +166,7 @@ def _store_error(request: Any, code: int, reason: str, state: Any) -> None:
     with state.session():  # one transaction
         session = state.start_session(metadata.run_id)
         stored, _ = state.store_message_and_object_tree(message, get_object_tree(message), session)
-        if stored and not state.store_object(metadata.run_id, session, message.object_id, message.deflate()):
+        if not stored:
+            raise _ClosedError("no message waits for it any more")
+        if not state.store_object(metadata.run_id, session, message.object_id, message.deflate()):
             raise RuntimeError("Flower did not store an error")  # its log says why

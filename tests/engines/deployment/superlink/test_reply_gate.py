@@ -283,6 +283,21 @@ def test_a_message_is_answered_once(link):
     assert link.announce("a", again).status_code == 403
 
 
+def test_the_second_of_two_announced_replies_to_a_message_is_rejected_when_it_is_complete(link, caplog):
+    message = asked(link)
+    replies = [link.reply_to(message, content(metrics=MetricRecord({"loss": loss}))) for loss in (0.5, 0.6)]
+    for reply in replies:
+        assert link.announce("a", reply).status_code == 200
+    assert link.upload("a", replies[0]).status_code == 200
+    objects = get_all_nested_objects(replies[1])
+    sent = [link.push("a", replies[1].object_id, name, part.deflate()) for name, part in objects.items()]
+    assert [response.status_code for response in sent] == [200] * (len(objects) - 1) + [403]
+    assert "it is a second reply to one message" in caplog.text
+    until(lambda: link.state.num_message_res() == 1)
+    [found] = link.replies(message)
+    assert found.metadata.message_id == replies[0].object_id
+
+
 def test_a_member_cannot_reply_for_another(link, caplog):
     reply = link.reply_to(asked(link, "b"), content(metrics=MetricRecord({"loss": 0.5})))
     response = link.announce("a", reply)

@@ -60,12 +60,19 @@ def fails(monkeypatch, owner, name, times, outcome):
 
 BUSY = sqlite3.OperationalError("database is locked")
 NOT_STORED = reply_storage.fleet_handlers.PushMessagesResponse()
-STEPS = [("preregister", BUSY), ("put", BUSY), ("push_messages", BUSY), ("push_messages", NOT_STORED)]
-NAMES = ["parts", "part", "message", "message-ignored"]
+NO_PART = reply_storage.message_pb2.PushObjectResponse(stored=False)
+STEPS = [
+    ("preregister", BUSY),
+    ("put", BUSY),
+    ("push_messages", BUSY),
+    ("push_messages", NOT_STORED),
+    ("push_object", NO_PART),
+]
+NAMES = ["parts", "part", "message", "message-ignored", "first-part-ignored"]
 
 
 def owner(link, name):
-    return reply_storage.fleet_handlers if name == "push_messages" else link.state.object_store
+    return reply_storage.fleet_handlers if name.startswith("push") else link.state.object_store
 
 
 def unfinished(link):
@@ -85,6 +92,7 @@ def test_a_reply_is_stored_once_the_database_is_free_and_is_complete_when_it_is_
     assert len(parts) > 1
     assert all(link.state.object_store.get(part) for part in parts)
     assert len(failed) == 3
+    assert not link.state.query("SELECT session_id FROM object_push_sessions")
 
 
 def test_a_reply_that_is_asked_for_while_it_is_stored_is_complete(link, monkeypatch):
