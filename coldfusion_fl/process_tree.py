@@ -52,11 +52,13 @@ class ProcessTree:
             root_first: send SIGTERM to the root alone, which ends its own children in order; if not, to all processes.
         """
         self.refresh()
-        if self._root.poll() is None:
-            self._root.terminate()
         if not root_first:
+            # Each process once: after a first SIGTERM, Flower's programs are ended by a second one at once.
+            others = [one for one in self._descendants.values() if not self._is_in_session(one)]
             self._signal_session(signal.SIGTERM)
-            _terminate(self._descendants.values())
+            _terminate(others)
+        elif self._root.poll() is None:
+            self._root.terminate()
         self._wait(grace, root_alone=root_first)
         # The root may have started more processes while it ended. Those of its session include some whose parent has
         # ended.
@@ -70,6 +72,12 @@ class ProcessTree:
     def _signal_session(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._root.pid, number)
+
+    def _is_in_session(self, process: psutil.Process) -> bool:
+        try:
+            return os.getpgid(process.pid) == self._root.pid
+        except OSError:  # it has ended
+            return True
 
     def _wait(self, seconds: float, *, root_alone: bool = False) -> None:
         deadline = time.monotonic() + seconds

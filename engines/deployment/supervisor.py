@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -121,6 +122,32 @@ def exit_with_supervisor() -> None:
     # The variable is not for the programs that this one starts.
     if supervisor := os.environ.pop(_SUPERVISOR, None):
         exit_with_parent(int(supervisor), _GRACE)
+
+
+def end_process_after(run: Callable[[], object], clean_up: Callable[[], object] = lambda: None) -> NoReturn:
+    """Run one of Flower's programs in this process, and end the process with it in every case.
+
+    Args:
+        run: the program.
+        clean_up: called when it has ended.
+    """
+    code: object = 0
+    try:
+        run()
+    except SystemExit as exit_:
+        code = exit_.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    clean_up()
+    end_process(code if isinstance(code, int) else int(code is not None))
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process at once, also if threads of it do not end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def wait_for_leftover(program: str, words: Sequence[str], log: Callable[[str], None]) -> None:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from .compression import encoded
+from .deployment.messages import messages
 from .frozen import frozen
 from .memory import memory
-from .messages import messages
 from .preflight import preflight
 from .rounds import rounds
 from .table import Row, print_table, write

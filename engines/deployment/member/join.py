@@ -54,7 +54,10 @@ def join(member: Member, folder: Path, log: Callable[[str], None]) -> None:
             messages.update()
             admission.update()
 
-        supervisor = Supervisor(lambda: supernode_command(member, home), {"FLWR_HOME": str(home)}, log_file, log)
+        supernode = program("coldfusion_fl.engines.deployment.member.supernode")
+        supervisor = Supervisor(
+            lambda: [*supernode, *supernode_options(member, home)], {"FLWR_HOME": str(home)}, log_file, log
+        )
         supervisor.run(meanwhile, admission.wait)
         messages.update()
 
@@ -88,8 +91,8 @@ def _read_task(member: Member) -> None:
     load_task(member.task, member.catalogue, member.data_root)
 
 
-def supernode_command(member: Member, home: Path) -> list[str]:
-    """The command that starts Flower's SuperNode for a member.
+def supernode_options(member: Member, home: Path) -> list[str]:
+    """The arguments of Flower's SuperNode for a member.
 
     Args:
         member: the member's settings.
@@ -100,7 +103,6 @@ def supernode_command(member: Member, home: Path) -> list[str]:
         path.write_text(tomli_w.dumps(_node_config(member, home)), encoding="utf-8")
     trust = ["--root-certificates", member.authority] if member.authority else []
     return [
-        *program("coldfusion_fl.engines.deployment.member.supernode"),
         *("--superlink", member.server),
         *trust,
         *("--auth-supernode-private-key", member.key),

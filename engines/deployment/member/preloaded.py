@@ -7,7 +7,8 @@ import sklearn.metrics
 
 import coldfusion_fl.clients.client_app
 import coldfusion_fl.clients.handlers
+import coldfusion_fl.engines.deployment.member.executor
 from coldfusion_fl.engines.flower_internals import run_clientapp
 
-# What is loaded does not change, so that the processes share its memory.
+# The collector would write to the memory of all objects, which copies then no longer share.
 gc.freeze()

@@ -20,8 +20,8 @@ import tomli_w
 import typer
 
 from coldfusion_fl.engines.deployment.federation import open_federation
-from coldfusion_fl.experiments.bench.federation import KINDS as PROCESSES
-from coldfusion_fl.experiments.bench.federation import TINY, Federation, watching
+from coldfusion_fl.experiments.bench.deployment.federation import KINDS as PROCESSES
+from coldfusion_fl.experiments.bench.deployment.federation import TINY, Federation, watching
 from coldfusion_fl.experiments.bench.gpu import write_base
 from coldfusion_fl.runs.ledger import Ledger
 

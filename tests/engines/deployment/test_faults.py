@@ -218,6 +218,18 @@ def test_a_member_whose_executor_was_killed_starts_again(acme):
     executor.kill()
     wait_for(lambda: acme.said("b").count("Restarting it") > before)
     assert not still_alive(family)
+    assert "Failed to activate" not in acme.said("b").split("Restarting it")[-2]
+    wait_for(lambda: acme.online() == set(MEMBERS), 40)  # before the server takes the old node for gone
+
+
+@pytest.mark.slow
+def test_a_member_that_is_stopped_signs_off_and_can_come_back_at_once(acme):
+    acme.process("b", "member.executor")
+    acme.processes["b"].terminate()
+    assert acme.processes["b"].wait(30) == 0
+    assert acme.online() == set(MEMBERS) - {"b"}
+    acme.join("b")
+    wait_for(lambda: acme.online() == set(MEMBERS), 40)
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ from typer.testing import CliRunner
 
 from coldfusion_fl.experiments.bench import (
     compression,
-    federation,
     frozen,
     gpu,
     memory,
@@ -129,21 +128,3 @@ def test_memory_and_a_shared_device(tmp_path):
     assert rows[0].median > 0.5
     seconds = gpu.shared(gpu.write_base(tmp_path / "base", **SMALL), 16, 2)
     assert all(value > 0 for value in seconds.values())
-
-
-@pytest.mark.long
-def test_a_federation_survives_killed_members_and_leaves_no_process_behind(tmp_path):
-    base = gpu.write_base(tmp_path / "base", **federation.TINY)
-    found = federation.soak(tmp_path, base, rounds=6, kills=3)
-    assert (found["exit-code"], found["rounds"], found["left-behind"]) == (0, 6, 0)
-    assert found["fused"] >= 3  # a round may lose both of its two, or one, and then keeps its base
-    assert all(len(sizes) == 6 for sizes in found["bytes"].values())
-    assert min(found["peak-bytes"].values()) > 10 * 2**20
-
-
-@pytest.mark.long
-def test_a_base_of_robertas_size_goes_through_a_federation(tmp_path):
-    base = gpu.write_base(tmp_path / "base")
-    found = federation.soak(tmp_path, base, rounds=1, kills=0, timeout=300)
-    assert (found["exit-code"], found["fused"], found["rejected"], found["left-behind"]) == (0, 1, 0, 0)
-    assert min(found["peak-bytes"].values()) > 100 * 2**20

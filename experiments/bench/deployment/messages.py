@@ -1,10 +1,11 @@
 """The processor time of a message to a deployed member, against a new Python for each message.
 
-One federation with two members of one task: one SuperNode starts processes as this package does, the other one
-as Flower does. Measured is the processor time of a SuperNode and all that it starts, over a query and four trainings of
-32 rows on a tiny base.
+One federation has two members of one task. One SuperNode starts processes as this package does, the other one as Flower
+does. The processor time of a SuperNode and of all that it starts is measured over a query and four trainings of 32 rows
+on a tiny base.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -15,13 +16,13 @@ from typing import Any
 import psutil
 import tomli_w
 
-from coldfusion_fl.engines.deployment.member.join import flower_home, supernode_command
+from coldfusion_fl.engines.deployment.member.join import flower_home, supernode_options
 from coldfusion_fl.engines.deployment.member.settings import read_member
-from coldfusion_fl.engines.deployment.supervisor import FLOWER_ENVIRONMENT, program
+from coldfusion_fl.engines.deployment.supervisor import FLOWER_ENVIRONMENT
+from coldfusion_fl.experiments.bench.gpu import write_base
+from coldfusion_fl.experiments.bench.table import Row
 
 from .federation import TASKS, TINY, Federation, settings_of
-from .gpu import write_base
-from .table import Row
 
 _OURS, _FLOWERS = "a", "b"
 _ROUNDS = 4
@@ -63,7 +64,7 @@ def _start_plain(folder: Path) -> "subprocess.Popen[bytes]":
     home = flower_home(folder)
     home.mkdir()
     here = Path(sys.executable).parent
-    options = supernode_command(read_member(folder), home)[len(program("")) :]
+    options = supernode_options(read_member(folder), home)
     path = os.pathsep.join([str(here), os.environ.get("PATH", "")])
     own = {"FLWR_HOME": str(home), "OMP_NUM_THREADS": "1", "PATH": path}
     with (home / "supernode.log").open("wb") as log:
@@ -86,5 +87,8 @@ def _run(federation: Federation, folder: Path, base: str, name: str, rounds: int
 
 def _seconds(root: psutil.Process) -> float:
     """The processor time of a process, of its descendants, and of those that have ended."""
-    family = [root, *root.children(recursive=True)]
-    return sum(sum(process.cpu_times()[:4]) for process in family)  # user and system, its own and its children's
+    total = 0.0
+    for process in [root, *root.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended: its parent has its time
+            total += sum(process.cpu_times()[:4])  # user and system, its own and its children's
+    return total

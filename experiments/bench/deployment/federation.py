@@ -1,7 +1,7 @@
 """A federation in real processes on loopback: the memory of each, round by round, while members are killed.
 
-    python -m coldfusion_fl.experiments.bench.federation RESULT.json --rounds 50 --kills 20
-    python -m coldfusion_fl.experiments.bench.federation RESULT.json --rounds 3 --large
+    python -m coldfusion_fl.experiments.bench.deployment.federation RESULT.json --rounds 50 --kills 20
+    python -m coldfusion_fl.experiments.bench.deployment.federation RESULT.json --rounds 3 --large
 
 One SuperLink and three members, with TLS and keys. Member `a` is never killed; the others are killed at random moments.
 Memory is the unique set size (USS) of a process, in bytes.
@@ -28,10 +28,9 @@ import typer
 from coldfusion_fl.config.parsing import read_toml
 from coldfusion_fl.engines.deployment.member.join import free_port
 from coldfusion_fl.errors import SettingsError
+from coldfusion_fl.experiments.bench.gpu import write_base
 from coldfusion_fl.runs.events import BaseKept, RoundFused
 from coldfusion_fl.runs.ledger import Ledger
-
-from .gpu import write_base
 
 TASKS = {"a": "movie_sentiment", "b": "tv_speakers", "c": "plot_or_review"}
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -40,7 +39,7 @@ KINDS = {
     "superlink": "deployment.superlink",
     "server app": "flwr-serverapp",
     "member's supernode": "member.supernode",
-    "member's training": "multiprocessing.forkserver",
+    "member's training": "multiprocessing.forkserver",  # and the fork server, which has the same command line
 }
 # From this round on memory should not grow: everything is loaded, and the first messages are stored.
 WARM = 10

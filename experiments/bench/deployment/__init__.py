@@ -1,0 +1,1 @@
+"""Benchmarks of a deployed federation, with real processes on this machine."""
