@@ -1,4 +1,4 @@
-"""The means of the middle values of each element over the contributions, by a sorting network.
+"""The trimmed mean of each element over the contributions, by a sorting network.
 
 A network sorts rows by minima and maxima of two whole rows at a time, without a branch for each element. For eight rows
 it takes 19 such pairs, and less where only the middle rows are wanted.
@@ -23,24 +23,24 @@ class Comparator(NamedTuple):
     wants_high: bool
 
 
-def middle_mean(rows: Sequence[np.ndarray], first: int, stop: int) -> np.ndarray:
-    """The mean of those values of each element that are at the places `first` to `stop` in order.
+def trimmed_mean(rows: Sequence[np.ndarray], removed: int) -> np.ndarray:
+    """The mean of each element's values, without the smallest and the largest ones.
 
     Args:
         rows: one for each contribution, shape (elements,) each, of one floating-point dtype and finite. They are
             overwritten.
-        first: the place of the first value that is used; the smallest value is at place 0.
-        stop: the place behind the last one.
+        removed: the number of values that are left out at each end, less than half of all.
 
     Returns:
         The means, shape (elements,), in the same dtype.
     """
+    stop = len(rows) - removed
     if len(rows) > MAX_ROWS:
         columns = np.ascontiguousarray(np.stack(rows).T)  # numpy has a fast sort for values that are side by side
         columns.sort(axis=1)
-        inner = list(columns.T[first:stop])
+        inner = list(columns.T[removed:stop])
     else:
-        inner = _sort(list(rows), first, stop)[first:stop]
+        inner = _sort(list(rows), removed, stop)[removed:stop]
     total = inner[0].astype(np.promote_types(inner[0].dtype, np.float32), copy=False)
     for row in inner[1:]:
         total += row

@@ -11,7 +11,7 @@ from coldfusion_fl.arrays.encoder import Encoder, EncoderDict, read_block
 from coldfusion_fl.fusion.contribution import Contribution, Operator
 from coldfusion_fl.fusion.gram import gram
 from coldfusion_fl.fusion.linear import one_at_a_time, weighted_mean
-from coldfusion_fl.fusion.order_statistics import middle_mean
+from coldfusion_fl.fusion.order_statistics import trimmed_mean
 
 # Elements of all encoders that are sorted at a time: a block of 1 MiB, which fits into a core's cache.
 _BLOCK = 1 << 18
@@ -30,7 +30,7 @@ class Median(Operator):
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
         parts = [part.encoder for part in one_at_a_time(contributions)]
-        return _middle_means(base, parts, removed=(len(parts) - 1) // 2)
+        return _trimmed_means(base, parts, removed=(len(parts) - 1) // 2)
 
 
 class TrimmedMean(Operator):
@@ -50,7 +50,7 @@ class TrimmedMean(Operator):
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
         parts = [part.encoder for part in one_at_a_time(contributions)]
-        return _middle_means(base, parts, removed=int(self.cut * len(parts)))
+        return _trimmed_means(base, parts, removed=int(self.cut * len(parts)))
 
 
 class GeometricMedian(Operator):
@@ -105,7 +105,7 @@ class GeometricMedian(Operator):
         return shares
 
 
-def _middle_means(base: Encoder, encoders: Sequence[Encoder], removed: int) -> EncoderDict:
+def _trimmed_means(base: Encoder, encoders: Sequence[Encoder], removed: int) -> EncoderDict:
     """The mean of each element over the encoders, without a number of values at each end.
 
     On all cores, a block of elements of all encoders at a time, so that only blocks are in memory.
@@ -115,7 +115,7 @@ def _middle_means(base: Encoder, encoders: Sequence[Encoder], removed: int) -> E
     def fill(job: tuple[str, slice]) -> None:
         name, block = job
         rows = [np.array(read_block(encoder, name, block), base[name].dtype) for encoder in encoders]
-        fused[name][block] = middle_mean(rows, removed, len(rows) - removed)
+        fused[name][block] = trimmed_mean(rows, removed)
 
     step = max(_BLOCK // len(encoders), 1)
     on_all_cores(fill, [(name, block) for name, array in base.items() for block in blocks(array.size, step)])
