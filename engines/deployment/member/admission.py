@@ -55,9 +55,7 @@ class AdmissionCheck:
         """Ask the server until it knows the member, and then once a day. It may be called often."""
         if time.monotonic() < self._next:
             return
-        finding = self._ask()
-        if finding.warning:
-            self._log(f"Warning: {finding.details}")
+        self._ask()
 
     def wait(self) -> None:
         """After the SuperNode has ended: wait while the server rejects this member, or cannot be trusted.
@@ -94,6 +92,8 @@ class AdmissionCheck:
             self._log(f"{self._member.server} answers, and knows this member's key.")
         self._problem = None
         self._next = time.monotonic() + _DAY
+        if findings[0].warning:
+            self._log(f"Warning: {findings[0].details}")
         if not self._was_admitted():
             with contextlib.suppress(OSError):  # such as a full disk; it is tried again
                 write_json(self._file, self._identity())

@@ -125,8 +125,8 @@ def test_a_member_whose_server_came_back_says_so_also_where_it_did_not_wait_for_
 def test_a_warning_is_logged_each_day(bank):
     bank.answers = [[Finding("server", True, "it expires soon", warning=True), KNOWN[1]]]
     started = bank.start()
-    for _ in range(2):
-        started.update()
+    for ask in (started.update, started.wait):  # also while its SuperNode is started again
+        ask()
         started.update()
         bank.now += 90_000
     assert bank.lines == ["Warning: it expires soon"] * 2
