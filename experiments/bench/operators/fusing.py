@@ -46,7 +46,7 @@ SPEED = [
     "geometric-median",
     "karcher",
 ]
-MEMORY = [("mean", 8), ("mean", 32), ("mean", 128), ("ties", 8), ("ties", 32)]
+MEMORY = [("mean", 8), ("mean", 32), ("mean", 128), ("ties", 8), ("ties", 32), ("median", 8), ("median", 32)]
 
 
 def new_encoder(seed: int) -> EncoderDict:
