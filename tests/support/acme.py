@@ -110,6 +110,11 @@ class Acme:
         with control_of(open_federation(self.folder)) as control:
             return {node.name for node in control.nodes() if node.online}
 
+    def has_joined(self, name):
+        """Whether the present SuperNode of a member has joined; the server counts one that was killed for a minute."""
+        log = (self.folder / "members" / name / "flower" / "supernode.log").read_text()
+        return "SuperNode ID" in log.rpartition("Starting Flower SuperNode")[2]
+
     def process(self, name, words):
         """A process of the server or of a member whose command has some words; it is waited for."""
 

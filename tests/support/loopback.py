@@ -73,5 +73,9 @@ def tls_server(context=None, port=0):
                     else:
                         plain.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-        threading.Thread(target=accept, daemon=True).start()
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
         yield server.getsockname()[1]
+        # To close it is not enough: it listens on until `accept` returns.
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
