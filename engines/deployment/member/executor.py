@@ -61,10 +61,14 @@ class ForkExecutor(SubprocessExecutor):
 
     def reconcile(self) -> None:
         """Forget processes that have ended, and log those that were killed."""
+        running = []
         for process in self._processes:
-            if (code := process.exitcode) is not None and code < 0:
+            code = process.exitcode
+            if code is None:
+                running.append(process)
+            elif code < 0:
                 log(WARNING, "A process that handled a message was killed by signal %d.", -code)
-        self._processes = [process for process in self._processes if process.exitcode is None]
+        self._processes = running
 
 
 def _handle_message(address: str, token: str) -> None:
