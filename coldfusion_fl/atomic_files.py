@@ -129,6 +129,16 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def write_private(file: Path, content: bytes) -> None:
+    """Write a new file that only its owner can read. It is created with this mode, so others cannot read it in between.
+
+    Raises:
+        FileExistsError: the file exists.
+    """
+    file.touch(mode=0o600, exist_ok=False)
+    file.write_bytes(content)
+
+
 def share_weights(folder: Path, like: str) -> None:
     """Give the safetensors files in a folder the mode of another file in it: safetensors lets their owner alone read.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from coldfusion_fl.atomic_files import atomic_write
+from coldfusion_fl.atomic_files import atomic_write, write_private
 from coldfusion_fl.engines.deployment.certificates import (
     CertificatePair,
     certificate_hosts,
@@ -24,8 +24,6 @@ from coldfusion_fl.engines.deployment.member.settings import MEMBER_FILE, member
 from coldfusion_fl.engines.deployment.operations.expiry import Validity
 from coldfusion_fl.engines.deployment.operations.services import write_member_services, write_server_services
 from coldfusion_fl.errors import DeploymentError, ErrorCode
-
-_OWNER_ONLY = 0o600
 
 
 @dataclass(frozen=True)
@@ -176,7 +174,7 @@ def renew_certificate(federation: Federation) -> None:
         atomic_write(federation.server / "server.key") as key,
         atomic_write(federation.server / "server.crt") as certificate,
     ):
-        _write_secret(key, issued.key)
+        write_private(key, issued.key)
         certificate.write_bytes(issued.certificate)
 
 
@@ -186,7 +184,7 @@ def _write_certificates(folder: Path, federation: Federation, own: OwnCertificat
         try:
             for source, name in ((own.certificate, "server.crt"), (own.authority, "ca.crt")):
                 shutil.copyfile(source, server / name)
-            _write_secret(server / "server.key", own.key.read_bytes())
+            write_private(server / "server.key", own.key.read_bytes())
         except OSError as error:
             raise DeploymentError(
                 f"a certificate cannot be read: {error}", code=ErrorCode.CERTIFICATE_INVALID
@@ -206,7 +204,7 @@ def _write_member(folder: Path, federation: Federation, name: str) -> None:
     private, public = new_member_key()
     with atomic_write(target) as member:
         member.mkdir(mode=0o700)
-        _write_secret(member / "member.key", private)
+        write_private(member / "member.key", private)
         shutil.copyfile(folder / "server" / "ca.crt", member / "ca.crt")
         (member / MEMBER_FILE).write_text(member_toml(name, federation.name, federation.address), encoding="utf-8")
         write_member_services(name, federation.folder / "members" / name, member)
@@ -216,10 +214,4 @@ def _write_member(folder: Path, federation: Federation, name: str) -> None:
 
 def _write_pair(folder: Path, stem: str, issued: CertificatePair) -> None:
     (folder / f"{stem}.crt").write_bytes(issued.certificate)
-    _write_secret(folder / f"{stem}.key", issued.key)
-
-
-def _write_secret(file: Path, content: bytes) -> None:
-    """Write a file that only its owner can read. It is created with this mode, so others cannot read it in between."""
-    file.touch(mode=_OWNER_ONLY, exist_ok=False)
-    file.write_bytes(content)
+    write_private(folder / f"{stem}.key", issued.key)

@@ -34,7 +34,7 @@ _SUPERVISOR = "COLDFUSION_SUPERVISOR_PID"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _INFO = re.compile(r"INFO\b")
 # Without these, Flower installs an app's dependencies for each run, sends telemetry and looks for updates.
-FLOWER_ENVIRONMENT = {
+_FLOWER_ENVIRONMENT = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -61,10 +61,7 @@ class Supervisor:
         log: Callable[[str], None],
     ) -> None:
         self._command = command
-        # Flower's programs start each other by name, and they are installed beside this Python.
-        path = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")]))
-        own = {"PATH": path, _SUPERVISOR: str(os.getpid())}
-        self._environment = {**os.environ, **FLOWER_ENVIRONMENT, **environment, **own}
+        self._environment = {**flower_environment(), **environment, _SUPERVISOR: str(os.getpid())}
         self._log_file = log_file
         self._log = log
 
@@ -115,6 +112,13 @@ class Supervisor:
             return process.returncode
         finally:
             ProcessTree(process).end(_GRACE)
+
+
+def flower_environment() -> dict[str, str]:
+    """The environment of one of Flower's programs."""
+    # They start each other by name, and they are installed beside this Python.
+    path = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")]))
+    return {**os.environ, **_FLOWER_ENVIRONMENT, "PATH": path}
 
 
 def exit_with_supervisor() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from coldfusion_fl.atomic_files import write_private
 from coldfusion_fl.engines.deployment.supervisor import end_process, end_process_after, exit_with_supervisor, program
 from coldfusion_fl.engines.flower_internals import flower_supernode
 
@@ -40,8 +41,7 @@ def _write_secret() -> Path:
     """A file with a new secret: only a process that can read it is given messages by the SuperNode."""
     file = Path(os.environ["FLWR_HOME"], "executor.secret")
     file.unlink(missing_ok=True)
-    with open(file, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as opened:
-        opened.write(secrets.token_bytes(32))
+    write_private(file, secrets.token_bytes(32))
     return file
 
 

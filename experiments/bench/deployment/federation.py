@@ -110,6 +110,19 @@ class Federation:
         self._processes[name] = process
         return process
 
+    def start_run(self, folder: Path, table: Mapping[str, Any], *, simulated: bool = False) -> subprocess.Popen[bytes]:
+        """Start a run of the federation, or with the same settings a simulation.
+
+        Args:
+            folder: the run folder, a new one; the settings file is written beside it.
+            table: the settings.
+            simulated: whether it is a simulation.
+        """
+        file = folder.with_suffix(".toml")
+        file.write_text(tomli_w.dumps(table), encoding="utf-8")
+        where = () if simulated else ("--federation", self.folder)
+        return self.start(folder.name, "run", file, *where, "--out", folder)
+
     def family(self) -> list[psutil.Process]:
         """All present processes of the federation."""
         found = []
@@ -175,10 +188,8 @@ def soak(folder: Path, base: str, rounds: int, kills: int, timeout: float = 45.0
     series: dict[str, list[int]] = {kind: [] for kind in KINDS}
     peaks = dict.fromkeys(KINDS, 0)
     ledger = Ledger(folder / "run")
-    (folder / "run.toml").write_text(tomli_w.dumps(settings_of(base, rounds, timeout)), encoding="utf-8")
     with Federation(folder / "federation", base) as federation:
-        words = ("run", folder / "run.toml", "--federation", federation.folder, "--out", ledger.folder)
-        run = federation.start("run", *words)
+        run = federation.start_run(ledger.folder, settings_of(base, rounds, timeout))
         with watching(federation, peaks):
             for number in _rounds(ledger, run):
                 sizes, lived = federation.memory(), federation.member("a")

@@ -6,7 +6,6 @@ on a tiny base.
 """
 
 import contextlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import tomli_w
 
 from coldfusion_fl.engines.deployment.member.join import flower_home, supernode_options
 from coldfusion_fl.engines.deployment.member.settings import read_member
-from coldfusion_fl.engines.deployment.supervisor import FLOWER_ENVIRONMENT
+from coldfusion_fl.engines.deployment.supervisor import flower_environment
 from coldfusion_fl.experiments.bench.gpu import write_base
 from coldfusion_fl.experiments.bench.table import Row
 
@@ -63,14 +61,11 @@ def _start_plain(folder: Path) -> "subprocess.Popen[bytes]":
     """Start Flower's own SuperNode for a member."""
     home = flower_home(folder)
     home.mkdir()
-    here = Path(sys.executable).parent
-    options = supernode_options(read_member(folder), home)
-    path = os.pathsep.join([str(here), os.environ.get("PATH", "")])
-    own = {"FLWR_HOME": str(home), "OMP_NUM_THREADS": "1", "PATH": path}
+    program = str(Path(sys.executable).with_name("flower-supernode"))
     with (home / "supernode.log").open("wb") as log:
         return subprocess.Popen(
-            [str(here / "flower-supernode"), *options],
-            env={**os.environ, **FLOWER_ENVIRONMENT, **own},
+            [program, *supernode_options(read_member(folder), home)],
+            env={**flower_environment(), "FLWR_HOME": str(home), "OMP_NUM_THREADS": "1"},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -78,10 +73,7 @@ def _start_plain(folder: Path) -> "subprocess.Popen[bytes]":
 
 def _run(federation: Federation, folder: Path, base: str, name: str, rounds: int) -> None:
     table = settings_of(base, rounds, 120.0) | {"tasks": {"catalogue": "packaged", "seen": [_OURS, _FLOWERS]}}
-    file = folder / f"{name}.toml"
-    file.write_text(tomli_w.dumps(table), encoding="utf-8")
-    run = federation.start(name, "run", file, "--federation", federation.folder, "--out", folder / name)
-    if run.wait():
+    if federation.start_run(folder / name, table).wait():
         raise RuntimeError(f"the run failed: {(folder / name / 'log.txt').read_text(encoding='utf-8')}")
 
 

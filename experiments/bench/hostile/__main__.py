@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import tomli_w
 import typer
 
 from coldfusion_fl.engines.deployment.federation import open_federation
@@ -69,14 +68,14 @@ def soak(
         threads: list[HostileMember | Stranger] = [*hostile, stranger]
         for thread in threads:
             thread.start()
-        run = _start(federation, "run", folder, settings(base, rounds, timeout, [*HONEST, *kinds]), federation.folder)
+        run = federation.start_run(ledger.folder, settings(base, rounds, timeout, [*HONEST, *kinds]))
         with watching(federation, peaks), _Database(opened.flower_home) as database:
             code = run.wait()
         for thread in threads:
             thread.stop()
         family = federation.family()
         minutes = (time.monotonic() - began) / 60
-        _start(federation, "reference", folder, settings(base, rounds, timeout, HONEST), None).wait()
+        federation.start_run(reference.folder, settings(base, rounds, timeout, HONEST), simulated=True).wait()
     records, alone = ledger.records()[1:], reference.records()[1:]
     return {
         "exit-code": code,
@@ -97,13 +96,6 @@ def soak(
         "minutes": minutes,
         "left-behind": sum(one.is_running() for one in family),
     }
-
-
-def _start(federation: Federation, name: str, folder: Path, table: dict[str, Any], place: Path | None) -> Any:
-    file = folder / f"{name}.toml"
-    file.write_text(tomli_w.dumps(table), encoding="utf-8")
-    where = ("--federation", place) if place else ()
-    return federation.start(name, "run", file, *where, "--out", folder / name)
 
 
 class _Database(threading.Thread):

@@ -15,6 +15,7 @@ from flwr.proto.fleet_pb2 import PullMessagesRequest, PushMessagesRequest
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from safetensors.numpy import load_file
+from superlink_app import PROTOBUF
 
 from coldfusion_fl.config.message_keys import ROUND
 from coldfusion_fl.engines.deployment.certificates import read_private_key
@@ -24,7 +25,6 @@ from coldfusion_fl.engines.deployment.superlink.database import database_size
 from coldfusion_fl.versions import format_versions
 
 pytestmark = pytest.mark.slow
-PROTOBUF = {"content-type": "application/protobuf"}
 
 
 def test_a_wrong_contribution_is_rejected_by_name_and_the_run_continues(done):
