@@ -15,7 +15,8 @@ from coldfusion_fl.versions import format_versions
 
 from .client_state import ClientState
 from .message_log import log_messages
-from .node_settings import is_simulated, read_node_settings
+from .messages import read_query
+from .node_settings import NodeSettings, is_simulated, read_node_settings
 
 # Their messages are about what the server sent or about the training, and contain nothing of this machine.
 _PUBLIC_ERRORS = (MismatchError, SettingsError)
@@ -66,24 +67,35 @@ def _public_error_message(error: Exception) -> str:
 
 
 def describe_node(message: Message, context: Context) -> Message:
-    """Reply to a query: the contributor's name and task, or the problem that keeps it from taking part."""
+    """Reply to a query: the contributor's name and task, and the problem that keeps it from taking part, if any."""
+    config = ConfigRecord()
     try:
         contributor = read_node_settings(context)
-        config = ConfigRecord(
-            {
-                "name": contributor.name,
-                "task": contributor.task,
-                "seen": contributor.seen,
-                "versions": format_versions(),
-            }
-        )
+        config["name"], config["task"], config["seen"] = contributor.name, contributor.task, contributor.seen
+        config["versions"] = format_versions()
         if not is_simulated():  # there, all nodes are the server's own, and their state may be new in each run
             config["token"] = ClientState(context, contributor.state_folder).token(str(message.metadata.run_id))
+            _check_frozen(message, contributor)
     except (ColdFusionError, OSError) as error:
-        config = ConfigRecord({"problem": _public_error_message(error)})
+        config["problem"] = _public_error_message(error)
     if is_simulated() and (nodes := context.node_config.get("num-partitions")):
         config["simulated-nodes"] = int(nodes)
     return Message(RecordDict({"config": config}), reply_to=message)
+
+
+def _check_frozen(message: Message, contributor: NodeSettings) -> None:
+    """Check that this node has the run's frozen arrays, where a query says that the run has some.
+
+    Raises:
+        MismatchError: the node's own arrays are others than those of the run.
+        ModelError: the node's base cannot be loaded, or has nothing to freeze.
+        SettingsError: the server's setting is not known here.
+    """
+    query = read_query(message)
+    if query.frozen_sha256:
+        from .own_base import add_frozen, open_base_once  # seconds to load, and most queries do not need them
+
+        add_frozen({}, open_base_once(contributor.base), query.freeze, query.frozen_sha256)
 
 
 def train(message: Message, context: Context) -> Message:

@@ -15,14 +15,13 @@ from flwr.app import ArrayRecord, Context, Message, MessageType
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common import log
 
-from coldfusion_fl.config.message_keys import COMPRESSION, ROUND
+from coldfusion_fl.config.message_keys import COMPRESSION, FREEZE, ROUND
 from coldfusion_fl.sanitize import sanitize
 
 _TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 _MAX_BYTES = 5_000_000
 _OLD_FILES = 3
 _MAX_TEXT = 200
-_FREEZE = "finetune.freeze"
 
 
 def log_messages(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -107,7 +106,7 @@ def _training(values: Mapping[str, object]) -> str:
 
 def _frozen(message: Message) -> str:
     """What the server asked not to train."""
-    asked = [str(config[_FREEZE]) for config in message.content.config_records.values() if _FREEZE in config]
+    asked = [str(config[FREEZE]) for config in message.content.config_records.values() if FREEZE in config]
     return f", {asked[0]} frozen" if asked and asked[0] != "nothing" else ""
 
 

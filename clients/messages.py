@@ -8,7 +8,7 @@ from flwr.app import Array, ArrayRecord, Message
 from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.config.message_keys import COMPRESSION, FROZEN_SHA256, MODES, ROUND, SEED
 from coldfusion_fl.config.parsing import parse_table
-from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
+from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings, Freeze
 from coldfusion_fl.config.tables import unflatten
 
 _SOURCE = "the server's settings"
@@ -62,6 +62,30 @@ class EvaluateRequest:
     server_round: int | None
     run: str
     frozen_sha256: str
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query.
+
+    Attributes:
+        freeze: what the run freezes.
+        frozen_sha256: as in `TrainRequest`.
+    """
+
+    freeze: Freeze
+    frozen_sha256: str
+
+
+def read_query(message: Message) -> Query:
+    """Read a query, which may be empty.
+
+    Raises:
+        SettingsError: a setting is not known here, or is not valid.
+    """
+    sent = dict(message.content.get("config") or {})
+    settings = parse_table(FinetuneSettings, unflatten(sent).get("finetune", {}), _SOURCE, "finetune.")
+    return Query(settings.freeze, str(sent.get(FROZEN_SHA256, "")))
 
 
 def read_train_request(message: Message) -> TrainRequest:

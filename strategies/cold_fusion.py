@@ -29,7 +29,6 @@ from .loop import EvaluateFn, RunLoop
 from .nodes import (
     MessageBuilder,
     Participants,
-    QueriedNodes,
     longest_training_first,
     new_registry,
     sample,
@@ -265,8 +264,7 @@ class ColDFusion(FedAvg):
         self.begin_run()
         log_start(self, num_rounds, select_shared(initial_arrays, self.is_shared), train_config, evaluate_config)
         self.timeout, self.compression = timeout, self.settings.compression
-        if isinstance(self.registry, QueriedNodes) and timeout is not None:
-            self.registry.answer_timeout = min(self.registry.answer_timeout, timeout)
+        self.registry.begin(timeout, train_config or {})
         self.schedule = replace(self.schedule, num_rounds=num_rounds)
         loop = RunLoop(self, grid, num_rounds, timeout, train_config, evaluate_config, evaluate_fn, should_stop)
         return loop.run(initial_arrays)

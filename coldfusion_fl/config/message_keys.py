@@ -14,6 +14,9 @@ COMPRESSION = f"{PREFIX}compression"
 # In the ConfigRecord of a message of this package's server app: the hash of the arrays that it does not send, because
 # finetuning does not change them and each node has them in its own base.
 FROZEN_SHA256 = "frozen-sha256"
+FREEZE = "finetune.freeze"
+# A query has these two of a run's train messages: a node whose base has other frozen arrays answers with the problem.
+QUERIED = (FROZEN_SHA256, FREEZE)
 # In the MetricRecord of a round's training: the numbers of fused and of rejected contributions.
 CONTRIBUTIONS, REJECTED = f"{PREFIX}contributions", f"{PREFIX}rejected"
 # The code of the error that stands for a reply that cannot be read, or that the server of a federation rejected;

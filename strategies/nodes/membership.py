@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from logging import INFO, WARNING
+from typing import Any
 
 from flwr.common import log
 from flwr.serverapp import Grid
@@ -56,6 +57,14 @@ class NodeRegistry:
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
 
+    def begin(self, timeout: float | None, config: Mapping[str, Any]) -> None:
+        """Prepare for a run; a registry that queries no nodes needs nothing.
+
+        Args:
+            timeout: seconds of a round; None: no limit.
+            config: what the train messages of the run tell the nodes.
+        """
+
     def connected_nodes(self, grid: Grid) -> dict[str, Member]:
         """The members that are connected now, by name."""
         nodes = sorted(grid.get_node_ids())
@@ -63,6 +72,11 @@ class NodeRegistry:
         simulated = len(nodes) if in_simulation(grid) else None
         members = (Member(node, self.name_of(node), simulated_nodes=simulated) for node in nodes)
         return {member.name: member for member in members}
+
+    @property
+    def problems(self) -> list[str]:
+        """Why connected nodes are excluded; a registry that queries no nodes excludes none."""
+        return []
 
     def name_of(self, node_id: int) -> str:
         """The name of a node; `node-ID` where it is not known."""

@@ -153,9 +153,11 @@ class Participants:
                 ErrorCode.TOO_FEW_CONTRIBUTORS,
             )
         if len(seen) < self._min_contributions:
+            problems = self._registry.problems
+            excluded = f", excluded: {len(problems)} (the first because {problems[0].rstrip('.')})" if problems else ""
             raise RunError(
-                f"a round needs {count(self._min_contributions, 'contributor')}; connected: {len(seen)}. Start more "
-                "nodes, or lower min-contributions.",
+                f"a round needs {count(self._min_contributions, 'contributor')}; connected: {len(seen)}{excluded}. "
+                "Start more nodes, or lower min-contributions.",
                 ErrorCode.TOO_FEW_CONTRIBUTORS,
             )
 

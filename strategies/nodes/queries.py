@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from logging import INFO, WARNING
+from typing import Any
 
 from flwr.app import ConfigRecord, Message, MessageType, Metadata, RecordDict
 from flwr.common import log
 from flwr.serverapp import Grid
 
+from coldfusion_fl.config.message_keys import QUERIED
 from coldfusion_fl.errors import ErrorCode, RunError
 from coldfusion_fl.sanitize import MAX_NAME, bounded
 from coldfusion_fl.versions import format_versions
@@ -72,6 +74,7 @@ class QueriedNodes(NodeRegistry):
     ) -> None:
         super().__init__()
         self.answer_timeout = QUERY_TIMEOUT
+        self._content = RecordDict()
         self._key = configrecord_key
         self._node_names = node_names
         self._on_excluded = on_excluded
@@ -81,6 +84,13 @@ class QueriedNodes(NodeRegistry):
         self._failures: Counter[int] = Counter()
         self._problems: dict[int, tuple[str, float]] = {}
         self._owners: dict[str, _Owner] = {}
+
+    def begin(self, timeout: float | None, config: Mapping[str, Any]) -> None:
+        """See `NodeRegistry.begin`. A query tells what the run freezes: a node without it is found before a round."""
+        if timeout is not None:
+            self.answer_timeout = min(self.answer_timeout, timeout)
+        if queried := {key: config[key] for key in QUERIED if key in config}:
+            self._content = RecordDict({self._key: ConfigRecord(queried)})
 
     def connected_nodes(self, grid: Grid) -> dict[str, Member]:
         """The members that are connected now, by name; new nodes are queried first.
@@ -104,6 +114,11 @@ class QueriedNodes(NodeRegistry):
             if members.setdefault(member.name, member) is not member:
                 log(WARNING, "Two nodes are called '%s'; the second is excluded. Give each its own name.", member.name)
         return members
+
+    @property
+    def problems(self) -> list[str]:
+        """See `NodeRegistry.problems`."""
+        return [problem for problem, _ in self._problems.values()]
 
     def name_of(self, node_id: int) -> str:
         """The name of a node; `node-ID` where it is not known."""
@@ -142,7 +157,7 @@ class QueriedNodes(NodeRegistry):
 
     def _query(self, grid: Grid, nodes: Iterable[int]) -> None:
         for node in nodes:
-            query = Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY)
+            query = Message(self._content, dst_node_id=node, message_type=MessageType.QUERY)
             for message_id in grid.push_messages([query]):
                 if message_id:
                     self._queries[node] = (query.metadata, time.monotonic())

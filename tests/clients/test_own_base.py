@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from client_messages import ask, context
+from flwr.app import ConfigRecord, Message, RecordDict
 from tiny_models import make_base
 
 from coldfusion_fl.arrays.hashing import encoder_hash
+from coldfusion_fl.clients.client_app import contributor_app
 from coldfusion_fl.training.node_state import BASE, NodeFiles, contributor_folder
 
 EMBEDDING = "embeddings.word_embeddings.weight"
@@ -72,6 +74,23 @@ def test_a_node_with_another_base_says_so(node, shared, settings, tmp_path, kind
     reply = ask(kind, context({**node.node_config, "base": str(other)}), shared, **settings)
     assert "the frozen weights of this node's base are not those of the run" in reply.error.reason
     assert str(tmp_path) not in reply.error.reason
+
+
+def query(node_config, settings):
+    content = RecordDict({"config": ConfigRecord(settings)} if settings else {})
+    message = Message(content, dst_node_id=2, message_type="query")
+    return contributor_app()(message, context(node_config)).content["config"]
+
+
+def test_a_node_with_another_base_says_so_when_it_is_queried(node, settings, tmp_path):
+    assert "problem" not in query(node.node_config, settings)
+    other = {**node.node_config, "base": str(make_base(tmp_path / "other", initializer_range=0.5))}
+    answer = query(other, settings)
+    assert "the frozen weights of this node's base are not those of the run" in answer["problem"]
+    assert answer["name"] == "b"
+    assert "problem" not in query(other, {})  # its base is its own affair where all weights are sent
+    missing = query({**node.node_config, "base": str(tmp_path / "none")}, settings)
+    assert missing["problem"] == "ModelError: the details are in the contributor's own log"
 
 
 def test_without_a_hash_a_base_that_lacks_arrays_is_rejected(node, shared):

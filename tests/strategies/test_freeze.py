@@ -10,10 +10,12 @@ from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.clients.client_app import contributor_app
 from coldfusion_fl.config.parsing import read_settings
 from coldfusion_fl.config.tables import to_table
+from coldfusion_fl.errors import RunError
 from coldfusion_fl.model.base import open_base
 from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.repository.checkpoint_round import fuse_into_run
 from coldfusion_fl.repository.undo import undo_round
+from coldfusion_fl.runs.events import ContributorExcluded
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.strategies.server_app import serve
 
@@ -110,13 +112,15 @@ def test_a_run_resumes_with_the_same_result_also_after_its_first_rounds_were_rem
     assert encoder_hash(resumed.load_base(3)) == resumed.record(3).base_sha256
 
 
-def test_a_member_with_another_base_is_rejected_by_name(run, tmp_path):
+def test_members_with_another_base_are_excluded_by_name_before_the_first_round(run, tmp_path):
     other = make_base(tmp_path / "other", initializer_range=0.5)
-    with pytest.raises(Exception, match="no round fused anything"):
-        run(rounds=1, member_base=other)
-    rejected = Ledger(tmp_path / "run").record(1).rejected
-    assert {one.name for one in rejected} == {"a", "b", "c"}
-    assert all("the frozen weights of this node's base are not those of the run" in one.reason for one in rejected)
+    with pytest.raises(RunError, match="connected: 0, excluded: 3 .the first because .*the frozen weights"):
+        run(rounds=1, member_base=other, **{"node-timeout": "2"})
+    ledger = Ledger(tmp_path / "run")
+    assert ledger.rounds() == [0]
+    excluded = {event.name: event.reason for event in ledger.events() if isinstance(event, ContributorExcluded)}
+    assert excluded.keys() == {"a", "b", "c"}
+    assert all("the frozen weights of this node's base are not those of the run" in why for why in excluded.values())
 
 
 def test_a_round_of_checkpoints_leaves_the_embeddings_of_the_checkpoints_out(run, first, tiny_base, tmp_path):

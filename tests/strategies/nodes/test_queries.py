@@ -121,3 +121,18 @@ def test_a_member_with_a_key_needs_no_token(reported, monkeypatch):
     assert members(grid, registry, 100, 101) == {"a": 100}
     assert members(grid, registry, 103) == {"a": 103}
     assert reported == [("b", "its key belongs to 'b', and it may only join under that name")]
+
+
+@pytest.mark.usefixtures("as_in_a_deployment")
+def test_a_query_says_what_the_run_freezes_and_nothing_else_of_it(registry):
+    asked = []
+
+    def answer(message):
+        asked.append({key: dict(record) for key, record in message.content.items()})
+        return named("a")(message)
+
+    members(ChangingGrid({100: answer}), registry, 100)
+    frozen = {"finetune.freeze": "embeddings", "frozen-sha256": "0a1b"}
+    registry.begin(None, {**frozen, "finetune.epochs": 3})
+    members(ChangingGrid({101: answer}), registry, 101)
+    assert asked == [{}, {"config": frozen}]
