@@ -85,11 +85,12 @@ def run(
     require("`coldfusion run`", *EXTRAS["models"], *simulation)
     from coldfusion_fl.execution.run_process import RunProcess
 
-    settings = run_settings(config, out, resume, keep_last)
-    folder, source = Path(settings.out), config or Path(settings.out) / "run.json"
     if resume:
-        federation = _federation_of(Ledger(folder), federation)
-    else:
+        check_has_tasks(Ledger(resume))
+        federation = _federation_of(Ledger(resume), federation)
+    settings = run_settings(config, out, resume, keep_last, is_federated=federation is not None)
+    folder, source = Path(settings.out), config or Path(settings.out) / "run.json"
+    if not resume:
         ensure_free(folder)
     # First the checks that take no time, here; then, in the run process, those that read all rows and the base.
     (check_server_table if federation else check_settings)(settings, str(source))
@@ -114,7 +115,9 @@ def run(
         _follow(process, ledger, Display(settings.rounds))
 
 
-def run_settings(config: Path | None, out: Path | None, resume: Path | None, keep_last: int | None) -> Settings:
+def run_settings(
+    config: Path | None, out: Path | None, resume: Path | None, keep_last: int | None, *, is_federated: bool = False
+) -> Settings:
     """The settings of a run with its folder and absolute paths.
 
     Args:
@@ -122,20 +125,39 @@ def run_settings(config: Path | None, out: Path | None, resume: Path | None, kee
         out: the folder of a new run.
         resume: the folder of the run to resume.
         keep_last: replaces the setting `server.keep-last`.
+        is_federated: whether it runs in a federation. Its word embeddings are then frozen, unless the file or its
+            preset sets `finetune.freeze`; a run that resumes keeps what it began with.
 
     Raises:
         ColdFusionError: the settings, or the folder to resume, cannot be read.
     """
-    if resume:
-        check_has_tasks(Ledger(resume))
     if config:
         settings = resolve_paths(read_settings(config), config)
+        if is_federated and "freeze" not in settings.finetune.model_fields_set:
+            settings = _with_federation_freeze(settings, resume)
         folder = (resume or out or _new_folder(settings, config)).resolve()
     else:
         folder = Path(resume or "").resolve()
         settings = parse_settings(Ledger(folder).settings, str(folder / "run.json"))
     server = settings.server if keep_last is None else settings.server.model_copy(update={"keep_last": keep_last})
     return settings.model_copy(update={"out": str(folder), "server": server, "resume": False})
+
+
+def _with_federation_freeze(settings: Settings, resume: Path | None) -> Settings:
+    """The same settings with a federation's own default of `finetune.freeze`.
+
+    Trained embeddings would tell the server, and other members, which word pieces a member's rows hold.
+    """
+    if resume:
+        freeze = Ledger(resume).settings.get("finetune", {}).get("freeze", settings.finetune.freeze)
+    else:
+        freeze = "embeddings"
+        print_line(
+            "finetune.freeze is not set, so this federation's run freezes the embeddings: they stay those of each "
+            'member\'s base, and are not sent. To train them, set freeze = "nothing" in [finetune].'
+        )
+    finetune = settings.finetune.model_copy(update={"freeze": freeze})
+    return settings.model_copy(update={"finetune": finetune})
 
 
 def resolve_paths(settings: Settings, config: Path) -> Settings:

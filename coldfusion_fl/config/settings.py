@@ -152,7 +152,7 @@ class FinetuneSettings(SettingsTable):
     freeze: Freeze = Field(
         "nothing",
         description="Weights that are not trained: `nothing`, or the word `embeddings`, whose changes would tell which "
-        "word pieces the rows hold.",
+        "word pieces the rows hold. `coldfusion run --federation` freezes the embeddings where this is not set.",
         examples=["embeddings"],
     )
 

@@ -160,7 +160,7 @@ def test_the_cost_of_privacy(row, recipe):
     [
         ("the paper's recipe, short contributions", "paper"),
         ("the paper's recipe, few long contributions", "paper-long"),
-        ("our preset `recommended`", "recommended"),
+        ("our preset `recommended`, all weights trained", "recommended"),
         ("the same number of examples in one place", "multitask"),
     ],
 )
