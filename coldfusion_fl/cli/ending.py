@@ -9,7 +9,7 @@ from rich.filesize import decimal
 
 from coldfusion_fl.cli.app import console, print_line, program
 from coldfusion_fl.config.settings import TaskSettings
-from coldfusion_fl.config.tables import join_names
+from coldfusion_fl.config.tables import frozen_part, join_names
 from coldfusion_fl.errors import count
 from coldfusion_fl.formatting import duration
 from coldfusion_fl.runs.ledger import Ledger
@@ -65,9 +65,10 @@ def describe_exchange(ledger: Ledger, summary: dict[str, Any]) -> list[str]:
     trained = sum(int(facts.reported.get("num-examples", 0)) for facts in received if facts)
     scored = sum(int(row["test-rows"]) for row in summary["tasks"])
     rows = f" ({trained:,} examples trained on, {scored:,} scored)" if trained or scored else ""
+    frozen = ", without the word embeddings, which are frozen" if frozen_part(ledger.settings) == "embeddings" else ""
     return [
         f"Shared: {count(len(received), 'contribution')} of {count(len(names), 'contributor')}{each}. They are encoder "
-        "weights. Losses, scores and counts were reported with them.",
+        f"weights{frozen}. Losses, scores and counts were reported with them.",
         f"Not shared: the rows of the tasks{rows}, the heads and the predictions.",
     ]
 

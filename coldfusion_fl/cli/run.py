@@ -15,7 +15,7 @@ from coldfusion_fl.cli.app import app, console, print_line
 from coldfusion_fl.cli.ending import show_result
 from coldfusion_fl.config.parsing import parse_settings, read_settings
 from coldfusion_fl.config.settings import Settings
-from coldfusion_fl.config.tables import to_table
+from coldfusion_fl.config.tables import frozen_part, to_table
 from coldfusion_fl.data.catalogue import resolve_catalogues
 from coldfusion_fl.data.paths import resolve_from
 from coldfusion_fl.errors import ErrorCode, SettingsError, count
@@ -149,7 +149,7 @@ def _with_federation_freeze(settings: Settings, resume: Path | None) -> Settings
     Trained embeddings would tell the server, and other members, which word pieces a member's rows hold.
     """
     if resume:
-        freeze = Ledger(resume).settings.get("finetune", {}).get("freeze", settings.finetune.freeze)
+        freeze = frozen_part(Ledger(resume).settings)
     else:
         freeze = "embeddings"
         print_line(

@@ -81,3 +81,9 @@ def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
             f"the settings of a run folder must be texts, numbers, lists and tables: {wrong}."
         ) from None
     return table
+
+
+def frozen_part(table: Mapping[str, Any]) -> str:
+    """What a run's settings freeze, as nested tables: a run may be older than the setting, and then froze nothing."""
+    freeze: str = table.get("finetune", {}).get("freeze", "nothing")
+    return freeze

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from huggingface_hub.repocard_data import EvalResult
 
-from coldfusion_fl.config.tables import split_names
+from coldfusion_fl.config.tables import frozen_part, split_names
 from coldfusion_fl.data.catalogue import TaskSpec, read_catalogues
 from coldfusion_fl.errors import CatalogueError, count
 from coldfusion_fl.evaluation.intervals import outcome
@@ -164,7 +164,8 @@ def _what(made: RoundSettings, blend: float, which: Which, last: int) -> str:
 
 def _contributors(settings: Mapping[str, Any]) -> str:
     number = settings.get("contributors-per-round")  # a run of checkpoints has none
-    return "each of finetuned checkpoints" if number is None else f"{count(number, 'contributor')} per round"
+    made_of = "each of finetuned checkpoints" if number is None else f"{count(number, 'contributor')} per round"
+    return made_of + (", with the word embeddings of the base" if frozen_part(settings) == "embeddings" else "")
 
 
 def _components(made: RoundSettings) -> str:

@@ -23,7 +23,8 @@ class RoundFolders:
 def scan_rounds(folder: Path) -> RoundFolders:
     """Read the names in the folder `rounds`; a folder that does not exist has none.
 
-    A round is a folder with a number of three or more digits that is not empty. Its files are not read.
+    A round is a folder with a number of three or more digits that is not empty; a link is none, because it may lead
+    outside of the run folder. The files of the rounds are not read.
 
     Raises:
         RunFolderError: the folder cannot be read.
@@ -44,11 +45,11 @@ def scan_rounds(folder: Path) -> RoundFolders:
 
 def _is_round(path: Path) -> bool:
     name = path.name
-    if not (name.isascii() and name.isdigit() and name == f"{int(name):03d}"):
+    if not (name.isascii() and name.isdigit() and name == f"{int(name):03d}") or path.is_symlink():
         return False
     try:
         return any(path.iterdir())
     except PermissionError:
         return True  # reading its record raises the error that names it
-    except OSError:  # a file, or a link that leads nowhere
+    except OSError:  # a file
         return False

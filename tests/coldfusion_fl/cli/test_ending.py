@@ -115,6 +115,12 @@ def test_a_compressed_contribution_is_smaller_than_the_base(tmp_path):
     assert "before the compression to int8" in describe_exchange(ledger, summarize(ledger))[0]
 
 
+def test_the_ending_says_that_the_embeddings_were_not_shared(tmp_path):
+    ledger = make_scored_run(tmp_path / "run", finetune={"freeze": "embeddings"})
+    shared = describe_exchange(ledger, summarize(ledger))[0]
+    assert "They are encoder weights, without the word embeddings, which are frozen. " in shared
+
+
 def test_the_ending_says_what_is_better_and_what_is_worse(tmp_path, capsys):
     ledger = made_run(tmp_path, seen=("a", "b"), unseen=("u",))
     error = {"frozen-difference-error": 1.0}

@@ -33,6 +33,13 @@ def test_the_card_has_the_scores_the_rounds_and_the_hash(ledger):
     assert "licence could be read" in card
 
 
+def test_the_card_says_that_the_embeddings_are_those_of_the_base(ledger, tmp_path):
+    words = "per round, with the word embeddings of the base,"
+    frozen = make_scored_run(tmp_path / "frozen", finetune={"freeze": "embeddings"})
+    assert words in " ".join(model_card(frozen, "", ORIGIN).split())
+    assert words not in " ".join(model_card(ledger, "", ORIGIN).split())
+
+
 def test_rounds_that_were_fused_in_another_way_than_the_last_one_are_named(ledger):
     ledger.round_folder(1).rename(ledger.folder / "away")
     other = MADE.model_copy(update={"fusion": "median"})

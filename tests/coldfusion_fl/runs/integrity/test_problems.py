@@ -34,7 +34,8 @@ def make_strays(rounds):
     for name in ("004", "1", "old", "\x1b[31mred"):
         (rounds / name).mkdir()
     (rounds / "003").symlink_to("nowhere")
-    return {"005", "notes.txt", "1²", "000.bak", "004", "1", "old", "red", "003"}
+    (rounds / "006").symlink_to(rounds / "000")  # a round, but a link may lead anywhere
+    return {"005", "notes.txt", "1²", "000.bak", "004", "1", "old", "red", "003", "006"}
 
 
 def test_a_whole_folder_has_no_problems(ledger):
