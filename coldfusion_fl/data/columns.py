@@ -183,6 +183,8 @@ class _Columns:
             raise DataError(
                 f"the {self.split} split has no column '{name}'.{suggestion}", code=ErrorCode.COLUMN_MISSING
             )
+        if set(map(type, values)) <= {str}:  # most columns; the way below takes ten times as long
+            return values
         for value in values:
             if isinstance(value, (*_LISTS, Mapping)):
                 raise self._nested(name, value, is_label)
