@@ -87,7 +87,12 @@ def _start_plain(folder: Path) -> "subprocess.Popen[bytes]":
 
 def _work_seconds(base: str) -> float:
     """The processor time of one training in this process, which has loaded all but the base and the rows."""
-    node = {"name": _OURS, "task": TASKS["a"], "catalogue": "packaged", "base": base}
+    node: dict[str, bool | float | int | str] = {
+        "name": _OURS,
+        "task": TASKS["a"],
+        "catalogue": "packaged",
+        "base": base,
+    }
     settings = flatten({"finetune": settings_of(base, 1, 0)["finetune"]})
     content = RecordDict({"arrays": to_record(load_encoder(open_base(base))), "config": ConfigRecord(settings)})
     load_task.cache_clear()
