@@ -29,11 +29,16 @@ STEPS = ("read_train_request", "load_task", "build_model", "merge", "finetune", 
 CONFIG: dict[str, Any] = {"coldfusion.round": 1, "finetune.examples": 256, "finetune.epochs": 1}
 
 
+def set_task_identity() -> None:
+    """Set the IDs of a message's sender, which Flower sets in its own processes."""
+    for name in ("_task_id", "_run_id", "_node_id"):
+        setattr(TaskIdentity, name, 1)
+
+
 def contribution(task: str) -> tuple[dict[str, float], profile]:
     """The seconds of each step, and the profile."""
     torch.set_num_threads(1)
-    for name in ("_task_id", "_run_id", "_node_id"):
-        setattr(TaskIdentity, name, 1)  # the sender's IDs, which Flower sets in its own processes
+    set_task_identity()
     context = Context(1, 1, {"task": task, "base": BASE}, RecordDict(), {})
     content = RecordDict({"arrays": to_record(load_encoder(open_base(BASE))), "config": ConfigRecord(CONFIG)})
     message = Message(content, dst_node_id=1, message_type="train")

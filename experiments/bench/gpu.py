@@ -3,9 +3,8 @@
     python -m coldfusion_fl.experiments.bench.gpu RESULT.json
 
 The encoder has RoBERTa-base's size and random weights; the texts are of `newsgroups`, cut at 128 tokens.
-Model FLOPs utilisation counts, for each token that is no padding, 6 FLOPs a weight outside the embeddings, and
-12 · layers · size · length for attention (Chowdhery et al. 2022, arXiv 2204.02311, appendix B). Without a GPU it runs
-on the processor, for its tests; there is no utilisation then.
+Model FLOPs utilisation counts the operations of `training.flops`. Without a GPU it runs on the processor, for its
+tests; there is no utilisation then.
 """
 
 import json
@@ -23,11 +22,10 @@ from transformers import AutoModel, RobertaConfig
 
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.model.base import Base, open_base
-from coldfusion_fl.model.encoder import get_encoder
 from coldfusion_fl.training.batches import tokenize
 
 from .rounds import alone
-from .training import BASE, Work, ours
+from .training import BASE, Work, flops, ours
 
 TASK = "newsgroups"
 LENGTH = 128
@@ -92,15 +90,6 @@ def compile_layers(model: nn.Module) -> None:
         if isinstance(module, nn.ModuleList) and len(module) > 1:
             for layer in module:
                 layer.compile(dynamic=True)
-
-
-def flops(model: nn.Module, lengths: list[int]) -> float:
-    """FLOPs of one training pass over texts of a given length."""
-    encoder: Any = get_encoder(model)
-    embeddings = {id(weight) for weight in encoder.embeddings.parameters()}
-    weights = sum(weight.numel() for weight in encoder.parameters() if id(weight) not in embeddings)
-    about = encoder.config
-    return sum(6 * weights * n + 12 * about.num_hidden_layers * about.hidden_size * n * n for n in lengths)
 
 
 def shared(reference: str, examples: int, contributors: int) -> dict[str, float]:

@@ -25,6 +25,7 @@ from coldfusion_fl.data.task import load_task
 from coldfusion_fl.engines.deployment.member.join import flower_home, supernode_options
 from coldfusion_fl.engines.deployment.member.settings import read_member
 from coldfusion_fl.engines.deployment.supervisor import flower_environment
+from coldfusion_fl.experiments.bench.contribution import set_task_identity
 from coldfusion_fl.experiments.bench.gpu import write_base
 from coldfusion_fl.experiments.bench.table import Row
 from coldfusion_fl.model.base import open_base
@@ -95,6 +96,7 @@ def _work_seconds(base: str) -> float:
     }
     settings = flatten({"finetune": settings_of(base, 1, 0)["finetune"]})
     content = RecordDict({"arrays": to_record(load_encoder(open_base(base))), "config": ConfigRecord(settings)})
+    set_task_identity()
     load_task.cache_clear()
     open_base_once.cache_clear()
     began = time.process_time()
