@@ -1,6 +1,8 @@
 import copy
+import math
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -36,6 +38,16 @@ def test_masks_drop_at_their_rate_and_keep_the_mean(rate, dtype, seed):
     assert (mask == 0).float().mean().item() == pytest.approx(rate, abs=0.01)
     assert set(mask.unique().tolist()) <= {0.0, torch.tensor(1 / (1 - round(rate * 65536) / 65536), dtype=dtype).item()}
     assert mask.equal(DropoutMasks(seed)(torch.empty(200, 300, dtype=dtype), rate))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_masks_are_drawn_from_the_bits_of_numpys_generator(dtype):
+    """A training must have the same masks, and weights, with every version of this software."""
+    masks, generator = DropoutMasks(7), np.random.Generator(np.random.SFC64(7))
+    for shape in ((3, 4), (2, 400_000), (5, 7, 4)):  # the second is drawn in blocks
+        bits = np.frombuffer(generator.bytes(2 * math.prod(shape)), np.uint16).reshape(shape)
+        kept = torch.from_numpy(bits >= round(0.1 * 65536)).to(dtype) * (65536 / (65536 - round(0.1 * 65536)))
+        assert masks(torch.empty(shape, dtype=dtype), 0.1).equal(kept)
 
 
 def test_a_rate_close_to_one_keeps_almost_nothing():
