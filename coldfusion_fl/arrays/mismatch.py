@@ -2,7 +2,7 @@
 
 import math
 
-from coldfusion_fl.arrays.blocks import finite, norm, update_norm
+from coldfusion_fl.arrays.blocks import finite, quick_norm, quick_update_norm
 from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.arrays.running_statistics import without_statistics
 from coldfusion_fl.errors import count
@@ -25,8 +25,16 @@ def find_mismatch(base: Encoder, contribution: Encoder) -> str | None:
         contribution: the arrays to check.
 
     Returns:
-        The first problem found, as a clause for a message. The checks are: an extra name, a missing name, another
-        shape, another dtype, a value that is not finite.
+        The first problem found, as a clause for a message. The checks are those of `find_other_layout`, then of
+        `find_not_finite`.
+    """
+    return find_other_layout(base, contribution) or find_not_finite(base, contribution)
+
+
+def find_other_layout(base: Encoder, contribution: Encoder) -> str | None:
+    """Where a contribution has other arrays than the base, as a clause; None if it has the same.
+
+    The checks are: an extra name, a missing name, another shape, another dtype.
     """
     # Names first: a head that leaks is the worst of these, and its message must not hide behind another.
     if extra := sorted(contribution.keys() - base.keys()):
@@ -42,7 +50,13 @@ def find_mismatch(base: Encoder, contribution: Encoder) -> str | None:
             return f"'{name}' has the shape {array.shape}, not the base's {expected.shape}"
         if array.dtype != expected.dtype:
             return f"'{name}' has the type {array.dtype}, not the base's {expected.dtype}"
-        if not finite(array):
+    return None
+
+
+def find_not_finite(base: Encoder, contribution: Encoder) -> str | None:
+    """The first array of a contribution that holds values that are not finite, as a clause; None if all are finite."""
+    for name in base:
+        if not finite(contribution[name]):
             return f"'{name}' holds values that are not finite (NaN or infinity)"
     return None
 
@@ -62,7 +76,7 @@ class NormLimit:
         self._weights = without_statistics(base)
         self._has_statistics = len(self._weights) < len(base)
         smallest = _SMALLEST_SIZE * math.sqrt(sum(array.size for array in self._weights.values()))
-        length = norm(self._weights)
+        length = quick_norm(self._weights)
         self._length = max(length, smallest) if length else math.inf
 
     def find_excess(self, contribution: Encoder, length: float) -> str | None:
@@ -73,7 +87,7 @@ class NormLimit:
             length: ‖θ_c − θ‖₂ over all arrays.
         """
         if self._has_statistics:
-            length = update_norm(self._weights, contribution)
+            length = quick_update_norm(self._weights, contribution)
         ratio = length / self._length
         if ratio <= _MAX_RELATIVE_NORM:
             return None

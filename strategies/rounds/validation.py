@@ -10,11 +10,11 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
 from coldfusion_fl.aggregation.compression import EncodedContribution, decode
 from coldfusion_fl.aggregation.screening import Candidate
-from coldfusion_fl.arrays.blocks import update_norm
+from coldfusion_fl.arrays.blocks import quick_update_norm
 from coldfusion_fl.arrays.disk_arrays import ArrayFile
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.arrays.hashing import encoder_hash
-from coldfusion_fl.arrays.mismatch import NormLimit, find_mismatch
+from coldfusion_fl.arrays.mismatch import NormLimit, find_not_finite, find_other_layout
 from coldfusion_fl.config.message_keys import COMPRESSION, ROUND
 from coldfusion_fl.errors import ColdFusionError, CompressionError, count
 from coldfusion_fl.fusion import Contribution, Operator
@@ -116,10 +116,13 @@ class ReplyValidator:
         if of_round != self._round:
             raise InvalidReplyError(f"it is for round {of_round:g}, but this is round {self._round}")
         contribution = self._read(name, reply, metrics)
-        reason = find_mismatch(self._base, contribution.encoder) or self._operator.rejection_reason(contribution)
-        if reason:
+        if reason := find_other_layout(self._base, contribution.encoder):
             raise InvalidReplyError(reason)
-        norm = update_norm(self._base, contribution.encoder)
+        norm = quick_update_norm(self._base, contribution.encoder)
+        # A finite norm shows that all values are finite.
+        reason = None if math.isfinite(norm) else find_not_finite(self._base, contribution.encoder)
+        if reason := reason or self._operator.rejection_reason(contribution):
+            raise InvalidReplyError(reason)
         if not math.isfinite(norm):
             raise InvalidReplyError("the norm of its update is not finite")
         if reason := self._norm_limit.find_excess(contribution.encoder, norm):

@@ -139,6 +139,6 @@ def test_what_nobody_foresaw_is_rejected(ledger, monkeypatch):
     def deep(base, encoder):
         raise RecursionError("maximum recursion depth exceeded")
 
-    monkeypatch.setattr("coldfusion_fl.strategies.rounds.validation.update_norm", deep)
+    monkeypatch.setattr("coldfusion_fl.strategies.rounds.validation.quick_update_norm", deep)
     run(ledger, [node("a"), node("b")], {}, rounds=1)
     assert [one.counts_toward_exclusion for one in ledger.record(1).rejected] == [True, True]

@@ -4,7 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from coldfusion_fl.arrays.blocks import BLOCK, allocate_together, blocks, finite
+from coldfusion_fl.arrays.blocks import (
+    BLOCK,
+    allocate_together,
+    blocks,
+    finite,
+    quick_norm,
+    quick_update_norm,
+    update_norm,
+)
 
 
 @given(st.sampled_from([np.float16, np.float32, np.float64]).flatmap(lambda dtype: arrays(dtype, array_shapes())))
@@ -35,3 +43,30 @@ def test_arrays_in_one_allocation_do_not_overlap_and_are_aligned():
         assert array.flags.aligned
         assert array.flags.c_contiguous
     assert allocate_together({}, {}) == {}
+
+
+@given(
+    st.sampled_from([np.float16, np.float32, np.float64]),
+    st.sampled_from([1e-42, 1e-30, 1e-15, 1e-3, 1.0, 1e4, 1e18, 3e38]),
+    st.sampled_from([0, 1, 7, BLOCK + 3]),
+    st.integers(0, 20),
+)
+def test_norms_are_those_of_float64(dtype, size, count, seed):
+    draw = np.random.default_rng(seed)
+    with np.errstate(over="ignore"):
+        start, end = (np.nan_to_num((size * draw.uniform(-1, 1, count)).astype(dtype)) for _ in range(2))
+    wide = end.astype(np.float64)
+    assert quick_norm({"a": end, "counts": np.arange(3)}) == pytest.approx(float(np.sqrt((wide**2).sum())), rel=1e-6)
+    expected = float(np.sqrt(((wide - start.astype(np.float64)) ** 2).sum()))
+    assert update_norm({"a": start}, {"a": end}) == pytest.approx(expected, rel=1e-12)
+    assert quick_update_norm({"a": start}, {"a": end}) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_norm_is_finite_only_if_all_values_are(value):
+    base = {"a": np.zeros(BLOCK + 5, np.float32), "b": np.zeros((), np.float32)}
+    for name, place in (("a", 3), ("a", BLOCK + 4), ("b", ())):
+        encoder = {key: array.copy() for key, array in base.items()}
+        encoder[name][place] = value
+        assert not np.isfinite(quick_update_norm(base, encoder))
+        assert not np.isfinite(quick_norm(encoder))
