@@ -13,6 +13,9 @@ from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 # Elements of a block. It fits into a core's cache, and threads rarely wait for the interpreter lock (GIL).
 BLOCK = 1 << 16
 
+# Elements that a thread takes at a time: handing over more often would take as long as the work.
+_TURN = 16 * BLOCK
+
 # Of the sum of a block's squares in float32. Squares that float32 rounds to 0 cannot change a larger sum.
 _SMALLEST_SQUARE = 1e-20
 
@@ -35,6 +38,27 @@ def on_all_cores(work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(work, items))
+
+
+def on_all_blocks(work: Callable[[str, slice], _R], arrays: Encoder, step: int = BLOCK) -> list[_R]:
+    """Apply a function to the name and each block of arrays on all cores; the results are in the order of the blocks.
+
+    Args:
+        work: gets a name and a slice of the flattened array.
+        arrays: the arrays by name.
+        step: the elements of a block.
+    """
+    jobs = [(name, block) for name, array in arrays.items() for block in blocks(array.size, step)]
+    turns: list[list[tuple[str, slice]]] = []
+    left = 0
+    for job in jobs:
+        if left <= 0:
+            turns.append([])
+            left = _TURN
+        turns[-1].append(job)
+        left -= job[1].stop - job[1].start
+    done = on_all_cores(lambda turn: [work(*job) for job in turn], turns)
+    return [result for results in done for result in results]
 
 
 def allocate_together(dtypes: Mapping[str, np.dtype], shapes: Mapping[str, tuple[int, ...]]) -> EncoderDict:

@@ -75,6 +75,10 @@ class DiskArrays(BlockReader):
         offset, dtype, _ = self._entries[name]
         return self._read(offset + block.start * dtype.itemsize, block.stop - block.start, dtype)
 
+    def layout(self, name: str) -> tuple[np.dtype, tuple[int, ...]]:
+        """The dtype and the shape of an array."""
+        return self._entries[name][1:]
+
     def _read(self, offset: int, size: int, dtype: np.dtype) -> np.ndarray:
         array = np.empty(size, dtype)
         data = array.view(np.uint8).data

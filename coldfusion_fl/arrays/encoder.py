@@ -21,7 +21,25 @@ class BlockReader(Encoder):
         """The elements `block.start` to `block.stop` of the flattened array, shape (stop - start,)."""
         raise NotImplementedError
 
+    def layout(self, name: str) -> tuple[np.dtype, tuple[int, ...]]:
+        """The dtype and the shape of an array."""
+        raise NotImplementedError
+
 
 def read_block(encoder: Encoder, name: str, block: slice) -> np.ndarray:
-    """A block of a flattened array, shape (stop - start,): from disk it is read alone, in memory it is a view."""
-    return encoder.part(name, block) if isinstance(encoder, BlockReader) else encoder[name].reshape(-1)[block]
+    """A block of a flattened array, shape (stop - start,): from disk it is read alone, in memory it is a view.
+
+    Of an array in memory that is not contiguous it is a copy.
+    """
+    if isinstance(encoder, BlockReader):
+        return encoder.part(name, block)
+    array = encoder[name]
+    return array.reshape(-1)[block] if array.flags.c_contiguous else array.flat[block]
+
+
+def read_layout(encoder: Encoder, name: str) -> tuple[np.dtype, tuple[int, ...]]:
+    """The dtype and the shape of an array, which is not read from disk for it."""
+    if isinstance(encoder, BlockReader):
+        return encoder.layout(name)
+    array = encoder[name]
+    return array.dtype, array.shape

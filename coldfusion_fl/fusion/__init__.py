@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from coldfusion_fl.arrays.blocks import finite
-from coldfusion_fl.arrays.encoder import BlockReader, Encoder, EncoderDict, read_block
+from coldfusion_fl.arrays.blocks import finite, on_all_cores
+from coldfusion_fl.arrays.encoder import BlockReader, Encoder, EncoderDict, read_block, read_layout
 from coldfusion_fl.arrays.running_statistics import is_running_statistic, is_variance
 from coldfusion_fl.errors import FusionError
 from coldfusion_fl.fusion.contribution import Contribution, Operator, limit_to_median, relative_weights
@@ -111,8 +111,9 @@ def fuse_with_shares(
             fused[name] = rows[(len(rows) - 1) // 2]
         elif is_variance(name):  # the noise of a private mean may bring it below 0
             fused[name] = np.maximum(fused[name], 0)
-    for name, array in fused.items():
-        if not finite(array):
+    are_finite = on_all_cores(finite, fused.values())
+    for name, is_finite in zip(fused, are_finite, strict=True):
+        if not is_finite:
             raise FusionError(f"the fused array '{name}' has values that are not finite (fusion {operator.name}).")
     return {name: fused[name] for name in base}, shares
 
@@ -129,6 +130,9 @@ class _Some(BlockReader):
 
     def part(self, name: str, block: slice) -> np.ndarray:
         return read_block(self._encoder, name, block)
+
+    def layout(self, name: str) -> tuple[np.dtype, tuple[int, ...]]:
+        return read_layout(self._encoder, name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -59,8 +59,8 @@ class Operator(Component):
 
         Args:
             base: the arrays that the contributors started from.
-            contributions: with the names, shapes and dtypes of the base. Mean-like operators take them one at a time,
-                from any iterable. The others need a sequence, because they read it once for each array.
+            contributions: with the names, shapes and dtypes of the base. Mean-like operators take them one at a time
+                from an iterator. The others need a sequence, because they read it several times.
 
         Returns:
             Arrays by name, with the names, shapes and dtypes of the base.

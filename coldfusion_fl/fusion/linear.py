@@ -1,20 +1,24 @@
-"""Operators that are sums. They read one contribution at a time, so memory does not grow with their number."""
+"""Operators that are sums. They read blocks of the contributions, so memory does not grow with their number."""
 
+import functools
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from pydantic import Field
 
-from coldfusion_fl.arrays.blocks import allocate_together, blocks
-from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
+from coldfusion_fl.arrays.blocks import allocate_together, on_all_blocks
+from coldfusion_fl.arrays.encoder import Encoder, EncoderDict, read_block, read_layout
 from coldfusion_fl.errors import FusionError
 from coldfusion_fl.fusion.contribution import Contribution, Operator, limit_to_median, relative_weights
 
 # No data set has more rows, and much larger weights would overflow float32.
 _MAX_WEIGHT = 1e12
+
+_T = TypeVar("_T")
 
 
 class Mean(Operator):
@@ -32,7 +36,8 @@ class Mean(Operator):
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`."""
-        return weighted_mean((c.encoder, self.weight_of(c)) for c in contributions)
+        parts = ((part.encoder, self.weight_of(part)) for part in contributions)
+        return weighted_mean(list(parts) if isinstance(contributions, Sequence) else parts)
 
     def shares(self, contributions: Sequence[Contribution]) -> Sequence[float]:
         """The weights, divided by their sum."""
@@ -89,8 +94,8 @@ class TaskArithmetic(Operator):
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`."""
-        total, _ = sum_of_updates(base, contributions, lambda contribution, name, update: update)
-        return {name: moved_by(array, total[name], self.scale) for name, array in base.items()}
+        total, _ = sum_of_updates(base, contributions)
+        return moved_by(base, total, self.scale)
 
     def shares(self, contributions: Sequence[Contribution]) -> Sequence[float]:
         """λ w_c; they do not add up to 1."""
@@ -114,14 +119,18 @@ class Dare(Operator):
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`."""
+        total, weight = sum_of_updates(base, contributions, self._thin)
+        return moved_by(base, total, 1 / ((1 - self.drop_rate) * weight))
 
-        def thin(contribution: Contribution, name: str, update: np.ndarray) -> np.ndarray:
-            entropy = [self.seed, contribution.round, zlib.crc32(contribution.name.encode()), zlib.crc32(name.encode())]
-            keep = np.random.default_rng(entropy).random(update.shape, np.float32) >= self.drop_rate
-            return np.multiply(update, keep, out=update)
-
-        total, weight = sum_of_updates(base, contributions, thin)
-        return {name: moved_by(array, total[name], 1 / ((1 - self.drop_rate) * weight)) for name, array in base.items()}
+    def _thin(self, contribution: Contribution, name: str, block: slice, update: np.ndarray) -> None:
+        """Drop elements of a block of an update, in place."""
+        # The numbers of `Generator.random(dtype=np.float32)` are (r >> 8) / 2²⁴, with 32 random bits r for an element.
+        # Comparing r itself is faster, and a block needs only the bits of its own elements.
+        limit = math.ceil(float(np.float32(self.drop_rate)) * (1 << 24)) << 8
+        bits = np.random.PCG64(_seed(self.seed, contribution.round, contribution.name, name))
+        bits.advance(block.start // 2)
+        raw = bits.random_raw((update.size + 1) // 2).astype("<u8", copy=False).view("<u4")
+        np.multiply(update, raw[: update.size] >= np.uint32(limit), out=update)
 
     def shares(self, contributions: Sequence[Contribution]) -> Sequence[float]:
         """The weights, divided by their sum: the factors in expectation."""
@@ -129,10 +138,10 @@ class Dare(Operator):
 
 
 def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> EncoderDict:
-    """The weighted mean Σ w x / Σ w of encoders, read one at a time.
+    """The weighted mean Σ w x / Σ w of encoders.
 
     Args:
-        parts: encoders with equal names, shapes and dtypes, and their weights.
+        parts: encoders with equal names, shapes and dtypes, and their weights; read as `_groups` says.
 
     Returns:
         Arrays by name, with the dtypes of the first encoder.
@@ -140,27 +149,25 @@ def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> EncoderDict:
     Raises:
         FusionError: there is no encoder, all weights are 0, or an encoder has other names than the first.
     """
-    # The running sum starts as the first encoder times its weight, so that memory holds one sum and one array.
+    # Block by block on all cores, so that memory holds one sum, and blocks of the encoders.
     total: EncoderDict = {}
     dtypes: dict[str, np.dtype] = {}
     weights = 0.0
-    for encoder, weight in parts:
-        weights += weight
-        if not dtypes:
-            first = dict(encoder)
-            dtypes = {name: array.dtype for name, array in first.items()}
+    for group in _groups(parts):
+        if is_first := not dtypes:
+            layouts = {name: read_layout(group[0][0], name) for name in group[0][0]}
+            dtypes = {name: dtype for name, (dtype, _) in layouts.items()}
             wide = {name: _wide(dtype) for name, dtype in dtypes.items()}
-            total = allocate_together(wide, {name: array.shape for name, array in first.items()})
-            for name, array in total.items():
-                np.multiply(first.pop(name), weight, out=array)
-        elif encoder.keys() != dtypes.keys():
+            total = allocate_together(wide, {name: shape for name, (_, shape) in layouts.items()})
+        if any(encoder.keys() != dtypes.keys() for encoder, _ in group):
             raise FusionError("contributions with different array names cannot be fused. Validate them first.")
-        else:
-            for name, array in total.items():
-                _accumulate(array, encoder[name], weight)
+        _add(group, total, is_first=is_first)
+        for _, weight in group:
+            weights += weight
     if not weights:
         raise FusionError("there is no contribution to fuse.")
-    return {name: _as(np.multiply(array, 1 / weights, out=array), dtypes[name]) for name, array in total.items()}
+    on_all_blocks(lambda name, block: _scale(total[name], block, 1 / weights), total)
+    return {name: _as(array, dtypes[name]) for name, array in total.items()}
 
 
 def one_at_a_time(contributions: Iterable[Contribution]) -> Iterator[Contribution]:
@@ -175,37 +182,92 @@ def one_at_a_time(contributions: Iterable[Contribution]) -> Iterator[Contributio
 def sum_of_updates(
     base: Encoder,
     contributions: Iterable[Contribution],
-    change: Callable[[Contribution, str, np.ndarray], np.ndarray],
+    change: Callable[[Contribution, str, slice, np.ndarray], None] | None = None,
 ) -> tuple[EncoderDict, float]:
     """The sums Σ_c w_c change(θ_c − θ) and Σ_c w_c.
 
     Updates are small numbers, so their sum is more accurate than the sum of the weights themselves.
+
+    Args:
+        base: the arrays that the contributors started from.
+        contributions: read as `_groups` says.
+        change: changes a block of an update in place, by the contribution, the array's name and the block's place.
     """
     total = {name: np.zeros(array.shape, _wide(array.dtype)) for name, array in base.items()}
     weights = 0.0
-    for contribution in one_at_a_time(contributions):
-        for name, array in total.items():
-            update = np.subtract(contribution.encoder[name], base[name], dtype=array.dtype)
-            _accumulate(array, change(contribution, name, np.asarray(update)), contribution.weight)
-        weights += contribution.weight
+    for group in _groups(contributions):
+
+        def add(name: str, block: slice, group: Sequence[Contribution] = group) -> None:
+            sums, start = total[name].reshape(-1)[block], read_block(base, name, block)
+            for contribution in group:
+                update = np.subtract(read_block(contribution.encoder, name, block), start, dtype=sums.dtype)
+                if change:
+                    change(contribution, name, block, update)
+                _accumulate(sums, update, contribution.weight)
+
+        on_all_blocks(add, total)
+        for contribution in group:
+            weights += contribution.weight
     return total, weights
 
 
-def _accumulate(total: np.ndarray, array: np.ndarray, weight: float) -> None:
-    """Add weight · array to total, in place. The product is computed block by block, so that it stays in the cache."""
-    if weight == 1:
-        np.add(total, array, out=total)
-        return
-    flat, more = total.reshape(-1), array.reshape(-1)
-    for block in blocks(flat.size):
-        flat[block] += np.multiply(more[block], weight, dtype=flat.dtype)
+def moved_by(base: Encoder, total: EncoderDict, scale: float) -> EncoderDict:
+    """The arrays base + scale · total, in the base's dtypes; `total` is overwritten."""
+
+    def move(name: str, block: slice) -> None:
+        _scale(total[name], block, scale)
+        total[name].reshape(-1)[block] += read_block(base, name, block)
+
+    on_all_blocks(move, total)
+    return {name: _as(total[name], array.dtype) for name, array in base.items()}
 
 
-def moved_by(base: np.ndarray, total: np.ndarray, scale: float) -> np.ndarray:
-    """The array base + scale · total, in the base's dtype; `total` is overwritten."""
-    total *= scale
-    total += base
-    return _as(total, base.dtype)
+def _groups(parts: Iterable[_T]) -> Iterator[Sequence[_T]]:
+    """All parts of a sequence together, which is faster; or those of an iterator one at a time.
+
+    Raises:
+        FusionError: there is none.
+    """
+    groups = [parts] if isinstance(parts, Sequence) else ([part] for part in parts)
+    is_empty = True
+    for group in groups:
+        if group:
+            is_empty = False
+            yield group
+    if is_empty:
+        raise FusionError("there is no contribution to fuse.")
+
+
+def _add(group: Sequence[tuple[Encoder, float]], total: Encoder, *, is_first: bool) -> None:
+    """Add Σ w x over a group of encoders to the arrays `total`, which hold nothing yet if it is the first group."""
+
+    def add(name: str, block: slice) -> None:
+        sums = total[name].reshape(-1)[block]
+        for number, (encoder, weight) in enumerate(group):
+            read = read_block(encoder, name, block)
+            if is_first and not number:
+                np.multiply(read, weight, out=sums, dtype=sums.dtype)
+            else:
+                _accumulate(sums, read, weight)
+
+    on_all_blocks(add, total)
+
+
+def _accumulate(total: np.ndarray, block: np.ndarray, weight: float) -> None:
+    """Add weight · block to total, in place."""
+    np.add(total, block if weight == 1 else np.multiply(block, weight, dtype=total.dtype), out=total)
+
+
+def _scale(array: np.ndarray, block: slice, factor: float) -> None:
+    """Multiply a block of an array, in place."""
+    scaled = array.reshape(-1)[block]
+    np.multiply(scaled, factor, out=scaled)
+
+
+@functools.lru_cache(maxsize=1 << 10)  # the blocks of an array have the same one
+def _seed(seed: int, server_round: int, contributor: str, name: str) -> np.random.SeedSequence:
+    """The seed of the mask of one array of a contribution."""
+    return np.random.SeedSequence([seed, server_round, zlib.crc32(contributor.encode()), zlib.crc32(name.encode())])
 
 
 def _as(array: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -62,8 +62,8 @@ class PrivateMean(Operator):
                 factors.append(1.0 if norm <= self.clip else self.clip / norm)
                 yield replace(contribution, weight=factors[-1])
 
-        total, _ = sum_of_updates(base, clipped(), lambda contribution, name, update: update)
+        total, _ = sum_of_updates(base, clipped())
         for array in total.values():
             np.add(array, random.normal(0.0, self.noise * self.clip, array.shape), out=array, casting="same_kind")
-        fused = {name: moved_by(array, total[name], 1 / len(factors)) for name, array in base.items()}
+        fused = moved_by(base, total, 1 / len(factors))
         return fused, [factor / len(factors) for factor in factors]

@@ -83,7 +83,7 @@ class GeometricMedian(Operator):
         inner = sum(gram([part.encoder for part in parts], name, base[name]) for name in base)
         found = self._coefficients(np.asarray(inner), np.array([part.weight for part in parts]))
         shares = [float(share) for share in found]
-        return weighted_mean((part.encoder, share) for part, share in zip(parts, shares, strict=True)), shares
+        return weighted_mean([(part.encoder, share) for part, share in zip(parts, shares, strict=True)]), shares
 
     def _coefficients(self, inner: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """The coefficients β, shape (n,), by Weiszfeld's iteration on inner products, shape (n, n)."""
