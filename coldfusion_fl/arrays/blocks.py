@@ -79,6 +79,12 @@ def allocate_together(dtypes: Mapping[str, np.dtype], shapes: Mapping[str, tuple
     }
 
 
+def allocate_like(encoder: Encoder) -> EncoderDict:
+    """Uninitialised arrays with the names, dtypes and shapes of an encoder, in one allocation."""
+    dtypes = {name: array.dtype for name, array in encoder.items()}
+    return allocate_together(dtypes, {name: array.shape for name, array in encoder.items()})
+
+
 def finite(array: np.ndarray) -> bool:
     """Whether all values of an array are finite.
 

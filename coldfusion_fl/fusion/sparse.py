@@ -1,18 +1,21 @@
 """TIES-merging: trim small changes, elect a sign for each element, and average the changes of that sign."""
 
+import threading
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from coldfusion_fl.arrays.blocks import blocks, on_all_cores
+from coldfusion_fl.arrays.blocks import BLOCK, allocate_like, blocks, on_all_blocks, on_all_cores
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict, read_block
 from coldfusion_fl.fusion.contribution import Contribution, Operator
 from coldfusion_fl.fusion.linear import one_at_a_time
 
 # Elements in a sample that is large enough to bracket the threshold of millions of elements.
 _SAMPLE = 1 << 15
+# The updates of fewer elements stay in the cache, where a partition of all of them is faster than a sample.
+_LARGE = 1 << 20
 
 
 class Ties(Operator):
@@ -32,47 +35,126 @@ class Ties(Operator):
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
-        parts = list(one_at_a_time(contributions))
-        return {name: self._fuse(array, name, parts) for name, array in base.items()}
-
-    def _fuse(self, base: np.ndarray, name: str, parts: Sequence[Contribution]) -> np.ndarray:
-        # A threshold needs the whole array of one contribution. All else goes block by block, as the updates of all
+        # A threshold needs a whole array of one contribution. All else goes block by block, as the updates of all
         # contributions at once would take as much memory as the contributions.
-        start = base.reshape(-1)
-        found = on_all_cores(lambda part: trim_threshold(part.encoder[name].reshape(-1), start, self.density), parts)
-        thresholds = np.array([[threshold] for threshold in found], base.dtype)
-        uniform = all(part.weight == 1 for part in parts)
-        weights = None if uniform else np.array([[part.weight] for part in parts], base.dtype)
-        fused = np.empty_like(start)
+        parts = list(one_at_a_time(contributions))
+        thresholds = self._thresholds(base, parts)
+        fused = allocate_like(base)
+        weights = None if all(part.weight == 1 for part in parts) else [part.weight for part in parts]
+        # Each thread has its own, because new memory for each block costs more than the sums in it.
+        elections: dict[tuple[int, np.dtype], _Election] = {}
 
-        def fill(block: slice) -> None:
-            updates = np.empty((len(parts), block.stop - block.start), base.dtype)
-            for update, part in zip(updates, parts, strict=True):
-                np.subtract(read_block(part.encoder, name, block), start[block], out=update)
-            np.add(start[block], self._mean_of_elected(updates, thresholds, weights), out=fused[block])
+        def fill(name: str, block: slice) -> None:
+            start = read_block(base, name, block)
+            key = threading.get_ident(), start.dtype
+            if key not in elections:
+                elections[key] = _Election(start.dtype, weights, len(parts))
+            updates = (read_block(part.encoder, name, block) for part in parts)
+            mean = elections[key].mean_of_elected(start, updates, thresholds[name], self.scale)
+            np.add(start, mean, out=fused[name].reshape(-1)[block])
 
-        on_all_cores(fill, blocks(start.size))
-        return fused.reshape(base.shape)
+        on_all_blocks(fill, base)
+        return fused
 
-    def _mean_of_elected(self, updates: np.ndarray, thresholds: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-        """The product λ μ for one block. `updates`, shape (contributions, elements), is overwritten."""
-        magnitudes = np.abs(updates)
-        updates *= magnitudes >= thresholds
-        count = np.uint16 if len(updates) > np.iinfo(np.uint8).max else np.uint8
-        if weights is None:
-            above = np.add.reduce((updates > 0).view(np.uint8), axis=0, dtype=count)
-            kept = np.add.reduce((updates != 0).view(np.uint8), axis=0, dtype=count)
-        else:
-            above = (weights * (updates > 0)).sum(axis=0)
-            kept = (weights * (updates != 0)).sum(axis=0)
-            updates *= weights
-        votes = updates.sum(axis=0)
-        weight = np.where(votes >= 0, above, kept - above).astype(updates.dtype)
+    def _thresholds(self, base: Encoder, parts: Sequence[Contribution]) -> dict[str, list[float]]:
+        """The thresholds of each array, in the order of the contributions."""
+        # Contributions of a small array together, because handing over a job takes as long as such an array.
+        jobs = [
+            (name, group)
+            for name, array in base.items()
+            for group in ([parts] if array.size < BLOCK else [[part] for part in parts])
+        ]
+
+        def find(job: tuple[str, Sequence[Contribution]]) -> list[float]:
+            name, group = job
+            start = base[name].reshape(-1)
+            return [trim_threshold(part.encoder[name].reshape(-1), start, self.density) for part in group]
+
+        thresholds: dict[str, list[float]] = {name: [] for name in base}
+        for (name, _), found in zip(jobs, on_all_cores(find, jobs), strict=True):
+            thresholds[name] += found
+        return thresholds
+
+
+class _Election:
+    """The election and the merge for blocks of elements, with memory that is used again for each block.
+
+    Args:
+        dtype: the dtype of the arrays.
+        weights: the weights of the contributions; None: all are 1.
+        contributions: their number.
+    """
+
+    def __init__(self, dtype: np.dtype, weights: Sequence[float] | None, contributions: int) -> None:
+        self._dtype = dtype
+        self._weights = None if weights is None else [dtype.type(weight) for weight in weights]
+        self._numbers = np.empty((4, BLOCK), dtype)
+        self._mask = np.empty(BLOCK, np.bool_)
+        count = np.uint16 if contributions > np.iinfo(np.uint8).max else np.uint8
+        self._counts = np.empty((2, BLOCK), count if weights is None else dtype)
+
+    def mean_of_elected(
+        self, start: np.ndarray, blocks_of_parts: Iterable[np.ndarray], thresholds: Sequence[float], scale: float
+    ) -> np.ndarray:
+        """The product λ μ for one block, shape (elements,); it is valid until the next call.
+
+        Args:
+            start: the block of the base.
+            blocks_of_parts: the same block of each contribution.
+            thresholds: of each contribution.
+            scale: λ.
+        """
+        # One contribution after another, with few passes over numbers that stay in the cache.
+        size = start.size
+        update, magnitude, votes, total = (row[:size] for row in self._numbers)
+        above, kept = (row[:size] for row in self._counts)
+        mask = self._mask[:size]
+        for row in (votes, total, above, kept):
+            row.fill(0)
+        for number, (block, threshold) in enumerate(zip(blocks_of_parts, thresholds, strict=True)):
+            np.subtract(block, start, out=update)
+            np.abs(update, out=magnitude)
+            np.multiply(update, np.greater_equal(magnitude, self._dtype.type(threshold), out=mask), out=update)
+            # Elements that did not change are not kept either; only a threshold of 0 lets them pass.
+            self._count(kept, mask if threshold > 0 else np.not_equal(update, 0, out=mask), number)
+            self._count(above, np.greater(update, 0, out=mask), number)
+            if self._weights:
+                update *= self._weights[number]
+            votes += update
+            total += np.abs(update, out=magnitude)
+        weight = self._weight_of_elected(votes, above, kept)
         # With A the sum of all magnitudes and V the vote, the elements of the elected sign sum up to ±(A + |V|) / 2.
-        mean: np.ndarray = np.abs(updates, out=magnitudes).sum(axis=0)
-        mean += np.abs(votes)
-        mean *= np.copysign(updates.dtype.type(self.scale / 2), votes)
-        return np.divide(mean, weight, out=mean, where=weight > 0)
+        total += np.abs(votes, out=magnitude)
+        total *= self._dtype.type(scale / 2)
+        _copy_sign(votes, total)
+        total /= weight
+        return total
+
+    def _count(self, counts: np.ndarray, mask: np.ndarray, number: int) -> None:
+        """Add the weight of a contribution where the mask is set."""
+        np.add(counts, mask * self._weights[number] if self._weights else mask.view(np.uint8), out=counts)
+
+    def _weight_of_elected(self, votes: np.ndarray, above: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """The weight of the contributions that have the elected sign; 1 where none has it."""
+        kept -= above  # those below zero
+        if self._weights:
+            weight = np.where(votes >= 0, above, kept)
+            weight[~(weight > 0)] = 1
+            return weight
+        # The same as `np.where`, which is slow for small integers.
+        above -= kept
+        above *= np.greater_equal(votes, 0, out=self._mask[: votes.size]).view(np.uint8)
+        kept += above
+        return np.maximum(kept, 1, out=kept).astype(self._dtype)
+
+
+def _copy_sign(signs: np.ndarray, numbers: np.ndarray) -> None:
+    """Give numbers, none of which is negative, the signs of others, in place; `signs` is overwritten."""
+    # By their bits, because `np.copysign` is slow.
+    bits = np.dtype(f"u{signs.itemsize}")
+    signs, numbers = signs.view(bits), numbers.view(bits)
+    signs &= bits.type(1 << (8 * bits.itemsize - 1))
+    numbers |= signs
 
 
 def trim_threshold(array: np.ndarray, base: np.ndarray, density: float) -> float:
@@ -90,25 +172,36 @@ def trim_threshold(array: np.ndarray, base: np.ndarray, density: float) -> float
     keep = max(1, int(density * size))
     if keep >= size:
         return 0.0
-    if size > 8 * _SAMPLE:
-        stride = size // _SAMPLE
-        sample = np.sort(np.abs(array[::stride] - base[::stride]))
+    if size > _LARGE:
+        sample = _magnitudes(array[:: size // _SAMPLE], base[:: size // _SAMPLE])
         # Six standard deviations of the sample's own order statistic to either side.
         below = 1 - keep / size
-        place, slack = len(sample) * below, 6 * (len(sample) * below * (1 - below)) ** 0.5 + 1
-        low, high = sample[max(0, int(place - slack))], sample[min(len(sample) - 1, int(place + slack))]
+        place, slack = sample.size * below, 6 * (sample.size * below * (1 - below)) ** 0.5 + 1
+        ends = max(0, int(place - slack)), min(sample.size - 1, int(place + slack))
+        sample.partition(ends)
+        low, high = sample[list(ends)]
         larger, inside = 0, []
+        magnitudes, beyond, at_least = np.empty(BLOCK, base.dtype), np.empty(BLOCK, np.bool_), np.empty(BLOCK, np.bool_)
         for block in blocks(size):
-            magnitudes = np.abs(array[block] - base[block])
-            beyond = magnitudes > high
-            larger += int(np.count_nonzero(beyond))
-            inside.append(magnitudes[np.flatnonzero((magnitudes >= low) ^ beyond)])
+            length = block.stop - block.start
+            found = _magnitudes(array[block], base[block], magnitudes[:length])
+            outside = np.greater(found, high, out=beyond[:length])
+            larger += int(np.count_nonzero(outside))
+            bracket = np.not_equal(np.greater_equal(found, low, out=at_least[:length]), outside, out=outside)
+            inside.append(found.take(np.flatnonzero(bracket)))
         bracketed = np.concatenate(inside)
         if 0 < keep - larger <= bracketed.size:
             return _largest(bracketed, keep - larger)
-    return _largest(np.abs(array - base), keep)
+    return _largest(_magnitudes(array, base), keep)
+
+
+def _magnitudes(array: np.ndarray, base: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    update = np.subtract(array, base, out=out)
+    return np.abs(update, out=update)
 
 
 def _largest(values: np.ndarray, rank: int) -> float:
+    """The value of this rank from above; `values` is reordered."""
     place = values.size - rank
-    return float(np.partition(values, place)[place])
+    values.partition(place)
+    return float(values[place])

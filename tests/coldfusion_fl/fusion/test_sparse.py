@@ -1,12 +1,13 @@
 import dataclasses
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from random_contributions import draw, stacked
 
-from coldfusion_fl.fusion import Ties
+from coldfusion_fl.arrays.blocks import BLOCK
+from coldfusion_fl.fusion import Contribution, Ties
 from coldfusion_fl.fusion.sparse import trim_threshold
 
 
@@ -36,6 +37,50 @@ def test_it_is_the_papers_algorithm(count, seed, density, weighted):
         assert np.allclose(fused[name], expected, atol=1e-5), name
 
 
+def ties_on_whole_arrays(base, rows, thresholds, weights, scale):
+    """The same sums as in blocks, of all contributions at once."""
+    updates = np.stack([row - base for row in rows])
+    updates *= np.abs(updates) >= np.array([[threshold] for threshold in thresholds], base.dtype)
+    factors = np.array([[weight] for weight in weights], base.dtype)
+    above, kept = (factors * (updates > 0)).sum(axis=0), (factors * (updates != 0)).sum(axis=0)
+    updates *= factors
+    votes = updates.sum(axis=0)
+    weight = np.where(votes >= 0, above, kept - above).astype(base.dtype)
+    mean = np.abs(updates).sum(axis=0)
+    mean += np.abs(votes)
+    mean *= np.copysign(base.dtype.type(scale / 2), votes)
+    return base + np.divide(mean, weight, out=mean, where=weight > 0)
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from([np.float16, np.float32, np.float64]),
+    st.integers(1, 12),
+    st.sampled_from([2, 50, BLOCK + 9]),
+    st.sampled_from([0.01, 0.2, 0.7, 1.0]),
+    st.booleans(),
+    st.integers(0, 50),
+)
+def test_blocks_give_the_bytes_of_whole_arrays(dtype, count, size, density, weighted, seed):
+    draw = np.random.default_rng(seed)
+    base = np.round(draw.standard_normal(size), 1).astype(dtype) * dtype(draw.choice([1, 0, -0.0]))
+    # Rounded, so that updates are equal, zero, or cancel each other out.
+    rows = [base + np.round(0.1 * draw.standard_normal(size), 1).astype(dtype) for _ in range(count)]
+    weights = draw.uniform(0.1, 1, count) if weighted else np.ones(count)
+    parts = [Contribution(str(i), {"w": row}, weight=float(weights[i])) for i, row in enumerate(rows)]
+    fused = Ties(density=density, scale=0.7)({"w": base}, parts)["w"]
+    thresholds = [trim_threshold(row, base, density) for row in rows]
+    expected = ties_on_whole_arrays(base, rows, thresholds, [part.weight for part in parts], 0.7)
+    assert fused.tobytes() == expected.tobytes()
+
+
+def test_more_contributions_than_a_byte_counts():
+    base = np.zeros(3, np.float32)
+    rows = [base + np.array([1, -1, 0], np.float32)] * 300
+    fused = Ties(density=1.0)({"w": base}, [Contribution(str(i), {"w": row}) for i, row in enumerate(rows)])
+    assert fused["w"].tolist() == [1, -1, 0]
+
+
 @given(arrays(np.float32, st.integers(1, 200), elements=st.floats(-10, 10, width=32)), st.floats(0.01, 1))
 def test_the_threshold_keeps_the_largest(update, density):
     threshold = trim_threshold(update, np.zeros_like(update), density)
@@ -47,7 +92,7 @@ def test_the_threshold_keeps_the_largest(update, density):
 
 def test_the_threshold_of_many_is_exact_too():
     rng = np.random.default_rng(0)
-    base = rng.normal(size=1_000_000).astype(np.float32)
+    base = rng.normal(size=1_500_000).astype(np.float32)
     cases = {
         "random": base + rng.normal(size=base.size).astype(np.float32),
         "sorted, so that a sample at even steps is no random one": base + np.linspace(0, 1, base.size).astype("f4"),
