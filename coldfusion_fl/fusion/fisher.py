@@ -6,11 +6,14 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from coldfusion_fl.arrays.blocks import blocks, on_all_cores
+from coldfusion_fl.arrays.blocks import allocate_like, on_all_blocks
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict, read_block
 from coldfusion_fl.errors import FusionError
 from coldfusion_fl.fusion.contribution import MAX_TO_MEDIAN, Contribution, Operator
 from coldfusion_fl.fusion.linear import one_at_a_time
+
+# Elements of all diagonals in a block.
+_BLOCK = 1 << 18
 
 
 class Fisher(Operator):
@@ -39,39 +42,24 @@ class Fisher(Operator):
         parts = list(one_at_a_time(contributions))
         diagonals = [_diagonal(part) for part in parts]
         weights = np.array([[part.weight] for part in parts])
-        totals = np.zeros(len(parts))
-        fused: EncoderDict = {}
-        for name, array in base.items():
-            scales = np.array([[_scale(diagonal[name])] for diagonal in diagonals])
-            fused[name], total = self._fuse(array, name, parts, diagonals, scales, weights)
-            totals += total
-        return fused, [float(total) for total in totals / sum(array.size for array in base.values())]
+        scales = {name: np.array([[_scale(diagonal[name])] for diagonal in diagonals]) for name in base}
+        fused = allocate_like(base)
 
-    def _fuse(
-        self,
-        base: np.ndarray,
-        name: str,
-        parts: Sequence[Contribution],
-        diagonals: Sequence[Encoder],
-        scales: np.ndarray,
-        weights: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """One fused array, and the sums of the contributions' shares over its elements, shape (contributions,)."""
-        # On all cores, a block of elements at a time, so that only blocks of all contributions are in memory.
-        fused = np.empty(base.size, base.dtype)
-
-        def fill(block: slice) -> np.ndarray:
+        def fill(name: str, block: slice) -> np.ndarray:
+            """Fuse a block, and return the sums of the contributions' shares over its elements, shape (n,)."""
             rows = np.stack([read_block(diagonal, name, block) for diagonal in diagonals]).astype(np.float64)
-            information = rows * scales + self.floor
+            information = rows * scales[name] + self.floor
             median = np.sort(information, axis=0)[(len(rows) - 1) // 2]
             share = weights * np.minimum(information, MAX_TO_MEDIAN * median)
             share /= share.sum(axis=0)
-            fused[block] = sum(
+            fused[name].reshape(-1)[block] = sum(
                 one * read_block(part.encoder, name, block) for one, part in zip(share, parts, strict=True)
             )
             return np.asarray(share.sum(axis=1))
 
-        return fused.reshape(base.shape), np.sum(on_all_cores(fill, blocks(base.size)), axis=0)
+        # On all cores, a block of elements at a time, so that only blocks of all contributions are in memory.
+        totals = np.sum(on_all_blocks(fill, base, max(_BLOCK // len(parts), 1)), axis=0)
+        return fused, [float(total) for total in totals / sum(array.size for array in base.values())]
 
     def rejection_reason(self, contribution: Contribution) -> str | None:
         """The diagonal must have the encoder's names and shapes, and finite values of at least 0."""

@@ -7,7 +7,8 @@ import numpy as np
 from coldfusion_fl.arrays.blocks import blocks
 from coldfusion_fl.arrays.encoder import Encoder, read_block
 
-_COLUMNS = 1 << 15
+# Elements of a block of one array, and at most of the blocks of all encoders.
+_COLUMNS, _ELEMENTS = 1 << 15, 1 << 20
 
 
 def gram(encoders: Sequence[Encoder], name: str, origin: np.ndarray | None = None) -> np.ndarray:
@@ -25,7 +26,7 @@ def gram(encoders: Sequence[Encoder], name: str, origin: np.ndarray | None = Non
     size = encoders[0][name].size
     zero = None if origin is None else origin.reshape(-1)
     total = np.zeros((len(encoders), len(encoders)))
-    for block in blocks(size, _COLUMNS):
+    for block in blocks(size, max(1, min(_COLUMNS, _ELEMENTS // len(encoders)))):
         rows = np.stack([read_block(encoder, name, block) for encoder in encoders]).astype(np.float64)
         if zero is not None:
             rows -= zero[block]

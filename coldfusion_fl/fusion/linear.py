@@ -3,7 +3,7 @@
 import functools
 import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, TypeVar
 
@@ -157,8 +157,7 @@ def weighted_mean(parts: Iterable[tuple[Encoder, float]]) -> EncoderDict:
         if is_first := not dtypes:
             layouts = {name: read_layout(group[0][0], name) for name in group[0][0]}
             dtypes = {name: dtype for name, (dtype, _) in layouts.items()}
-            wide = {name: _wide(dtype) for name, dtype in dtypes.items()}
-            total = allocate_together(wide, {name: shape for name, (_, shape) in layouts.items()})
+            total = _allocate_sums(layouts)
         if any(encoder.keys() != dtypes.keys() for encoder, _ in group):
             raise FusionError("contributions with different array names cannot be fused. Validate them first.")
         _add(group, total, is_first=is_first)
@@ -193,12 +192,14 @@ def sum_of_updates(
         contributions: read as `_groups` says.
         change: changes a block of an update in place, by the contribution, the array's name and the block's place.
     """
-    total = {name: np.zeros(array.shape, _wide(array.dtype)) for name, array in base.items()}
+    total = _allocate_sums({name: read_layout(base, name) for name in base})
     weights = 0.0
-    for group in _groups(contributions):
+    for number, group in enumerate(_groups(contributions)):
 
-        def add(name: str, block: slice, group: Sequence[Contribution] = group) -> None:
+        def add(name: str, block: slice, group: Sequence[Contribution] = group, *, is_first: bool = not number) -> None:
             sums, start = total[name].reshape(-1)[block], read_block(base, name, block)
+            if is_first:
+                sums.fill(0)
             for contribution in group:
                 update = np.subtract(read_block(contribution.encoder, name, block), start, dtype=sums.dtype)
                 if change:
@@ -275,6 +276,7 @@ def _as(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return array.astype(dtype, copy=False)
 
 
-def _wide(dtype: np.dtype) -> np.dtype:
-    """The dtype in which sums are accumulated."""
-    return np.dtype(np.float32) if dtype == np.float16 else dtype
+def _allocate_sums(layouts: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> EncoderDict:
+    """Uninitialised arrays for sums of arrays with these dtypes and shapes: float32 for float16."""
+    wide = {name: np.promote_types(dtype, np.float32) for name, (dtype, _) in layouts.items()}
+    return allocate_together(wide, {name: shape for name, (_, shape) in layouts.items()})

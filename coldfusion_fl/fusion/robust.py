@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from coldfusion_fl.arrays.blocks import blocks, on_all_cores
+from coldfusion_fl.arrays.blocks import allocate_like, on_all_blocks
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict, read_block
 from coldfusion_fl.fusion.contribution import Contribution, Operator
 from coldfusion_fl.fusion.gram import gram
@@ -110,13 +110,11 @@ def _trimmed_means(base: Encoder, encoders: Sequence[Encoder], removed: int) -> 
 
     On all cores, a block of elements of all encoders at a time, so that only blocks are in memory.
     """
-    fused = {name: np.empty(array.size, array.dtype) for name, array in base.items()}
+    fused = allocate_like(base)
 
-    def fill(job: tuple[str, slice]) -> None:
-        name, block = job
+    def fill(name: str, block: slice) -> None:
         rows = [np.array(read_block(encoder, name, block), base[name].dtype) for encoder in encoders]
-        fused[name][block] = trimmed_mean(rows, removed)
+        fused[name].reshape(-1)[block] = trimmed_mean(rows, removed)
 
-    step = max(_BLOCK // len(encoders), 1)
-    on_all_cores(fill, [(name, block) for name, array in base.items() for block in blocks(array.size, step)])
-    return {name: array.reshape(base[name].shape) for name, array in fused.items()}
+    on_all_blocks(fill, base, max(_BLOCK // len(encoders), 1))
+    return fused
