@@ -22,6 +22,9 @@ ScoreFunction = Callable[[Encoder], float]
 # Elements of all updates in one block: a megabyte, which fits into a core's cache.
 _BLOCK_ELEMENTS = 1 << 18
 
+# The norms between this and its inverse do not let a product of float32 numbers overflow or become 0.
+_SMALLEST_NORM = 1e-15
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -97,17 +100,25 @@ class ScreeningRound:
 
     def _inner_products(self, name: str, candidates: Sequence[Candidate]) -> tuple[float, np.ndarray]:
         """For one array, with S the sum of the unit vectors u: ‖S‖², and ⟨u, S⟩ of each candidate, shape (n,)."""
+        # The updates themselves are multiplied, and the products divided by their norms: fewer passes over the blocks.
+        # Only norms at which a product could leave the range of float32 are divided before, in float64.
         start = self.base[name].reshape(-1)
+        usual = [_SMALLEST_NORM < candidate.norm < 1 / _SMALLEST_NORM for candidate in candidates]
+        scales = np.array([1 / one.norm if is_usual else 1 for one, is_usual in zip(candidates, usual, strict=True)])
+        narrow = scales.astype(np.float32)
         length, along = 0.0, np.zeros(len(candidates))
-        for block in blocks(start.size, max(_BLOCK_ELEMENTS // len(candidates), 1024)):
-            directions = np.empty((len(candidates), block.stop - block.start), np.float32)
-            for candidate, direction in zip(candidates, directions, strict=True):
-                # float32 is faster, and float64 only needed where a difference or quotient could overflow it.
-                dtype = np.float32 if 1e-30 < candidate.norm < 1e30 else np.float64
-                update = np.subtract(read_block(candidate.contribution.encoder, name, block), start[block], dtype=dtype)
-                np.divide(update, candidate.norm, out=direction, casting="same_kind")
-            total = directions.sum(axis=0)
-            along += directions @ total
+        step = max(_BLOCK_ELEMENTS // len(candidates), 1024)
+        room = np.empty((len(candidates), min(step, start.size)), np.float32)
+        for block in blocks(start.size, step):
+            updates = room[:, : block.stop - block.start]
+            for candidate, update, is_usual in zip(candidates, updates, usual, strict=True):
+                end = read_block(candidate.contribution.encoder, name, block)
+                if is_usual:
+                    np.subtract(end, start[block], out=update, dtype=np.float32)
+                else:
+                    update[:] = np.subtract(end, start[block], dtype=np.float64) / candidate.norm
+            total = narrow @ updates
+            along += scales * (updates @ total)
             length += float(total @ total)
         return length, along
 

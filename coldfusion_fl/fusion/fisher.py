@@ -13,7 +13,7 @@ from coldfusion_fl.fusion.contribution import MAX_TO_MEDIAN, Contribution, Opera
 from coldfusion_fl.fusion.linear import one_at_a_time
 
 # Elements of all diagonals in a block.
-_BLOCK = 1 << 18
+_BLOCK = 1 << 17
 
 
 class Fisher(Operator):

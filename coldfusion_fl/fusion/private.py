@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from coldfusion_fl.arrays.blocks import update_norm
+from coldfusion_fl.arrays.blocks import blocks, update_norm
 from coldfusion_fl.arrays.encoder import Encoder, EncoderDict
 from coldfusion_fl.fusion.contribution import Contribution, Operator
 from coldfusion_fl.fusion.linear import moved_by, sum_of_updates
@@ -64,6 +64,9 @@ class PrivateMean(Operator):
 
         total, _ = sum_of_updates(base, clipped())
         for array in total.values():
-            np.add(array, random.normal(0.0, self.noise * self.clip, array.shape), out=array, casting="same_kind")
+            flat = array.reshape(-1)
+            for block in blocks(flat.size):  # the noise has twice the size of the array
+                noise = random.normal(0.0, self.noise * self.clip, block.stop - block.start)
+                np.add(flat[block], noise, out=flat[block], casting="same_kind")
         fused = moved_by(base, total, 1 / len(factors))
         return fused, [factor / len(factors) for factor in factors]

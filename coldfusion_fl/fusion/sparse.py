@@ -35,8 +35,7 @@ class Ties(Operator):
 
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`; `contributions` must be a sequence."""
-        # A threshold needs a whole array of one contribution. All else goes block by block, as the updates of all
-        # contributions at once would take as much memory as the contributions.
+        # Block by block, as the updates of all contributions at once would take as much memory as the contributions.
         parts = list(one_at_a_time(contributions))
         thresholds = self._thresholds(base, parts)
         fused = allocate_like(base)
@@ -68,7 +67,7 @@ class Ties(Operator):
         def find(job: tuple[str, Sequence[Contribution]]) -> list[float]:
             name, group = job
             start = base[name].reshape(-1)
-            return [trim_threshold(part.encoder[name].reshape(-1), start, self.density) for part in group]
+            return [trim_threshold(part.encoder, name, start, self.density) for part in group]
 
         thresholds: dict[str, list[float]] = {name: [] for name in base}
         for (name, _), found in zip(jobs, on_all_cores(find, jobs), strict=True):
@@ -157,47 +156,62 @@ def _copy_sign(signs: np.ndarray, numbers: np.ndarray) -> None:
     numbers |= signs
 
 
-def trim_threshold(array: np.ndarray, base: np.ndarray, density: float) -> float:
+def trim_threshold(encoder: Encoder, name: str, base: np.ndarray, density: float) -> float:
     """The magnitude that the largest elements of an update have at least.
 
     It is the exact order statistic. A sample brackets it, so that only the few elements inside the bracket must be
-    partitioned, and the magnitudes are never all in memory.
+    partitioned, and neither the array nor the magnitudes of a large one are in memory.
 
     Args:
-        array: a contribution's array, one-dimensional.
-        base: the base's array, of the same size and dtype.
+        encoder: a contribution.
+        name: the name of the array.
+        base: the base's array, flattened.
         density: the share of elements to keep; at least one element is kept.
     """
-    size = array.size
+    size = base.size
     keep = max(1, int(density * size))
     if keep >= size:
         return 0.0
     if size > _LARGE:
-        sample = _magnitudes(array[:: size // _SAMPLE], base[:: size // _SAMPLE])
-        # Six standard deviations of the sample's own order statistic to either side.
-        below = 1 - keep / size
-        place, slack = sample.size * below, 6 * (sample.size * below * (1 - below)) ** 0.5 + 1
-        ends = max(0, int(place - slack)), min(sample.size - 1, int(place + slack))
-        sample.partition(ends)
-        low, high = sample[list(ends)]
-        larger, inside = 0, []
-        magnitudes, beyond, at_least = np.empty(BLOCK, base.dtype), np.empty(BLOCK, np.bool_), np.empty(BLOCK, np.bool_)
+        low, high = _bracket(encoder, name, base, 1 - keep / size)
+        larger, inside, values = 0, 0, [np.empty(0, base.dtype)]
+        room, beyond, at_least = np.empty(BLOCK, base.dtype), np.empty(BLOCK, np.bool_), np.empty(BLOCK, np.bool_)
         for block in blocks(size):
-            length = block.stop - block.start
-            found = _magnitudes(array[block], base[block], magnitudes[:length])
-            outside = np.greater(found, high, out=beyond[:length])
+            found = _magnitudes(encoder, name, base, block, room[: block.stop - block.start])
+            outside = np.greater(found, high, out=beyond[: found.size])
             larger += int(np.count_nonzero(outside))
-            bracket = np.not_equal(np.greater_equal(found, low, out=at_least[:length]), outside, out=outside)
-            inside.append(found.take(np.flatnonzero(bracket)))
-        bracketed = np.concatenate(inside)
-        if 0 < keep - larger <= bracketed.size:
-            return _largest(bracketed, keep - larger)
-    return _largest(_magnitudes(array, base), keep)
+            bracket = np.not_equal(np.greater_equal(found, low, out=at_least[: found.size]), outside, out=outside)
+            inside += int(np.count_nonzero(bracket))
+            if low < high:  # else all of them are the same number, such as 0 where nothing was trained
+                values.append(found.take(np.flatnonzero(bracket)))
+        if 0 < keep - larger <= inside:
+            return _largest(np.concatenate(values), keep - larger) if low < high else float(low)
+    magnitudes = np.empty(size, base.dtype)
+    for block in blocks(size):
+        _magnitudes(encoder, name, base, block, magnitudes[block])
+    return _largest(magnitudes, keep)
 
 
-def _magnitudes(array: np.ndarray, base: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    update = np.subtract(array, base, out=out)
-    return np.abs(update, out=update)
+def _bracket(encoder: Encoder, name: str, base: np.ndarray, below: float) -> tuple[np.floating, np.floating]:
+    """Two magnitudes of an update; a share `below` of its elements is most probably under a value between them."""
+    # At even steps: neighbours are alike, as whole rows of an embedding change together.
+    step = base.size // _SAMPLE
+    taken = []
+    for block in blocks(base.size):
+        places = slice(-block.start % step, None, step)
+        taken.append(np.abs(read_block(encoder, name, block)[places] - base[block][places]))
+    sample = np.concatenate(taken)
+    # Six standard deviations of the sample's own order statistic to either side.
+    place, slack = sample.size * below, 6 * (sample.size * below * (1 - below)) ** 0.5 + 1
+    ends = max(0, int(place - slack)), min(sample.size - 1, int(place + slack))
+    sample.partition(ends)
+    return sample[ends[0]], sample[ends[1]]
+
+
+def _magnitudes(encoder: Encoder, name: str, base: np.ndarray, block: slice, out: np.ndarray) -> np.ndarray:
+    """The magnitudes of a block of an update."""
+    np.subtract(read_block(encoder, name, block), base[block], out=out)
+    return np.abs(out, out=out)
 
 
 def _largest(values: np.ndarray, rank: int) -> float:

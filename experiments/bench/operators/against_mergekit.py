@@ -55,7 +55,7 @@ def edges(arrays: Sequence[np.ndarray], base: np.ndarray, density: float) -> np.
     """The places where some update has the very magnitude at which it is trimmed, and others of it have it too."""
     found = np.zeros(base.shape, bool)
     for array in arrays:
-        threshold = trim_threshold(array.reshape(-1), base.reshape(-1), density)
+        threshold = trim_threshold({"": array}, "", base.reshape(-1), density)
         same = np.abs(array - base) == threshold
         if np.count_nonzero(same) > 1:
             found |= same

@@ -69,7 +69,7 @@ def test_blocks_give_the_bytes_of_whole_arrays(dtype, count, size, density, weig
     weights = draw.uniform(0.1, 1, count) if weighted else np.ones(count)
     parts = [Contribution(str(i), {"w": row}, weight=float(weights[i])) for i, row in enumerate(rows)]
     fused = Ties(density=density, scale=0.7)({"w": base}, parts)["w"]
-    thresholds = [trim_threshold(row, base, density) for row in rows]
+    thresholds = [trim_threshold({"w": row}, "w", base, density) for row in rows]
     expected = ties_on_whole_arrays(base, rows, thresholds, [part.weight for part in parts], 0.7)
     assert fused.tobytes() == expected.tobytes()
 
@@ -83,7 +83,7 @@ def test_more_contributions_than_a_byte_counts():
 
 @given(arrays(np.float32, st.integers(1, 200), elements=st.floats(-10, 10, width=32)), st.floats(0.01, 1))
 def test_the_threshold_keeps_the_largest(update, density):
-    threshold = trim_threshold(update, np.zeros_like(update), density)
+    threshold = trim_threshold({"w": update}, "w", np.zeros_like(update), density)
     keep = max(1, int(density * update.size))
     kept = np.count_nonzero(np.abs(update) >= threshold)
     assert kept >= keep
@@ -96,6 +96,7 @@ def test_the_threshold_of_many_is_exact_too():
     cases = {
         "random": base + rng.normal(size=base.size).astype(np.float32),
         "sorted, so that a sample at even steps is no random one": base + np.linspace(0, 1, base.size).astype("f4"),
+        "nothing was trained": base.copy(),
         "nearly all equal": base + (rng.random(base.size) < 0.001).astype(np.float32),
         "a sample that misleads": base + (np.arange(base.size) % 30 == 0).astype(np.float32) * 5,
     }
@@ -103,4 +104,4 @@ def test_the_threshold_of_many_is_exact_too():
         for density in (0.001, 0.2, 0.9):
             magnitudes = np.sort(np.abs(array - base))
             expected = magnitudes[base.size - int(density * base.size)]
-            assert trim_threshold(array, base, density) == expected, (kind, density)
+            assert trim_threshold({"w": array}, "w", base, density) == expected, (kind, density)
