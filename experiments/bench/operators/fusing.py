@@ -41,6 +41,7 @@ from coldfusion_fl.engines.flower_internals import TaskIdentity, aggregate_array
 from coldfusion_fl.fusion import OPERATORS, Contribution, Mean, fuse
 from coldfusion_fl.strategies import ColDFusion
 from coldfusion_fl.strategies.nodes.array_records import move_to_record, to_array, to_numpy
+from coldfusion_fl.strategies.rounds import privacy_accounting
 
 TURNS = 7
 COUNTS = (8, 32, 128)
@@ -226,6 +227,8 @@ def peak(fusion: str, count: int) -> dict[str, float]:
             yield Message(content, reply_to=message)
             del record, content
 
+    if account := privacy_accounting(strategy.pipeline.fusion):
+        account([], ["c001"])  # its library takes 65 MB, however large the encoders are
     Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is held now
     before = highest()
     began = time.perf_counter()
