@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from coldfusion_fl.clients.client_app import contributor_app
@@ -97,6 +98,7 @@ def _work_seconds(base: str) -> float:
     settings = flatten({"finetune": settings_of(base, 1, 0)["finetune"]})
     content = RecordDict({"arrays": to_record(load_encoder(open_base(base))), "config": ConfigRecord(settings)})
     set_task_identity()
+    torch.set_num_threads(1)
     load_task.cache_clear()
     open_base_once.cache_clear()
     began = time.process_time()
