@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from coldfusion_fl.config.messages import did_you_mean
-from coldfusion_fl.data.catalogue import TaskSpec
+from coldfusion_fl.data.catalogue import SPLITS, Catalogue, TaskSpec
 from coldfusion_fl.data.decoding import OPENERS, read_text
 from coldfusion_fl.data.delimited import DELIMITERS, read_delimited
-from coldfusion_fl.data.report import ReadReport
+from coldfusion_fl.data.paths import PACKAGE, expand_user, package_path
+from coldfusion_fl.data.report import ReadReport, SplitReport
+from coldfusion_fl.data.split_files import find_split_files, unused_beside
 from coldfusion_fl.errors import DataError, ErrorCode, first_line
 from coldfusion_fl.hub import datasets_from_cache, explain_failure
 
@@ -32,6 +34,75 @@ def format_suffix(path: Path) -> str:
     """The suffix that decides a file's format, in lower case: the last one that is not of a compression."""
     suffix = path.with_suffix("").suffix if path.suffix.lower() in OPENERS else path.suffix
     return suffix.lower()
+
+
+def read_splits(catalogue: Catalogue, name: str, report: ReadReport) -> dict[str, pd.DataFrame]:
+    """The rows of the splits that a task has: of a data set of the Hub, of a folder, or of single files.
+
+    Args:
+        catalogue: the catalogue that has the task.
+        name: the task's name.
+        report: receives what was read.
+
+    Raises:
+        DataError: the rows cannot be read, or a split is another one's file.
+    """
+    spec = catalogue[name]
+    if spec.hub:
+        hub_splits = {split: getattr(spec, split) for split in SPLITS} | {"train": spec.train or "train"}
+        _require_distinct_splits(hub_splits)
+        sources = {split: f"split '{hub_split}'" for split, hub_split in hub_splits.items() if hub_split}
+        tables = read_hub(spec, {split: hub_splits[split] for split in sources})
+    else:
+        paths = _find_paths(spec, catalogue.data_roots[name], report)
+        sources = {split: _describe_paths(files) for split, files in paths.items()}
+        tables = {split: read_rows(files, spec, report) for split, files in paths.items()}
+    report.splits |= {split: SplitReport(sources[split], len(rows)) for split, rows in tables.items()}
+    return tables
+
+
+def _find_paths(spec: TaskSpec, data_root: Path | None, report: ReadReport) -> dict[str, list[Path]]:
+    """The files or folders of each split; a split that is not there is missing."""
+    if spec.folder:
+        paths, report.unused = find_split_files(_resolve_path(spec.folder, data_root, spec))
+    else:
+        references = {split: getattr(spec, split) for split in SPLITS}
+        paths = {split: [_resolve_path(path, data_root, spec)] for split, path in references.items() if path}
+        report.unused = unused_beside(
+            [path for files in paths.values() for path in files], [split for split in SPLITS if split not in paths]
+        )
+    _require_distinct_splits(
+        {split: ", ".join(str(path.resolve()) for path in paths.get(split, [])) for split in SPLITS}
+    )
+    return paths
+
+
+def _describe_paths(paths: Sequence[Path]) -> str:
+    return paths[0].name if len(paths) == 1 else f"{paths[0].name} to {paths[-1].name} ({len(paths)} files)"
+
+
+def _require_distinct_splits(sources: Mapping[str, str]) -> None:
+    """Reject a test or validation split that is the train split: its rows would be trained on."""
+    for split in ("validation", "test"):
+        if sources[split] and sources[split] == sources["train"]:
+            raise DataError(
+                f"'{sources[split]}' is both the train and the {split} split. Remove '{split}' from the catalogue: the "
+                f"{split} split is then split off train, and no row is in both.",
+                code=ErrorCode.SPLITS_OVERLAP,
+            )
+
+
+def _resolve_path(reference: str, data_root: Path | None, spec: TaskSpec) -> Path:
+    if reference.startswith(PACKAGE):
+        return package_path(reference, spec.requires)
+    path = expand_user(reference)
+    if not path.is_absolute() and data_root is None:
+        raise DataError(
+            f"'{reference}' is a relative path of a shipped catalogue. Give the folder of the data: --data-root, or "
+            "data-root in [tasks] of a run or in [run.tasks] of an experiment.",
+            code=ErrorCode.DATA_MISSING,
+        )
+    return path if path.is_absolute() else (data_root or Path()) / path
 
 
 def read_rows(paths: Sequence[Path], spec: TaskSpec, report: ReadReport) -> pd.DataFrame:

@@ -2,9 +2,9 @@
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,10 +14,8 @@ from coldfusion_fl.data.catalogue import SPLITS, Catalogue, TaskSpec, read_catal
 from coldfusion_fl.data.columns import select_columns
 from coldfusion_fl.data.labels import check_classes, sorted_classes, to_class_indices, to_numbers
 from coldfusion_fl.data.metrics import score
-from coldfusion_fl.data.paths import PACKAGE, expand_user, package_path
-from coldfusion_fl.data.report import LeftOut, ReadReport, SplitReport
-from coldfusion_fl.data.rows import read_hub, read_rows
-from coldfusion_fl.data.split_files import find_split_files, unused_beside
+from coldfusion_fl.data.report import LeftOut, ReadReport
+from coldfusion_fl.data.rows import read_splits
 from coldfusion_fl.data.splits import complete_splits, warn_of_contradictions, warn_of_overlaps
 from coldfusion_fl.errors import DataError, ErrorCode, count
 
@@ -205,9 +203,9 @@ def read_task(name: str, catalogue: Catalogue) -> Task:
     """
     report = ReadReport()
     try:
-        return build_task(name, catalogue[name], _read_splits(catalogue, name, report), report)
+        return build_task(name, catalogue[name], read_splits(catalogue, name, report), report)
     except DataError as error:
-        raise DataError(f"task '{name}' ({catalogue.sources[name]}): {error}", code=error.code) from None
+        raise _name_task(error, name, catalogue) from None
 
 
 @functools.lru_cache(maxsize=64)
@@ -223,67 +221,27 @@ def load_task(name: str, catalogues: tuple[str, ...] = ("packaged",), data_root:
         CatalogueError: the catalogue cannot be read or has no such task.
         DataError: the rows cannot be read, or are not a valid task.
     """
-    return read_task(name, read_catalogues(catalogues, data_root))
-
-
-def _read_splits(catalogue: Catalogue, name: str, report: ReadReport) -> dict[str, pd.DataFrame]:
-    """The rows of the splits that a task has: of a data set of the Hub, of a folder, or of single files."""
+    catalogue = read_catalogues(catalogues, data_root)
     spec = catalogue[name]
-    if spec.hub:
-        hub_splits = {split: getattr(spec, split) for split in SPLITS} | {"train": spec.train or "train"}
-        _require_distinct_splits(hub_splits)
-        sources = {split: f"split '{hub_split}'" for split, hub_split in hub_splits.items() if hub_split}
-        tables = read_hub(spec, {split: hub_splits[split] for split in sources})
-    else:
-        paths = _find_paths(spec, catalogue.data_roots[name], report)
-        sources = {split: _describe_paths(files) for split, files in paths.items()}
-        tables = {split: read_rows(files, spec, report) for split, files in paths.items()}
-    report.splits |= {split: SplitReport(sources[split], len(rows)) for split, rows in tables.items()}
-    return tables
+    if not spec.shard:
+        return read_task(name, catalogue)
+    try:
+        return _take_shard(name, spec, _load_whole(name.removesuffix(f"-{spec.shard}"), catalogues, data_root))
+    except DataError as error:
+        raise _name_task(error, name, catalogue) from None
 
 
-def _find_paths(spec: TaskSpec, data_root: Path | None, report: ReadReport) -> dict[str, list[Path]]:
-    """The files or folders of each split; a split that is not there is missing."""
-    if spec.folder:
-        paths, report.unused = find_split_files(_resolve_path(spec.folder, data_root, spec))
-    else:
-        references = {split: getattr(spec, split) for split in SPLITS}
-        paths = {split: [_resolve_path(path, data_root, spec)] for split, path in references.items() if path}
-        report.unused = unused_beside(
-            [path for files in paths.values() for path in files], [split for split in SPLITS if split not in paths]
-        )
-    _require_distinct_splits(
-        {split: ", ".join(str(path.resolve()) for path in paths.get(split, [])) for split in SPLITS}
-    )
-    return paths
+@functools.lru_cache(maxsize=4)
+def _load_whole(name: str, catalogues: tuple[str, ...], data_root: str) -> Task:
+    """A data set before it is divided: its shards share the rows, and there may be a thousand of them."""
+    catalogue, first = read_catalogues(catalogues, data_root), f"{name}-1"
+    report = ReadReport()
+    spec = catalogue[first].model_copy(update={"shard": 0})
+    return build_task(name, spec, read_splits(catalogue, first, report), report)
 
 
-def _describe_paths(paths: Sequence[Path]) -> str:
-    return paths[0].name if len(paths) == 1 else f"{paths[0].name} to {paths[-1].name} ({len(paths)} files)"
-
-
-def _require_distinct_splits(sources: Mapping[str, str]) -> None:
-    """Reject a test or validation split that is the train split: its rows would be trained on."""
-    for split in ("validation", "test"):
-        if sources[split] and sources[split] == sources["train"]:
-            raise DataError(
-                f"'{sources[split]}' is both the train and the {split} split. Remove '{split}' from the catalogue: the "
-                f"{split} split is then split off train, and no row is in both.",
-                code=ErrorCode.SPLITS_OVERLAP,
-            )
-
-
-def _resolve_path(reference: str, data_root: Path | None, spec: TaskSpec) -> Path:
-    if reference.startswith(PACKAGE):
-        return package_path(reference, spec.requires)
-    path = expand_user(reference)
-    if not path.is_absolute() and data_root is None:
-        raise DataError(
-            f"'{reference}' is a relative path of a shipped catalogue. Give the folder of the data: --data-root, or "
-            "data-root in [tasks] of a run or in [run.tasks] of an experiment.",
-            code=ErrorCode.DATA_MISSING,
-        )
-    return path if path.is_absolute() else (data_root or Path()) / path
+def _name_task(error: DataError, name: str, catalogue: Catalogue) -> DataError:
+    return DataError(f"task '{name}' ({catalogue.sources[name]}): {error}", code=error.code)
 
 
 def build_task(name: str, spec: TaskSpec, splits: Mapping[str, pd.DataFrame], report: ReadReport | None = None) -> Task:
@@ -313,12 +271,11 @@ def build_task(name: str, spec: TaskSpec, splits: Mapping[str, pd.DataFrame], re
     classes = None if spec.is_regression else sorted_classes(tables, report)
     if classes:
         check_classes(classes, len(tables["train"]), report)
-    # All tasks of a sharded data set get the same splits, so the shards are taken last.
-    if spec.shard:
-        tables["train"] = _take_shard(tables["train"], spec, report)
     report.splits = {split: dataclasses.replace(report.splits[split], rows=len(tables[split])) for split in SPLITS}
     examples = {split: _to_examples(table, classes, report) for split, table in tables.items()}
-    return Task(name, spec.metric, classes, **examples, report=report, text=spec.text)
+    task = Task(name, spec.metric, classes, **examples, report=report, text=spec.text)
+    # All tasks of a sharded data set get the same splits, so the shards are taken last.
+    return _take_shard(name, spec, task) if spec.shard else task
 
 
 def _why_empty(split: str, report: ReadReport) -> str:
@@ -326,14 +283,17 @@ def _why_empty(split: str, report: ReadReport) -> str:
     return f"Rows that are ignored: {reasons}." if reasons else "Rows without a text or label are ignored."
 
 
-def _take_shard(train: pd.DataFrame, spec: TaskSpec, report: ReadReport) -> pd.DataFrame:
-    shard = train[spec.shard - 1 :: spec.shards]
-    if shard.empty:
+def _take_shard(name: str, spec: TaskSpec, whole: Task) -> Task:
+    rows = np.arange(spec.shard - 1, len(whole.train), spec.shards)
+    if not len(rows):
         raise DataError(
             f"there are fewer train rows than the {count(spec.shards, 'shard')}.", code=ErrorCode.SPLIT_EMPTY
         )
-    report.splits["train"].left_out[LeftOut.OTHER_SHARD] = len(train) - len(shard)
-    return shard
+    train = whole.report.splits["train"]
+    left_out = train.left_out + Counter({LeftOut.OTHER_SHARD: len(whole.train) - len(rows)})
+    splits = {**whole.report.splits, "train": dataclasses.replace(train, left_out=left_out, rows=len(rows))}
+    report = dataclasses.replace(whole.report, splits=splits)
+    return dataclasses.replace(whole, name=name, train=whole.train.take(rows), report=report)
 
 
 def _to_examples(table: pd.DataFrame, classes: tuple[str, ...] | None, report: ReadReport) -> Examples:

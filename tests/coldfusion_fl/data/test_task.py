@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldfusion_fl.data.catalogue import TaskSpec, read_catalogues
+from coldfusion_fl.data.report import ReadReport
+from coldfusion_fl.data.rows import read_splits
 from coldfusion_fl.data.task import build_task, load_task
 from coldfusion_fl.errors import DataError, ErrorCode
 
@@ -330,6 +332,12 @@ def test_shards_divide_the_train_rows_and_have_the_same_test_rows(toy_data, tmp_
     assert sorted(text for shard in shards for text in shard.train.texts) == sorted(whole.train.texts)
     assert {len(shard.train) for shard in shards} == {8, 9}
     assert all(shard.classes == whole.classes and shard.test.texts == whole.test.texts for shard in shards)
+    # A thousand shards in one process share the rows that they have in common.
+    assert all(shard.test is shards[0].test for shard in shards)
+    assert [shard.report.splits["train"].rows for shard in shards] == [len(shard.train) for shard in shards]
+    read = read_catalogues(catalogue)
+    built = build_task("p-2", read["p-2"], read_splits(read, "p-2", ReadReport()))
+    assert built.train.texts == shards[1].train.texts
 
 
 def test_more_shards_than_rows_are_rejected(toy_data, tmp_path):
