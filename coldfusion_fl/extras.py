@@ -20,6 +20,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
         "pandas",
         "sklearn",
         "scipy",
+        "threadpoolctl",
         "matplotlib",
         "jinja2",
         "markupsafe",

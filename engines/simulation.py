@@ -1,10 +1,7 @@
 """A run as a Flower simulation on Ray."""
 
-import logging
-import os
 import queue
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -13,7 +10,6 @@ from typing import Any
 import ray
 from flwr.app import Context
 from flwr.clientapp import ClientApp
-from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
@@ -23,7 +19,6 @@ from coldfusion_fl.errors import ErrorCode, RunError, SettingsError, count
 
 _CONNECT_TIMEOUT = 10.0  # seconds
 _POLL_INTERVAL = 0.5  # seconds
-_START_ATTEMPTS = 3
 # A message whose worker process dies is handled again by a new process, at most this many times.
 MAX_RETRIES = 3
 
@@ -132,48 +127,24 @@ def count_workers(share: SimulationSettings) -> int:
         ) from None
 
 
-def _start_local_ray() -> None:
-    """Start Ray, and try again where it takes longer than the 30 s that Ray waits for itself on a busy machine."""
-    for attempt in range(_START_ATTEMPTS):
-        try:
-            # Without an address, Ray would connect to any cluster that was ever started on this machine.
-            ray.init(address="local", include_dashboard=False)
-            return
-        except Exception as error:
-            ray.shutdown()
-            if attempt == _START_ATTEMPTS - 1:
-                raise
-            log(logging.WARNING, "Ray did not start (%s). It is started again.", error)
-
-
-def start_ray(address: str) -> RunError | None:
-    """Start Ray on this machine, or connect to a cluster.
+def connect_ray(address: str, python: str = "") -> None:
+    """Connect to Ray.
 
     Args:
-        address: of the cluster, `HOST:PORT`; empty: start Ray here.
+        address: `HOST:PORT`.
+        python: the command that Ray starts in place of Python for a worker; empty: Python.
 
-    Returns:
-        The reason why this failed; None: Ray is ready.
+    Raises:
+        RunError: Ray does not answer there.
     """
-    # Ray's workers must find the same packages as this process.
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*sys.path, os.environ.get("PYTHONPATH")]))
     try:
-        if address:
-            host, _, port = address.rpartition(":")
-            # Ray itself would try for minutes to reach a cluster that does not answer.
-            socket.create_connection((host, int(port)), _CONNECT_TIMEOUT).close()
-            ray.init(address=address)
-        else:
-            _start_local_ray()
+        host, _, port = address.rpartition(":")
+        # Ray itself would try for minutes to reach a cluster that does not answer.
+        socket.create_connection((host, int(port)), _CONNECT_TIMEOUT).close()
+        ray.init(address=address, runtime_env={"py_executable": python} if python else None)
     except Exception as error:
-        if not address:
-            return RunError(
-                f"cannot start Ray on this machine: {error}. If the machine is busy, try again later.",
-                code=ErrorCode.WORKERS_FAILED,
-            )
-        return RunError(
+        raise RunError(
             f"cannot connect to the Ray cluster at {address}: {error}. Check 'simulation.address', and start the head "
             "node with: ray start --head",
             code=ErrorCode.WORKERS_FAILED,
-        )
-    return None
+        ) from None

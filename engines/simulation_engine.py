@@ -1,18 +1,19 @@
 """The engine `simulation`: a run as a Flower simulation on Ray, on this machine or on a Ray cluster.
 
-Only this module is loaded by the command line; `simulation`, with Flower and Ray, is loaded in the run process.
+Only this module is loaded by the command line. Flower, Ray and the libraries of the workers are loaded in `check`, in
+the run process.
 """
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import psutil
 
 from coldfusion_fl.config.settings import Settings
-from coldfusion_fl.errors import RunError
+from coldfusion_fl.engines.local_ray import LocalRay
+from coldfusion_fl.engines.worker_copies import can_copy, start_copier
 from coldfusion_fl.execution.engine import Engine, Progress
 from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.preflight.resources import check_disk, describe_memory
@@ -42,7 +43,7 @@ class SimulationEngine(Engine):
 
     def __init__(self) -> None:
         require("a simulation", *EXTRAS["simulation"])
-        self._ray: Future[RunError | None] = Future()
+        self._ray: LocalRay | None = None
         self._simulation: Simulation | None = None
         self._rows_hashes: dict[str, str] = {}
 
@@ -51,26 +52,25 @@ class SimulationEngine(Engine):
         # Ray's workers import first from the working folder of the process that started Ray. In a checkout of this
         # project that would be another copy of the package.
         os.chdir("/")
-        import coldfusion_fl.engines.simulation  # noqa: F401
 
-    def prepare(self, settings: dict[str, Any]) -> None:
+    def prepare(self, settings: Settings) -> None:
         """See `Engine`."""
-        from coldfusion_fl.engines.simulation import start_ray
-
-        self._ray.set_result(start_ray(settings.get("simulation", {}).get("address", "")))
+        if not settings.simulation.address:
+            self._ray = LocalRay(early_workers=not can_copy(settings.simulation))
 
     def check(self, settings: Settings, source: str, progress: Progress) -> list[str]:
         """See `Engine`."""
+        # While Ray starts, the libraries are loaded and the base is checked. Then the workers check the tasks, side by
+        # side. The order matters: only a process that has not computed yet can be copied.
+        python = self._start_copier(settings) if can_copy(settings.simulation) else ""
         from coldfusion_fl.preflight.settings_check import check_server_side
 
-        # The base is checked while Ray starts; then the workers check the tasks, side by side.
         base = check_server_side(settings, source)
         notes = [check_disk(settings, base.encoder_bytes, base.frozen_bytes)]
-        if failure := self._ray.result():
-            raise failure
         from coldfusion_fl.engines.simulated_preflight import check_tasks
-        from coldfusion_fl.engines.simulation import Simulation, count_workers
+        from coldfusion_fl.engines.simulation import Simulation, connect_ray, count_workers
 
+        connect_ray(self._ray.address() if self._ray else settings.simulation.address, python)
         # No more workers than tasks are ever at work.
         workers = min(count_workers(settings.simulation), len(settings.task_names))
         self._simulation = Simulation(self._client_app(settings), len(settings.task_names), settings.simulation)
@@ -82,6 +82,11 @@ class SimulationEngine(Engine):
             notes.append(describe_memory(findings.worker_memory, workers, base.encoder_bytes, processes))
         notes += [f"base: {note}" for note in base.notes]
         return notes + [f"{name}: {note}" for name in settings.task_names for note in findings.notes[name]]
+
+    def _start_copier(self, settings: Settings) -> str:
+        import coldfusion_fl.engines.preloaded  # noqa: F401
+
+        return start_copier(settings.simulation.cpus)
 
     def _compare_rows(self, folder: Path) -> list[str]:
         """Warnings of tasks whose rows are not those that a run to resume began with."""

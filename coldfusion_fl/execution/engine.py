@@ -9,7 +9,7 @@ A package registers an engine in its pyproject.toml::
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.errors import ErrorCode, SettingsError
@@ -25,7 +25,7 @@ class Engine(ABC):
     """Executes a run in a process of its own, the run process.
 
     The command line creates an engine too, to learn how to start the run process. So the module and the constructor
-    of an engine must be quick: libraries that take long to load are imported in `set_up_process`.
+    of an engine must be quick: libraries that take long to load are imported in `check`.
 
     Attributes:
         title: the engine's name in messages, with an article.
@@ -38,13 +38,13 @@ class Engine(ABC):
     may_linger: ClassVar[bool] = False
 
     def set_up_process(self) -> None:  # noqa: B027
-        """Set up the run process: imports, signal handlers, working folder. Called first, before any other thread."""
+        """Set up the run process: signal handlers, working folder. Called first."""
 
-    def prepare(self, settings: dict[str, Any]) -> None:  # noqa: B027
-        """Start services that take time; runs in the main thread while `check` runs in another one.
+    def prepare(self, settings: Settings) -> None:  # noqa: B027
+        """Start services that take time, without waiting for them. Called before `check`.
 
         Args:
-            settings: the run's settings as nested tables, not checked yet.
+            settings: the run's settings, not checked yet.
         """
 
     @abstractmethod

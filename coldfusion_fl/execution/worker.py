@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import sys
-import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -50,12 +49,7 @@ def run_worker(engine: Engine, pipe: int) -> None:
     """
     engine.set_up_process()
     request = json.loads(sys.stdin.readline())
-    # The checks load torch and read all rows, and the engine starts its services: side by side, a run starts seconds
-    # earlier.
-    checks = threading.Thread(target=_check, args=(engine, request, pipe), daemon=True)
-    checks.start()
-    engine.prepare(request["settings"])
-    checks.join()
+    _check(engine, request, pipe)
     if not (folder := sys.stdin.readline()):
         return  # the checks failed, so there is no run folder
     ledger = Ledger(Path(json.loads(folder)))
@@ -81,9 +75,12 @@ def _check(engine: Engine, request: dict[str, Any], pipe: int) -> None:
 
         try:
             settings = parse_settings(request["settings"], request["source"])
+            engine.prepare(settings)
             send({"notes": engine.check(settings, request["source"], lambda line: send({"progress": line}))})
         except ColdFusionError as error:
             send({"error": to_message(error)})
+        except KeyboardInterrupt:  # a signal: see `main`
+            raise
         except BaseException:  # a bug, or no memory left: without an answer, the parent would wait forever
             traceback.print_exc()
             sys.stderr.flush()

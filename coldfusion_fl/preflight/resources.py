@@ -149,8 +149,10 @@ def _is_worker(process: psutil.Process) -> bool:
 
 
 def _resident(process: psutil.Process) -> int:
+    """The memory of a process; what it shares with others counts once for all of them (Linux: PSS)."""
     try:
-        return int(process.memory_info().rss)
+        info = process.memory_full_info()
+        return int(getattr(info, "pss", info.rss))
     except psutil.Error:
         return 0
 

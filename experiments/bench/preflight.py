@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -69,23 +68,18 @@ def _settings(folder: Path, names: list[str]) -> Settings:
 
 
 def _start(folder: Path, way: str, names: list[str]) -> None:
-    """Run one round as the run process does: the checks beside the start of Ray, and then the run."""
+    """Run one round as the run process does: the start of Ray, the checks, and then the run."""
     settings, engine = _settings(folder, names), SimulationEngine()
     if way == "unchecked":
         findings = simulated_preflight.TaskFindings(notes={name: [] for name in names})
         simulated_preflight.check_tasks = lambda *_: findings
 
-    def check() -> None:
-        if way == "unchecked":
-            for name in names:
-                load_task(name)
-        engine.check(settings, "the benchmark", lambda line: None)
-
     engine.set_up_process()
-    checks = threading.Thread(target=check)
-    checks.start()
-    engine.prepare(to_table(settings))
-    checks.join()
+    engine.prepare(settings)
+    if way == "unchecked":
+        for name in names:
+            load_task(name)
+    engine.check(settings, "the benchmark", lambda line: None)
     engine.run(settings, Ledger.create(folder, to_table(settings)))
 
 

@@ -87,7 +87,7 @@ def test_without_an_address_ray_starts_here_and_connects_to_no_cluster(place):
     noted = place / "ray" / "ray_current_cluster"
     noted.parent.mkdir()
     noted.write_text(f"127.0.0.1:{free_port()}")  # of one that is gone
-    code = "from coldfusion_fl.engines.simulation import start_ray; assert start_ray('') is None"
+    code = "from coldfusion_fl.engines.local_ray import LocalRay; LocalRay(early_workers=False).address()"
     environment = {**os.environ, "RAY_TMPDIR": str(place)}
     done = subprocess.run(
         [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, check=False

@@ -6,7 +6,7 @@ from flwr.clientapp import ClientApp
 
 from coldfusion_fl.config.settings import SimulationSettings
 from coldfusion_fl.engines import simulation
-from coldfusion_fl.engines.simulation import Simulation, count_workers, start_ray
+from coldfusion_fl.engines.simulation import Simulation, count_workers
 from coldfusion_fl.errors import ErrorCode, RunError, SettingsError
 
 
@@ -54,20 +54,3 @@ def test_a_machine_that_is_too_small_for_a_worker_is_named_by_the_settings(monke
     with pytest.raises(SettingsError) as error:
         count_workers(SimulationSettings(cpus=4))
     assert "simulation.cpus" in str(error.value)
-
-
-def test_the_log_says_why_ray_is_started_again(monkeypatch):
-    errors: list[Exception | None] = [TimeoutError("too slow"), None]
-    lines = []
-
-    def init(**_):
-        if error := errors.pop(0):
-            raise error
-
-    monkeypatch.setenv("PYTHONPATH", "")  # restored, because the start changes it
-    monkeypatch.setattr("ray.init", init)
-    monkeypatch.setattr("ray.shutdown", lambda: None)
-    monkeypatch.setattr(simulation, "log", lambda level, text, *values: lines.append(text % values))
-    assert start_ray("") is None
-    assert not errors
-    assert lines == ["Ray did not start (too slow). It is started again."]

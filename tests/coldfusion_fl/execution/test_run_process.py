@@ -80,7 +80,7 @@ def test_an_error_of_the_checks_is_raised_in_the_parent_with_its_code(start):
     ("method", "code"),
     [
         ("def set_up_process(self):\n    print('some traceback')\n    sys.exit(7)", 7),
-        # A bug in the thread of the checks must not leave both sides waiting for each other.
+        # A bug in the checks must not leave both sides waiting for each other.
         ("def check(self, settings, source, progress):\n    raise MemoryError('some traceback')", 1),
     ],
 )
@@ -130,6 +130,17 @@ def test_the_progress_of_the_checks_and_what_they_found_reach_the_parent(start):
     with start(check) as run:
         assert run.wait_for_checks(lines.append) == ["a note", "another"]
     assert lines == ["task 1", "task 2"]
+
+
+def test_the_services_of_an_engine_start_before_its_checks(start):
+    methods = """
+    def prepare(self, settings):
+        self.cpus = settings.simulation.cpus
+    def check(self, settings, source, progress):
+        return [f"prepared for {self.cpus}"]
+    """
+    with start(methods) as run:
+        assert run.wait_for_checks() == ["prepared for 1"]
 
 
 def test_output_before_the_log_is_known_is_not_lost(start, ledger):

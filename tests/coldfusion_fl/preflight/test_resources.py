@@ -1,5 +1,10 @@
 """What a run needs of memory and disk, and what is said of it."""
 
+import os
+import sys
+import time
+from multiprocessing import get_context
+
 import psutil
 import pytest
 from rich.filesize import decimal
@@ -25,7 +30,20 @@ def test_memory_that_is_short_is_a_warning_with_the_figures_and_the_settings_tha
 def test_the_runs_own_processes_do_not_count_as_used(monkeypatch):
     monkeypatch.setattr(resources, "available_memory", lambda: 0)
     own = psutil.Process()
-    assert f"{own.memory_info().rss / GIB:.1f} GiB are free" in describe_memory(2 * GIB, 1, 0, [own])
+    assert f"{resources._resident(own) / GIB:.1f} GiB are free" in describe_memory(2 * GIB, 1, 0, [own])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports what processes share")
+def test_memory_that_processes_share_counts_once():
+    block = b"x" * (GIB // 4)
+    child = get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    try:
+        both = sum(resources._resident(psutil.Process(number)) for number in (os.getpid(), child.pid))
+    finally:
+        child.kill()
+        child.join()
+    assert len(block) < both < psutil.Process().memory_info().rss + len(block) / 2
 
 
 def settings(folder, **changes):
