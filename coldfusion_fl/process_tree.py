@@ -60,6 +60,14 @@ class ProcessTree:
         elif self._root.poll() is None:
             self._root.terminate()
         self._wait(grace, root_alone=root_first)
+        self.kill(grace)
+
+    def kill(self, grace: float) -> None:
+        """Send SIGKILL to all processes that are left.
+
+        Args:
+            grace: seconds to wait until they have ended.
+        """
         # The root may have started more processes while it ended. Those of its session include some whose parent has
         # ended.
         self.refresh()

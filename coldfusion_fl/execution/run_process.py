@@ -148,7 +148,8 @@ class RunProcess:
             # A simulation ends only after all its contributors, also those that the run gave up. Do not wait for them.
             if self._may_linger and any(isinstance(event, RunFinished | RunFailed) for event in events):
                 deadline = time.monotonic() + _GRACE
-            if ended:
+            # The state is the last thing that a run writes. One that failed logs its error afterwards.
+            if ended or (deadline < math.inf and self._ledger.state.state == "finished"):
                 return
             yield None
             if time.monotonic() - measured > _MEMORY_INTERVAL:
@@ -168,7 +169,10 @@ class RunProcess:
             RunError: the run failed; the message has the reason, the log and how to resume.
         """
         code = self.exit_code
-        self.stop()
+        if self._may_linger:  # what it still does, such as waiting for contributors, changes nothing
+            self._tree.kill(_GRACE)
+        else:
+            self.stop()
         if code or ledger.state.state != "finished":
             reason = ledger.state.reason or f"its process ended with code {code}"
             ledger.state_file.failed(reason)

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from coldfusion_fl.errors import DataError, ErrorCode, RunError, SettingsError
+from coldfusion_fl.execution import run_process
 from coldfusion_fl.execution.engine import load_engine
 from coldfusion_fl.execution.run_process import RunProcess
 from coldfusion_fl.runs.ledger import Ledger
@@ -23,7 +24,7 @@ def start(tmp_path, monkeypatch):
     def start(methods, *args):
         code = "import os, sys, time\nfrom coldfusion_fl.execution.engine import Engine\n"
         code += "from coldfusion_fl.errors import *\n"
-        code += "from coldfusion_fl.runs.events import RoundStarted\n"
+        code += "from coldfusion_fl.runs.events import RoundStarted, RunFinished\n"
         code += "class Mine(Engine):\n    title = 'My engine'\n    environment = {'MINE': '1'}\n"
         code += (
             "    def check(self, settings, source, progress): return []\n    def run(self, settings, ledger): pass\n"
@@ -180,3 +181,26 @@ def test_stopping_ends_the_process_and_its_children_and_closes_all_files(start):
     assert run.exit_code is not None
     assert not any(child.is_running() for child in children)
     assert psutil.Process().num_fds() == before
+
+
+def test_a_simulation_is_not_waited_for_once_its_state_is_finished(start, ledger, monkeypatch):
+    """Its contributors may train on, also those that the run gave up."""
+    monkeypatch.setattr(run_process, "_GRACE", 40)  # seconds
+    methods = """
+    may_linger = True
+    def run(self, settings, ledger):
+        with ledger.track_state():
+            ledger.emit(RunFinished())
+            time.sleep(0.5)
+        time.sleep(60)
+    """
+    began = time.monotonic()
+    with start(methods) as run:
+        run.wait_for_checks()
+        run.start(ledger)
+        assert [event.kind for event in run.events() if event] == ["run-started", "run-finished"]
+        assert run.exit_code is None
+        run.conclude(ledger)
+    assert run.exit_code is not None
+    assert ledger.state.state == "finished"
+    assert time.monotonic() - began < 40
