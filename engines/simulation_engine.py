@@ -4,6 +4,7 @@ Only this module is loaded by the command line. Flower, Ray and the libraries of
 the run process.
 """
 
+import gc
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -84,8 +85,10 @@ class SimulationEngine(Engine):
         return notes + [f"{name}: {note}" for name in settings.task_names for note in findings.notes[name]]
 
     def _start_copier(self, settings: Settings) -> str:
+        gc.disable()  # the collector takes a quarter of the time of these imports, and finds nothing
         import coldfusion_fl.engines.preloaded  # noqa: F401
 
+        gc.enable()
         return start_copier(settings.simulation.cpus)
 
     def _compare_rows(self, folder: Path) -> list[str]:

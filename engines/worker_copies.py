@@ -58,7 +58,6 @@ def start_copier(threads: int) -> str:
     sys.stdout.flush()
     sys.stderr.flush()
     # The collector would write to the memory of all objects, which copies then no longer share.
-    gc.collect()
     gc.freeze()
     parent = os.getpid()
     if _fork():
