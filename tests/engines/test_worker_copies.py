@@ -135,3 +135,15 @@ def test_what_is_loaded_before_the_copies_has_all_libraries_but_ray():
     loaded = set(done.stdout.split())
     assert {"torch", "transformers", "sklearn.metrics", "coldfusion_fl.training.finetune"} <= loaded
     assert "ray" not in loaded
+
+
+def test_a_base_loads_no_other_type_of_model(tiny_base):
+    code = f"""
+import sys, coldfusion_fl.engines.preloaded
+from coldfusion_fl.model.base import open_base
+from coldfusion_fl.model.encoder import load_encoder
+load_encoder(open_base({str(tiny_base)!r}))
+print(*(name.split('.')[2] for name in sys.modules if '.modeling_' in name and name.startswith('transformers.models.')))
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"auto", "bert"}

@@ -1,5 +1,8 @@
 """The command line in this process; whole runs are in tests/engines."""
 
+import subprocess
+import sys
+
 import pytest
 
 from coldfusion_fl.config.parsing import read_settings
@@ -113,3 +116,10 @@ def test_names_with_marks_are_shown_as_they_are(coldfusion, toy_data, tiny_base,
     assert "│ [/x]:cat: │" in listed
     assert "│ [/x]:cat: │" in scores
     assert "[bold]base" in "".join(scores.split())
+
+
+def test_the_command_line_loads_no_library_of_the_run_process():
+    """They take seconds, and the run process loads them itself."""
+    code = "import sys, coldfusion_fl.cli.main\nprint(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not {"torch", "transformers", "ray", "flwr", "sklearn", "scipy", "pandas"} & set(loaded.split())
