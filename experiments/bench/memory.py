@@ -1,42 +1,49 @@
-"""Does the memory of a simulation grow with its contributors? 200 against 20 of them, eight a round.
+"""Do the memory and the start of a simulation grow with its contributors? 1,000 against 20 of them, eight a round.
 
-Each contributor has a task of its own with 60 rows. Measured is the peak memory that `coldfusion run` reports: that of
-all its processes, in which shared memory counts once.
+The contributors are the shards of one data set. Measured are the peak memory that `coldfusion run` reports, that of all
+its processes, in which shared memory counts once; and the time until the first round begins.
 """
 
-import json
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from coldfusion_fl.data.task import load_task
+from coldfusion_fl.runs.events import RoundStarted
 
 from .runs import two_rounds
 from .table import Row
 
-_ROWS = 60
+_CATALOGUE = """
+[tasks.part]
+train = "package:orangecontrib/text/datasets/20newsgroups-train.tab"
+test = "package:orangecontrib/text/datasets/20newsgroups-test.tab"
+text = "Text"
+label = "Category"
+shards = {count}
+"""
 
 
-def memory(counts: Sequence[int] = (20, 200)) -> tuple[list[Row], dict[str, Any]]:
+def memory(counts: Sequence[int] = (20, 1000)) -> tuple[list[Row], dict[str, Any]]:
     """Run both numbers of contributors once."""
     with tempfile.TemporaryDirectory() as folder:
-        found = {str(count): peak(Path(folder) / str(count), count) for count in counts}
+        found = {str(count): measure(Path(folder) / str(count), count) for count in counts}
     few, many = (found[str(count)] for count in counts)
-    what = f"{counts[1]} simulated contributors, eight a round"
-    return [Row(what, f"{counts[0]}", [many / few], "<= 1.1", "times the memory")], {"peak-bytes": found}
+    what = f"{counts[1]:,} simulated contributors, eight a round"
+    return [
+        Row(what, f"{counts[0]}", [many["peak-bytes"] / few["peak-bytes"]], "<= 1.1", "times the memory"),
+        Row(f"{what}: start", f"{counts[0]}", [many["start-up"] - few["start-up"]], "<= 5", "s more"),
+    ], found
 
 
-def peak(folder: Path, count: int) -> int:
-    """The peak memory of a run with this number of contributors, in bytes."""
+def measure(folder: Path, count: int) -> dict[str, float]:
+    """The peak memory of a run with this number of contributors, in bytes, and the seconds until its first round."""
     folder.mkdir()
-    train = load_task("tv_speakers").train
-    names = [f"task{number:03d}" for number in range(count)]
-    for number, name in enumerate(names):
-        part = range(number * _ROWS, (number + 1) * _ROWS)
-        lines = [json.dumps({"text": train.texts[i], "label": int(train.labels[i] == 0)}) for i in part]
-        (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    tables = [f'[tasks.{name}]\ntrain = "{name}.jsonl"\n' for name in names]
-    (folder / "tasks.toml").write_text("\n".join(tables), encoding="utf-8")
+    (folder / "tasks.toml").write_text(_CATALOGUE.format(count=count), encoding="utf-8")
+    names = [f"part-{number}" for number in range(1, count + 1)]
     numbers = {"contributors": 8, "examples": 32, "max_length": 32, "train_examples": 20, "test_examples": 10}
-    return two_rounds(folder / "run.toml", names, "tasks.toml", **numbers).state.peak_memory_bytes or 0
+    began = time.time()
+    ledger = two_rounds(folder / "run.toml", names, "tasks.toml", every=-1, **numbers)
+    started = next(event.time for event in ledger.events() if isinstance(event, RoundStarted))
+    return {"peak-bytes": ledger.state.peak_memory_bytes or 0, "start-up": started - began}

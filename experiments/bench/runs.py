@@ -20,24 +20,25 @@ epochs = 1
 examples = {examples}
 max-length = {max_length}
 [evaluate]
-every = 0
+every = {every}
 train-examples = {train_examples}
 test-examples = {test_examples}
 shots = 0
 """
 
 
-def two_rounds(config: Path, names: list[str], catalogue: str = "packaged", **numbers: int) -> Ledger:
+def two_rounds(config: Path, names: list[str], catalogue: str = "packaged", every: int = 0, **numbers: int) -> Ledger:
     """Run two rounds to their end.
 
     Args:
         config: the TOML file to write; the run folder lies beside it.
         names: the tasks, all seen.
         catalogue: the catalogue that defines the tasks.
+        every: which bases are scored: see the setting `evaluate.every`.
         **numbers: `contributors` a round, `examples` and `max_length` of a training, `train_examples` and
             `test_examples` of a score.
     """
-    text = _RUN.format(base=BASE, names=", ".join(names), catalogue=catalogue, **numbers)
+    text = _RUN.format(base=BASE, names=", ".join(names), catalogue=catalogue, every=every, **numbers)
     config.write_text(text, encoding="utf-8")
     folder = config.with_suffix("")
     command = [sys.executable, "-c", "from coldfusion_fl.cli.main import main; main()"]

@@ -44,7 +44,7 @@ def test_commands_share_a_shell_a_folder_and_files(run_page, tmp_path):
         (console("$ true", "$ ls missing-file"), AssertionError, "exited with 2"),
         (console("ls"), AssertionError, "begins with '$ '"),
         (console("$ exit 0"), AssertionError, "ended the shell"),
-        (console("$ sleep 60 &"), AssertionError, "still running at the end of the page: sleep"),
+        (console("$ sleep 60 &", "$ sleep 0.5"), AssertionError, "still running at the end of the page: sleep"),
         ("```toml\nrouns = 3\n```\n", ColdFusionError, "Did you mean 'rounds'?"),
         ('```toml\n[tasks.a]\ntrain = "a.csv"\nlable = "b"\n```\n', ColdFusionError, "lable"),
         ('```toml title="x.toml"\ntasks.seen = "a, b"\nbase = "c"\n```\n', ColdFusionError, "contributors-per-round"),

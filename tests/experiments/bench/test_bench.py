@@ -124,7 +124,8 @@ def test_a_start_with_and_without_checks():
 
 @pytest.mark.long
 def test_memory_and_a_shared_device(tmp_path):
-    rows, _ = memory.memory(counts=(8, 9))
+    rows, found = memory.memory(counts=(8, 9))
     assert rows[0].median > 0.5
+    assert all(run["start-up"] > 0 for run in found.values())
     seconds = gpu.shared(gpu.write_base(tmp_path / "base", **SMALL), 16, 2)
     assert all(value > 0 for value in seconds.values())
