@@ -130,7 +130,8 @@ class Dare(Operator):
         bits = np.random.PCG64(_seed(self.seed, contribution.round, contribution.name, name))
         bits.advance(block.start // 2)
         raw = bits.random_raw((update.size + 1) // 2).astype("<u8", copy=False).view("<u4")
-        np.multiply(update, raw[: update.size] >= np.uint32(limit), out=update)
+        # A rate that float32 rounds to 1 has the limit 2³², which no element reaches and no uint32 can hold.
+        np.multiply(update, raw[: update.size] >= limit, out=update)
 
     def shares(self, contributions: Sequence[Contribution]) -> Sequence[float]:
         """The weights, divided by their sum: the factors in expectation."""
