@@ -16,6 +16,10 @@ BLOCK = 1 << 16
 # Elements that a thread takes at a time: handing over more often would take as long as the work.
 _TURN = 16 * BLOCK
 
+# Elements whose squares are summed up in float32. A longer sum of equal squares is rounded the same way each time; a
+# shorter one takes longer. OpenBLAS has no threads for it, which would wait for each other on a busy machine.
+_ROW = 256
+
 # Of the sum of a block's squares in float32. Squares that float32 rounds to 0 cannot change a larger sum.
 _SMALLEST_SQUARE = 1e-20
 
@@ -100,10 +104,11 @@ def update_norm(base: Encoder, encoder: Encoder) -> float:
 
 
 def quick_update_norm(base: Encoder, encoder: Encoder) -> float:
-    """The same as `update_norm` in a third of the time, with a relative error of about 1e-8.
+    """The same as `update_norm` in a third of the time, with a small relative error.
 
-    Each block is summed up in the arrays' own precision, or in float32 for float16. The norm is finite only if all
-    values are.
+    It is below 1e-7 for random values, and below 1e-6 also where all have the same magnitude, as after a first step of
+    Adam. Rows of elements are summed up in the arrays' own precision, or in float32 for float16, and the sums of rows
+    in float64. The norm is finite only if all values are.
     """
     return sum(_square(end, start) for end, start in _pairs(base, encoder)) ** 0.5
 
@@ -127,7 +132,9 @@ def _square(end: np.ndarray, start: np.ndarray) -> float:
     """The sum of the squares of the difference of two blocks."""
     with np.errstate(over="ignore", invalid="ignore"):
         update = np.subtract(end, start, dtype=np.promote_types(end.dtype, np.float32))
-        total = float(np.einsum("i,i->", update, update))
+        whole = update.size - update.size % _ROW
+        rows, rest = update[:whole].reshape(-1, _ROW), update[whole:]
+        total = float(np.vecdot(rows, rows).sum(dtype=np.float64)) + float(np.vecdot(rest, rest))
         # In float64 only where a square may be outside of the range of float32.
         return total if _SMALLEST_SQUARE < total < math.inf or not update.any() else _wide_square(end, start)
 
