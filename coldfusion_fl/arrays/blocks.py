@@ -76,7 +76,8 @@ def allocate_together(dtypes: Mapping[str, np.dtype], shapes: Mapping[str, tuple
     for name, size in sizes.items():
         starts[name] = end
         end += -(-size // _ALIGNMENT) * _ALIGNMENT  # rounded up, so that the next array is aligned too
-    memory = np.empty(end, np.uint8)
+    memory = np.empty(end + _ALIGNMENT, np.uint8)  # numpy aligns only to 16 bytes
+    memory = memory[-memory.ctypes.data % _ALIGNMENT :]
     return {
         name: memory[start : start + sizes[name]].view(dtypes[name]).reshape(shapes[name])
         for name, start in starts.items()

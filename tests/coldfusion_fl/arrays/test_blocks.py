@@ -45,6 +45,12 @@ def test_arrays_in_one_allocation_do_not_overlap_and_are_aligned():
     assert allocate_together({}, {}) == {}
 
 
+def test_each_array_begins_at_the_start_of_a_cache_line():
+    dtypes = {"a": np.dtype(np.float32), "b": np.dtype(np.float16)}
+    several = [allocate_together(dtypes, {"a": (size,), "b": (3, 5)}) for size in (*range(1, 50), BLOCK)]
+    assert {array.ctypes.data % 64 for arrays_by_name in several for array in arrays_by_name.values()} == {0}
+
+
 @given(
     st.sampled_from([np.float16, np.float32, np.float64]),
     st.sampled_from([1e-42, 1e-30, 1e-15, 1e-3, 1.0, 1e4, 1e18, 3e38]),
