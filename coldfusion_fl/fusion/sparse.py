@@ -85,12 +85,13 @@ class _Election:
     """
 
     def __init__(self, dtype: np.dtype, weights: Sequence[float] | None, contributions: int) -> None:
-        self._dtype = dtype
-        self._weights = None if weights is None else [dtype.type(weight) for weight in weights]
-        self._numbers = np.empty((4, BLOCK), dtype)
+        # Products with weights, and sums of weights, are too coarse in float16.
+        self._dtype = dtype if weights is None else np.promote_types(dtype, np.float32)
+        self._weights = None if weights is None else [self._dtype.type(weight) for weight in weights]
+        self._numbers = np.empty((4, BLOCK), self._dtype)
         self._mask = np.empty(BLOCK, np.bool_)
         count = np.uint16 if contributions > np.iinfo(np.uint8).max else np.uint8
-        self._counts = np.empty((2, BLOCK), count if weights is None else dtype)
+        self._counts = np.empty((2, BLOCK), count if weights is None else self._dtype)
 
     def mean_of_elected(
         self, start: np.ndarray, blocks_of_parts: Iterable[np.ndarray], thresholds: Sequence[float], scale: float
@@ -106,22 +107,21 @@ class _Election:
         # One contribution after another, with few passes over numbers that stay in the cache.
         size = start.size
         update, magnitude, votes, total = (row[:size] for row in self._numbers)
-        above, kept = (row[:size] for row in self._counts)
+        above, below = (row[:size] for row in self._counts)
         mask = self._mask[:size]
-        for row in (votes, total, above, kept):
+        for row in (votes, total, above, below):
             row.fill(0)
         for number, (block, threshold) in enumerate(zip(blocks_of_parts, thresholds, strict=True)):
             np.subtract(block, start, out=update)
             np.abs(update, out=magnitude)
             np.multiply(update, np.greater_equal(magnitude, self._dtype.type(threshold), out=mask), out=update)
-            # Elements that did not change are not kept either; only a threshold of 0 lets them pass.
-            self._count(kept, mask if threshold > 0 else np.not_equal(update, 0, out=mask), number)
             self._count(above, np.greater(update, 0, out=mask), number)
+            self._count(below, np.less(update, 0, out=mask), number)
             if self._weights:
                 update *= self._weights[number]
             votes += update
             total += np.abs(update, out=magnitude)
-        weight = self._weight_of_elected(votes, above, kept)
+        weight = self._weight_of_elected(votes, above, below)
         # With A the sum of all magnitudes and V the vote, the elements of the elected sign sum up to ±(A + |V|) / 2.
         total += np.abs(votes, out=magnitude)
         total *= self._dtype.type(scale / 2)
@@ -133,18 +133,17 @@ class _Election:
         """Add the weight of a contribution where the mask is set."""
         np.add(counts, mask * self._weights[number] if self._weights else mask.view(np.uint8), out=counts)
 
-    def _weight_of_elected(self, votes: np.ndarray, above: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    def _weight_of_elected(self, votes: np.ndarray, above: np.ndarray, below: np.ndarray) -> np.ndarray:
         """The weight of the contributions that have the elected sign; 1 where none has it."""
-        kept -= above  # those below zero
         if self._weights:
-            weight = np.where(votes >= 0, above, kept)
+            weight = np.where(votes >= 0, above, below)
             weight[~(weight > 0)] = 1
             return weight
         # The same as `np.where`, which is slow for small integers.
-        above -= kept
+        above -= below
         above *= np.greater_equal(votes, 0, out=self._mask[: votes.size]).view(np.uint8)
-        kept += above
-        return np.maximum(kept, 1, out=kept).astype(self._dtype)
+        below += above
+        return np.maximum(below, 1, out=below).astype(self._dtype)
 
 
 def _copy_sign(signs: np.ndarray, numbers: np.ndarray) -> None:

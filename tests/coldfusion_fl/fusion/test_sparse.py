@@ -1,6 +1,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -41,15 +42,16 @@ def ties_on_whole_arrays(base, rows, thresholds, weights, scale):
     """The same sums as in blocks, of all contributions at once."""
     updates = np.stack([row - base for row in rows])
     updates *= np.abs(updates) >= np.array([[threshold] for threshold in thresholds], base.dtype)
-    factors = np.array([[weight] for weight in weights], base.dtype)
-    above, kept = (factors * (updates > 0)).sum(axis=0), (factors * (updates != 0)).sum(axis=0)
-    updates *= factors
+    dtype = base.dtype if set(weights) == {1} else np.promote_types(base.dtype, np.float32)
+    factors = np.array([[weight] for weight in weights], dtype)
+    above, below = (factors * (updates > 0)).sum(axis=0), (factors * (updates < 0)).sum(axis=0)
+    updates = updates * factors
     votes = updates.sum(axis=0)
-    weight = np.where(votes >= 0, above, kept - above).astype(base.dtype)
+    weight = np.where(votes >= 0, above, below)
     mean = np.abs(updates).sum(axis=0)
     mean += np.abs(votes)
-    mean *= np.copysign(base.dtype.type(scale / 2), votes)
-    return base + np.divide(mean, weight, out=mean, where=weight > 0)
+    mean *= np.copysign(dtype.type(scale / 2), votes)
+    return (base + np.divide(mean, weight, out=mean, where=weight > 0)).astype(base.dtype)
 
 
 @settings(max_examples=40)
@@ -72,6 +74,34 @@ def test_blocks_give_the_bytes_of_whole_arrays(dtype, count, size, density, weig
     thresholds = [trim_threshold({"w": row}, "w", base, density) for row in rows]
     expected = ties_on_whole_arrays(base, rows, thresholds, [part.weight for part in parts], 0.7)
     assert fused.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_small_weight_that_wins_against_large_ones_is_exact(dtype, sign):
+    """Not the difference of the weight of all and that of the others, which leaves few of its digits."""
+    rows = [np.full(3, -0.001 * sign, dtype)] * 9 + [np.full(3, sign, dtype)]
+    parts = [Contribution(str(i), {"w": row}, weight=0.013 if i == 9 else 1.0) for i, row in enumerate(rows)]
+    fused = Ties(density=1.0)({"w": np.zeros(3, dtype)}, parts)["w"]
+    assert fused == pytest.approx(sign, rel=2 * float(np.finfo(dtype).eps))
+
+
+@given(
+    st.sampled_from([np.float16, np.float32, np.float64]),
+    st.lists(st.sampled_from([1.0, 0.3, 0.013, 1e-3]), min_size=1, max_size=12),
+    st.integers(0, 50),
+)
+def test_with_unequal_weights_it_is_as_exact_as_the_dtype(dtype, weights, seed):
+    draw = np.random.default_rng(seed)
+    # The smaller the weight, the larger the updates: else a small weight never elects a sign.
+    rows = np.stack([draw.uniform(-1, 1, 500) / weight**0.9 for weight in weights]).astype(dtype).astype(np.float64)
+    parts = [Contribution(f"{i:02}", {"w": row.astype(dtype)}, weight=weights[i]) for i, row in enumerate(rows)]
+    fused = Ties(density=1.0)({"w": np.zeros(500, dtype)}, parts)["w"].astype(np.float64)
+    expected = ties_as_written(np.zeros(500), rows, 1.0, 1.0, np.array(weights))
+    votes = np.array(weights)[:, None] * rows
+    clear = np.abs(votes.sum(axis=0)) > 0.02 * np.abs(votes).sum(axis=0)  # elections that no rounding changes
+    steps = 16 if set(weights) == {1} else 4  # with equal weights, the sums are in the dtype itself
+    np.testing.assert_allclose(fused[clear], expected[clear], rtol=steps * float(np.finfo(dtype).eps))
 
 
 def test_more_contributions_than_a_byte_counts():
