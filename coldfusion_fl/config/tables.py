@@ -83,7 +83,6 @@ def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     return table
 
 
-def frozen_part(table: Mapping[str, Any]) -> str:
+def frozen_part(table: Mapping[str, Any]) -> Any:
     """What a run's settings freeze, as nested tables: a run may be older than the setting, and then froze nothing."""
-    freeze: str = table.get("finetune", {}).get("freeze", "nothing")
-    return freeze
+    return table.get("finetune", {}).get("freeze", "nothing")
