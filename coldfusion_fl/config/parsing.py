@@ -1,6 +1,7 @@
 """Read settings from TOML files and tables, and check them."""
 
 import tomllib
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,7 +96,7 @@ def _check_tasks(settings: Settings, source: str) -> None:
             ErrorCode.SETTING_MISSING,
         )
     names = settings.task_names
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := sorted(name for name, number in Counter(names).items() if number > 1):
         raise SettingsError(
             f"{source}: [tasks] names {', '.join(twice)} twice. A task is either seen or unseen, once.",
             ErrorCode.SETTINGS_CONFLICT,

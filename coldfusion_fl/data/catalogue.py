@@ -190,6 +190,15 @@ class Catalogue:
             )
         return self.specs[name]
 
+    def first_shard(self, name: str) -> str:
+        """The first shard of the data set that a task is a shard of; the task itself, if it is none.
+
+        Raises:
+            CatalogueError: no catalogue has the task.
+        """
+        number = self[name].shard
+        return _shard_name(name.removesuffix(_shard_name("", number)), 1) if number else name
+
 
 def resolve_catalogues(folder: Path, references: Sequence[str]) -> tuple[str, ...]:
     """The catalogues of a settings file; paths among them are resolved relative to the file's folder."""
@@ -229,7 +238,11 @@ def expand_shards(name: str, spec: TaskSpec) -> dict[str, TaskSpec]:
     """The task itself, or one task per shard."""
     if spec.shards == 1:
         return {name: spec}
-    return {f"{name}-{shard}": spec.model_copy(update={"shard": shard}) for shard in range(1, spec.shards + 1)}
+    return {_shard_name(name, shard): spec.model_copy(update={"shard": shard}) for shard in range(1, spec.shards + 1)}
+
+
+def _shard_name(name: str, number: int) -> str:
+    return f"{name}-{number}"
 
 
 def _shipped_path(name: str) -> Path:

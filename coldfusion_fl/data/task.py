@@ -1,9 +1,10 @@
 """A task: labelled texts in three splits, with their classes and their metric."""
 
+import contextlib
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -201,11 +202,8 @@ def read_task(name: str, catalogue: Catalogue) -> Task:
         CatalogueError: the catalogue has no such task.
         DataError: the rows cannot be read, or are not a valid task.
     """
-    report = ReadReport()
-    try:
-        return build_task(name, catalogue[name], read_splits(catalogue, name, report), report)
-    except DataError as error:
-        raise _name_task(error, name, catalogue) from None
+    with _errors_of(name, catalogue):
+        return _take_shard(name, catalogue[name], _read_whole(name, catalogue))
 
 
 @functools.lru_cache(maxsize=64)
@@ -222,26 +220,28 @@ def load_task(name: str, catalogues: tuple[str, ...] = ("packaged",), data_root:
         DataError: the rows cannot be read, or are not a valid task.
     """
     catalogue = read_catalogues(catalogues, data_root)
-    spec = catalogue[name]
-    if not spec.shard:
-        return read_task(name, catalogue)
-    try:
-        return _take_shard(name, spec, _load_whole(name.removesuffix(f"-{spec.shard}"), catalogues, data_root))
-    except DataError as error:
-        raise _name_task(error, name, catalogue) from None
+    with _errors_of(name, catalogue):
+        return _take_shard(name, catalogue[name], _load_whole(catalogue.first_shard(name), catalogues, data_root))
 
 
+# There may be a thousand shards of a data set, which share its rows. Four data sets stay in memory.
 @functools.lru_cache(maxsize=4)
 def _load_whole(name: str, catalogues: tuple[str, ...], data_root: str) -> Task:
-    """A data set before it is divided: its shards share the rows, and there may be a thousand of them."""
-    catalogue, first = read_catalogues(catalogues, data_root), f"{name}-1"
+    return _read_whole(name, read_catalogues(catalogues, data_root))
+
+
+def _read_whole(name: str, catalogue: Catalogue) -> Task:
+    """The task that a data set is before it is divided into shards."""
     report = ReadReport()
-    spec = catalogue[first].model_copy(update={"shard": 0})
-    return build_task(name, spec, read_splits(catalogue, first, report), report)
+    return build_task(name, catalogue[name], read_splits(catalogue, name, report), report)
 
 
-def _name_task(error: DataError, name: str, catalogue: Catalogue) -> DataError:
-    return DataError(f"task '{name}' ({catalogue.sources[name]}): {error}", code=error.code)
+@contextlib.contextmanager
+def _errors_of(name: str, catalogue: Catalogue) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"task '{name}' ({catalogue.sources[name]}): {error}", code=error.code) from None
 
 
 def build_task(name: str, spec: TaskSpec, splits: Mapping[str, pd.DataFrame], report: ReadReport | None = None) -> Task:
@@ -249,7 +249,7 @@ def build_task(name: str, spec: TaskSpec, splits: Mapping[str, pd.DataFrame], re
 
     Args:
         name: the task's name.
-        spec: the columns, classes, metric and shard.
+        spec: the columns, classes and metric.
         splits: the rows by split; `train` is required.
         report: what was read so far; the task's report continues it.
 
@@ -273,9 +273,7 @@ def build_task(name: str, spec: TaskSpec, splits: Mapping[str, pd.DataFrame], re
         check_classes(classes, len(tables["train"]), report)
     report.splits = {split: dataclasses.replace(report.splits[split], rows=len(tables[split])) for split in SPLITS}
     examples = {split: _to_examples(table, classes, report) for split, table in tables.items()}
-    task = Task(name, spec.metric, classes, **examples, report=report, text=spec.text)
-    # All tasks of a sharded data set get the same splits, so the shards are taken last.
-    return _take_shard(name, spec, task) if spec.shard else task
+    return Task(name, spec.metric, classes, **examples, report=report, text=spec.text)
 
 
 def _why_empty(split: str, report: ReadReport) -> str:
@@ -284,6 +282,9 @@ def _why_empty(split: str, report: ReadReport) -> str:
 
 
 def _take_shard(name: str, spec: TaskSpec, whole: Task) -> Task:
+    """A shard of a data set; all shards have the same classes, validation and test rows."""
+    if not spec.shard:
+        return whole
     rows = np.arange(spec.shard - 1, len(whole.train), spec.shards)
     if not len(rows):
         raise DataError(

@@ -62,7 +62,7 @@ class NodeRegistry:
 
         Args:
             timeout: seconds of a round; None: no limit.
-            config: what the train messages of the run tell the nodes.
+            config: the configuration that the train messages of the run have.
         """
 
     def connected_nodes(self, grid: Grid) -> dict[str, Member]:

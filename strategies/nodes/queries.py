@@ -86,7 +86,7 @@ class QueriedNodes(NodeRegistry):
         self._owners: dict[str, _Owner] = {}
 
     def begin(self, timeout: float | None, config: Mapping[str, Any]) -> None:
-        """See `NodeRegistry.begin`. A query tells what the run freezes: a node without it is found before a round."""
+        """See `NodeRegistry.begin`. A query tells what the run freezes, so that a node without it is excluded."""
         if timeout is not None:
             self.answer_timeout = min(self.answer_timeout, timeout)
         if queried := {key: config[key] for key in QUERIED if key in config}:

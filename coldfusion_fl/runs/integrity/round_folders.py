@@ -23,7 +23,7 @@ class RoundFolders:
 def scan_rounds(folder: Path) -> RoundFolders:
     """Read the names in the folder `rounds`; a folder that does not exist has none.
 
-    A round is a folder with a number of three or more digits that is not empty; a link is none, because it may lead
+    A round is a folder with a number of three or more digits that is not empty. A link does not count: it may lead
     outside of the run folder. The files of the rounds are not read.
 
     Raises:

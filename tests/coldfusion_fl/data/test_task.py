@@ -11,9 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldfusion_fl.data.catalogue import TaskSpec, read_catalogues
-from coldfusion_fl.data.report import ReadReport
-from coldfusion_fl.data.rows import read_splits
-from coldfusion_fl.data.task import build_task, load_task
+from coldfusion_fl.data.task import build_task, load_task, read_task
 from coldfusion_fl.errors import DataError, ErrorCode
 
 ROWS = pd.DataFrame({"text": [f"text {i}" for i in range(40)], "label": ["x", "y"] * 20})
@@ -335,9 +333,7 @@ def test_shards_divide_the_train_rows_and_have_the_same_test_rows(toy_data, tmp_
     # A thousand shards in one process share the rows that they have in common.
     assert all(shard.test is shards[0].test for shard in shards)
     assert [shard.report.splits["train"].rows for shard in shards] == [len(shard.train) for shard in shards]
-    read = read_catalogues(catalogue)
-    built = build_task("p-2", read["p-2"], read_splits(read, "p-2", ReadReport()))
-    assert built.train.texts == shards[1].train.texts
+    assert read_task("p-2", read_catalogues(catalogue)).train.texts == shards[1].train.texts
 
 
 def test_more_shards_than_rows_are_rejected(toy_data, tmp_path):
