@@ -20,7 +20,7 @@ from coldfusion_fl.clients.node_settings import NodeSettings, read_node_settings
 from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.config.settings import FinetuneSettings, Settings
 from coldfusion_fl.config.tables import unflatten
-from coldfusion_fl.data.catalogue import read_catalogues
+from coldfusion_fl.data.catalogue import Catalogue, read_catalogues
 from coldfusion_fl.errors import ColdFusionError, ErrorCode, RunError, from_message, to_message
 from coldfusion_fl.strategies.nodes.messaging import error_reason, exchange_messages
 
@@ -103,35 +103,37 @@ def check_task(message: Message, context: Context) -> Message:
         from coldfusion_fl.evaluation.scores import hash_rows
         from coldfusion_fl.preflight.task_check import peak_memory
 
-        task = load_task(contributor.task, contributor.catalogues, contributor.data_root)
-        config["notes"] = json.dumps([*task.describe(), *_train_a_step(contributor, context, task)])
-        config["rows-hash"] = "".join(hash_rows(task, part) for part in (task.train, task.validation, task.test))
+        place = contributor.catalogues, contributor.data_root
+        task, catalogue = load_task(contributor.task, *place), read_catalogues(*place)
+        config["notes"] = json.dumps([*task.describe(), *_train_a_step(contributor, context, task, catalogue)])
+        config["rows-hash"] = hash_rows(task, task.train) + _hash_common_rows(catalogue.first_shard(task.name), *place)
         config["memory"] = peak_memory()
     except ColdFusionError as error:
         config["error"] = json.dumps(to_message(error))
     return Message(RecordDict({"config": config}), reply_to=message)
 
 
-def _train_a_step(contributor: NodeSettings, context: Context, task: "Task") -> Sequence[str]:
-    """Check the task with the base; returns notes about its texts."""
+def _train_a_step(contributor: NodeSettings, context: Context, task: "Task", catalogue: Catalogue) -> Sequence[str]:
+    """Check the task with the base; returns notes about its texts.
+
+    Of the shards of a data set only the first one in the run is checked: they have the same columns, classes and test
+    rows, and there may be a thousand of them.
+    """
     settings = parse_settings(unflatten(context.run_config), "the run-config")
-    if _is_later_shard(contributor, settings.task_names):
+    first = catalogue.first_shard(task.name)
+    if task.name != next(name for name in settings.task_names if catalogue.first_shard(name) == first):
         return ()
     return _task_checker(contributor.base, settings.finetune).check(task).notes
 
 
-def _is_later_shard(contributor: NodeSettings, names: Sequence[str]) -> bool:
-    """Whether an earlier task of the run is a shard of the same data set.
+@functools.lru_cache(maxsize=1)
+def _hash_common_rows(first: str, catalogues: tuple[str, ...], data_root: str) -> str:
+    """The hash of the rows that all shards of a data set have: those for evaluation."""
+    from coldfusion_fl.data.task import load_task
+    from coldfusion_fl.evaluation.scores import hash_rows
 
-    Shards have the same columns, classes and test rows, and there may be a thousand of them.
-    """
-    specs = read_catalogues(contributor.catalogues, contributor.data_root).specs
-    spec = specs[contributor.task]
-    if spec.shards == 1:
-        return False
-    whole = spec.model_copy(update={"shard": 0})
-    first = next(name for name in names if specs[name].model_copy(update={"shard": 0}) == whole)
-    return first != contributor.task
+    task = load_task(first, catalogues, data_root)
+    return hash_rows(task, task.validation) + hash_rows(task, task.test)
 
 
 @functools.lru_cache(maxsize=1)
