@@ -1,7 +1,7 @@
 """Ray on this machine, started and ended by a process of its own.
 
-Ray takes seconds to start. In its own process it does so while the run process loads its libraries, and the run process
-has no thread of Ray yet when it makes the copies of `worker_copies`.
+Ray takes seconds to start. In its own process it does so while the run process loads its libraries. Ray also starts
+threads, and the run process must have none of them when `fork_server` is forked from it.
 """
 
 import json

@@ -1,6 +1,7 @@
-"""What the workers of a simulation need, loaded in the run process before it is copied: see `worker_copies`.
+"""Imports what the workers of a simulation need, in the run process before `fork_server` is forked from it.
 
-Ray is not here: what it reads from the environment when it is loaded is another in each process.
+Ray is not imported here. It reads variables of the environment when it is imported, and they differ from process to
+process.
 """
 
 # ruff: noqa: F401  (the imports are all that this module is for)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, ClassVar
 import psutil
 
 from coldfusion_fl.config.settings import Settings
+from coldfusion_fl.engines.fork_server import can_fork, start_fork_server
 from coldfusion_fl.engines.local_ray import LocalRay
-from coldfusion_fl.engines.worker_copies import can_copy, start_copier
 from coldfusion_fl.execution.engine import Engine, Progress
 from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.preflight.resources import check_disk, describe_memory
@@ -57,13 +57,13 @@ class SimulationEngine(Engine):
     def prepare(self, settings: Settings) -> None:
         """See `Engine`."""
         if not settings.simulation.address:
-            self._ray = LocalRay(early_workers=not can_copy(settings.simulation))
+            self._ray = LocalRay(early_workers=not can_fork(settings.simulation))
 
     def check(self, settings: Settings, source: str, progress: Progress) -> list[str]:
         """See `Engine`."""
         # While Ray starts, the libraries are loaded and the base is checked. Then the workers check the tasks, side by
-        # side. The order matters: only a process that has not computed yet can be copied.
-        python = self._start_copier(settings) if can_copy(settings.simulation) else ""
+        # side. The order matters: a process that has computed cannot be forked.
+        python = self._start_fork_server(settings) if can_fork(settings.simulation) else ""
         from coldfusion_fl.preflight.settings_check import check_server_side
 
         base = check_server_side(settings, source)
@@ -84,12 +84,13 @@ class SimulationEngine(Engine):
         notes += [f"base: {note}" for note in base.notes]
         return notes + [f"{name}: {note}" for name in settings.task_names for note in findings.notes[name]]
 
-    def _start_copier(self, settings: Settings) -> str:
+    def _start_fork_server(self, settings: Settings) -> str:
         gc.disable()  # the collector takes a quarter of the time of these imports, and finds nothing
-        import coldfusion_fl.engines.preloaded  # noqa: F401
-
-        gc.enable()
-        return start_copier(settings.simulation.cpus)
+        try:
+            import coldfusion_fl.engines.preloaded  # noqa: F401
+        finally:
+            gc.enable()
+        return start_fork_server(settings.simulation.cpus)
 
     def _compare_rows(self, folder: Path) -> list[str]:
         """Warnings of tasks whose rows are not those that a run to resume began with."""

@@ -35,6 +35,13 @@ def test_the_reason_why_it_did_not_start_is_an_error(start, text, reason):
     assert error.value.code == ErrorCode.WORKERS_FAILED
 
 
+def test_the_process_that_starts_ray_says_why_it_did_not(monkeypatch, tmp_path):
+    (tmp_path / "ray.py").write_text("def init(**_):\n    raise OSError('no space')\n\ndef shutdown():\n    pass\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with pytest.raises(RunError, match="cannot start Ray on this machine: no space"):
+        LocalRay(early_workers=False).address()
+
+
 def test_the_log_says_why_ray_is_started_again(monkeypatch, capsys):
     errors: list[Exception | None] = [TimeoutError("too slow"), None]
 
