@@ -1,5 +1,6 @@
 """What a run needs of a machine: memory for its processes, and disk space for its rounds."""
 
+import contextlib
 import re
 import shutil
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from coldfusion_fl.errors import ErrorCode, RunFolderError, count
 from coldfusion_fl.runs.integrity.round_folders import scan_rounds
 
 _GIB = 1 << 30
+_WORKER_NAME = "ray::"  # how the names of Ray's workers begin
 _CGROUP = Path("/sys/fs/cgroup")
 # The server holds the base, the sum of the contributions, and one contribution in the messages' own form and decoded.
 _SERVER_COPIES = 4
@@ -30,7 +32,7 @@ def describe_memory(worker_bytes: int, workers: int, encoder_bytes: int, process
     """Compare the memory that a simulation needs with that of this machine.
 
     Args:
-        worker_bytes: what each worker needs, measured by a training step.
+        worker_bytes: what each worker needs and shares with no other process, measured by a training step.
         workers: the number of workers.
         encoder_bytes: the size of an encoder.
         processes: the run's processes so far, this one included; their memory counts as free.
@@ -38,9 +40,8 @@ def describe_memory(worker_bytes: int, workers: int, encoder_bytes: int, process
     Returns:
         A sentence with the figures, for the start of the run; a warning if less is free.
     """
-    resident = {process: _resident(process) for process in processes}
-    server = sum(size for process, size in resident.items() if not _is_worker(process))
-    free = available_memory() + sum(resident.values())
+    resident, server = _measure(processes)
+    free = available_memory() + resident
     needed = workers * worker_bytes + server + _SERVER_COPIES * encoder_bytes
     figures = (
         f"{count(workers, 'worker')} with {worker_bytes / _GIB:.1f} GiB of memory each, the server and Ray need about "
@@ -141,20 +142,22 @@ def _read_number(file: Path) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _is_worker(process: psutil.Process) -> bool:
-    try:
-        return str(process.name()).startswith("ray::")
-    except psutil.Error:
-        return True  # it has ended
+def _measure(processes: Iterable[psutil.Process]) -> tuple[int, int]:
+    """The memory of processes, and the part of it that is not private to a worker, in bytes.
 
-
-def _resident(process: psutil.Process) -> int:
-    """The memory of a process; what it shares with others counts once for all of them (Linux: PSS)."""
-    try:
-        info = process.memory_full_info()
-        return int(getattr(info, "pss", info.rss))
-    except psutil.Error:
-        return 0
+    What several processes share counts once (Linux: PSS). Forked workers share the libraries with the process that
+    loaded them. The private memory of a worker (USS) lacks these, so that they belong to the other part.
+    """
+    resident, not_private = 0, 0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):  # it has ended
+            info = process.memory_full_info()
+            size = int(getattr(info, "pss", info.rss))
+            private = int(min(size, info.uss) if hasattr(info, "pss") else size)
+            is_worker = str(process.name()).startswith(_WORKER_NAME)
+            resident += size
+            not_private += size - private if is_worker else size
+    return resident, not_private
 
 
 def _existing(folder: Path) -> Path:

@@ -1,9 +1,11 @@
 """What a run needs of memory and disk, and what is said of it."""
 
 import os
+import re
 import sys
 import time
 from multiprocessing import get_context
+from pathlib import Path
 
 import psutil
 import pytest
@@ -30,7 +32,7 @@ def test_memory_that_is_short_is_a_warning_with_the_figures_and_the_settings_tha
 def test_the_runs_own_processes_do_not_count_as_used(monkeypatch):
     monkeypatch.setattr(resources, "available_memory", lambda: 0)
     own = psutil.Process()
-    assert f"{resources._resident(own) / GIB:.1f} GiB are free" in describe_memory(2 * GIB, 1, 0, [own])
+    assert f"{resources._measure([own])[0] / GIB:.1f} GiB are free" in describe_memory(2 * GIB, 1, 0, [own])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports what processes share")
@@ -39,11 +41,40 @@ def test_memory_that_processes_share_counts_once():
     child = get_context("fork").Process(target=time.sleep, args=(60,))
     child.start()
     try:
-        both = sum(resources._resident(psutil.Process(number)) for number in (os.getpid(), child.pid))
+        both, _ = resources._measure(psutil.Process(number) for number in (os.getpid(), child.pid))
     finally:
         child.kill()
         child.join()
     assert len(block) < both < psutil.Process().memory_info().rss + len(block) / 2
+
+
+def become_worker(ready):
+    Path("/proc/self/comm").write_text("ray::worker")
+    ready.put(True)
+    time.sleep(60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports what processes share")
+def test_memory_that_forked_workers_share_counts_once_beside_their_private_memory(monkeypatch):
+    monkeypatch.setattr(resources, "available_memory", lambda: 0)
+    block = b"x" * (GIB // 2)
+    shared = len(block)
+    context = get_context("fork")
+    ready = context.SimpleQueue()
+    workers = [context.Process(target=become_worker, args=(ready,)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    try:
+        for _ in workers:
+            ready.get()
+        line = describe_memory(GIB, 4, 0, [psutil.Process(), *(psutil.Process(worker.pid) for worker in workers)])
+        own = psutil.Process().memory_info().rss
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
+    needed = float(re.search(r"need about ([\d.]+) GiB", line)[1])
+    assert (4 * GIB + shared) / GIB - 0.05 <= needed <= (4 * GIB + own) / GIB + 0.05
 
 
 def settings(folder, **changes):
