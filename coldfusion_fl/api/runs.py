@@ -111,9 +111,7 @@ def continue_run(settings: Settings, source: str, progress: Log) -> Run:
     if progress:
         for problem in find_problems(ledger):
             progress(problem)
-    if ledger.is_complete(settings.rounds):
-        ledger.state_file.finished()
-    else:
+    if not ledger.is_complete(settings.rounds):
         check_settings(settings, source)
         execute(settings, source, progress)
     return Run(folder)

@@ -196,7 +196,6 @@ def _is_complete(ledger: Ledger, settings: Settings, config: Path | None) -> boo
     if not ledger.is_complete(settings.rounds):
         return False
     done = max(ledger.rounds())
-    ledger.state_file.finished()
     console.print(
         f"Nothing to do: the run in {ledger.folder} is complete ({count(done, 'round')}). To add rounds, raise "
         f"'rounds' in the settings file and resume: {shlex.join(['coldfusion', 'run', str(config or 'CONFIG')])} "

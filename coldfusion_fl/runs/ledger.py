@@ -285,8 +285,8 @@ class Ledger(RoundStore):
         return self._progress.read(position)
 
     def is_complete(self, rounds: int) -> bool:
-        """Whether this many rounds are done, and the result is written."""
-        return max(self.rounds(), default=-1) >= rounds and (self.folder / "model").exists()
+        """Whether this many rounds are done, and all results are written: the state says so after the last of them."""
+        return max(self.rounds(), default=-1) >= rounds and self.state.state == "finished"
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

@@ -164,7 +164,7 @@ def settings_of(base: str, rounds: int, timeout: float) -> dict[str, Any]:
         "round-timeout": timeout,
         "node-timeout": 300,
         "tasks": {"catalogue": "packaged", "seen": list(TASKS)},
-        "finetune": {"epochs": 1, "examples": 32, "max-length": 16},
+        "finetune": {"epochs": 1, "examples": 32, "max-length": 16, "freeze": "embeddings"},
         "evaluate": {"every": -1, "shots": 0},
         "server": {"max-rejections": 0, "keep-last": 3},
     }

@@ -40,7 +40,7 @@ def settings(base: str, rounds: int, timeout: float, seen: Sequence[str]) -> dic
         "round-timeout": timeout,
         "node-timeout": 300,
         "tasks": {"catalogue": "packaged", "seen": list(seen)},
-        "finetune": {"epochs": 1, "examples": 32, "max-length": 16},
+        "finetune": {"epochs": 1, "examples": 32, "max-length": 16, "freeze": "embeddings"},
         "evaluate": {"every": -1, "shots": 0},
     }
 

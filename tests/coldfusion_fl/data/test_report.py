@@ -1,5 +1,6 @@
 """What a task says about the rows that were read, and about its labels."""
 
+import json
 import pickle
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 
 from coldfusion_fl.data.catalogue import TaskSpec
-from coldfusion_fl.data.task import Examples, Task, build_task
+from coldfusion_fl.data.task import Examples, Task, build_task, load_task
 from coldfusion_fl.errors import DataError, ErrorCode
 
 
@@ -15,10 +16,12 @@ def build(rows, **keys):
     return build_task("t", TaskSpec(train="t", **keys), {"train": pd.DataFrame(rows)})
 
 
-def test_each_row_is_counted_once():
+def test_each_row_is_counted_once(tmp_path):
     rows = [{"text": f"t{i}", "label": "xyz"[i % 3]} for i in range(60)]
     rows += [{"text": "", "label": "x"}, {"text": "", "label": ""}, {"text": "a", "label": ""}, rows[0]]
-    task = build(rows, labels={"x": "x", "y": "why"}, shards=2, shard=1)
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "c.toml").write_text('[tasks.t]\ntrain = "train.jsonl"\nlabels = {x = "x", y = "why"}\nshards = 2\n')
+    task = load_task("t-1", (str(tmp_path / "c.toml"),))
     train = task.report.splits["train"]
     assert {reason.name: number for reason, number in train.left_out.items()} == {
         "NO_TEXT": 2,
@@ -32,7 +35,7 @@ def test_each_row_is_counted_once():
     assert [task.report.splits[split].rows for split in ("train", "validation", "test")] == [
         len(part) for part in (task.train, task.validation, task.test)
     ]
-    assert task.report.lines()[0].startswith("train: 64 rows read from train, 38 left out (2 without text, ")
+    assert task.report.lines()[0].startswith("train: 64 rows read from train.jsonl, 38 left out (2 without text, ")
     assert "20 of other classes (z)" in task.report.lines()[0]
 
 

@@ -106,3 +106,15 @@ def test_open_makes_a_folder_once_and_goes_on_with_it(tmp_path):
     assert Ledger.open(tmp_path / "run", {"lr": 1}).rounds() == [0]
     with pytest.raises(RunFolderError, match="lr: saved 1, now 2"):
         Ledger.open(tmp_path / "run", {"lr": 2})
+
+
+def test_a_run_is_complete_when_its_results_are_written_and_not_when_its_rounds_are(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", {})
+    for number in (0, 1):
+        ledger.save_round(BASE, RoundRecord(round=number))
+    (ledger.folder / "model").mkdir()
+    ledger.state_file.stopped("it was interrupted")  # while it wrote the report
+    assert not ledger.is_complete(1)
+    ledger.state_file.finished()
+    assert ledger.is_complete(1)
+    assert not ledger.is_complete(2)

@@ -25,6 +25,7 @@ RUN = {
     "contributors-per-round": "3",
     "evaluate.every": "-1",
     "finetune.keep-head": "true",
+    "finetune.freeze": '"embeddings"',
     "rounds": "2",
 }
 
