@@ -1,5 +1,6 @@
 """A simulation on a Ray cluster of two nodes, both on this machine."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -53,7 +54,7 @@ def cluster(place, tmp_path_factory):
         environment = {**os.environ, "RAY_TMPDIR": str(place)}
         nodes.append(subprocess.Popen([RAY, "start", *way, *common], stdout=log, stderr=log, env=environment))
         deadline = time.monotonic() + 60
-        while not any("raylet" in one.name() for one in psutil.Process(nodes[-1].pid).children(recursive=True)):
+        while not descendants(nodes[-1], "raylet"):
             assert time.monotonic() < deadline, Path(log.name).read_text()
             time.sleep(0.5)
     yield f"127.0.0.1:{port}", nodes
@@ -62,9 +63,18 @@ def cluster(place, tmp_path_factory):
     log.close()
 
 
+def descendants(node, name):
+    """The processes that a node has started, directly or not, and that have a name; some may end meanwhile."""
+    found = []
+    for one in psutil.Process(node.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [one] if name in one.name() else []
+    return found
+
+
 def workers(node):
     """Simulated contributors that are children of a node."""
-    return [one for one in psutil.Process(node.pid).children(recursive=True) if "ClientAppActor" in one.name()]
+    return descendants(node, "ClientAppActor")
 
 
 def test_both_nodes_train_and_the_bases_equal_those_of_one_machine(cluster, finished, toy_run, tmp_path):
