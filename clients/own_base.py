@@ -36,7 +36,8 @@ def add_frozen(encoder: Encoder, base: Base, freeze: Freeze, sha256: str) -> Enc
     if own_sha256 != sha256:
         raise MismatchError(
             f'freeze = "{freeze}": the frozen weights of this node\'s base are not those of the run (SHA-256 '
-            f"{own_sha256[:12]}, not {sha256[:12]}). Set the node's 'base' to the model that the run began with.",
+            f"{own_sha256[:12]}, not {sha256[:12]}). Set the node's 'base' to the model that the run began with, or "
+            'start a run with freeze = "nothing".',
             code=ErrorCode.ARRAYS_MISMATCH,
         )
     return {**encoder, **own}

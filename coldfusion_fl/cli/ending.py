@@ -34,9 +34,10 @@ def show_result(ledger: Ledger) -> None:
         line = f"Rejected in round {rejection['round']}: {rejection['name']}, {rejection['reason']}"
         console.print(line, markup=False)
     if summary["tasks"]:
+        shots = ledger.settings["evaluate"].get("shots", 0)
+        few_shot = f" Few-shot: the encoder finetuned on {shots} labels." if shots else ""
         print_line(
-            "Seen tasks contributed, unseen tasks did not. Frozen: a linear probe on the encoder as it is. Few-shot: "
-            f"the encoder finetuned on {ledger.settings['evaluate'].get('shots', 0)} labels."
+            "Seen tasks contributed, unseen tasks did not. Frozen: a linear probe on the encoder as it is." + few_shot
         )
     for line in ["", *describe_exchange(ledger, summary), *(found["sentence"] for found in summary["verdict"])]:
         print_line(line)

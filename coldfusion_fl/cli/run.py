@@ -156,8 +156,9 @@ def _choose_freeze(settings: Settings, config: Path, resume: Path | None, is_fed
     elif is_federated and "freeze" not in settings.finetune.model_fields_set:  # nor does its preset
         freeze = "embeddings"
         print_line(
-            "finetune.freeze is not set, so this federation's run freezes the embeddings: they stay those of each "
-            'member\'s base, and are not sent. To train them, set freeze = "nothing" in [finetune].'
+            "finetune.freeze is not set, so this federation's run freezes the word embeddings: trained ones would tell "
+            "which words the members' rows have. They stay those of each member's base, and are not sent. To train "
+            'them, set freeze = "nothing" in [finetune].'
         )
     finetune = settings.finetune.model_copy(update={"freeze": freeze})
     return settings.model_copy(update={"finetune": finetune})
