@@ -13,7 +13,7 @@ from rich.live import Live
 
 from coldfusion_fl.cli.app import app, console, print_line
 from coldfusion_fl.cli.ending import show_result
-from coldfusion_fl.config.parsing import parse_settings, read_settings, read_toml
+from coldfusion_fl.config.parsing import parse_settings, read_toml
 from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.config.tables import frozen_part, to_table
 from coldfusion_fl.data.catalogue import resolve_catalogues
@@ -132,7 +132,10 @@ def run_settings(
         ColdFusionError: the settings, or the folder to resume, cannot be read.
     """
     if config:
-        settings = _choose_freeze(resolve_paths(read_settings(config), config), config, resume, is_federated)
+        table = read_toml(config, SettingsError)
+        settings = resolve_paths(parse_settings(table, str(config)), config)
+        if "freeze" not in table.get("finetune", {}):
+            settings = _choose_freeze(settings, resume, is_federated)
         folder = (resume or out or _new_folder(settings, config)).resolve()
     else:
         folder = Path(resume or "").resolve()
@@ -141,15 +144,13 @@ def run_settings(
     return settings.model_copy(update={"out": str(folder), "server": server, "resume": False})
 
 
-def _choose_freeze(settings: Settings, config: Path, resume: Path | None, is_federated: bool) -> Settings:
+def _choose_freeze(settings: Settings, resume: Path | None, is_federated: bool) -> Settings:
     """The same settings with the `finetune.freeze` of this run, where its file does not set it.
 
     A run that resumes keeps what it began with: it may be older than the setting, or than that of its preset. In a
     federation the default is to freeze the embeddings: trained ones would tell the server, and other members, which
     word pieces a member's rows hold.
     """
-    if "freeze" in read_toml(config, SettingsError).get("finetune", {}):
-        return settings
     freeze = settings.finetune.freeze
     if resume:
         freeze = frozen_part(Ledger(resume).settings)
