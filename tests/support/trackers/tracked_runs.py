@@ -101,7 +101,8 @@ def read_trackio(folder, ledger):
 
 def read_wandb(folder, ledger):
     metrics, settings, images = {}, {}, set()
-    for file in sorted((folder / "wandb").glob(f"offline-run-*-{ledger.run_id}/*.wandb")):
+    # A second folder of the same run and second has "-1" after the ID.
+    for file in sorted((folder / "wandb").glob(f"offline-run-*-{ledger.run_id}*/*.wandb")):
         for message in read_messages(file):
             for update in (*message.run.config.update, *message.config.update):
                 settings[update.key or "/".join(update.nested_key)] = str(json.loads(update.value_json))
