@@ -110,7 +110,7 @@ class RunLoop:
         # The nodes are waited for here, before the first evaluation, which may not be due.
         strategy.participants.connected(self._grid, self._num_rounds)
         ledger = strategy.ledger
-        self._evaluate(last_round, result, has_scores=ledger is not None and ledger.has_scores(last_round))
+        self._evaluate(last_round, result, is_evaluated=ledger is not None and ledger.is_evaluated(last_round))
         for server_round in range(last_round + 1, self._num_rounds + 1):
             log_round(server_round, self._num_rounds)
             self._train(server_round, result)
@@ -134,10 +134,10 @@ class RunLoop:
             result.train_metrics_clientapp[server_round] = metrics
             strategy.round.record.metrics = metrics_for_json(metrics)
 
-    def _evaluate(self, server_round: int, result: Result, *, has_scores: bool = False) -> None:
-        """Have the nodes and the server evaluate a base, unless a resumed run has their scores."""
+    def _evaluate(self, server_round: int, result: Result, *, is_evaluated: bool = False) -> None:
+        """Have the nodes and the server evaluate a base, unless they did before a resume."""
         strategy, ledger = self._strategy, self._strategy.ledger
-        if not has_scores:
+        if not is_evaluated:
             hook = strategy.configure_evaluate
             messages = list(hook(server_round, result.arrays, self._evaluate_config, self._grid))
             if messages:

@@ -146,14 +146,14 @@ class RoundStore:
         self._save_json(number, SCORES, scores)
 
     def save_metrics(self, number: int, evaluated: Mapping[str, Any], central: Mapping[str, Any]) -> None:
-        """Save the metrics of a round's base, if there are any.
+        """Save the metrics of a round's base, if it was evaluated. They are the last file of an evaluation.
 
         Args:
             number: the round.
             evaluated: aggregated over the nodes that evaluated.
             central: of the server's own evaluation.
         """
-        if evaluated or central:
+        if evaluated or central or self.has_scores(number):
             self._save_json(number, METRICS, {"evaluate": evaluated, "server": central})
 
     def remove_damaged_scores(self, number: int) -> None:
@@ -253,6 +253,10 @@ class RoundStore:
     def has_scores(self, number: int) -> bool:
         """Whether the scores after a round are saved."""
         return SCORES in self._checksums(number)
+
+    def is_evaluated(self, number: int) -> bool:
+        """Whether the nodes' evaluation of a round's base is saved to its end: the scores and the metrics."""
+        return {SCORES, METRICS} <= self._checksums(number).keys()
 
     def load_scores(self, number: int) -> dict[str, dict[str, Any]]:
         """The scores after a round, by node, without what cannot be one; empty where nothing was evaluated.

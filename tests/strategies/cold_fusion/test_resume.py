@@ -45,14 +45,31 @@ def test_a_resumed_run_ends_with_the_same_bytes_as_an_unbroken_one(unbroken, led
     assert_same_rounds(unbroken_ledger, ledger)
 
 
-def test_a_base_without_scores_is_evaluated_at_the_resume(unbroken, ledger):
+# A run may be killed after it saved the scores and before it saved the metrics.
+@pytest.mark.parametrize("lost", [("scores.json", "metrics.json"), ("metrics.json",)], ids=str)
+def test_a_base_that_was_not_evaluated_to_the_end_is_evaluated_at_the_resume(unbroken, ledger, lost):
     settings, nodes, unbroken_ledger = unbroken
     run_strategy(nodes, rounds=2, ledger=ledger, **settings)
-    (ledger.round_folder(2) / "scores.json").unlink()
-    sums = ledger.round_folder(2) / "SHA256SUMS"
-    sums.write_text("".join(line for line in sums.read_text().splitlines(True) if "scores" not in line))
-    run_strategy(nodes, rounds=5, ledger=Ledger.reopen(ledger.folder), **settings)
+    for name in lost:
+        (ledger.round_folder(2) / name).unlink()
+        sums = ledger.round_folder(2) / "SHA256SUMS"
+        sums.write_text("".join(line for line in sums.read_text().splitlines(True) if name not in line))
+    _, result, _ = run_strategy(nodes, rounds=5, ledger=Ledger.reopen(ledger.folder), **settings)
     assert_same_rounds(unbroken_ledger, ledger)
+    assert sorted(result.evaluate_metrics_clientapp) == list(range(6))
+    for number in ledger.rounds():
+        assert unbroken_ledger.load_metrics(number) == ledger.load_metrics(number)
+
+
+def test_a_base_that_was_evaluated_without_metrics_is_not_evaluated_again(ledger):
+    def evaluations(rounds):
+        nodes = [node("a", 1), node("b", 3)]
+        none = {"evaluate_metrics_aggr_fn": lambda contents, key: MetricRecord()}
+        grid = run_strategy(nodes, rounds=rounds, ledger=Ledger.reopen(ledger.folder), **none)[2]
+        return sum(message.metadata.message_type == "evaluate" for message in grid.sent)
+
+    assert evaluations(1) == 4
+    assert evaluations(2) == 2
 
 
 def test_a_run_resumes_only_with_a_model_of_the_same_arrays(unbroken, caplog):
