@@ -1,12 +1,14 @@
 """The identity and settings of a contributor, from its own node."""
 
+import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from flwr.app import Context, UserConfig
+from flwr.app import Context, UserConfig, UserConfigValue
 
 from coldfusion_fl.config.parsing import parse_settings
+from coldfusion_fl.config.settings import Settings
 from coldfusion_fl.config.tables import split_names, unflatten
 from coldfusion_fl.errors import ErrorCode, SettingsError, count
 
@@ -56,7 +58,7 @@ def read_node_settings(context: Context) -> NodeSettings:
             "add catalogue='FILE.toml' and data-root='FOLDER'.",
             code=ErrorCode.SETTING_MISSING,
         )
-    settings = parse_settings(unflatten(context.run_config), "the run-config")
+    settings = read_run_settings(context)
     partition, names = int(node["partition-id"]), settings.task_names
     if partition >= len(names):
         raise SettingsError(
@@ -72,6 +74,21 @@ def read_node_settings(context: Context) -> NodeSettings:
         seen=partition < len(settings.tasks.seen),
         run_folder=Path(settings.out) if settings.out and Path(settings.out).is_absolute() else None,
     )
+
+
+def read_run_settings(context: Context) -> Settings:
+    """The settings of a simulated node's run, from the run-config.
+
+    Raises:
+        SettingsError: the run-config is not valid.
+    """
+    return _parse_run_config(tuple(sorted(context.run_config.items())))
+
+
+# A worker has thousands of messages of one run, whose run-config may name a thousand tasks.
+@functools.lru_cache(maxsize=1)
+def _parse_run_config(items: tuple[tuple[str, UserConfigValue], ...]) -> Settings:
+    return parse_settings(unflatten(dict(items)), "the run-config")
 
 
 def is_simulated() -> bool:

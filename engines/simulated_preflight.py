@@ -16,16 +16,13 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.serverapp import Grid
 
-from coldfusion_fl.clients.node_settings import NodeSettings, read_node_settings
-from coldfusion_fl.config.parsing import parse_settings
+from coldfusion_fl.clients.node_settings import read_node_settings, read_run_settings
 from coldfusion_fl.config.settings import FinetuneSettings, Settings
-from coldfusion_fl.config.tables import unflatten
-from coldfusion_fl.data.catalogue import Catalogue, read_catalogues
+from coldfusion_fl.data.catalogue import Catalogue
 from coldfusion_fl.errors import ColdFusionError, ErrorCode, RunError, from_message, to_message
-from coldfusion_fl.strategies.nodes.messaging import error_reason, exchange_messages
+from coldfusion_fl.strategies.nodes.messaging import SHORT_MESSAGES_AT_ONCE, error_reason, exchange_messages
 
 if TYPE_CHECKING:
-    from coldfusion_fl.data.task import Task
     from coldfusion_fl.preflight.task_check import TaskChecker
 
 ACTION = "preflight"
@@ -39,7 +36,7 @@ class TaskFindings:
     Attributes:
         notes: lines about the tasks, by task.
         rows_hashes: a hash of each task's rows, by task.
-        worker_memory: the highest memory of a worker, in bytes.
+        worker_memory: the highest memory of a worker after a training step, in bytes.
     """
 
     notes: dict[str, list[str]] = field(default_factory=dict)
@@ -65,7 +62,8 @@ def check_tasks(grid: Grid, settings: Settings, progress: Callable[[str], None])
         for node_id in _all_nodes(grid, len(names))
     ]
     findings, errors, lost = TaskFindings(), {}, []
-    for number, reply in enumerate(exchange_messages(grid, messages, settings.node_timeout), start=1):
+    replies = exchange_messages(grid, messages, settings.node_timeout, max_waiting=SHORT_MESSAGES_AT_ONCE)
+    for number, reply in enumerate(replies, start=1):
         progress(f"Checking the tasks with the base: {number} of {len(names)}")
         if reply.has_error():
             lost.append(error_reason(reply))
@@ -99,31 +97,31 @@ def check_task(message: Message, context: Context) -> Message:
     contributor = read_node_settings(context)
     config = ConfigRecord({"task": contributor.task})
     try:
-        from coldfusion_fl.data.task import load_task
+        from coldfusion_fl.data.task import load_catalogues, load_task
         from coldfusion_fl.evaluation.scores import hash_rows
         from coldfusion_fl.preflight.task_check import peak_memory
 
         place = contributor.catalogues, contributor.data_root
-        task, catalogue = load_task(contributor.task, *place), read_catalogues(*place)
-        config["notes"] = json.dumps([*task.describe(), *_train_a_step(contributor, context, task, catalogue)])
+        task, catalogue = load_task(contributor.task, *place), load_catalogues(*place)
+        notes = task.describe()
+        settings = read_run_settings(context)
+        if _is_first_shard(task.name, settings.task_names, catalogue):
+            notes += _task_checker(contributor.base, settings.finetune).check(task).notes
+            config["memory"] = peak_memory()
+        config["notes"] = json.dumps(notes)
         config["rows-hash"] = hash_rows(task, task.train) + _hash_common_rows(catalogue.first_shard(task.name), *place)
-        config["memory"] = peak_memory()
     except ColdFusionError as error:
         config["error"] = json.dumps(to_message(error))
     return Message(RecordDict({"config": config}), reply_to=message)
 
 
-def _train_a_step(contributor: NodeSettings, context: Context, task: "Task", catalogue: Catalogue) -> Sequence[str]:
-    """Check the task with the base; returns notes about its texts.
+def _is_first_shard(task: str, names: Sequence[str], catalogue: Catalogue) -> bool:
+    """Whether a task is the first shard of its data set in a run, or no shard.
 
-    Of the shards of a data set only the first one in the run is checked: they have the same columns, classes and test
-    rows, and there may be a thousand of them.
+    The others need no training step: they have the same columns, classes and test rows, and there may be a thousand.
     """
-    settings = parse_settings(unflatten(context.run_config), "the run-config")
-    first = catalogue.first_shard(task.name)
-    if task.name != next(name for name in settings.task_names if catalogue.first_shard(name) == first):
-        return ()
-    return _task_checker(contributor.base, settings.finetune).check(task).notes
+    first = catalogue.first_shard(task)
+    return task == next(name for name in names if catalogue.first_shard(name) == first)
 
 
 @functools.lru_cache(maxsize=1)

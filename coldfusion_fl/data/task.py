@@ -219,7 +219,7 @@ def load_task(name: str, catalogues: tuple[str, ...] = ("packaged",), data_root:
         CatalogueError: the catalogue cannot be read or has no such task.
         DataError: the rows cannot be read, or are not a valid task.
     """
-    catalogue = read_catalogues(catalogues, data_root)
+    catalogue = load_catalogues(catalogues, data_root)
     with _errors_of(name, catalogue):
         return _take_shard(name, catalogue[name], _load_whole(catalogue.first_shard(name), catalogues, data_root))
 
@@ -227,7 +227,13 @@ def load_task(name: str, catalogues: tuple[str, ...] = ("packaged",), data_root:
 # There may be a thousand shards of a data set, which share its rows. Four data sets stay in memory.
 @functools.lru_cache(maxsize=4)
 def _load_whole(name: str, catalogues: tuple[str, ...], data_root: str) -> Task:
-    return _read_whole(name, read_catalogues(catalogues, data_root))
+    return _read_whole(name, load_catalogues(catalogues, data_root))
+
+
+@functools.lru_cache(maxsize=4)
+def load_catalogues(references: tuple[str, ...], data_root: str = "") -> Catalogue:
+    """Read several catalogues into one, with a cache: see `catalogue.read_catalogues`."""
+    return read_catalogues(references, data_root)
 
 
 def _read_whole(name: str, catalogue: Catalogue) -> Task:

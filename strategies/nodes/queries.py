@@ -18,7 +18,14 @@ from coldfusion_fl.sanitize import MAX_NAME, bounded
 from coldfusion_fl.versions import format_versions
 
 from .membership import Member, NodeRegistry, is_unnamed, simulated_nodes, unnamed
-from .messaging import UNREACHABLE, FlowerErrorCode, error_reason, in_simulation, poll_interval
+from .messaging import (
+    SHORT_MESSAGES_AT_ONCE,
+    UNREACHABLE,
+    FlowerErrorCode,
+    error_reason,
+    in_simulation,
+    poll_interval,
+)
 from .replies import is_unreadable, pull_replies
 
 # All in seconds. A query without an answer is repeated after this time, or after a round's timeout if that is shorter;
@@ -106,9 +113,9 @@ class QueriedNodes(NodeRegistry):
         new = self._update_connections(connected)
         back = sorted(connected & self._disconnected.keys())
         self._known |= {node: self._disconnected.pop(node) for node in back}
-        self._query(grid, [*back, *new, *self._due_for_retry(grid)])
+        unsent = [*back, *new, *self._due_for_retry(grid)]
         wait = 0.0 if not new else min(_NEW_NODE_WAIT, self.answer_timeout) if self._known else self.answer_timeout
-        self._receive_answers(grid, time.monotonic() + wait)
+        self._exchange_queries(grid, unsent, time.monotonic() + wait)
         members: dict[str, Member] = {}
         for member in filter(None, self._known.values()):
             if members.setdefault(member.name, member) is not member:
@@ -162,10 +169,17 @@ class QueriedNodes(NodeRegistry):
                 if message_id:
                     self._queries[node] = (query.metadata, time.monotonic())
 
-    def _receive_answers(self, grid: Grid, deadline: float) -> None:
-        """Take the answers that have arrived, or arrive before the deadline."""
+    def _exchange_queries(self, grid: Grid, unsent: list[int], deadline: float) -> None:
+        """Query nodes, and take the answers that have arrived, or arrive before the deadline.
+
+        Nodes of a simulation that there was no time to query are new ones at the next call.
+        """
+        max_waiting = SHORT_MESSAGES_AT_ONCE if in_simulation(grid) else len(unsent) + len(self._queries)
         complete_by = max(deadline, time.monotonic() + _MIN_ANSWER_WAIT)
-        while self._queries:
+        while unsent or self._queries:
+            now = unsent[: max_waiting - len(self._queries)]
+            self._query(grid, now)
+            del unsent[: len(now)]
             for node, (query, since) in sorted(self._queries.items()):
                 for reply in pull_replies(grid, query, complete_by):
                     del self._queries[node]

@@ -6,12 +6,15 @@ from flwr.app import Context, Error, RecordDict
 from flwr.common.constant import ErrorCode as FlowerErrorCode
 
 from coldfusion_fl.clients import node_settings
-from coldfusion_fl.config.parsing import read_settings
+from coldfusion_fl.config.parsing import parse_settings, read_settings
 from coldfusion_fl.config.tables import flatten, to_table
+from coldfusion_fl.data import task
+from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.engines import simulated_preflight
 from coldfusion_fl.engines.simulated_preflight import check_task, check_tasks
 from coldfusion_fl.engines.simulation_engine import SimulationEngine
 from coldfusion_fl.errors import DataError, ErrorCode, RunError
+from coldfusion_fl.preflight import task_check
 from coldfusion_fl.preflight.task_check import TaskCheck, TaskChecker
 from coldfusion_fl.runs.ledger import Ledger
 
@@ -77,9 +80,21 @@ def test_of_the_shards_of_a_data_set_only_the_first_one_is_trained_on(check, tmp
     trained = []
     monkeypatch.setattr(TaskChecker, "check", lambda self, task: trained.append(task.name) or TaskCheck(1, 1, 0.0, ()))
     shards = {"tasks.catalogue": f'"{tmp_path / "mine.toml"}"', "tasks.seen": '"a-2, a-3"', "tasks.unseen": ""}
+    measured = []
+    monkeypatch.setattr(task_check, "peak_memory", lambda: measured.append(trained[-1]) or 1 << 30)
     findings = check(**shards, **{"contributors-per-round": "2"})
-    assert trained == ["a-2"]
+    assert trained == measured == ["a-2"]
+    assert findings.worker_memory == 1 << 30
     assert findings.notes.keys() == {"a-2", "a-3"}
+
+
+def test_a_process_reads_the_run_and_its_catalogues_once(check, monkeypatch):
+    task.load_catalogues.cache_clear()
+    read, parsed = [], []
+    monkeypatch.setattr(task, "read_catalogues", lambda *place: read.append(place) or read_catalogues(*place))
+    monkeypatch.setattr(node_settings, "parse_settings", lambda *args: parsed.append(args) or parse_settings(*args))
+    check()
+    assert len(read) == len(parsed) == 1
 
 
 def test_a_task_whose_worker_is_killed_is_named_with_the_likely_cause(check):

@@ -59,5 +59,15 @@ def test_the_time_spent_on_sending_is_not_part_of_the_timeout():
     assert grid.posted == [3]
 
 
+@pytest.mark.parametrize("in_order", [False, True])
+def test_no_more_messages_than_asked_for_are_without_an_answer(in_order):
+    grid = CountingGrid({number: node("x") for number in range(100, 150)})
+    answered = 0
+    for _ in exchange_messages(grid, train_messages(50), 5, in_order=in_order, max_waiting=8):
+        assert sum(grid.posted) - answered <= 8
+        answered += 1
+    assert answered == sum(grid.posted) == 50
+
+
 def test_the_error_codes_are_those_of_flower():
     assert {code.name: code.value for code in FlowerErrorCode}.items() <= ErrorCode.__dict__.items()

@@ -136,3 +136,21 @@ def test_a_query_says_what_the_run_freezes_and_nothing_else_of_it(registry):
     registry.begin(None, {**frozen, "finetune.epochs": 3})
     members(ChangingGrid({101: answer}), registry, 101)
     assert asked == [{}, {"config": frozen}]
+
+
+@pytest.mark.parametrize(("is_simulation", "at_once"), [(True, 4), (False, 50)])
+def test_only_a_simulation_has_few_queries_at_a_time(registry, monkeypatch, is_simulation, at_once):
+    monkeypatch.setattr(queries, "SHORT_MESSAGES_AT_ONCE", 4)
+    monkeypatch.setattr(ChangingGrid, "is_simulation", is_simulation)
+    monkeypatch.setattr(queries, "poll_interval", lambda grid: 0.01)
+    grid = ChangingGrid({number: named(f"n{number}") for number in range(100, 150)})
+    pulled = grid.pull_messages
+    waiting = []
+
+    def pull(message_ids):
+        waiting.append(len(registry._queries))
+        return pulled(message_ids)
+
+    monkeypatch.setattr(grid, "pull_messages", pull)
+    assert len(members(grid, registry, *range(100, 150))) == 50
+    assert max(waiting) == at_once
