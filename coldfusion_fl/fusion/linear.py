@@ -1,7 +1,6 @@
 """Operators that are sums. They read blocks of the contributions, so memory does not grow with their number."""
 
 import functools
-import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +16,8 @@ from coldfusion_fl.fusion.contribution import Contribution, Operator, limit_to_m
 
 # No data set has more rows, and much larger weights would overflow float32.
 _MAX_WEIGHT = 1e12
+# The number of values that the random number of an element of DARE's masks can have.
+_MASK_VALUES = 1 << 16
 
 _T = TypeVar("_T")
 
@@ -108,7 +109,8 @@ class Dare(Operator):
     θ' = θ + Σ_c w_c m_c ⊙ (θ_c − θ) / ((1 − p) Σ_c w_c), with m_c ~ Bernoulli(1 − p) in each element. In expectation
     this is the mean.
 
-    The masks depend on the seed, the round, the contributor's name and the array's name.
+    The masks depend on the seed, the round, the contributor's name and the array's name. Each element takes 16 random
+    bits, so that the operator uses the multiple of 2⁻¹⁶ below 1 that is closest to p.
 
     Use it to find out whether updates have elements that are not needed, as the paper found for long finetunings.
     """
@@ -120,18 +122,20 @@ class Dare(Operator):
     def __call__(self, base: Encoder, contributions: Iterable[Contribution]) -> EncoderDict:
         """See `Operator`."""
         total, weight = sum_of_updates(base, contributions, self._thin)
-        return moved_by(base, total, 1 / ((1 - self.drop_rate) * weight))
+        return moved_by(base, total, 1 / ((1 - self._limit / _MASK_VALUES) * weight))
+
+    @property
+    def _limit(self) -> int:
+        """An element is dropped if its random number from 0 to 2¹⁶ − 1 is below this one."""
+        return min(round(self.drop_rate * _MASK_VALUES), _MASK_VALUES - 1)
 
     def _thin(self, contribution: Contribution, name: str, block: slice, update: np.ndarray) -> None:
         """Drop elements of a block of an update, in place."""
-        # The numbers of `Generator.random(dtype=np.float32)` are (r >> 8) / 2²⁴, with 32 random bits r for an element.
-        # Comparing r itself is faster, and a block needs only the bits of its own elements.
-        limit = math.ceil(float(np.float32(self.drop_rate)) * (1 << 24)) << 8
+        # A block draws only its own bits: 64 of them are four numbers, and the start of a block is a multiple of 4.
         bits = np.random.PCG64(_seed(self.seed, contribution.round, contribution.name, name))
-        bits.advance(block.start // 2)
-        raw = bits.random_raw((update.size + 1) // 2).astype("<u8", copy=False).view("<u4")
-        # A rate that float32 rounds to 1 has the limit 2³², which no element reaches and no uint32 can hold.
-        np.multiply(update, raw[: update.size] >= limit, out=update)
+        bits.advance(block.start // 4)
+        numbers = bits.random_raw(-(-update.size // 4)).astype("<u8", copy=False).view("<u2")
+        np.multiply(update, numbers[: update.size] >= self._limit, out=update)
 
     def shares(self, contributions: Sequence[Contribution]) -> Sequence[float]:
         """The weights, divided by their sum: the factors in expectation."""
