@@ -12,11 +12,13 @@ from .frozen import frozen
 from .memory import memory
 from .preflight import preflight
 from .rounds import rounds
+from .start import start
 from .table import Row, print_table, write
 from .training import training
 
 PARTS: dict[str, Callable[[], tuple[list[Row], Any]]] = {
     "training": training,
+    "start": start,
     "rounds": rounds,
     "preflight": preflight,
     "compression": encoded,

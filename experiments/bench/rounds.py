@@ -1,4 +1,4 @@
-"""A federated round in simulation against its local training alone, and how long a run takes to start.
+"""A federated round in simulation against its local training alone.
 
 Both train eight packaged contributors on 384 examples each of at most 128 tokens, a core each: once as the second round
 of `coldfusion run`, and once by as many plain processes as there are cores, on the same rows. In both, everything is
@@ -20,7 +20,7 @@ from coldfusion_fl.config.settings import FinetuneSettings
 from coldfusion_fl.data.task import load_task
 from coldfusion_fl.model.base import Base, open_base
 from coldfusion_fl.model.encoder import build_model, load_encoder, merge
-from coldfusion_fl.runs.events import EvaluationStarted, RoundFused, RoundStarted
+from coldfusion_fl.runs.events import RoundFused, RoundStarted
 from coldfusion_fl.training.finetune import finetune
 from coldfusion_fl.training.seeds import contributor_seed
 
@@ -48,7 +48,8 @@ def rounds(turns: int = 2, examples: int = 384, names: tuple[str, ...] = NAMES) 
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(turns):
             config = Path(folder) / f"{turn}.toml"
-            found.append(run(config, examples, names) | {"alone": alone(BASE, examples, names, os.cpu_count() or 1)})
+            seconds = {"alone": alone(BASE, examples, names, os.cpu_count() or 1)}
+            found.append(seconds | {"round": run(config, examples, names)})
     rows = [
         Row(
             "a federated round of eight",
@@ -56,21 +57,18 @@ def rounds(turns: int = 2, examples: int = 384, names: tuple[str, ...] = NAMES) 
             [turn["round"] / turn["alone"] for turn in found],
             "<= 1.08",
             "times as long",
-        ),
-        Row("start-up until the first contributor works", "", [turn["start-up"] for turn in found], "<= 8", "s"),
+        )
     ]
     return rows, found
 
 
-def run(config: Path, examples: int, names: tuple[str, ...]) -> dict[str, float]:
-    """Seconds of a run: its start-up, and its second round from the sampling until the bases are fused."""
+def run(config: Path, examples: int, names: tuple[str, ...]) -> float:
+    """Seconds of the second round of a run, from the sampling until the bases are fused."""
     numbers = {"contributors": len(names), "max_length": 128, "train_examples": 50, "test_examples": 50}
-    began = time.time()
     events = two_rounds(config, list(names), "packaged", examples=examples, **numbers).events()
-    (evaluated,) = (e.time for e in events if isinstance(e, EvaluationStarted) and e.round == 0)
     (started,) = (e.time for e in events if isinstance(e, RoundStarted) and e.round == 2)
     (fused,) = (e.time for e in events if isinstance(e, RoundFused) and e.round == 2)
-    return {"start-up": evaluated - began, "round": fused - started}
+    return fused - started
 
 
 def alone(reference: str, examples: int, names: tuple[str, ...], processes: int) -> float:

@@ -10,7 +10,7 @@ from .training import BASE
 
 _RUN = """
 base = "{base}"
-rounds = 2
+rounds = {rounds}
 contributors-per-round = {contributors}
 [tasks]
 catalogue = "{catalogue}"
@@ -28,19 +28,30 @@ shots = 0
 
 
 def two_rounds(config: Path, names: list[str], catalogue: str = "packaged", every: int = 0, **numbers: int) -> Ledger:
-    """Run two rounds to their end.
+    """Run two rounds to their end; the arguments are those of `command_of`."""
+    command, folder = command_of(config, names, catalogue, every=every, rounds=2, **numbers)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return Ledger(folder)
+
+
+def command_of(
+    config: Path, names: list[str], catalogue: str = "packaged", *, every: int, **numbers: int
+) -> tuple[list[str], Path]:
+    """Write the settings of a run.
 
     Args:
         config: the TOML file to write; the run folder lies beside it.
         names: the tasks, all seen.
         catalogue: the catalogue that defines the tasks.
         every: which bases are scored: see the setting `evaluate.every`.
-        **numbers: `contributors` a round, `examples` and `max_length` of a training, `train_examples` and
+        **numbers: `rounds`, `contributors` a round, `examples` and `max_length` of a training, `train_examples` and
             `test_examples` of a score.
+
+    Returns:
+        The command that runs it, and the run folder.
     """
     text = _RUN.format(base=BASE, names=", ".join(names), catalogue=catalogue, every=every, **numbers)
     config.write_text(text, encoding="utf-8")
     folder = config.with_suffix("")
     command = [sys.executable, "-c", "from coldfusion_fl.cli.main import main; main()"]
-    subprocess.run([*command, "run", config, "--out", folder], check=True, stdout=subprocess.DEVNULL)
-    return Ledger(folder)
+    return [*command, "run", str(config), "--out", str(folder)], folder

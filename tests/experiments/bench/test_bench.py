@@ -13,6 +13,7 @@ from coldfusion_fl.experiments.bench import (
     memory,
     preflight,
     rounds,
+    start,
     table,
     training,
     training_scores,
@@ -113,6 +114,14 @@ def test_a_round_against_its_training_alone():
     rows, found = rounds.rounds(turns=1, examples=16, names=("movie_sentiment", "election_tweets"))
     assert rows[0].median > 0
     assert found[0]["round"] > 0
+
+
+@pytest.mark.long
+def test_a_start_and_the_processor_time_of_its_processes():
+    rows, (found,) = start.start(turns=1, examples=16, names=("movie_sentiment", "election_tweets"))
+    assert rows[0].median < rows[1].median
+    assert {"workers", "run process", "Ray's own"} <= found["training"]["processor"].keys()
+    assert all(seconds <= found["end"]["processor"][kind] for kind, seconds in found["training"]["processor"].items())
 
 
 @pytest.mark.long
