@@ -1,6 +1,7 @@
 """What `coldfusion run` shows when a run is complete: what was shared, the scores, the files, and what to do next."""
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ def show_result(ledger: Ledger) -> None:
     for rejection in summary["rejected"]:
         line = f"Rejected in round {rejection['round']}: {rejection['name']}, {rejection['reason']}"
         console.print(line, markup=False)
+    for line in _describe_exclusions(summary["excluded"]):
+        console.print(line, markup=False)
     if summary["tasks"]:
         shots = ledger.settings["evaluate"].get("shots", 0)
         few_shot = f" Few-shot: the encoder finetuned on {shots} labels." if shots else ""
@@ -48,6 +51,12 @@ def show_result(ledger: Ledger) -> None:
         markup=False,
     )
     _show_files(ledger)
+
+
+def _describe_exclusions(excluded: Sequence[dict[str, Any]]) -> list[str]:
+    """A line for each contributor and reason: in how many rounds it took no part."""
+    rounds = Counter((found["name"], found["reason"]) for found in excluded)
+    return [f"Excluded in {count(number, 'round')}: {name}, {reason}" for (name, reason), number in rounds.items()]
 
 
 def describe_exchange(ledger: Ledger, summary: dict[str, Any]) -> list[str]:

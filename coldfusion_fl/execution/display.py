@@ -61,8 +61,10 @@ class Display:
 
     @_update.register
     def _(self, event: events.WaitingForNodes) -> str:
-        self._begin(f"waiting for {', '.join(event.missing)}", event)
-        return f"{self._phase}; {count(event.connected, 'node')} connected"
+        names = [*event.missing, *(f"{name} (excluded)" for name in event.excluded)]
+        self._begin(f"waiting for {', '.join(names)}", event)
+        again = "; excluded ones are queried again every minute" if event.excluded else ""
+        return f"{self._phase}; {count(event.connected, 'node')} connected{again}"
 
     @_update.register
     def _(self, event: events.ServerUnreachable) -> str:
@@ -75,18 +77,17 @@ class Display:
     @_update.register
     def _(self, event: events.NodesConnected) -> str:
         unseen = f" and {count(len(event.unseen), 'unseen task')} for evaluation only" if event.unseen else ""
-        missing = f"; not connected: {', '.join(event.missing)}" if event.missing else ""
-        return f"{count(len(event.seen), 'contributor')} connected{unseen}{missing}"
+        return f"{count(len(event.seen), 'contributor')} connected{unseen}{_absent(event)}"
 
     @_update.register
     def _(self, event: events.RoundStarted) -> str:
         self._round = event.round
         self._begin(f"round {self._round} of {self.rounds}: contributors train", event)
         self._nodes = {name: _Node() for name in event.sampled}
-        missing = f"; not connected: {', '.join(event.missing)}" if event.missing else ""
         paused = f"; paused, as they did not answer: {', '.join(event.paused)}" if event.paused else ""
         left = self._left_note(event.time)
-        return f"round {self._round}/{self.rounds}: training on {', '.join(event.sampled)}{missing}{paused}{left}"
+        sampled = f"training on {', '.join(event.sampled)}"
+        return f"round {self._round}/{self.rounds}: {sampled}{_absent(event)}{paused}{left}"
 
     @_update.register
     def _(self, event: events.TrainingStep) -> None:
@@ -205,6 +206,12 @@ class Display:
             frozen = "" if node.frozen is None else f"{node.frozen:.1f}"
             table.add_row(escape(name), f"[{colours[node.state]}]{node.state}", node.steps, loss, frozen)
         return table
+
+
+def _absent(event: events.NodesConnected | events.RoundStarted) -> str:
+    """The names that take no part: those that are excluded, and those that are not connected."""
+    kinds = {"excluded": event.excluded, "not connected": event.missing}
+    return "".join(f"; {kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
 
 
 def plain_console() -> Console:

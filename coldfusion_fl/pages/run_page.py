@@ -120,7 +120,9 @@ def _key_numbers(summary: Mapping[str, Any], rows: Sequence[contributions.Contri
                 name = row["task"].removeprefix("mean of ")
                 found.append({"name": f"{name}, {mode}", "points": difference, "low": ends[0], "high": ends[1]})
     fused, rejected = (sum(row.outcome == outcome for row in rows) for outcome in ("fused", "rejected"))
-    found.append({"name": "contributions", "text": f"{fused:,} fused", "more": f"{rejected:,} rejected"})
+    excluded = len({row.name for row in rows if row.outcome == "excluded"})
+    more = f"{rejected:,} rejected" + (f"; {count(excluded, 'contributor')} excluded" if excluded else "")
+    found.append({"name": "contributions", "text": f"{fused:,} fused", "more": more})
     return found
 
 

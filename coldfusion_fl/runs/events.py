@@ -1,7 +1,7 @@
 """The events of a run, one class a kind. A run folder has them in `progress.jsonl`, one line an event.
 
-A line is a JSON object in UTF-8 and ends with a line break. Its `kind` names the class, and the class has the other
-keys. `RunStarted` → `NodesConnected` → for each round `RoundStarted`, `TrainingStep`, `ContributionReceived` or
+A line is a JSON object in UTF-8 and ends with a line break. Its `kind` names its class, which has the other keys.
+`RunStarted` → `NodesConnected` → for each round `RoundStarted`, `TrainingStep`, `ContributionReceived` or
 `ContributionRejected`, `RoundFused` or `BaseKept` → for each evaluation `EvaluationStarted`, `ScoreReceived` or
 `ScoreFailed`, `EvaluationFinished` → `RunFinished` or `RunFailed`. A run that resumes adds its events to the file, and
 repeats those of the round that was interrupted.
@@ -12,8 +12,7 @@ The format is stable. `RunStarted.format` is its version. Within one version:
 - New kinds and new keys may be added. A reader ignores the kinds and the keys that it does not know.
 - A key with a default may be missing: a file may be older than the key.
 
-The reader of this package, `progress.ProgressLog`, follows these rules. It reads files of older and newer releases, and
-rejects a file whose format has a higher version.
+The reader of this package, `progress.ProgressLog`, follows these rules, and rejects a file with a higher version.
 """
 
 import time
@@ -55,13 +54,15 @@ class WaitingForNodes(_Event):
     """The server waits for nodes that it knows by name.
 
     Attributes:
-        connected: the number of nodes that are connected.
-        missing: the names of those that are not.
+        connected: the number of nodes that are connected and can take part.
+        missing: the names of those that are not connected.
+        excluded: the names of those that are connected and cannot take part. They are queried again every minute.
     """
 
     kind: Literal["waiting-for-nodes"] = "waiting-for-nodes"
     connected: int
     missing: list[str]
+    excluded: list[str] = []
 
 
 class NodesConnected(_Event):
@@ -70,7 +71,8 @@ class NodesConnected(_Event):
     Attributes:
         seen: the names of the contributors.
         unseen: the names of the nodes that only evaluate.
-        missing: the names that were waited for in vain.
+        missing: the names that were waited for in vain, of nodes that are not connected.
+        excluded: the names of nodes that are connected and cannot take part, each with a `ContributorExcluded` before.
         rounds: the number of rounds of the run.
     """
 
@@ -78,6 +80,7 @@ class NodesConnected(_Event):
     seen: list[str]
     unseen: list[str] = []
     missing: list[str] = []
+    excluded: list[str] = []
     rounds: int
 
 
@@ -89,6 +92,7 @@ class RoundStarted(_Event):
         sampled: their names.
         missing: the names of contributors that are not connected.
         paused: the names of contributors that were not sampled, because they had not answered in time.
+        excluded: the names of contributors and nodes that are connected and take no part.
     """
 
     kind: Literal["round-started"] = "round-started"
@@ -96,6 +100,7 @@ class RoundStarted(_Event):
     sampled: list[str]
     missing: list[str] = []
     paused: list[str] = []
+    excluded: list[str] = []
 
 
 class TrainingStep(_Event):

@@ -14,6 +14,7 @@ from coldfusion_fl.runs.integrity.reading import read_consistently
 from coldfusion_fl.runs.integrity.verification import Verified, verify_list
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.runs.records import RoundRecord, UpdateFacts
+from coldfusion_fl.sanitize import sanitize
 
 _DIGITS = 10
 
@@ -93,10 +94,13 @@ def _read_lineage(ledger: Ledger) -> list[BaseRecord]:
 
 def print_lineage(ledger: Ledger, bases: Sequence[BaseRecord], console: Console) -> None:
     """Print a lineage as text and tables."""
-    state: str = ledger.state.state
+    current = ledger.state
+    state: str = current.state
     if state == "running" and not ledger.is_locked:
         state = "lost"
     console.print(f"{ledger.folder}: {state}, {count(len(bases), 'base')}", markup=False)
+    if current.reason:
+        console.print(f"The run ended early: {sanitize(current.reason)}", markup=False, soft_wrap=True)
     for base in bases:
         print_base(base, console)
     if undone := sorted(path.name for path in ledger.folder.glob("undone/*")):
@@ -127,7 +131,7 @@ def print_base(base: BaseRecord, console: Console) -> None:
 
 
 def _contributions_table(record: RoundRecord) -> Table:
-    """A row for each contributor that was sampled, rejected, excluded or paused."""
+    """A row for each contributor that was sampled, rejected, excluded, not connected or paused."""
     table = Table(box=None, padding=(0, 2), show_edge=False)
     for column in ("", "contributor", "share", "norm", "cosine", "sha256", "reason"):
         table.add_column(column, justify="right" if column in ("share", "norm", "cosine") else "left")
@@ -138,6 +142,8 @@ def _contributions_table(record: RoundRecord) -> Table:
         table.add_row("[red]rejected", escape(rejection.name), "", *_facts(rejection.facts), escape(rejection.reason))
     for name, reason in sorted(record.excluded.items()):
         table.add_row("[red]excluded", escape(name), "", "", "", "", escape(reason))
+    for name in sorted(record.missing):
+        table.add_row("absent", escape(name), "", "", "", "", "it was not connected")
     for name, last in sorted(record.paused.items()):
         table.add_row("paused", escape(name), "", "", "", "", f"it did not answer; until round {last}")
     return table

@@ -150,7 +150,8 @@ class RoundRecord(Recorded):
         round: its number.
         began: when its contributors were sampled, in seconds since 1970; None: round 0.
         sampled: the names of the contributors that were sent the base, sorted.
-        excluded: contributors that are connected but no longer sampled, with the reason.
+        excluded: contributors that are connected and take no part, with the reason: their rejections, the setting
+            `exclude`, or a problem that keeps a node out, such as another base than that of the run.
         missing: contributors that took part before, or are expected, and are not connected.
         paused: contributors that are connected and were not sampled, because they had not answered in time; with the
             last round of the pause.
@@ -177,7 +178,7 @@ class RoundRecord(Recorded):
     round: int
     began: float | None = None
     sampled: list[str] = Field(default_factory=list)
-    excluded: dict[str, str] = Field(default_factory=dict)
+    excluded: dict[str, ReportedText] = Field(default_factory=dict)
     missing: list[str] = Field(default_factory=list)
     paused: dict[str, int] = Field(default_factory=dict)
     contributions: dict[str, ContributionRecord] = Field(default_factory=dict)

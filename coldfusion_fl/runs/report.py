@@ -56,6 +56,7 @@ def summarize(ledger: Ledger, until: int | None = None) -> dict[str, Any]:
         `evaluated`: the rounds whose scores are compared, and the last round; None where the first base has no scores.
         `kept`: the rounds that kept their base, with the reason.
         `rejected`: the rejections, with round, name and reason.
+        `excluded`: who was connected and took no part in a round, with round, name and reason.
         `seconds`: durations, see `_seconds`.
         `privacy`: the privacy loss; None where the fusion is not private.
     """
@@ -77,6 +78,7 @@ def summarize(ledger: Ledger, until: int | None = None) -> dict[str, Any]:
         "evaluated": {"base": 0 if base else None, "fused": last, "last-round": max(scores, default=0)},
         "kept": [{"round": r.round, "reason": r.kept_because or ""} for r in records if r.round and not r.fused],
         "rejected": _rejected(records),
+        "excluded": _excluded(records),
         "seconds": _seconds(records, ledger.events()),
         "privacy": next((record.privacy.to_json() for record in reversed(records) if record.privacy), None),
     }
@@ -164,6 +166,14 @@ def _rejected(records: Sequence[RoundRecord]) -> list[dict[str, Any]]:
         {"round": record.round, "name": rejection.name, "reason": rejection.reason}
         for record in records
         for rejection in record.rejected
+    ]
+
+
+def _excluded(records: Sequence[RoundRecord]) -> list[dict[str, Any]]:
+    return [
+        {"round": record.round, "name": name, "reason": reason}
+        for record in records
+        for name, reason in sorted(record.excluded.items())
     ]
 
 

@@ -145,21 +145,25 @@ class _Timeline:
     def __init__(self) -> None:
         self.members: dict[str, MemberStatus] = {}
         self.phase = "waiting for members"
+        self._excluded: set[str] = set()  # in the present round
 
     def handle(self, event: Event) -> None:
         """Take the next event into account."""
         match event:
             case events.RunStarted() | events.RunLost():
                 self.phase = "waiting for members"
+                self._excluded = set()
                 self._set_activities({})
             case events.WaitingForNodes():
-                self.phase = f"waiting for {', '.join(event.missing)}"
+                names = [*event.missing, *(f"{name} (excluded)" for name in event.excluded)]
+                self.phase = f"waiting for {', '.join(names)}"
             case events.NodesConnected():
                 for names, seen in ((event.seen, True), (event.unseen, False)):
                     for name in names:
                         self._member(name).seen = seen
             case events.RoundStarted():
                 self.phase = f"round {event.round}: contributors train"
+                self._excluded = set(event.excluded)
                 missing = dict.fromkeys(event.missing, "missing")
                 self._set_activities(missing | dict.fromkeys(event.sampled, "training"))
             case events.EvaluationStarted():
@@ -189,6 +193,7 @@ class _Timeline:
             case events.ContributorExcluded():
                 member = self._member(event.name)
                 member.activity, member.reason = "excluded", event.reason
+                self._excluded.add(event.name)
 
     def end(self) -> None:
         """The run is over, so no member trains or evaluates."""
@@ -201,10 +206,11 @@ class _Timeline:
         return self.members.setdefault(name, MemberStatus(name))
 
     def _set_activities(self, activities: Mapping[str, str]) -> None:
-        for name in activities:
+        for name in activities.keys() | self._excluded:
             self._member(name)
         for member in self.members.values():
-            member.activity = activities.get(member.name, "idle")
+            usual = "excluded" if member.name in self._excluded else "idle"
+            member.activity = activities.get(member.name, usual)
 
 
 def format_ago(then: float | None, now: float | None = None) -> str:

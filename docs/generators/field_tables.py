@@ -1,7 +1,7 @@
 """Tables of the fields of what is written as JSON: name, type and sentence."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from docstrings import as_sentence, attributes
 from pydantic import BaseModel
@@ -31,6 +31,8 @@ def field_table(kind: type[BaseModel], without: Collection[str] = ()) -> str:
 
 def describe_type(annotation: Any) -> str:
     """The type of a field in words."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
     if annotation in _TYPES:
         return _TYPES[annotation]
     inner = get_args(annotation)

@@ -10,6 +10,8 @@ from typing import Any
 from flwr.common import log
 from flwr.serverapp import Grid
 
+from coldfusion_fl.errors import count
+
 from .messaging import in_simulation, poll_interval
 
 _LOG_INTERVAL = 30.0  # seconds
@@ -74,9 +76,9 @@ class NodeRegistry:
         return {member.name: member for member in members}
 
     @property
-    def problems(self) -> list[str]:
-        """Why connected nodes are excluded; a registry that queries no nodes excludes none."""
-        return []
+    def excluded(self) -> dict[str, str]:
+        """The connected nodes that cannot take part, by name, with the reason. Without queries there are none."""
+        return {}
 
     def name_of(self, node_id: int) -> str:
         """The name of a node; `node-ID` where it is not known."""
@@ -99,7 +101,7 @@ class NodeRegistry:
         number: int,
         names: Collection[str],
         timeout: float,
-        on_waiting: Callable[[int, list[str]], None],
+        on_waiting: Callable[[int, list[str], list[str]], None],
     ) -> dict[str, Member]:
         """The connected members, once enough are connected, no others can connect, or the time is over.
 
@@ -108,7 +110,8 @@ class NodeRegistry:
             number: the number of members to wait for.
             names: members that must be among them.
             timeout: seconds.
-            on_waiting: called with the number of connected members and the missing names, whenever these change.
+            on_waiting: called whenever one of these changes: the number of members, the names among `names` that are
+                not connected, and those that are connected and excluded.
 
         Raises:
             RunError: the workers of a simulation do not start.
@@ -118,19 +121,21 @@ class NodeRegistry:
         # time tells that nobody else will come.
         deadline = time.monotonic() + timeout
         last_log = 0.0
-        reported: tuple[int, list[str]] | None = None
+        reported: tuple[int, list[str], list[str]] | None = None
         while True:
             members = self.connected_nodes(grid)
-            missing = sorted(set(names) - members.keys())
-            is_enough = len(members) >= number and not missing
+            absent, excluded = set(names) - members.keys(), self.excluded
+            is_enough = len(members) >= number and not absent
             if is_enough or self._is_complete(members) or time.monotonic() > deadline:
                 return members
-            if missing and reported != (len(members), missing):
-                reported = (len(members), missing)
-                on_waiting(*reported)
+            waiting = (len(members), sorted(absent - excluded.keys()), sorted(absent & excluded.keys()))
+            if absent and reported != waiting:
+                reported = waiting
+                on_waiting(*waiting)
             if time.monotonic() - last_log > _LOG_INTERVAL:
                 last_log = time.monotonic()
-                log(INFO, "Waiting for nodes: %d of %d are connected.", len(members), number)
+                left_out = f"; {count(len(excluded), 'other one')} excluded" if excluded else ""
+                log(INFO, "Waiting for nodes: %d of %d are connected%s.", len(members), number, left_out)
             time.sleep(poll_interval(grid))
 
     def _announce_wait(self) -> None:

@@ -17,6 +17,8 @@ from .membership import Member, NodeRegistry, is_unnamed, simulated_nodes
 from .messaging import in_simulation, poll_interval
 
 _SHOWN_NAMES = 50
+# The most nodes with a problem in the record of a round: without keys, anybody can connect such nodes.
+_MOST_EXCLUDED = 100
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Pool:
 
     Attributes:
         members: those that are connected, by name.
-        excluded: contributors that are no longer sampled, with the reason.
+        excluded: connected contributors and nodes that are not sampled, with the reason.
         names: the contributors that can be sampled.
         missing: contributors that took part before, or are expected, and are not connected.
         paused: contributors that are not sampled for a while, because they did not answer in time; with the last round
@@ -95,7 +97,9 @@ class Participants:
             self.min_available_nodes,
             self.awaited_names,
             self._node_timeout,
-            lambda connected, missing: self._emit(WaitingForNodes(connected=connected, missing=missing)),
+            lambda connected, missing, excluded: self._emit(
+                WaitingForNodes(connected=connected, missing=missing, excluded=excluded)
+            ),
         )
         # Checked before the first round, because a run that can never fuse should not train.
         seen = sorted(name for name, member in members.items() if member.seen)
@@ -105,8 +109,11 @@ class Participants:
         log(INFO, "%s: %s", count(len(seen), "contributor"), _some(seen))
         if unseen:
             log(INFO, "%s for evaluation only: %s", count(len(unseen), "node"), _some(unseen))
-        missing = sorted(self.awaited_names - members.keys())
-        self._emit(NodesConnected(seen=seen, unseen=unseen, missing=missing, rounds=num_rounds or 0))
+        excluded = self._find_unfit(members)
+        missing = sorted(self.awaited_names - members.keys() - self._registry.excluded.keys())
+        self._emit(
+            NodesConnected(seen=seen, unseen=unseen, missing=missing, excluded=sorted(excluded), rounds=num_rounds or 0)
+        )
         return members
 
     def pool(
@@ -131,14 +138,17 @@ class Participants:
             names = [name for name, member in members.items() if member.seen and name not in excluded]
             if len(names) >= self._min_contributions:
                 here = {name: reason for name, reason in excluded.items() if name in members}
+                here |= self._find_unfit(members)
                 paused = _find_paused(names, server_round, records, max(fewest, self._min_contributions))
                 names = [name for name in names if name not in paused]
                 return Pool(members, here, names, self._find_missing(members, records), paused, in_simulation(grid))
             if in_simulation(grid) or time.monotonic() > deadline:
+                unfit = self._registry.excluded
+                first = f" (the first: {_first(unfit)})" if unfit else ""
                 raise RunError(
                     f"a round needs {count(self._min_contributions, 'contributor')}; available: {len(names)}, "
-                    f"excluded: {len(excluded)}. The finished rounds are saved. To resume, start more nodes, lower "
-                    "min-contributions or raise max-rejections.",
+                    f"excluded: {len(excluded.keys() | unfit.keys())}{first}. The finished rounds are saved. To "
+                    "resume, start more nodes, lower min-contributions or raise max-rejections.",
                     ErrorCode.TOO_FEW_CONTRIBUTORS,
                 )
             time.sleep(poll_interval(grid))
@@ -153,32 +163,41 @@ class Participants:
                 ErrorCode.TOO_FEW_CONTRIBUTORS,
             )
         if len(seen) < self._min_contributions:
-            problems = self._registry.problems
-            excluded = f", excluded: {len(problems)} (the first because {problems[0].rstrip('.')})" if problems else ""
+            unfit = self._registry.excluded
+            excluded = f", excluded: {len(unfit)} (the first: {_first(unfit)})" if unfit else ""
             raise RunError(
                 f"a round needs {count(self._min_contributions, 'contributor')}; connected: {len(seen)}{excluded}. "
                 "Start more nodes, or lower min-contributions.",
                 ErrorCode.TOO_FEW_CONTRIBUTORS,
             )
 
+    def _find_unfit(self, members: Mapping[str, Member]) -> dict[str, str]:
+        """The connected nodes that cannot take part, with the reason: those that are expected first, up to a limit."""
+        unfit = {name: reason for name, reason in self._registry.excluded.items() if name not in members}
+        expected = self._expected | self.awaited_names
+        names = sorted(unfit, key=lambda name: (name not in expected, name))
+        return {name: unfit[name] for name in names[:_MOST_EXCLUDED]}
+
     def _find_missing(self, members: Mapping[str, Member], records: Sequence[RoundRecord]) -> list[str]:
         """Contributors that took part before, or are expected, and are not connected."""
         self._expected |= {name for name, member in members.items() if member.seen} | self.awaited_names
         self._expected |= {name for record in records for name in record.sampled}
         # A node without a name has another one in each run of a simulation, and nobody can be sent to look for it.
-        if missing := sorted(name for name in self._expected - members.keys() if not is_unnamed(name)):
+        absent = self._expected - members.keys() - self._registry.excluded.keys()
+        if missing := sorted(name for name in absent if not is_unnamed(name)):
             log(WARNING, "Not connected in this round: %s.", ", ".join(missing))
         return missing
 
     def excluded(self, records: Sequence[RoundRecord]) -> dict[str, str]:
         """Contributors that neither train nor evaluate, with the reason; each is reported once in a run."""
         excluded = dict.fromkeys(self._exclude, "it is listed in the setting 'exclude'")
-        reported = self._reported_exclusions | {name for record in records for name in record.excluded}
         for name, number in rejection_counts(records).items():
             if self._max_rejections and number >= self._max_rejections and name not in excluded:
                 limit = f"max-rejections = {self._max_rejections}"
                 excluded[name] = f"it has {count(number, 'rejected contribution')} (the limit is {limit})"
-                if name not in reported:
+                # An earlier record may have excluded it for another reason, such as its base.
+                is_recorded = any(record.excluded.get(name) == excluded[name] for record in records)
+                if name not in self._reported_exclusions and not is_recorded:
                     self._reported_exclusions.add(name)
                     log(WARNING, "'%s' is excluded from now on: %s.", name, excluded[name])
                     self._emit(ContributorExcluded(name=name, reason=excluded[name]))
@@ -200,6 +219,12 @@ def _find_paused(
         listed = ", ".join(f"{name} (until round {last})" for name, last in sorted(paused.items()))
         log(INFO, "Not sampled in round %d, because they did not answer in time: %s.", server_round, listed)
     return paused
+
+
+def _first(unfit: Mapping[str, str]) -> str:
+    """The first of some excluded nodes, with the reason."""
+    name, reason = min(unfit.items())
+    return f"{name}: {reason}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -53,6 +53,15 @@ class _Owner:
     token_hash: str
 
 
+@dataclass(frozen=True)
+class _Problem:
+    """Why a node is excluded: under which name, the reason, and when the node was asked last."""
+
+    name: str
+    reason: str
+    since: float
+
+
 class QueriedNodes(NodeRegistry):
     """Queries nodes for their names, and knows which of them are connected.
 
@@ -89,7 +98,7 @@ class QueriedNodes(NodeRegistry):
         self._disconnected: dict[int, Member] = {}
         self._queries: dict[int, tuple[Metadata, float]] = {}
         self._failures: Counter[int] = Counter()
-        self._problems: dict[int, tuple[str, float]] = {}
+        self._problems: dict[int, _Problem] = {}
         self._owners: dict[str, _Owner] = {}
 
     def begin(self, timeout: float | None, config: Mapping[str, Any]) -> None:
@@ -123,9 +132,9 @@ class QueriedNodes(NodeRegistry):
         return members
 
     @property
-    def problems(self) -> list[str]:
-        """See `NodeRegistry.problems`."""
-        return [problem for problem, _ in self._problems.values()]
+    def excluded(self) -> dict[str, str]:
+        """See `NodeRegistry.excluded`."""
+        return {problem.name: problem.reason.rstrip(".") for problem in self._problems.values()}
 
     def name_of(self, node_id: int) -> str:
         """The name of a node; `node-ID` where it is not known."""
@@ -158,8 +167,8 @@ class QueriedNodes(NodeRegistry):
         now = time.monotonic()
         return sorted(
             node
-            for node, (_, since) in self._problems.items()
-            if now - since > _RETRY_INTERVAL and node not in self._queries
+            for node, problem in self._problems.items()
+            if now - problem.since > _RETRY_INTERVAL and node not in self._queries
         )
 
     def _query(self, grid: Grid, nodes: Iterable[int]) -> None:
@@ -211,15 +220,16 @@ class QueriedNodes(NodeRegistry):
         answer = (None if reply.has_error() else reply.content.config_records.get(self._key)) or ConfigRecord()
         name = bounded(answer.get("name", ""), MAX_NAME)
         # A node with a problem is queried again and again, but reported only when the problem changes.
-        known_problem, _ = self._problems.pop(node, ("", 0.0))
+        before = self._problems.pop(node, None)
         problem = error_reason(reply) if is_unreadable(reply) else self._find_problem(node, name, answer)
         if problem:
-            self._problems[node] = problem, time.monotonic()
-            if problem != known_problem:
+            # Under the name of another node, the display would show that one as excluded.
+            own = name if self._owns(node, name, answer) else ""
+            shown = self._known_names().get(node) or own or unnamed(node)
+            self._problems[node] = _Problem(shown, problem, time.monotonic())
+            if before is None or problem != before.reason:
                 log(WARNING, "Node %d%s is excluded: %s", node, f" ('{name}')" if name else "", problem)
-                # Under the name of another node, the display would show that one as excluded.
-                own = name if self._owns(node, name, answer) else ""
-                self._on_excluded(self._known_names().get(node) or own or unnamed(node), problem.rstrip("."))
+                self._on_excluded(shown, problem.rstrip("."))
             return None
         if name and not is_simulated and self._node_names is None:
             self._owners[name] = _Owner(node, _hash_token(answer))

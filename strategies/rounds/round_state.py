@@ -99,8 +99,13 @@ class RoundState(RoundProgress):
         """Record and report the contributors that are sent the base."""
         self.sent = sent
         self.record.sampled = sorted(sent.by_name)
-        sampled, missing, paused = self.record.sampled, self.record.missing, sorted(self.record.paused)
-        self.emit(RoundStarted(round=self.number, sampled=sampled, missing=missing, paused=paused))
+        record = self.record
+        paused, excluded = sorted(record.paused), sorted(record.excluded)
+        self.emit(
+            RoundStarted(
+                round=self.number, sampled=record.sampled, missing=record.missing, paused=paused, excluded=excluded
+            )
+        )
 
     def note_arrived(self, replies: Iterable[Message], name_of: Callable[[int], str]) -> None:
         """Note the replies that a subclass is given."""

@@ -114,7 +114,7 @@ def test_a_run_resumes_with_the_same_result_also_after_its_first_rounds_were_rem
 
 def test_members_with_another_base_are_excluded_by_name_before_the_first_round(run, tmp_path):
     other = make_base(tmp_path / "other", initializer_range=0.5)
-    with pytest.raises(RunError, match="connected: 0, excluded: 3 .the first because .*the frozen weights"):
+    with pytest.raises(RunError, match="connected: 0, excluded: 3 .the first: a: .*the frozen weights"):
         run(rounds=1, member_base=other, **{"node-timeout": "2"})
     ledger = Ledger(tmp_path / "run")
     assert ledger.rounds() == [0]

@@ -9,7 +9,7 @@ import pytest
 from scored_runs import MADE, make_scored_run, scored
 
 from coldfusion_fl.cli.ending import describe_exchange, evaluate_command, show_result
-from coldfusion_fl.config.settings import TaskSettings
+from coldfusion_fl.config.settings import Settings, TaskSettings
 from coldfusion_fl.config.tables import split_names, to_table
 from coldfusion_fl.execution.run_paths import resume_command
 from coldfusion_fl.runs.ledger import Ledger
@@ -146,3 +146,12 @@ def test_the_ending_of_a_federation_names_the_file_with_what_is_not_known_here(t
 def printed(ledger, capsys):
     show_result(ledger)
     return capsys.readouterr().out
+
+
+def test_the_result_names_excluded_contributors_once_each(tmp_path, capsys):
+    ledger = Ledger.create(tmp_path / "run", to_table(Settings(base="b", rounds=2, tasks=TaskSettings(seen=("a",)))))
+    for number in range(3):
+        excluded = {"c": "it has another base"} if number else {}
+        ledger.save_round({"w": np.zeros(2, np.float32)}, RoundRecord(round=number, excluded=excluded))
+    show_result(ledger)
+    assert "Excluded in 2 rounds: c, it has another base\n" in capsys.readouterr().out

@@ -14,6 +14,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from coldfusion_fl.cli.run import run_settings
 from coldfusion_fl.config.tables import to_table
 from coldfusion_fl.runs.ledger import Ledger
+from coldfusion_fl.runs.records import RoundRecord, RoundSettings
 from coldfusion_fl.strategies import ColDFusion
 
 
@@ -45,6 +46,27 @@ def test_the_log_shows_the_lineage(coldfusion, finished_run):
     assert [record["round"] for record in records] == [0, 1, 2]
     assert records[2]["contributions"].keys() == {"a", "b"}
     assert records[2]["mean-frozen-score"] == 3.0
+
+
+def test_the_log_names_excluded_and_absent_contributors_and_why_a_run_ended(coldfusion, tmp_path, toy_run):
+    ledger = Ledger.create(tmp_path / "run", to_table(run_settings(toy_run(), tmp_path / "run", None, None)))
+    base = {"w": np.zeros(2, np.float32)}
+    ledger.save_round(base, RoundRecord(round=0))
+    excluded = {"c": "the frozen weights of this node's base are not those of the run"}
+    settings = RoundSettings(
+        fusion="mean", server_optimizer="plain", ema=0, screening=[], exclude=[], max_rejections=3, seed=0,
+        contributors_per_round=2, min_contributions=2, compression="float32", staleness_discount=0,
+    )  # fmt: skip
+    ledger.save_round(
+        base, RoundRecord(round=1, began=1.0, excluded=excluded, missing=["d"], settings=settings, kept_because="none")
+    )
+    ledger.state_file.failed("a round needs 2 contributors")
+    code, out, err = coldfusion("log", ledger.folder)
+    assert code == 0, err
+    lines = [line.split() for line in out.splitlines()]
+    assert ["excluded", "c", *excluded["c"].split()] in lines
+    assert ["absent", "d", "it", "was", "not", "connected"] in lines
+    assert "The run ended early: a round needs 2 contributors" in out
 
 
 def test_a_damaged_file_is_named(coldfusion, finished_run):

@@ -91,6 +91,22 @@ def test_missing_members_and_a_server_that_does_not_answer_are_shown(display):
     ]
 
 
+def test_excluded_members_are_not_called_missing():
+    lines = lines_of(
+        Display(rounds=2),
+        [
+            events.WaitingForNodes(connected=2, missing=["d"], excluded=["c"]),
+            events.NodesConnected(seen=["a", "b"], missing=["d"], excluded=["c"], rounds=2),
+            events.RoundStarted(round=1, sampled=["a", "b"], missing=["d"], excluded=["c"]),
+        ],
+    )
+    assert lines == [
+        "waiting for d, c (excluded); 2 nodes connected; excluded ones are queried again every minute",
+        "2 contributors connected; excluded: c; not connected: d",
+        "round 1/2: training on a, b; excluded: c; not connected: d",
+    ]
+
+
 def test_the_remaining_time_is_estimated_from_the_phases_so_far():
     display = Display(rounds=3)
     lines_of(display, EVENTS)

@@ -17,6 +17,7 @@ from coldfusion_fl.pages import run_page as module
 from coldfusion_fl.pages.run_page import run_page, write_page_of_finished_run, write_run_page
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.runs.records import ContributionRecord, PrivacySpent, RejectionRecord, RoundRecord, UpdateFacts
+from coldfusion_fl.runs.report import summarize
 
 MARKUP = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}"
 BASE = {"w": np.zeros(2, np.float32)}
@@ -49,6 +50,18 @@ def test_the_page_says_how_good_the_run_is_and_how_it_came_about(ledger):
     for part in ("+4.0", "50.0 → 54.0", "it lacks a weight", "mean of unseen tasks", "some/base", "server.blend"):
         assert part in read.text
     assert len(read.named("h1")) == 1
+
+
+def test_the_page_counts_and_names_excluded_contributors_with_the_reason(tmp_path):
+    made = Ledger.create(tmp_path / "x", {"rounds": 2})
+    made.save_round(BASE, RoundRecord(round=0))
+    excluded = {"c": "it has another base", MARKUP: "no versions"}
+    for number in (1, 2):
+        made.save_round(BASE, RoundRecord(round=number, fused=True, excluded=excluded, began=1.0))
+    text = ReadPage(run_page(made)).text
+    assert "0 rejected; 2 contributors excluded" in text
+    assert "it has another base" in text
+    assert summarize(made)["excluded"][0] == {"round": 1, "name": MARKUP, "reason": "no versions"}
 
 
 def test_tables_can_be_read_by_their_headings(ledger):

@@ -76,6 +76,23 @@ def test_a_training_that_failed_is_told_when_its_round_is_over_too(ledger):
     assert members_of(ledger)["a"].reason == ""
 
 
+def test_an_excluded_member_stays_excluded_with_its_reason(ledger):
+    with ledger.lock():
+        ledger.emit(events.ContributorExcluded(name="c", reason="it has another base"))
+        ledger.emit(events.WaitingForNodes(connected=1, missing=["b"], excluded=["c"]))
+        assert run_status(Ledger(ledger.folder)).phase == "waiting for b, c (excluded)"
+        ledger.emit(events.NodesConnected(seen=["a", "b"], excluded=["c"], rounds=3))
+        for later in (
+            events.RoundStarted(round=1, sampled=["a", "b"], excluded=["c"]),
+            events.EvaluationStarted(round=1, names=["a", "b"]),
+        ):
+            ledger.emit(later)
+            member = members_of(Ledger(ledger.folder))["c"]
+            assert (member.activity, member.reason) == ("excluded", "it has another base")
+        ledger.emit(events.RoundStarted(round=2, sampled=["a", "b", "c"]))
+        assert members_of(Ledger(ledger.folder))["c"].activity == "training"
+
+
 def test_a_run_without_a_process_was_lost(ledger):
     ledger.emit(events.RoundStarted(round=1, sampled=["a"]))
     status = run_status(ledger)

@@ -168,3 +168,44 @@ def test_the_reported_size_of_a_simulation_is_ignored_in_a_deployment(reported):
 
     fused, *_ = run_strategy([answer, node("b"), node("c"), node("d")])
     assert fused[0, 0] == 1
+
+
+def with_another_base(name):
+    return node_that_describes_itself(name, problem="the frozen weights of this node's base are not those of the run.")
+
+
+REASON = "the frozen weights of this node's base are not those of the run"
+
+
+def test_a_member_with_a_problem_is_excluded_with_its_reason_and_not_called_missing(ledger, caplog):
+    nodes = [node("a"), node("b"), with_another_base("c"), with_another_base("guest")]
+    awaited = ("a", "b", "c", "d")
+    run_strategy(nodes, ledger=ledger, min_available_nodes=4, awaited_names=awaited, node_timeout=0.3)
+    record = ledger.record(1)
+    assert (record.excluded, record.missing) == ({"c": REASON, "guest": REASON}, ["d"])
+    [connected] = [event for event in ledger.events() if event.kind == "nodes-connected"]
+    assert (connected.seen, connected.excluded, connected.missing) == (["a", "b"], ["c", "guest"], ["d"])
+    [started] = [event for event in ledger.events() if event.kind == "round-started"]
+    assert (started.excluded, started.missing) == (["c", "guest"], ["d"])
+    assert "Not connected in this round: d." in caplog.text
+
+
+def test_an_excluded_member_that_is_awaited_is_told_apart_from_a_missing_one(ledger):
+    nodes = [node("a"), node("b"), with_another_base("c")]
+    run_strategy(nodes, ledger=ledger, min_available_nodes=2, awaited_names=("a", "c", "d"), node_timeout=0.3)
+    waiting = [event for event in ledger.events() if event.kind == "waiting-for-nodes"][-1]
+    assert (waiting.connected, waiting.missing, waiting.excluded) == (2, ["d"], ["c"])
+
+
+def test_the_record_names_the_expected_members_first_and_only_so_many_strangers(ledger, monkeypatch):
+    monkeypatch.setattr("coldfusion_fl.strategies.nodes.participants._MOST_EXCLUDED", 2)
+    strangers = [with_another_base(f"a{number}") for number in range(3)]
+    nodes = [node("a"), node("b"), *strangers, with_another_base("c")]
+    run_strategy(nodes, ledger=ledger, min_available_nodes=2, awaited_names=("a", "c"), node_timeout=0.3)
+    assert ledger.record(1).excluded.keys() == {"c", "a0"}
+    assert ledger.record(1).missing == []
+
+
+def test_a_run_with_too_few_members_names_the_first_that_is_excluded():
+    with pytest.raises(RunError, match=f"connected: 1, excluded: 1 .the first: c: {REASON}"):
+        run_strategy([node("a"), with_another_base("c")], node_timeout=0.3)

@@ -2,7 +2,7 @@
 
 import pytest
 from fake_grid import FakeGrid, diverging_node, node
-from flwr.app import Error
+from flwr.app import ConfigRecord, Error, RecordDict
 from flwr.common.constant import ErrorCode as FlowerErrorCode
 from strategy_runs import run_strategy, zero_arrays
 
@@ -101,3 +101,22 @@ def test_a_contributor_that_is_excluded_does_not_evaluate(ledger):
     assert evaluated(grid) == {100: [0, 1, 2, 3], 101: [0, 1, 2, 3], 102: [0, 1, 2, 3], 103: [0, 1]}
     assert "worse" in ledger.load_scores(1)
     assert ledger.load_scores(2).keys() == {"a", "b", "bad"}
+
+
+def test_an_exclusion_by_rejections_is_reported_although_an_earlier_one_had_another_reason(ledger):
+    bad = diverging_node("c")
+    problems = ["another base"] * 2
+
+    def mended_after_the_first_round(message):
+        if message.metadata.message_type != "query" or not problems:
+            return bad(message)
+        return RecordDict({"config": ConfigRecord({"name": "c", "problem": problems.pop()})})
+
+    for rounds in (1, 2, 4):  # each process queries the nodes anew
+        run_strategy(
+            [*HONEST, mended_after_the_first_round], rounds, Ledger.open(ledger.folder), max_rejections=1, **SETTINGS,
+            min_available_nodes=2,
+        )  # fmt: skip
+    assert [list(record.excluded.values())[:1] for record in ledger.records()[1:3]] == [["another base"]] * 2
+    reasons = [event.reason for event in ledger.events() if event.kind == "contributor-excluded"]
+    assert reasons[2:] == ["it has 1 rejected contribution (the limit is max-rejections = 1)"]
