@@ -13,15 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import click
-
 from coldfusion_fl.errors import RunError, from_message
 from coldfusion_fl.execution.engine import Progress, load_engine
+from coldfusion_fl.execution.log_file import LOG, append_line, clean, now
 from coldfusion_fl.execution.run_paths import resume_command
 from coldfusion_fl.process_tree import ProcessTree
 from coldfusion_fl.runs.events import Event, RunFailed, RunFinished, RunStarted
 from coldfusion_fl.runs.ledger import Ledger
-from coldfusion_fl.sanitize import sanitize
 
 _GRACE = 3.0
 _POLL_INTERVAL = 0.25
@@ -127,7 +125,7 @@ class RunProcess:
             ledger: the run folder, from `Ledger.create` or `Ledger.resume`.
         """
         self._ledger = ledger
-        self._output.write_to(ledger.folder / "log.txt")
+        self._output.write_to(ledger.folder / LOG)
         _, self._position = ledger.events_from(0)  # a resumed run's earlier events are not shown again
         ledger.emit(RunStarted())
         self._send(str(ledger.folder))
@@ -177,7 +175,7 @@ class RunProcess:
             reason = ledger.state.reason or f"its process ended with code {code}"
             ledger.state_file.failed(reason)
             raise RunError(
-                f"the run failed: {reason}\nThe log is {ledger.folder / 'log.txt'}\nTo resume it after its last "
+                f"the run failed: {reason}\nThe log is {ledger.folder / LOG}\nTo resume it after its last "
                 f"complete round: {resume_command(ledger)}"
             )
         ledger.state_file.finished(peak_memory_bytes=self.peak_memory)
@@ -222,7 +220,7 @@ class _Output:
         with self._lock:
             self._log = log
             for moment, line in zip(self._early_times, self.early_lines, strict=True):
-                self._write(moment, line)
+                append_line(log, moment, line)
 
     def close(self) -> None:
         """Copy the rest. The process and its descendants have ended."""
@@ -232,18 +230,13 @@ class _Output:
 
     def _copy(self) -> None:
         while raw := self._stream.readline(_LONGEST_LINE):
-            now = datetime.datetime.now().astimezone()
+            moment = now()
             # A progress bar returns to the start of its line: only what it showed last is of interest.
             text = raw.decode(errors="replace").rstrip("\r\n").rpartition("\r")[2]
-            line = sanitize(click.unstyle(text).expandtabs()).rstrip()
+            line = clean(text)
             with self._lock:
                 if self._log:
-                    self._write(now, line)
+                    append_line(self._log, moment, line)
                 else:
-                    self._early_times.append(now)
+                    self._early_times.append(moment)
                     self.early_lines.append(line)
-
-    def _write(self, moment: datetime.datetime, line: str) -> None:
-        if self._log and line:
-            with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as log:  # the disk may be full
-                log.write(f"{moment.isoformat(timespec='seconds')} {line}\n")

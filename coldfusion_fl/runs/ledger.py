@@ -5,7 +5,7 @@
     run.json            settings, versions, start time: what makes this run this run
     status.json         running, finished, stopped or failed, and why: see `state`
     progress.jsonl      one event a line: see `events`
-    log.txt             the output of Flower, Ray and the contributors
+    log.txt             the output of the run, with times: see `execution.log_file`
     rounds/             see `round_store`
     model/              the result, in Hugging Face format: the last base; where `ema` is set, the average of the bases
     last-base/          the last base, where it is not the result

@@ -11,10 +11,12 @@ from flwr.serverapp import Grid, ServerApp
 from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.engines.deployment.federation import read_member_names
 from coldfusion_fl.engines.flower_internals import http_grid
+from coldfusion_fl.execution.log_file import LOG, log_to
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.strategies.nodes.replies import seconds_left
 from coldfusion_fl.strategies.server_app import serve
 
+_LOGGERS = ("flwr", "coldfusion_fl")
 _MAX_BACKOFF = 2.0  # seconds between two looks whether an array is there; the wait may end later by this much
 
 app = ServerApp()
@@ -27,7 +29,9 @@ def main(grid: Grid, context: Context) -> None:
     names = functools.partial(read_member_names, Path(str(context.run_config["members"])))
     settings = parse_settings(ledger.settings, str(ledger.folder))
     limit_array_wait()
-    serve(grid, settings, ledger, names)
+    # The output of this process goes to the log of the SuperLink, which has all runs and connections.
+    with log_to(ledger.folder / LOG, _LOGGERS):
+        serve(grid, settings, ledger, names)
 
 
 def limit_array_wait() -> None:

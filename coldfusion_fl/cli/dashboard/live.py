@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from coldfusion_fl.execution.display import Display
+from coldfusion_fl.execution.log_file import LOG
 from coldfusion_fl.formatting import finite, text
 from coldfusion_fl.pages.contributions import round_rows
 from coldfusion_fl.pages.run_page import run_page
@@ -92,7 +93,7 @@ class LiveRun:
                 "losses": timeline.losses,
                 "events": timeline.lines,
                 "problems": timeline.problems,
-                "log": _tail(self.ledger.folder / "log.txt"),
+                "log": _tail(self.ledger.folder / LOG),
             }
         )
         return answer

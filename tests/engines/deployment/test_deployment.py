@@ -59,6 +59,18 @@ def test_a_members_terminal_and_log_say_what_it_trained_sent_and_reported(acme, 
     assert "error" not in log
 
 
+def test_the_log_of_the_run_says_what_happened_without_members_paths(acme, done, toy_data):
+    text = (done.folder / "log.txt").read_text()
+    for part in (
+        "[ROUND 1/5]",
+        "[ROUND 5/5]",
+        "Round 2: the contribution of 'c' is rejected: ",
+        "('old') is excluded: ",
+    ):
+        assert part in text
+    assert not any(f"{path}/" in text for path in (acme.folder / "members", toy_data))
+
+
 def test_health_checks_of_a_running_federation(acme, done):
     server = acme.coldfusion("federation", "health", acme.folder)
     assert server.returncode == 0, server.stdout
