@@ -14,7 +14,7 @@ from coldfusion_fl.extras import missing_extra
 from coldfusion_fl.versions import format_versions
 
 from .client_state import ClientState
-from .message_log import log_messages
+from .message_log import log_messages, note_problem
 from .messages import read_query
 from .node_settings import NodeSettings, is_simulated, read_node_settings
 
@@ -58,6 +58,7 @@ def hide_tracebacks(handler: _Handler) -> _Handler:
 
 def _public_error_message(error: Exception) -> str:
     """The message for the server. Messages about rows and files can contain data or paths, so they are only logged."""
+    note_problem(error)
     # A simulation is one person's, who needs the real cause.
     if isinstance(error, _PUBLIC_ERRORS) or (is_simulated() and isinstance(error, ColdFusionError)):
         return str(error)

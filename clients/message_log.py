@@ -1,13 +1,15 @@
 """What a node trained, sent and reported to the server, for the person who runs the node.
 
 Each reply adds lines to a file, which the node config names: `message-log`. The lines are made from the reply itself,
-so that they are about what leaves the machine, and about nothing else.
+so that they are about what leaves the machine. Where something went wrong, a line before them begins with the problem.
+It has the details too, which the server is not told.
 """
 
 import contextlib
 import logging
 import sys
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -16,23 +18,33 @@ from flwr.clientapp.typing import ClientAppCallable
 from flwr.common import log
 
 from coldfusion_fl.config.message_keys import COMPRESSION, FREEZE, ROUND
+from coldfusion_fl.errors import ColdFusionError, first_line
 from coldfusion_fl.sanitize import sanitize
 
 _TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 _MAX_BYTES = 5_000_000
 _OLD_FILES = 3
-_MAX_TEXT = 200
+_MAX_TEXT, _MAX_PROBLEM = 200, 2000
+# The problem of the message that is handled now, with its details.
+_problem: ContextVar[str] = ContextVar("problem", default="")
 
 
 def log_messages(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """A Flower mod that logs each reply. It must be the first mod, so that it sees what the others made of it."""
+    _problem.set("")
     reply = call_next(message, context)
     if file := context.node_config.get("message-log"):
+        task = str(context.node_config.get("task", ""))
         try:
-            _append(Path(str(file)), describe_reply(message, reply, str(context.node_config.get("task", ""))))
+            _append(Path(str(file)), describe_reply(message, reply, task, _problem.get()))
         except OSError as error:  # such as a full disk, for which a contribution must not be lost
             log(logging.WARNING, "The message log cannot be written: %s", error)
     return reply
+
+
+def note_problem(error: Exception) -> None:
+    """Note why this node cannot do what the present message asks, for the log alone."""
+    _problem.set(str(error) if isinstance(error, ColdFusionError) else f"{type(error).__name__}: {first_line(error)}")
 
 
 def _append(file: Path, lines: Iterator[str]) -> None:
@@ -52,23 +64,31 @@ class _RaisingFileHandler(RotatingFileHandler):
             raise error
 
 
-def describe_reply(message: Message, reply: Message, task: str) -> Iterator[str]:
+def describe_reply(message: Message, reply: Message, task: str, problem: str = "") -> Iterator[str]:
     """Describe a message and the reply to it.
 
     Args:
         message: the server's message.
         reply: what the server is sent.
         task: the name of this node's task.
+        problem: why this node could not do what was asked, in more words than the reply has; empty: not known.
 
     Yields:
-        Lines: what was done, the arrays that are sent, and the numbers and texts that are reported to the server.
+        Lines: what went wrong, and what follows from it; what was done; the arrays that are sent, and the numbers and
+            texts that are reported to the server.
     """
     kind = message.metadata.message_type.partition(".")[0]
     round_ = _round_of(message)
     if reply.has_error():
+        yield f"PROBLEM: {_sentence(problem or reply.error.reason)} Nothing else was sent as an answer to this message."
         yield f"{round_}reported an error to the server: {reply.error.reason or reply.error.code}"
         return
     values = dict(_values(reply))
+    if kind == MessageType.QUERY and "problem" in values:
+        yield (
+            f"PROBLEM: {_sentence(problem or values['problem'])} Until this is solved, this node takes no part in the "
+            "run. If you change its settings, start it again. The server asks again every minute."
+        )
     if kind == MessageType.TRAIN:
         yield f"{round_}trained on '{task}': {_training(values)}{_frozen(message)}"
     elif kind == MessageType.EVALUATE:
@@ -77,6 +97,12 @@ def describe_reply(message: Message, reply: Message, task: str) -> Iterator[str]
         yield f"{round_}sent {_arrays(name, record, values)}"
     reported = ", ".join(f"{key}={_short(value)}" for key, value in values.items())
     yield f"{round_}reported to the server: {reported or 'nothing'}"
+
+
+def _sentence(problem: object) -> str:
+    """A problem as a sentence that is not too long."""
+    text = " ".join(str(problem or "unknown").split())
+    return f"{text[:_MAX_PROBLEM].rstrip('.')}."
 
 
 def _round_of(message: Message) -> str:

@@ -8,7 +8,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, 
 from flwr.supercore.task_identity import TaskIdentity
 
 from coldfusion_fl.clients import message_log
-from coldfusion_fl.clients.message_log import log_messages
+from coldfusion_fl.clients.client_app import contributor_app
+from coldfusion_fl.clients.message_log import log_messages, note_problem
+from coldfusion_fl.errors import DataError
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +85,53 @@ def test_an_error_is_logged_and_cannot_forge_lines(file):
     _, lines = exchange(
         file, "train", Error(code=1, reason="bad\n2026-01-01 00:00:00 \x1b[1mfine"), **{"coldfusion.round": 1}
     )
-    assert lines == ["round 1: reported an error to the server: bad?2026-01-01 00:00:00 ?[1mfine"]
+    problem, reported = lines
+    assert problem.startswith("PROBLEM: bad 2026-01-01 00:00:00 ?[1mfine. Nothing else was sent")
+    assert reported == "round 1: reported an error to the server: bad?2026-01-01 00:00:00 ?[1mfine"
+
+
+def test_the_problem_of_a_query_has_a_line_of_its_own_that_says_what_to_do(file):
+    problem = "the frozen weights of this node's base are not those of the run. Set the node's 'base' to the other one."
+    reply = RecordDict({"config": ConfigRecord({"name": "hospital", "versions": "x" * 90, "problem": problem})})
+    _, lines = exchange(file, "query", reply)
+    assert lines[0] == (
+        f"PROBLEM: {problem} Until this is solved, this node takes no part in the run. If you change its settings, "
+        "start it again. The server asks again every minute."
+    )
+    assert lines[1].startswith("reported to the server: name=hospital, ")
+
+
+@pytest.mark.parametrize("kind", ["query", "train", "evaluate"])
+def test_the_log_has_the_details_that_the_server_is_not_told(file, tmp_path, kind):
+    missing = tmp_path / "no model"
+    config = {"task": "a", "base": str(missing), "message-log": str(file)}
+    message = Message(
+        RecordDict({"config": ConfigRecord({"finetune.freeze": "embeddings", "frozen-sha256": "0a1b"})}),
+        dst_node_id=2,
+        message_type=kind,
+    )
+    reply = contributor_app()(message, Context(1, 2, config, RecordDict(), {}))
+    log = file.read_text(encoding="utf-8")
+    first = log.splitlines()[0].split(" ", 2)[2]
+    assert first.startswith("PROBLEM: ") and "details are in" not in first
+    assert "the details are in the contributor's own log" in log.splitlines()[-1]
+    assert str(tmp_path) not in (reply.error.reason if reply.has_error() else reply.content["config"]["problem"])
+    if kind == "query":
+        assert str(missing) in first
+
+
+def test_the_problem_of_one_message_is_not_that_of_the_next(file):
+    def fails(message, context):
+        note_problem(DataError("no rows"))
+        return Message(Error(code=2, reason="DataError"), reply_to=message)
+
+    context = Context(1, 2, {"message-log": str(file)}, RecordDict(), {})
+    message = Message(RecordDict(), dst_node_id=2, message_type="train")
+    log_messages(message, context, fails)
+    log_messages(message, context, lambda message, context: Message(Error(code=2), reply_to=message))
+    lines = [line.split(" ", 2)[2] for line in file.read_text().splitlines()]
+    assert lines[0].startswith("PROBLEM: no rows.")
+    assert lines[2].startswith("PROBLEM: unknown.")
 
 
 def test_nothing_is_logged_without_a_file(tmp_path):
