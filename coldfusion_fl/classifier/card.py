@@ -153,6 +153,11 @@ def _licence_sentence(origin: Origin) -> str:
 
 def _noise_sentence(trained: TrainedClassifier, ends: Interval) -> str:
     """What the score shows: whether it is beyond the baseline."""
+    below = "**The score is not above the baseline: the texts do not help this model.** "
+    return (below if trained.score <= trained.baseline else "") + _interval_sentence(trained, ends)
+
+
+def _interval_sentence(trained: TrainedClassifier, ends: Interval) -> str:
     low, high = ends
     if low is None or high is None:
         return "The score has no interval: a few points more or less may be noise."

@@ -197,7 +197,12 @@ def member_export(
     out: Annotated[Path, typer.Option("--out", help="The folder of the classifier; it must not exist.")],
     folder: _MemberFolder = Path(),
     run: Annotated[
-        str, typer.Option("--run", help="The identifier of a run, or its beginning. Default: the newest run.")
+        str,
+        typer.Option(
+            "--run",
+            help="The identifier of a run, or its beginning; the command lists those that this member has. Default: "
+            "the run with the newest base.",
+        ),
     ] = "",
     examples: Annotated[int, typer.Option("--examples", help="Rows of train to finetune on; 0: all.", min=0)] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the drawn rows, the head and the training.", min=0)] = 0,

@@ -105,6 +105,8 @@ def write_classifier(
     if checkpoint:
         checkpoint.remove()
     print_line(_describe_score(task, trained.score, trained.baseline))
+    if warning := warn_of_baseline(task, trained.score, trained.baseline, trains=trains):
+        print_line(warning)
     if onnx:
         print_line(f"{out / ONNX_FILE} was checked: ONNX Runtime gives the outputs of PyTorch.")
     print_line(f"The classifier is in {out}. Apply it: coldfusion predict {out} FILE --out FILE")
@@ -125,6 +127,27 @@ def _describe_score(task: "Task", score: float, baseline: float) -> str:
             else ""
         )
     return f"{task.metric} on {len(task.test)} test rows: {score:.1f}{ends} points ({name}: {baseline:.1f}){noise}"
+
+
+def warn_of_baseline(task: "Task", score: float, baseline: float, *, trains: bool) -> str:
+    """A warning with both figures, where a classifier is no better than an answer that reads no text; else empty.
+
+    Args:
+        task: its task.
+        score: on the test split, in points.
+        baseline: the score of always the same answer, likewise.
+        trains: whether the classifier was trained further by this command.
+    """
+    if score > baseline:
+        return ""
+    same = "the most frequent class" if task.classes else "the mean"
+    remedy = "More training rows, more epochs or another base may help."
+    if not trains:
+        remedy = "Leave out --no-training, so that it is trained on the task's rows."
+    return (
+        f"Warning: the classifier is {'below' if score < baseline else 'no better than'} always answering {same}: "
+        f"{score:.1f} against {baseline:.1f} points. Do not use it as it is. {remedy}"
+    )
 
 
 def _train(

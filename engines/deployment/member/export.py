@@ -1,6 +1,8 @@
 """A member's own classifier: of the newest base of a run and of its head, which it has kept on its disk."""
 
 import json
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -16,6 +18,7 @@ from coldfusion_fl.data.catalogue import read_catalogues
 from coldfusion_fl.engines.deployment.member.join import flower_home
 from coldfusion_fl.engines.deployment.member.settings import Member
 from coldfusion_fl.errors import DeploymentError, ErrorCode, first_line
+from coldfusion_fl.sanitize import MAX_NAME, bounded
 from coldfusion_fl.training.node_state import BASE, FINETUNING, HEAD, NodeFiles
 
 
@@ -25,19 +28,23 @@ class KeptModel:
 
     Attributes:
         run: the identifier of the run.
+        when: when its base was kept, in local time.
         server_round: the round whose base it is.
         head_round: the last round in which the member trained its head; None: it kept none.
+        others: the other runs of which this member has kept a base, described.
         encoder: the arrays of the base by name.
         head: the arrays of the member's head by name; empty if the run did not keep heads.
         settings: the training of the run's contributors.
     """
 
     run: str
+    when: str
     server_round: int
     head_round: int | None
     encoder: EncoderDict
     head: EncoderDict
     settings: FinetuneSettings
+    others: Sequence[str] = ()
 
 
 def read_kept_model(folder: Path, run: str = "") -> KeptModel:
@@ -55,14 +62,14 @@ def read_kept_model(folder: Path, run: str = "") -> KeptModel:
     runs = [path for path in state.glob("*") if (path / FINETUNING).is_file()]
     named = [path for path in runs if unquote(path.name).startswith(run)]
     if not named:
-        known = ", ".join(sorted(unquote(path.name) for path in runs))
+        known = "; ".join(_describe_run(path) for path in sorted(runs, key=_time_of))
         which = f" of a run '{run}', but of {known}" if run and known else ""
         raise DeploymentError(
             f"{folder}: this member has kept no base{which}. A member keeps the newest base that it has evaluated. Of "
             "a run without evaluation, finetune the model that the server has: coldfusion finetune MODEL --task TASK",
             code=ErrorCode.MODEL_MISSING,
         )
-    newest = max(named, key=lambda path: (path / FINETUNING).stat().st_mtime)
+    newest = max(named, key=_time_of)
     files, settings = NodeFiles(newest), json.loads((newest / FINETUNING).read_text(encoding="utf-8"))
     try:
         encoder, head = files.load(BASE), files.load(HEAD)
@@ -70,12 +77,29 @@ def read_kept_model(folder: Path, run: str = "") -> KeptModel:
         raise DeploymentError(f"{newest}: a file cannot be read: {first_line(failure)}.") from None
     return KeptModel(
         unquote(newest.name),
+        _when(newest),
         files.newest_round(BASE) or 0,
         files.newest_round(HEAD),
         encoder,
         head,
         parse_table(FinetuneSettings, settings, str(newest / FINETUNING)),
+        [_describe_run(path) for path in sorted(runs, key=_time_of) if path != newest],
     )
+
+
+def _time_of(folder: Path) -> float:
+    """When the newest base of a run was kept, in seconds since 1970."""
+    return (folder / FINETUNING).stat().st_mtime
+
+
+def _when(folder: Path) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(_time_of(folder)))
+
+
+def _describe_run(folder: Path) -> str:
+    """What a person can tell a run by: the time of its newest base, the round, and the identifier for `--run`."""
+    number = NodeFiles(folder).newest_round(BASE) or 0
+    return f"{bounded(unquote(folder.name), MAX_NAME)} (round {number}, kept on {_when(folder)})"
 
 
 def export_classifier(
@@ -109,7 +133,13 @@ def export_classifier(
 
     spec = read_catalogues(member.catalogue, member.data_root)[member.task]
     kept = read_kept_model(folder, run)
-    print_line(f"The base of round {kept.server_round} of the run {kept.run}, with {_describe_head(kept, trains)}.")
+    head = _describe_head(kept, trains)
+    print_line(
+        f"The base of round {kept.server_round}, which {member.name} evaluated on {kept.when} in a run of the server "
+        f"{member.server}, with {head}. The run's identifier is {bounded(kept.run, MAX_NAME)}."
+    )
+    if kept.others:
+        print_line(f"{member.name} has bases of other runs too. Choose with --run: {'; '.join(kept.others)}.")
     write_classifier(
         open_base(member.base),
         kept.encoder,

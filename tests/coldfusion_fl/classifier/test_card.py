@@ -32,6 +32,12 @@ def test_a_score_beside_its_baseline(base, tiny_base, task, score, is_noise):
     assert (data.pipeline_tag, data.base_model, data.datasets) == ("text-classification", None, None)
 
 
+@pytest.mark.parametrize(("score", "is_below"), [(40.0, True), (50.0, True), (51.0, False)])
+def test_a_score_that_is_not_above_the_baseline_is_said(base, task, score, is_below):
+    card = classifier_card(base, "f00", task, trained(score), FinetuneSettings(), 0)
+    assert ("**The score is not above the baseline" in card) is is_below
+
+
 def test_the_card_says_whether_the_head_was_kept_and_trained_further(base, task):
     card = classifier_card(base, "f00", task, trained(95.0, is_kept=True), FinetuneSettings(), 7)
     assert "and the head that the task's contributor kept in the run, on 60 rows, in 9 steps, with the seed 7." in card

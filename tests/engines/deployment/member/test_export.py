@@ -1,5 +1,8 @@
 """A member takes home a classifier of what it has kept of a run; docs/how-to/federation.md does it in a real one."""
 
+import os
+import re
+
 import numpy as np
 import pytest
 from acme import fill_in
@@ -89,8 +92,35 @@ def test_the_newest_run_is_the_default_and_another_can_be_named(member, keep):
     keep("two", 2)
     assert (read_kept_model(member).run, read_kept_model(member).server_round) == ("two", 2)
     assert read_kept_model(member, "one").run == "one/1"
-    with pytest.raises(DeploymentError, match="of a run 'three', but of one/1, two"):
+    with pytest.raises(DeploymentError, match=r"of a run 'three', but of one/1 \(round 5, kept on 20.*; two \(round 2"):
         read_kept_model(member, "three")
+
+
+def test_a_run_is_named_by_its_server_time_and_round_and_others_are_listed(member, keep, tmp_path, capsys):
+    keep("aaaa-1", 5)
+    keep("bbbb-2", 2)
+    for run, when in (("aaaa-1", 1.7e9), ("bbbb-2", 1.8e9)):
+        os.utime(contributor_folder(flower_home(member) / "state", run) / FINETUNING, (when, when))
+    export_classifier(read_member(member), member, tmp_path / "mine", trains=False)
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert re.match(r"The base of round 2, which a evaluated on 2027-01-1\d \d\d:\d\d in a run of the server ", first)
+    assert "localhost:9443" in first and "bbbb-2" in first
+    assert re.search(r"other runs too. Choose with --run: aaaa-1 \(round 5, kept on 2023-11-1\d", second)
+
+
+def test_a_classifier_below_the_most_frequent_class_is_warned_of_with_both_figures(member, keep, tmp_path, capsys):
+    """The head answers always the same class: once the most frequent one, once another one."""
+    model = keep("run", 1)
+    files = NodeFiles(contributor_folder(flower_home(member) / "state", "run"))
+    for sign in (1, -1):
+        files.save(HEAD, 1, {"head.weight": 0 * model.head.weight.detach().numpy(),
+                             "head.bias": np.float32([-sign, sign])})  # fmt: skip
+        export_classifier(read_member(member), member, tmp_path / f"mine{sign}", trains=False)
+    out = capsys.readouterr().out
+    warnings = re.findall(r"Warning: the classifier is (?:below|no better than) always answering the most frequent "
+                          r"class: [\d.]+ against [\d.]+ points\. Do not use it", out)  # fmt: skip
+    assert len(warnings) == 2
+    assert "Leave out --no-training" in out
 
 
 def test_a_member_that_has_evaluated_nothing_has_nothing_to_take_home(member):
