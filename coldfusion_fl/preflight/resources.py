@@ -105,15 +105,40 @@ def describe_disk(settings: Settings, encoder_bytes: int, frozen_bytes: int = 0)
     frozen = 0 if saved else frozen_bytes
     needed = max(0, kept - saved) * a_round + frozen + changing * copies + encoder_bytes * _SPARE_COPIES
     free = shutil.disk_usage(_existing(folder)).free
-    saved_bases = f"{count(kept, 'base')} of {decimal(a_round)}"
-    figures = f"{saved_bases}, the model, and the contributions of a round"
+    figures = "; ".join(_describe_saved(settings, kept, changing, a_round - changing, frozen))
     if needed > free:
         raise RunFolderError(
-            f"{folder}: {figures} need {decimal(needed)} of disk space, but {decimal(free)} are free. Choose another "
-            "folder with --out, free some space, or set 'server.keep-last' to keep the arrays of fewer rounds.",
+            f"{folder}: the run needs {decimal(needed)} of disk space, but {decimal(free)} are free. It saves "
+            f"{figures}. Choose another folder with --out, free some space, or set 'server.keep-last' to keep the "
+            "arrays of fewer rounds.",
             code=ErrorCode.DISK_FULL,
         )
-    return f"{decimal(needed)} ({figures}); {decimal(free)} are free."
+    return f"{decimal(needed)}, and {decimal(free)} are free. It saves {figures}."
+
+
+def _describe_saved(settings: Settings, bases: int, changing: int, beside: int, frozen: int) -> list[str]:
+    """What a run saves, in words.
+
+    Args:
+        settings: the run's settings.
+        bases: the number of bases that are on the disk together.
+        changing: the size of the arrays of a base that contributors change.
+        beside: the size of what is saved with each base.
+        frozen: the size of the frozen arrays, if they are still to be saved.
+    """
+    server, kinds = settings.server, []
+    if beside > changing * bool(server.ema):
+        kinds.append("the state of the server optimizer")
+    if server.ema:
+        kinds.append("the moving average of the bases")
+    which = "" if server.keep_last else ", the first one and one for each round"
+    return [
+        f"{count(bases, 'base')} of {decimal(changing)} each{which}",
+        *([f"with each base, {decimal(beside)} for {' and '.join(kinds)}"] if kinds else []),
+        *([f"the frozen weights once, {decimal(frozen)}"] if frozen else []),
+        "the model",
+        "and the contributions of one round",
+    ]
 
 
 def copies_per_round(settings: Settings) -> int:

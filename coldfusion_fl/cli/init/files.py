@@ -17,7 +17,9 @@ CATALOGUE, RUN = "tasks.toml", "run.toml"
 _SHOWN_CLASSES, _SHOWN_CHARACTERS = 12, 60
 _ROUNDS, _MOST_CONTRIBUTORS = 5, 8
 # Short contributions in several rounds are what the preset `recommended` was chosen for.
-_PRESET, _EXAMPLES, _EPOCHS = "recommended", 384, 1
+_PRESET, _EPOCHS = "recommended", 1
+# The training rows of a contribution, where contributors have more.
+EXAMPLES = 384
 
 
 def catalogue_text(tasks: "Mapping[str, tuple[Mapping[str, Any], Task]]") -> str:
@@ -69,7 +71,29 @@ def _suggestions(keys: Mapping[str, Any], task: "Task", *, is_alone: bool) -> li
     return lines
 
 
-def run_table(base: str, seen: Sequence[str], max_length: int, more: Mapping[str, Any]) -> dict[str, Any]:
+def choose_examples(rows: Mapping[str, int]) -> tuple[int, str]:
+    """The training rows of a contribution, and the reason where a contributor has fewer rows than usual.
+
+    Args:
+        rows: the number of training rows of each contributor.
+
+    Returns:
+        The setting `finetune.examples`, and a remark; empty where all contributors have enough rows.
+    """
+    few = {name: number for name, number in rows.items() if number <= EXAMPLES}
+    if len(few) == len(rows):
+        most = max(rows.values())
+        return 0, f"all rows: the largest contributor has {most}; with many more, {EXAMPLES} is a good number"
+    if few:
+        names = f"'{min(few)}' has" if len(few) == 1 else f"{len(few)} of the {len(rows)} contributors have"
+        own = "which are all used" if len(few) == 1 else "and use them all"
+        return EXAMPLES, f"{names} fewer rows, {own}"
+    return EXAMPLES, ""
+
+
+def run_table(
+    base: str, seen: Sequence[str], max_length: int, more: Mapping[str, Any], examples: int = EXAMPLES
+) -> dict[str, Any]:
     """The settings of a first run.
 
     Args:
@@ -77,9 +101,10 @@ def run_table(base: str, seen: Sequence[str], max_length: int, more: Mapping[str
         seen: the tasks.
         max_length: the maximum length of a text in tokens.
         more: further settings, by table; they replace these.
+        examples: the training rows of a contribution; 0: all.
     """
     few = {} if len(seen) > 1 else {"min-contributions": 1}
-    finetune = {"epochs": _EPOCHS, "examples": _EXAMPLES, "max-length": max_length, **more.get("finetune", {})}
+    finetune = {"epochs": _EPOCHS, "examples": examples, "max-length": max_length, **more.get("finetune", {})}
     return {
         "base": base,
         "preset": _PRESET,

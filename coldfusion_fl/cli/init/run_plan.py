@@ -14,7 +14,7 @@ import torch
 from coldfusion_fl.arrays.encoder import Encoder, size_in_bytes
 from coldfusion_fl.cli.app import console, print_line
 from coldfusion_fl.cli.init.drafts import Draft
-from coldfusion_fl.cli.init.files import RUN, run_table
+from coldfusion_fl.cli.init.files import RUN, choose_examples, run_table
 from coldfusion_fl.cli.init.findings import describe_tokens
 from coldfusion_fl.config.parsing import parse_settings
 from coldfusion_fl.config.settings import FinetuneSettings, Settings
@@ -68,8 +68,12 @@ def plan_run(drafts: Sequence[Draft], base: str, out: Path, *, checks: bool) -> 
     reference = base or (_PACKAGED_BASE if importlib.util.find_spec(_PACKAGE) else _HUB_BASE)
     seen = [name for draft in drafts for name in draft.seen]
     more: dict[str, Any] = {} if base else {"finetune": {"learning-rate": _BASE_LEARNING_RATE}}
+    examples, why = choose_examples({name: len(draft.shard.train) for draft in drafts for name in draft.seen})
+    remarks = {"finetune.examples": why} if why else {}
+    if why:
+        print_line(f"Training rows of a contribution: examples = {examples} ({why}).")
     if not checks:
-        return Plan(run_table(reference, seen, FinetuneSettings().max_length, more), {})
+        return Plan(run_table(reference, seen, FinetuneSettings().max_length, more, examples), remarks)
     with console.status("Loading the base"):
         opened, encoder = _load(reference)
     for note in opened.notes:
@@ -80,12 +84,12 @@ def plan_run(drafts: Sequence[Draft], base: str, out: Path, *, checks: bool) -> 
         print_line(f"{draft.name}: {describe_tokens(found)}")
     max_length, remark = _max_length(np.concatenate(lengths), opened)
     more |= _gpus(len(seen))
-    table = run_table(reference, seen, max_length, more)
+    table = run_table(reference, seen, max_length, more, examples)
     settings = parse_settings(table, RUN).model_copy(update={"out": str((out / "runs").resolve())})
     estimate = _check_and_estimate(settings, opened, encoder, drafts, lengths)
     for line in estimate:
         print_line(line)
-    return Plan(table, {"finetune.max-length": remark}, "\n".join(estimate))
+    return Plan(table, {**remarks, "finetune.max-length": remark}, "\n".join(estimate))
 
 
 def _load(reference: str) -> tuple[Base, Encoder]:

@@ -84,19 +84,27 @@ def settings(folder, **changes):
 
 
 @pytest.mark.parametrize(
-    ("changes", "rounds", "size"),
+    ("changes", "rounds", "beside", "what"),
     [
-        ({"rounds": 9}, 10, 90),
-        ({"rounds": 9, "keep_last": 2}, 3, 90),
-        ({"rounds": 9, "server": {"server_optimizer": "nesterov()", "ema": 0.7}}, 10, 270),
-        ({"rounds": 9, "server": {"server_optimizer": "adam()"}}, 10, 270),
+        ({"rounds": 9}, 10, 0, ""),
+        ({"rounds": 9, "keep_last": 2}, 3, 0, ""),
+        (
+            {"rounds": 9, "server": {"server_optimizer": "nesterov()", "ema": 0.7}},
+            10,
+            180,
+            "the state of the server optimizer and the moving average of the bases",
+        ),
+        ({"rounds": 9, "server": {"server_optimizer": "adam()"}}, 10, 180, "the state of the server optimizer"),
+        ({"rounds": 9, "server": {"ema": 0.7}}, 10, 90, "the moving average of the bases"),
     ],
 )
-def test_the_disk_space_of_all_rounds_is_stated_with_the_folder(tmp_path, changes, rounds, size):
+def test_the_disk_space_of_all_rounds_is_stated_with_the_folder(tmp_path, changes, rounds, beside, what):
     line = check_disk(settings(tmp_path / "runs" / "mine", **changes), 90 * MB)
     assert str(tmp_path / "runs" / "mine") in line
-    assert f"{rounds} bases of {size}.0 MB" in line
-    assert decimal((rounds * size + 3 * 90) * MB) in line
+    assert f"{rounds} bases of 90.0 MB each" in line
+    assert (", the first one and one for each round;" in line) == (rounds == 10)
+    assert (f"; with each base, {beside}.0 MB for {what};" in line) if what else ("with each base" not in line)
+    assert decimal((rounds * (90 + beside) + 3 * 90) * MB) in line
 
 
 def test_the_errors_of_compressed_updates_need_space_too(tmp_path):
@@ -109,7 +117,8 @@ def test_the_errors_of_compressed_updates_need_space_too(tmp_path):
 
 def test_frozen_arrays_are_saved_once_and_not_sent(tmp_path):
     line = check_disk(settings(tmp_path, rounds=9), 90 * MB, 50 * MB)
-    assert "10 bases of 40.0 MB" in line
+    assert "10 bases of 40.0 MB each" in line
+    assert "the frozen weights once, 50.0 MB" in line
     assert decimal((10 * 40 + 50 + 2 * 40 + 90) * MB) in line
 
 

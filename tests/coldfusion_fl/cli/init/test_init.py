@@ -48,6 +48,25 @@ def files(folder):
     return (folder / "tasks.toml").read_text("utf-8"), (folder / "run.toml").read_text("utf-8")
 
 
+@pytest.mark.parametrize(
+    ("numbers", "examples", "remark"),
+    [
+        ((60, 90), 0, "all rows: the largest contributor has "),
+        ((60, 700), 384, "'t0' has fewer rows, which are all used"),
+        ((60, 70, 700), 384, "2 of the 3 contributors have fewer rows, and use them all"),
+        ((700, 710), 384, ""),
+    ],
+)
+def test_the_rows_of_a_contribution_are_those_that_the_tables_have(init, write, tmp_path, numbers, examples, remark):
+    tables = [write(f"t{place}.csv", table=rows(number)) for place, number in enumerate(numbers)]
+    code, out, err = init(*tables, "--skip-base")
+    assert code == 0, err
+    assert read_settings(tmp_path / "run.toml").finetune.examples == examples
+    [line] = [line for line in files(tmp_path)[1].splitlines() if line.startswith("examples = ")]
+    assert line.startswith(f"examples = {examples}" + (f"  # {remark}" if remark else ""))
+    assert (f"Training rows of a contribution: examples = {examples} ({remark}" in out) == bool(remark)
+
+
 def test_two_tables_become_two_contributors(init, coldfusion, write, tmp_path, tiny_base):
     numbers = [(text, i * 0.37) for i, (text, _) in enumerate(rows())]
     code, out, err = init(write("reviews.csv"), write("tickets.csv", ("message", "hours"), numbers))
