@@ -16,7 +16,7 @@ from coldfusion_fl.errors import ErrorCode, RunError
 
 if TYPE_CHECKING:
     from flwr.cli.build import build_fab_from_files
-    from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_HEADER, TIMESTAMP_TOLERANCE
+    from flwr.common.constant import HEARTBEAT_PATIENCE, SYSTEM_TIME_TOLERANCE, TIMESTAMP_HEADER, TIMESTAMP_TOLERANCE
     from flwr.common.serde import fab_to_proto, metadata_from_proto
     from flwr.proto import control_pb2, fleet_pb2, message_pb2, runtime_pb2
     from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
@@ -94,6 +94,8 @@ MODULES = {
     "ControlHttpClient": "flwr.supercore.control",
     "RuntimeVersionHttpInterceptor": "flwr.supercore.interceptors.http.runtime_version",
     "control_pb2": "flwr.proto",
+    # It does not say when a node was last heard of, but how long its last heartbeat counts.
+    "HEARTBEAT_PATIENCE": "flwr.common.constant",
     "Fab": "flwr.supercore.fab",
     "fab_to_proto": "flwr.common.serde",
     "FlowerError": "flwr.supercore.error",

@@ -32,7 +32,8 @@ class MemberStatus:
         reason: why it was last rejected or excluded; empty again after it answered.
         fused: the number of rounds that it was fused in.
         rejected: the number of its rejections in finished rounds.
-        last_heard: when something last arrived from it, in seconds since 1970; None: never.
+        last_heard: when something last arrived from it, in seconds since 1970; if the federation's server was asked,
+            heartbeats count too. None: nothing arrived in this run.
         online: whether its node is connected; None: unknown.
     """
 
@@ -161,6 +162,8 @@ class _Timeline:
                 for names, seen in ((event.seen, True), (event.unseen, False)):
                     for name in names:
                         self._member(name).seen = seen
+                for name in (*event.seen, *event.unseen, *event.excluded):  # all have answered a query
+                    self._member(name).last_heard = event.time
             case events.RoundStarted():
                 self.phase = f"round {event.round}: contributors train"
                 self._excluded = set(event.excluded)

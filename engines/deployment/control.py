@@ -4,9 +4,11 @@ Flower's own command line (`flwr supernode`, `flwr run`) uses it too, but does n
 """
 
 import contextlib
+import datetime
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -14,6 +16,7 @@ from coldfusion_fl.engines.deployment.certificates import certificate_hosts, cov
 from coldfusion_fl.engines.deployment.federation import Federation, join_address
 from coldfusion_fl.engines.deployment.operations.expiry import clock
 from coldfusion_fl.engines.flower_internals import (
+    HEARTBEAT_PATIENCE,
     ControlHttpClient,
     Fab,
     FlowerError,
@@ -23,6 +26,7 @@ from coldfusion_fl.engines.flower_internals import (
 )
 from coldfusion_fl.errors import DeploymentError, ErrorCode, first_line
 
+_ONLINE = "online"
 _LOCAL, _LOCAL_6 = "127.0.0.1", "::1"
 # A server that is starting or overloaded answers with a status code from here on: the request can be repeated.
 _SERVER_ERRORS = 500
@@ -44,14 +48,15 @@ class Node:
         name: the member's name.
         public_key: PEM, as Flower stores it.
         online: whether the node has sent a heartbeat lately.
-        since: the time at which it last connected or disconnected, ISO 8601; empty if it never connected.
+        last_heard: when its last heartbeat arrived, in seconds since 1970; of a node that is offline, when it signed
+            off or began to count as offline. None: it never connected.
     """
 
     node_id: int
     name: str
     public_key: bytes
     online: bool
-    since: str
+    last_heard: float | None
 
 
 @dataclass(frozen=True)
@@ -84,13 +89,7 @@ class Control:
         with self._request_errors():
             found = self._client.ListNodes(control_pb2.ListNodesRequest()).nodes_info
         return [
-            Node(
-                node.node_id,
-                node.name,
-                node.public_key,
-                node.status == "online",
-                node.last_activated_at if node.status == "online" else node.last_deactivated_at,
-            )
+            Node(node.node_id, node.name, node.public_key, node.status == _ONLINE, _last_heard(node))
             for node in found
             if node.status != "unregistered"
         ]
@@ -163,6 +162,14 @@ class Control:
                 f"coldfusion federation serve {self._folder}",
                 code=ErrorCode.SERVER_UNREACHABLE,
             ) from None
+
+
+def _last_heard(node: Any) -> float | None:
+    """See `Node.last_heard`; of Flower's NodeInfo."""
+    if node.status == _ONLINE:
+        return float(node.online_until - HEARTBEAT_PATIENCE * node.heartbeat_interval)
+    since = node.last_deactivated_at
+    return datetime.datetime.fromisoformat(since).timestamp() if since else None
 
 
 def local_host(federation: Federation) -> str:

@@ -1,7 +1,5 @@
 """Which members are connected to a federation's server now, what it needs soon, and the size of its database."""
 
-import datetime
-
 from coldfusion_fl.engines.deployment.control import control_of
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.operations.expiry import expiry_warnings
@@ -30,6 +28,5 @@ def add_online_status(status: RunStatus, federation: Federation) -> None:
             member = MemberStatus(node.name)
             status.members.append(member)
         member.online = node.online
-        if not node.online and node.since:
-            disconnected = datetime.datetime.fromisoformat(node.since).timestamp()
-            member.last_heard = max(disconnected, member.last_heard or 0.0)
+        if node.last_heard is not None:
+            member.last_heard = max(node.last_heard, member.last_heard or 0.0)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def save_round(ledger, number, fused=(), rejected=()):
 def test_a_round_from_its_begin_to_its_end(ledger):
     with ledger.lock():
         assert run_status(Ledger(ledger.folder)).phase == "waiting for members"
-        ledger.emit(events.NodesConnected(seen=["a", "b", "c"], unseen=["u"], rounds=3))
+        ledger.emit(events.NodesConnected(seen=["a", "b", "c"], unseen=["u"], excluded=["x"], rounds=3, time=900.0))
         save_round(ledger, 0)
         ledger.emit(events.RoundStarted(round=1, sampled=["a", "b"], missing=["c"]))
         ledger.emit(events.TrainingStep(round=1, name="a", step=1, steps=9, loss=1.0))
@@ -46,8 +47,9 @@ def test_a_round_from_its_begin_to_its_end(ledger):
         members = {member.name: member for member in status.members}
         assert [members[name].activity for name in "abcu"] == ["training", "rejected", "missing", "idle"]
         assert members["b"].reason == "it holds values that are not finite"
-        assert [member.seen for member in status.members] == [True, True, True, False]
-        assert members["a"].last_heard and members["c"].last_heard is None
+        assert [members[name].seen for name in "abcu"] == [True, True, True, False]
+        assert members["a"].last_heard > 900
+        assert [members[name].last_heard for name in "bcux"] == [pytest.approx(time.time(), abs=60), 900, 900, 900]
         ledger.emit(events.ContributionReceived(round=1, name="a"))
         ledger.emit(events.RoundFused(round=1, contributions=1, rejected=1))
         save_round(ledger, 1, fused=["a"], rejected=["b"])
@@ -145,7 +147,6 @@ def test_a_folder_that_holds_no_run_is_said(tmp_path):
 def test_looking_does_not_shut_a_run_out(ledger):
     """A run that begins while somebody looks whether one is there waits for a moment."""
     import threading
-    import time
 
     other = Ledger(ledger.folder)
     began = threading.Event()

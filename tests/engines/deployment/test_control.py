@@ -2,6 +2,8 @@
 
 import httpx
 import pytest
+from flwr.proto.control_pb2 import ListNodesResponse
+from flwr.proto.node_pb2 import NodeInfo
 
 from coldfusion_fl.engines.deployment.control import Control, RequestRejectedError
 from coldfusion_fl.errors import DeploymentError
@@ -41,3 +43,19 @@ def test_a_failing_or_absent_server_is_not_a_rejection(failure, words):
         control.nodes()
     assert not isinstance(reported.value, RequestRejectedError)
     assert words in str(reported.value)
+
+
+def test_when_a_node_was_last_heard_of():
+    nodes = [
+        NodeInfo(name="online", status="online", online_until=1060.0, heartbeat_interval=30.0),
+        NodeInfo(name="gone", status="offline", last_deactivated_at="1970-01-01T00:15:00+00:00", online_until=900.0),
+        NodeInfo(name="new", status="registered"),
+        NodeInfo(name="removed", status="unregistered"),
+    ]
+
+    class Server:
+        def ListNodes(self, request):
+            return ListNodesResponse(nodes_info=nodes)
+
+    found = {node.name: node.last_heard for node in Control(Server(), "the server", "/acme").nodes()}
+    assert found == {"online": 1000.0, "gone": 900.0, "new": None}

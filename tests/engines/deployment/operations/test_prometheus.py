@@ -32,7 +32,7 @@ def ledger(tmp_path):
     """A run of two members and one with a hostile name, after its first round."""
     made = Ledger.create(tmp_path / "run", {"rounds": 3})
     made.emit(events.RunStarted())
-    made.emit(events.NodesConnected(seen=["a", "b", HOSTILE], rounds=3))
+    made.emit(events.NodesConnected(seen=["a", "b", HOSTILE], rounds=3, time=900.0))
     made.emit(events.RoundStarted(round=1, sampled=["a", "b"]))
     made.emit(events.ContributionReceived(round=1, name="a", time=1000.0))
     made.emit(events.RunLost(round=1, reason="killed"))
@@ -52,7 +52,7 @@ def federation(tmp_path, monkeypatch):
 
     class FakeControl:
         def nodes(self):
-            return [Node(1, "a", b"", True, ""), Node(2, "b", b"", False, "2026-01-02T03:04:05+00:00")]
+            return [Node(1, "a", b"", True, 3000.0), Node(2, "b", b"", False, None), Node(3, "new", b"", True, 4000.0)]
 
     monkeypatch.setattr(online_status, "control_of", lambda federation: contextlib.nullcontext(FakeControl()))
     return made
@@ -85,7 +85,7 @@ def test_the_members(ledger):
     assert [found[("member_fused_total", name)] for name in "ab"] == [1, 0]
     assert [found[("member_rejections_total", name)] for name in "ab"] == [0, 1]
     assert found[("member_last_heard_timestamp_seconds", "a")] == 1000
-    assert ("member_last_heard_timestamp_seconds", "b") not in found
+    assert found[("member_last_heard_timestamp_seconds", "b")] == 900
     assert found[("member_training_loss", "a")] == 0.5
     assert {key[1:]: value for key, value in found.items() if key[0] == "member_score"} == {("frozen", "a"): 61.5}
     activities = {key[1]: value for key, value in found.items() if key[0] == "member_activity" and key[2] == "a"}
@@ -99,6 +99,8 @@ def test_the_server_and_who_is_online(ledger, federation):
     found = metrics_of(ledger, federation)
     assert found[("server_up", "acme")] == 1
     assert [found[("member_online", name)] for name in "ab"] == [1, 0]
+    heard = [found[("member_last_heard_timestamp_seconds", name)] for name in ("a", "b", "new")]
+    assert heard == [3000, 900, 4000]  # a heartbeat; the wait for the members; a heartbeat of one that took no part yet
     for whose in ("server", "authority"):
         assert found[(f"{whose}_certificate_expiry_timestamp_seconds", "acme")] > 1.7e9
     assert found[("server_database_size_bytes", "acme")] == 1000

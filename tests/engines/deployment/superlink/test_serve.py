@@ -27,7 +27,7 @@ class FakeControl:
         if key in self.keys:
             raise RequestRejectedError("Public key already in use.")
         self.keys.add(key)
-        node = Node(len(self.keys), name, key, False, "")
+        node = Node(len(self.keys), name, key, False, None)
         self.there[node.node_id] = node
         return node.node_id
 
