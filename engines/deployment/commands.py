@@ -168,14 +168,21 @@ def serve_command(folder: _Folder) -> None:
 
 @member.command("check")
 def check(folder: _MemberFolder = Path()) -> None:
-    """Check everything before joining: data, labels, base, memory, server, certificate, key, versions."""
-    from coldfusion_fl.engines.deployment.member.check import check_member
+    """Check everything before joining: data, labels, base, memory, server, certificate, key, versions.
+
+    The base is not compared with that of a run: this happens when a run asks the member.
+    """
+    from coldfusion_fl.engines.deployment.member.check import BASE_OF_A_RUN, check_member
 
     failed = 0
+    checked = False
     for finding in check_member(folder):
+        checked |= finding.check == "base" and finding.passed
         failed += not finding.passed
         mark = ("warn" if finding.warning else "ok") if finding.passed else "FAIL"
         _console.print(f"{mark:>4}  {finding.check}: {finding.details}", markup=False)
+    if checked:
+        _console.print(f"Not checked: {BASE_OF_A_RUN}", markup=False)
     if failed:
         raise typer.Exit(2)
 

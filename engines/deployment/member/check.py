@@ -16,6 +16,12 @@ from coldfusion_fl.preflight.resources import available_memory
 _GIB = 1 << 30
 # The SuperNode holds copies of the base and of the contribution, beside the memory of the training.
 _COPIES = 4
+# No member knows the base of a run before the run asks it, and the server may have no run now.
+BASE_OF_A_RUN = (
+    "whether the base is that of a run. A run compares them when it asks this member, and excludes it if its frozen "
+    "weights differ. Then a line that begins with PROBLEM says so on the terminal of `coldfusion member start` and in "
+    "flower/messages.log in the member's folder. Ask the server's administrator for the base of the run."
+)
 
 
 def check_member(folder: Path) -> Iterator[Finding]:

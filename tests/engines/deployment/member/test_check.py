@@ -4,8 +4,10 @@ import re
 import ssl
 
 import pytest
+import typer
 from loopback import tls_server
 
+from coldfusion_fl.engines.deployment import commands
 from coldfusion_fl.engines.deployment.certificates import new_authority, new_server
 from coldfusion_fl.engines.deployment.federation import Federation
 from coldfusion_fl.engines.deployment.member.check import check_member
@@ -37,6 +39,16 @@ def test_local_checks_pass_and_the_server_cannot_be_reached(found):
     assert "60 training, 18 development, 24 test rows" in findings["data"].details
     assert "GiB of memory" in findings["training"].details
     assert "127.0.0.1:1 cannot be reached" in findings["server"].details
+
+
+def test_the_command_says_that_the_base_of_a_run_is_not_compared(found, tmp_path, capsys):
+    found()
+    with pytest.raises(typer.Exit):  # there is no server
+        commands.check(tmp_path / "acme" / "members" / "bank")
+    *_, last = capsys.readouterr().out.strip().split("Not checked: ")
+    text = " ".join(last.split())
+    assert text.startswith("whether the base is that of a run.")
+    assert "begins with PROBLEM" in text and "flower/messages.log" in text
 
 
 def test_a_failed_check_does_not_hide_the_others(found):
