@@ -162,7 +162,7 @@ class _Timeline:
                 for names, seen in ((event.seen, True), (event.unseen, False)):
                     for name in names:
                         self._member(name).seen = seen
-                for name in (*event.seen, *event.unseen, *event.excluded):  # all have answered a query
+                for name in (*event.seen, *event.unseen, *event.excluded):  # all are connected
                     self._member(name).last_heard = event.time
             case events.RoundStarted():
                 self.phase = f"round {event.round}: contributors train"

@@ -168,7 +168,7 @@ class QueriedNodes(NodeRegistry):
         return sorted(
             node
             for node, problem in self._problems.items()
-            if now - problem.since > _RETRY_INTERVAL and node not in self._queries
+            if now - problem.since > _RETRY_INTERVAL and node in self._known and node not in self._queries
         )
 
     def _query(self, grid: Grid, nodes: Iterable[int]) -> None:
@@ -200,6 +200,7 @@ class QueriedNodes(NodeRegistry):
                 else:
                     if time.monotonic() - since > self.answer_timeout:
                         del self._queries[node]
+                        self._note_silence(node)
             if time.monotonic() >= deadline:
                 return
             if self._queries:
@@ -219,18 +220,13 @@ class QueriedNodes(NodeRegistry):
         """The member that an answer describes; None, after a message, where it cannot take part."""
         answer = (None if reply.has_error() else reply.content.config_records.get(self._key)) or ConfigRecord()
         name = bounded(answer.get("name", ""), MAX_NAME)
-        # A node with a problem is queried again and again, but reported only when the problem changes.
-        before = self._problems.pop(node, None)
         problem = error_reason(reply) if is_unreadable(reply) else self._find_problem(node, name, answer)
         if problem:
             # Under the name of another node, the display would show that one as excluded.
             own = name if self._owns(node, name, answer) else ""
-            shown = self._known_names().get(node) or own or unnamed(node)
-            self._problems[node] = _Problem(shown, problem, time.monotonic())
-            if before is None or problem != before.reason:
-                log(WARNING, "Node %d%s is excluded: %s", node, f" ('{name}')" if name else "", problem)
-                self._on_excluded(shown, problem.rstrip("."))
+            self._exclude(node, name, self._known_names().get(node) or own or unnamed(node), problem)
             return None
+        self._problems.pop(node, None)
         if name and not is_simulated and self._node_names is None:
             self._owners[name] = _Owner(node, _hash_token(answer))
         simulated = answer.get("simulated-nodes")
@@ -240,6 +236,28 @@ class QueriedNodes(NodeRegistry):
             seen=bool(answer.get("seen", True)),
             simulated_nodes=simulated if is_simulated and isinstance(simulated, int) else None,
         )
+
+    def _exclude(self, node: int, name: str, shown: str, problem: str) -> None:
+        """Note why a node takes no part. It is queried again and again, but reported only when the problem changes.
+
+        Args:
+            node: the node.
+            name: what it calls itself.
+            shown: the name that is shown to others.
+            problem: the reason.
+        """
+        before = self._problems.get(node)
+        self._problems[node] = _Problem(shown, problem, time.monotonic())
+        if before is None or problem != before.reason:
+            log(WARNING, "Node %d%s is excluded: %s", node, f" ('{name}')" if name else "", problem)
+            self._on_excluded(shown, problem.rstrip("."))
+
+    def _note_silence(self, node: int) -> None:
+        """Note that a node did not answer in time. One that has no name yet is nobody whom the run could name."""
+        name = self._known_names().get(node)
+        if name and node not in self._known:
+            limit = f"{self.answer_timeout:g} s"
+            self._exclude(node, name, name, f"it is connected, but did not answer the server's query within {limit}.")
 
     def _known_names(self) -> Mapping[int, str]:
         """The names that the server knows nodes by."""

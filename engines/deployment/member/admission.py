@@ -94,6 +94,9 @@ class AdmissionCheck:
         self._next = time.monotonic() + _DAY
         if findings[0].warning:
             self._log(f"Warning: {findings[0].details}")
+        for finding in findings:
+            if finding.check == "versions" and not finding.passed:
+                self._log(f"PROBLEM: {finding.details} Until then, each run excludes this member.")
         if not self._was_admitted():
             with contextlib.suppress(OSError):  # such as a full disk; it is tried again
                 write_json(self._file, self._identity())

@@ -154,3 +154,28 @@ def test_only_a_simulation_has_few_queries_at_a_time(registry, monkeypatch, is_s
     monkeypatch.setattr(grid, "pull_messages", pull)
     assert len(members(grid, registry, *range(100, 150))) == 50
     assert max(waiting) == at_once
+
+
+@pytest.mark.usefixtures("as_in_a_deployment")
+def test_a_member_that_is_connected_and_silent_is_named_until_it_answers(reported, monkeypatch):
+    monkeypatch.setattr(queries, "_NEW_NODE_WAIT", 0.1)
+    monkeypatch.setattr(queries, "_RETRY_INTERVAL", 0.0)
+    registry = QueriedNodes(
+        "config", lambda: {100: "a", 101: "b"}, lambda name, reason: reported.append((name, reason))
+    )
+    asked = []
+
+    def silent(message):
+        asked.append(message.metadata.message_id)
+        return None if len(set(asked)) < 3 else named("b")(message)
+
+    grid = ChangingGrid({100: named("a"), 101: silent, 102: lambda message: None})
+    registry.begin(0.2, {})
+    reason = "it is connected, but did not answer the server's query within 0.2 s"
+    deadline = time.monotonic() + 20
+    while "b" not in members(grid, registry, 100, 101, 102):
+        assert time.monotonic() < deadline
+        assert registry.excluded in ({}, {"b": reason})
+        time.sleep(0.05)
+    assert reported == [("b", reason)]
+    assert registry.excluded == {}

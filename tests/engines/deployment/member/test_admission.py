@@ -13,7 +13,7 @@ KNOWN = [Finding("server", True, "it responds"), Finding("key", True, "known")]
 UNKNOWN = [KNOWN[0], Finding("key", False, "it does not know the key", code=ErrorCode.KEY_UNKNOWN)]
 AWAY = [Finding("server", False, "it cannot be reached", code=ErrorCode.SERVER_UNREACHABLE)]
 EXPIRED = [Finding("certificate", False, "it expired yesterday", code=ErrorCode.CERTIFICATE_EXPIRED)]
-OLD = [*KNOWN, Finding("versions", False, "it has other versions")]
+OLD = [*KNOWN, Finding("versions", False, "it has other versions.")]
 
 
 class Bank:
@@ -130,3 +130,9 @@ def test_a_warning_is_logged_each_day(bank):
         started.update()
         bank.now += 90_000
     assert bank.lines == ["Warning: it expires soon"] * 2
+
+
+def test_a_member_with_other_versions_is_told_that_runs_exclude_it(bank):
+    bank.answers = [OLD]
+    bank.start().update()
+    assert bank.lines == ["PROBLEM: it has other versions. Until then, each run excludes this member."]
