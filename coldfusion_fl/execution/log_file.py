@@ -68,7 +68,9 @@ class _Handler(logging.Handler):
         self._file = file
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record."""
+        """Write a record, unless it is an empty line between others."""
+        if not record.getMessage().strip():
+            return
         moment = now()
         for line in self.format(record).splitlines():
             append_line(self._file, moment, clean(line))

@@ -10,8 +10,6 @@ from typing import Any
 from flwr.common import log
 from flwr.serverapp import Grid
 
-from coldfusion_fl.errors import count
-
 from .messaging import in_simulation, poll_interval
 
 _LOG_INTERVAL = 30.0  # seconds
@@ -134,7 +132,7 @@ class NodeRegistry:
                 on_waiting(*waiting)
             if time.monotonic() - last_log > _LOG_INTERVAL:
                 last_log = time.monotonic()
-                left_out = f"; {count(len(excluded), 'other one')} excluded" if excluded else ""
+                left_out = f"; excluded: {len(excluded)}" if excluded else ""
                 log(INFO, "Waiting for nodes: %d of %d are connected%s.", len(members), number, left_out)
             time.sleep(poll_interval(grid))
 

@@ -139,6 +139,8 @@ class Participants:
             if len(names) >= self._min_contributions:
                 here = {name: reason for name, reason in excluded.items() if name in members}
                 here |= self._find_unfit(members)
+                if here:
+                    log(INFO, "Excluded in this round: %s.", ", ".join(sorted(here)))
                 paused = _find_paused(names, server_round, records, max(fewest, self._min_contributions))
                 names = [name for name in names if name not in paused]
                 return Pool(members, here, names, self._find_missing(members, records), paused, in_simulation(grid))

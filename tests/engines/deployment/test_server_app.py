@@ -61,12 +61,14 @@ def test_the_log_has_what_explains_a_run(run):
         "[ROUND 1/2]",
         "[ROUND 2/2]",
         f"Node 102 ('c') is excluded: {PROBLEM}?2026",
+        "Excluded in this round: c.",
         "Not connected in this round: e.",
         "Round 1: the contribution of 'd' is rejected: 'w' holds values that are not finite",
         "Aggregated MetricRecord",
     ):
         assert part in text
     assert "\x1b" not in text
+    assert not any(line.endswith("INFO :") for line in lines)
 
 
 def test_the_log_has_the_traceback_of_a_crash(run):
