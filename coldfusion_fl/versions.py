@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 
 # Server and contributors must have the same versions of these.
@@ -21,8 +21,13 @@ def own_versions() -> dict[str, str]:
 @functools.cache
 def installed_versions() -> dict[str, str]:
     """The versions that a run records, by distribution; one that is not installed is left out."""
-    found = {"python": platform.python_version()}
-    for name in _RECORDED:
+    return {"python": platform.python_version(), **versions_of(_RECORDED)}
+
+
+def versions_of(names: Iterable[str]) -> dict[str, str]:
+    """The versions of some distributions; one that is not installed is left out."""
+    found = {}
+    for name in names:
         with contextlib.suppress(metadata.PackageNotFoundError):  # an app bundle may contain this package's source
             found[name] = metadata.version(name)
     return found
