@@ -22,7 +22,7 @@ from coldfusion_fl.data.task import load_task
 from coldfusion_fl.errors import ErrorCode, MismatchError, SettingsError
 from coldfusion_fl.evaluation.bootstrap import difference_error
 from coldfusion_fl.evaluation.reported_scores import DIFFERENCE_ERROR
-from coldfusion_fl.evaluation.scores import Predictions, Score, score_and_predict
+from coldfusion_fl.evaluation.scores import Predictions, Score
 from coldfusion_fl.model.encoder import build_model, load_head, merge, split, split_head
 from coldfusion_fl.runs.events import TrainingStep
 from coldfusion_fl.runs.ledger import Ledger
@@ -35,6 +35,7 @@ from .client_state import ClientState
 from .messages import EvaluateRequest, TrainRequest, read_evaluate_request, read_train_request, to_record
 from .node_settings import NodeSettings, read_node_settings
 from .own_base import add_frozen, open_base_once
+from .scoring import score_base
 
 # Other kinds of `ClientState`.
 _COMPRESSION_ERROR = "compression-error"
@@ -126,6 +127,8 @@ def _add_contribution(content: RecordDict, contribution: Encoder, request: Train
 def evaluate(message: Message, context: Context) -> Message:
     """Score the base on this contributor's own test split.
 
+    In a simulation, scores of the first base may be from an earlier run: see `scoring`.
+
     Raises:
         SettingsError: the server sent a setting that is not known here.
         MismatchError: the base has another architecture than this contributor's, or the outputs are not numbers.
@@ -135,12 +138,7 @@ def evaluate(message: Message, context: Context) -> Message:
     task = load_task(contributor.task, contributor.catalogues, contributor.data_root)
     base = open_base_once(contributor.base)
     encoder = add_frozen(request.encoder, base, request.finetuning.freeze, request.frozen_sha256)
-    # The seed does not depend on the round: all rounds use the same rows, shots and heads, so a difference between two
-    # scores comes from the bases.
-    found = [
-        score_and_predict(base, encoder, task, mode, request.finetuning, request.settings, request.seed)
-        for mode in request.modes
-    ]
+    found = score_base(contributor, request, base, encoder, task)
     scores = [score for score, _ in found]
     values: dict[str, Any] = {score.mode: score.value for score in scores}
     folder = _state_folder(contributor, request.run)

@@ -44,6 +44,7 @@ class Display:
         self._phase_began = self._began
         self._trainings: list[float] = []
         self._evaluations: list[float] = []
+        self._reused: list[events.ScoresReused] = []
         self._nodes: dict[str, _Node] = {}
 
     def handle(self, event: Event) -> str | None:
@@ -139,6 +140,11 @@ class Display:
     def _(self, event: events.EvaluationStarted) -> None:
         self._begin(f"evaluating after round {event.round} on {count(len(event.names), 'node')}", event)
         self._nodes = {name: _Node("scoring") for name in event.names}
+        self._reused = []
+
+    @_update.register
+    def _(self, event: events.ScoresReused) -> None:
+        self._reused.append(event)
 
     @_update.register
     def _(self, event: events.ScoreReceived) -> None:
@@ -151,10 +157,23 @@ class Display:
 
     @_update.register
     def _(self, event: events.EvaluationFinished) -> str:
-        self._evaluations.append(event.time - self._phase_began)
+        # The estimate is of evaluations that compute all scores, as the last one will.
+        spared = sum(reused.seconds for reused in self._reused) / min(os.cpu_count() or 1, len(self._nodes) or 1)
+        self._evaluations.append(event.time - self._phase_began + spared)
         scores = [node.frozen for node in self._nodes.values() if node.frozen is not None]
         mean = f"mean frozen score {sum(scores) / len(scores):.1f}" if scores else "no scores"
-        return f"  after round {event.round}: {mean} over {count(len(scores), 'task')}"
+        return f"  after round {event.round}: {mean} over {count(len(scores), 'task')}{self._reused_note()}"
+
+    def _reused_note(self) -> str:
+        """A clause on the scores that are from an earlier run; empty if there are none."""
+        if not self._reused:
+            return ""
+        number = count(sum(len(reused.modes) for reused in self._reused), "score")
+        folders = ", ".join(sorted({reused.folder for reused in self._reused}))
+        return (
+            f"; {number} of this base computed by an earlier run with the same base, rows and settings, and kept in "
+            f"{folders}. Delete this folder to compute them again."
+        )
 
     def _begin(self, phase: str, event: Event) -> None:
         self._phase, self._phase_began = phase, event.time

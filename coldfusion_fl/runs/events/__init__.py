@@ -2,9 +2,9 @@
 
 A line is a JSON object in UTF-8 and ends with a line break. Its `kind` names the class, and the class has the other
 keys. `RunStarted` → `NodesConnected` → for each round `RoundStarted`, `TrainingStep`, `ContributionReceived` or
-`ContributionRejected`, `RoundFused` or `BaseKept` → for each evaluation `EvaluationStarted`, `ScoreReceived` or
-`ScoreFailed`, `EvaluationFinished` → `RunFinished` or `RunFailed`. A run that resumes adds its events to the file, and
-repeats those of the round that was interrupted.
+`ContributionRejected`, `RoundFused` or `BaseKept` → for each evaluation `EvaluationStarted`, `ScoresReused`,
+`ScoreReceived` or `ScoreFailed`, `EvaluationFinished` → `RunFinished` or `RunFailed`. A run that resumes adds its
+events to the file, and repeats those of the round that was interrupted.
 
 The format is stable. `RunStarted.format` is its version. Within one version:
 
@@ -21,7 +21,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from coldfusion_fl.runs.events.evaluation import EvaluationFinished, EvaluationStarted, ScoreFailed, ScoreReceived
+from coldfusion_fl.runs.events.evaluation import (
+    EvaluationFinished,
+    EvaluationStarted,
+    ScoreFailed,
+    ScoreReceived,
+    ScoresReused,
+)
 from coldfusion_fl.runs.events.nodes import ContributorExcluded, NodesConnected, WaitingForNodes, WorkerReplaced
 from coldfusion_fl.runs.events.rounds import (
     BaseKept,
@@ -63,6 +69,7 @@ __all__ = [
     "RunStarted",
     "ScoreFailed",
     "ScoreReceived",
+    "ScoresReused",
     "ServerReachable",
     "ServerUnreachable",
     "TrackerFailed",
@@ -74,8 +81,8 @@ __all__ = [
 Event = Annotated[
     RunStarted | WaitingForNodes | NodesConnected | RoundStarted | TrainingStep | ContributionReceived
     | ContributionRejected | ContributorExcluded | WorkerReplaced | RoundFused | BaseKept | RoundUndone
-    | EvaluationStarted | ScoreReceived | ScoreFailed | EvaluationFinished | ServerUnreachable | ServerReachable
-    | TrackerFailed | RunLost | RunFinished | RunFailed,
+    | EvaluationStarted | ScoresReused | ScoreReceived | ScoreFailed | EvaluationFinished | ServerUnreachable
+    | ServerReachable | TrackerFailed | RunLost | RunFinished | RunFailed,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

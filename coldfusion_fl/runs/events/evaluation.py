@@ -21,6 +21,25 @@ class EvaluationStarted(BaseEvent):
     names: list[str]
 
 
+class ScoresReused(BaseEvent):
+    """A simulated node did not compute scores of the first base, because an earlier run on its machine had.
+
+    Attributes:
+        round: the round that made the base: 0.
+        name: the node.
+        modes: the scores that are from an earlier run, such as `frozen`.
+        folder: the folder that they are kept in.
+        seconds: the time that it took to compute them.
+    """
+
+    kind: Literal["scores-reused"] = "scores-reused"
+    round: int
+    name: str
+    modes: list[str]
+    folder: str
+    seconds: float = 0.0
+
+
 class ScoreReceived(BaseEvent):
     """A node evaluated the base.
 

@@ -60,6 +60,47 @@ def test_lines_without_a_terminal(display):
     assert "  c: REJECTED, it lacks a weight" in lines
 
 
+def test_scores_of_an_earlier_run_are_shown_in_the_line_of_the_evaluation(display):
+    reused = {"round": 0, "folder": "/cache/scores", "time": NOW + 5}
+    (line,) = lines_of(
+        display,
+        [
+            events.EvaluationStarted(round=0, names=["a", "u"], time=NOW),
+            events.ScoresReused(name="a", modes=["frozen"], **reused),
+            events.ScoresReused(name="u", modes=["frozen", "few-shot"], **reused),
+            events.ScoreReceived(round=0, name="a", time=NOW + 5, scores={"frozen": 50.0}),
+            events.EvaluationFinished(round=0, time=NOW + 10),
+        ],
+    )
+    assert line == (
+        "  after round 0: mean frozen score 50.0 over 1 task; 3 scores of this base computed by an earlier run with "
+        "the same base, rows and settings, and kept in /cache/scores. Delete this folder to compute them again."
+    )
+    later = [
+        events.EvaluationStarted(round=1, names=["a"], time=NOW + 20),
+        events.EvaluationFinished(round=1, time=NOW + 30),
+    ]
+    assert lines_of(display, later) == ["  after round 1: no scores over 0 tasks"]
+
+
+def test_the_estimate_includes_the_time_that_earlier_scores_have_spared(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    display = Display(rounds=1)
+    lines_of(
+        display,
+        [
+            events.EvaluationStarted(round=0, names=["a", "b", "c"], time=NOW),
+            events.ScoresReused(round=0, name="a", modes=["frozen"], folder="/kept", seconds=30.0, time=NOW + 1),
+            events.ScoresReused(round=0, name="b", modes=["frozen"], folder="/kept", seconds=50.0, time=NOW + 1),
+            events.EvaluationFinished(round=0, time=NOW + 2),
+            events.RoundStarted(round=1, sampled=["a"], time=NOW + 2),
+            events.RoundFused(round=1, contributions=1, rejected=0, time=NOW + 12),
+        ],
+    )
+    # The last evaluation takes what the first one took, and the 80 s of the scores on two cores; 10 s have passed.
+    assert display.seconds_left(NOW + 12) == pytest.approx(2 + 80 / 2 - 10)
+
+
 def test_excluded_contributors_and_kept_bases_are_shown(display):
     lines_of(display, EVENTS)
     lines = lines_of(

@@ -1,0 +1,86 @@
+"""The scores of a base on a contributor's task. In a simulation, those of the first base are kept between runs.
+
+Each run begins with the scores of the base that it starts from. A second run of the same base on the same rows, such as
+one with another fusion operator, would compute the same scores again. A member of a deployment keeps nothing here.
+"""
+
+import functools
+import time
+from logging import INFO, WARNING
+from pathlib import Path
+
+from flwr.common import log
+
+from coldfusion_fl.arrays.encoder import Encoder
+from coldfusion_fl.data.task import Task
+from coldfusion_fl.evaluation.kept_scores import KeptScore, KeptScores, scores_folder
+from coldfusion_fl.evaluation.score_key import score_keys
+from coldfusion_fl.evaluation.scores import Predictions, Score, score_and_predict
+from coldfusion_fl.model.base import Base
+from coldfusion_fl.runs.events import ScoresReused
+from coldfusion_fl.runs.ledger import Ledger
+
+from .messages import EvaluateRequest
+from .node_settings import NodeSettings
+
+
+def score_base(
+    contributor: NodeSettings, request: EvaluateRequest, base: Base, encoder: Encoder, task: Task
+) -> list[tuple[Score, Predictions]]:
+    """Score a base in each mode of a request.
+
+    An event of the run says which scores are from an earlier run.
+
+    Args:
+        contributor: the node's settings.
+        request: the modes and the settings.
+        base: the node's own base, for its architecture and tokenizer.
+        encoder: all arrays of the base to score.
+        task: the contributor's task.
+
+    Returns:
+        The scores in the order of the modes, with what they were computed from.
+
+    Raises:
+        SettingsError: a mode is not known here.
+        MismatchError: the encoder does not fit the base, or the outputs are not numbers.
+    """
+    # The seed does not depend on the round: all rounds use the same rows, shots and heads, so a difference between two
+    # scores comes from the bases.
+    given = request.finetuning, request.settings, request.seed
+    compute = functools.partial(score_and_predict, base, encoder, task)
+    folder = scores_folder() if contributor.run_folder and request.server_round == 0 else None
+    keys = score_keys(base, encoder, task, request.modes, *given) if folder else {}
+    if not folder or not keys:
+        return [compute(mode, *given) for mode in request.modes]
+    kept = KeptScores(folder, lambda line: log(WARNING, "%s", line))
+    found: list[tuple[Score, Predictions]] = []
+    reused: dict[str, float] = {}
+    for mode in request.modes:
+        one = kept.load(keys[mode])
+        if one:
+            reused[mode] = one.seconds
+        else:
+            began = time.monotonic()
+            score, predictions = compute(mode, *given)
+            one = KeptScore(score, predictions, time.monotonic() - began)
+            kept.save(keys[mode], one)
+        found.append((one.score, one.predictions))
+    if reused:
+        _report(contributor, reused, folder)
+    return found
+
+
+def _report(contributor: NodeSettings, reused: dict[str, float], folder: Path) -> None:
+    """Say which scores are from an earlier run, in the log and as an event of the run.
+
+    Args:
+        contributor: the node's settings.
+        reused: the seconds that it took to compute each score, by mode.
+        folder: the folder that the scores are kept in.
+    """
+    log(INFO, "'%s': computed by an earlier run, and kept in %s: %s", contributor.name, folder, ", ".join(reused))
+    if contributor.run_folder and contributor.run_folder.is_dir():
+        seconds = sum(reused.values())
+        event = ScoresReused(round=0, name=contributor.name, modes=list(reused), folder=str(folder), seconds=seconds)
+        Ledger(contributor.run_folder).emit(event)
