@@ -1,9 +1,11 @@
 """Whole runs by `coldfusion run` in a process of their own, for benchmarks of more than the training."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+from coldfusion_fl.evaluation.kept_scores import VARIABLE
 from coldfusion_fl.runs.ledger import Ledger
 
 from .training import BASE
@@ -28,9 +30,9 @@ shots = 0
 
 
 def two_rounds(config: Path, names: list[str], catalogue: str = "packaged", every: int = 0, **numbers: int) -> Ledger:
-    """Run two rounds to their end; the arguments are those of `command_of`."""
+    """Run two rounds to their end, and compute all scores; the arguments are those of `command_of`."""
     command, folder = command_of(config, names, catalogue, every=every, rounds=2, **numbers)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, env={**os.environ, VARIABLE: ""}, stdout=subprocess.DEVNULL)
     return Ledger(folder)
 
 
