@@ -69,6 +69,8 @@ class Task:
         test: the test split.
         report: what was read of the task's files, and what was left out.
         text: the columns or templates of its texts: one, or two for pairs.
+        shards: the number of tasks that share a data set with this one, itself included: see `catalogue`. All have the
+            same validation and test rows.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Task:
     test: Examples
     report: ReadReport = field(default_factory=ReadReport, compare=False)
     text: tuple[str, ...] = ("text",)
+    shards: int = 1
 
     def __repr__(self) -> str:
         return "\n  ".join([f"Task {self.name!r}, {self.metric}", *self.describe()])
@@ -279,7 +282,7 @@ def build_task(name: str, spec: TaskSpec, splits: Mapping[str, pd.DataFrame], re
         check_classes(classes, len(tables["train"]), report)
     report.splits = {split: dataclasses.replace(report.splits[split], rows=len(tables[split])) for split in SPLITS}
     examples = {split: _to_examples(table, classes, report) for split, table in tables.items()}
-    return Task(name, spec.metric, classes, **examples, report=report, text=spec.text)
+    return Task(name, spec.metric, classes, **examples, report=report, text=spec.text, shards=spec.shards)
 
 
 def _why_empty(split: str, report: ReadReport) -> str:

@@ -4,6 +4,7 @@ All scores are test scores in points. Each score names its head, because on a ba
 pooling the head changes the score more than fusing does.
 """
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from coldfusion_fl.config.settings import MODES, EvaluateSettings, FinetuneSetti
 from coldfusion_fl.data.metrics import score
 from coldfusion_fl.data.task import Examples, Task
 from coldfusion_fl.errors import ErrorCode, MismatchError, SettingsError
+from coldfusion_fl.evaluation.shared_features import SharedFeatures
 from coldfusion_fl.model.base import Base
 from coldfusion_fl.model.encoder import build_model, get_encoder, mean_pool, merge
 from coldfusion_fl.training.batches import tokenize
@@ -24,6 +26,8 @@ from coldfusion_fl.training.finetune import finetune
 from coldfusion_fl.training.predict import predict
 
 _HASH_DIGITS = 12
+# Of the shards of a data set, which a simulated worker scores one after the other.
+_TEST_FEATURES = SharedFeatures()
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,12 @@ def _predict_frozen(
     merge(model, encoder)
     has_pooler = any(name.startswith("pooler.") for name in encoder)
     extractor = _Features(get_encoder(model), head, has_pooler)
-    train_features, test_features = (_predict(extractor, base, task, rows, max_length) for rows in (train, test))
+    train_features = _predict(extractor, base, task, train, max_length)
+    encode = functools.partial(_predict, extractor, base, task, test, max_length)
+    if task.shards > 1:
+        test_features = _TEST_FEATURES.encode(base, encoder, test, head, max_length, encode)
+    else:
+        test_features = encode()
     predicted: np.ndarray = fit_probe(task, train_features, train.labels).predict(test_features)
     return predicted
 
