@@ -12,6 +12,7 @@ from typing import NoReturn
 import psutil
 
 _POLL = 1.0  # seconds
+_END_POLL = 0.02  # seconds
 
 
 class ProcessTree:
@@ -93,7 +94,7 @@ class ProcessTree:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._root.wait(seconds)
         if not root_alone:
-            psutil.wait_procs(self._descendants.values(), timeout=max(0.0, deadline - time.monotonic()))
+            wait_for_ends(self._descendants.values(), deadline - time.monotonic())
 
 
 def kill_own_tree() -> NoReturn:
@@ -133,6 +134,31 @@ def find_processes(*words: str) -> list[psutil.Process]:
         for process in psutil.process_iter(["cmdline", "create_time"])
         if wanted <= set(process.info["cmdline"] or ())  # None: the process belongs to somebody else
     ]
+
+
+def wait_for_ends(processes: Iterable[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Wait until processes have ended; returns those that have not.
+
+    A zombie has ended: it holds no memory and no file. `psutil.wait_procs` would wait until its parent collects its
+    exit code. If the parent has ended, the first process of the machine or container does that, seconds later or never.
+
+    Args:
+        processes: the processes.
+        timeout: seconds.
+    """
+    deadline = time.monotonic() + timeout
+    left = [process for process in processes if _is_alive(process)]
+    while left and time.monotonic() < deadline:
+        time.sleep(_END_POLL)
+        left = [process for process in left if _is_alive(process)]
+    return left
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _terminate(processes: Iterable[psutil.Process]) -> None:

@@ -13,10 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import psutil
-
 from coldfusion_fl.errors import DeploymentError, ErrorCode
-from coldfusion_fl.process_tree import ProcessTree, exit_with_parent, find_processes
+from coldfusion_fl.process_tree import ProcessTree, exit_with_parent, find_processes, wait_for_ends
 
 _POLL_INTERVAL = 0.5  # seconds
 _FIRST_PAUSE = 1.0
@@ -170,7 +168,7 @@ def wait_for_leftover(program: str, words: Sequence[str], log: Callable[[str], N
         return
     numbers = " ".join(str(process.pid) for process in left)
     log(f"A {program} of an earlier start is still running (process {numbers}). Waiting for its end.")
-    if psutil.wait_procs(left, timeout=_MAX_LEFTOVER)[1]:
+    if wait_for_ends(left, _MAX_LEFTOVER):
         raise DeploymentError(
             f"a {program} of an earlier start is still running, and does not end by itself: process {numbers}. "
             f"End it: kill {numbers}",

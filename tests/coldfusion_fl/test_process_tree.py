@@ -4,7 +4,9 @@ import subprocess
 import sys
 import time
 
-from coldfusion_fl.process_tree import ProcessTree
+import psutil
+
+from coldfusion_fl.process_tree import ProcessTree, wait_for_ends
 
 COUNTS = """
 import pathlib, signal, subprocess, sys, time
@@ -32,3 +34,14 @@ def test_each_process_is_signalled_once_also_one_in_a_session_of_its_own(tmp_pat
     ProcessTree(root).end(10)
     assert [(tmp_path / f"signals{depth}").read_text() for depth in range(3)] == ["x", "x", "x"]
     assert root.returncode == 0
+
+
+def test_a_process_whose_exit_code_nobody_collects_has_ended():
+    source = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', '']).pid, flush=True); input()"
+    parent = subprocess.Popen([sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = psutil.Process(int(parent.stdout.readline()))
+    assert wait_for_ends([process], 30) == []
+    assert process.status() == psutil.STATUS_ZOMBIE
+    assert wait_for_ends([psutil.Process(parent.pid)], 0) == [psutil.Process(parent.pid)]
+    parent.communicate(b"\n")
+    assert wait_for_ends([process, psutil.Process()], 0) == [psutil.Process()]

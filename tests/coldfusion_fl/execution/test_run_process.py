@@ -12,6 +12,7 @@ from coldfusion_fl.errors import DataError, ErrorCode, RunError, SettingsError
 from coldfusion_fl.execution import run_process
 from coldfusion_fl.execution.engine import load_engine
 from coldfusion_fl.execution.run_process import RunProcess
+from coldfusion_fl.process_tree import wait_for_ends
 from coldfusion_fl.runs.ledger import Ledger
 
 SETTINGS = {"base": "x", "contributors-per-round": 2, "tasks": {"seen": ["a", "b"]}}
@@ -179,7 +180,7 @@ def test_stopping_ends_the_process_and_its_children_and_closes_all_files(start):
         while not (children := root.children()):
             assert time.monotonic() < deadline
     assert run.exit_code is not None
-    assert not any(child.is_running() for child in children)
+    assert wait_for_ends(children, 0) == []
     assert psutil.Process().num_fds() == before
 
 
