@@ -106,27 +106,28 @@ def exchange_messages(
             complete by then. None: no limit.
         in_order: whether the workers of a simulation are to start with the first messages. They take messages that
             they find together in an order of their own, so that only some are sent at each poll.
-        max_waiting: the number of messages that may be without an answer; further ones are sent as answers arrive.
-            None: no limit.
+        max_waiting: the number of messages that may be without an answer; further ones are sent as answers arrive. If
+            none arrives for `timeout`, the messages that are left are not sent. None: no limit.
     """
     unsent = list(messages)
     waiting: dict[str, Metadata] = {}  # by the ID of the message, in the order in which they were sent
     at_once = math.ceil(len(unsent) / _ORDERED_SENDS) if in_order and in_simulation(grid) else len(unsent)
     deadline = math.inf
     is_last = False
-    while unsent or (waiting and not is_last):
+    while not is_last and (unsent or waiting):
         if now := unsent[: at_once if max_waiting is None else min(at_once, max_waiting - len(waiting))]:
             sent = {message_id for message_id in grid.push_messages(now) if message_id}
             waiting |= {one.metadata.message_id: one.metadata for one in now if one.metadata.message_id in sent}
             del unsent[: len(now)]
-            deadline = time.monotonic() + timeout if not unsent and timeout is not None else math.inf
+            if timeout is not None and (max_waiting is not None or not unsent):
+                deadline = time.monotonic() + timeout
         is_last = time.monotonic() >= deadline
         for message_id, one in list(waiting.items()):
             replies = pull_replies(grid, one, deadline)
             while replies:
                 waiting.pop(message_id, None)
                 yield replies.pop()  # in no variable: memory must not hold it while the next one arrives
-        if unsent or (waiting and not is_last):
+        if not is_last and (unsent or waiting):
             time.sleep(poll_interval(grid))
 
 

@@ -69,5 +69,13 @@ def test_no_more_messages_than_asked_for_are_without_an_answer(in_order):
     assert answered == sum(grid.posted) == 50
 
 
+def test_messages_end_at_the_timeout_also_if_nobody_answers_and_some_are_not_sent():
+    answering = {number: node("x") for number in range(100, 104)}
+    silent = {number: lambda message: None for number in range(104, 110)}
+    grid = CountingGrid(answering | silent)
+    assert len(list(exchange_messages(grid, train_messages(10), 0.3, max_waiting=2))) == 4
+    assert sum(grid.posted) == 6
+
+
 def test_the_error_codes_are_those_of_flower():
     assert {code.name: code.value for code in FlowerErrorCode}.items() <= ErrorCode.__dict__.items()
