@@ -136,7 +136,7 @@ class RunLoop:
 
     def _evaluate(self, server_round: int, result: Result, *, is_evaluated: bool = False) -> None:
         """Have the nodes and the server evaluate a base, unless they did before a resume."""
-        strategy, ledger = self._strategy, self._strategy.ledger
+        strategy = self._strategy
         if not is_evaluated:
             hook = strategy.configure_evaluate
             messages = list(hook(server_round, result.arrays, self._evaluate_config, self._grid))
@@ -146,13 +146,17 @@ class RunLoop:
                 if metrics is not None:
                     log_metrics(metrics)
                     result.evaluate_metrics_clientapp[server_round] = metrics
+                self._save_metrics(server_round, result)
         if self._evaluate_fn and server_round not in result.evaluate_metrics_serverapp:
             central = self._evaluate_fn(server_round, result.arrays)
             log_server_metrics(server_round, central)
             if central is not None:
                 result.evaluate_metrics_serverapp[server_round] = central
-        if ledger:
-            ledger.save_metrics(
+            self._save_metrics(server_round, result)
+
+    def _save_metrics(self, server_round: int, result: Result) -> None:
+        if self._strategy.ledger:
+            self._strategy.ledger.save_metrics(
                 server_round,
                 metrics_for_json(result.evaluate_metrics_clientapp.get(server_round)),
                 metrics_for_json(result.evaluate_metrics_serverapp.get(server_round)),

@@ -61,6 +61,23 @@ def test_a_base_that_was_not_evaluated_to_the_end_is_evaluated_at_the_resume(unb
         assert unbroken_ledger.load_metrics(number) == ledger.load_metrics(number)
 
 
+def test_a_run_that_ends_in_the_servers_own_evaluation_keeps_what_the_nodes_answered(tmp_path):
+    def run(central):
+        grid = FakeGrid({100: node("a", 1), 101: node("b", 3)})
+        strategy = ColDFusion(ledger=Ledger.open(tmp_path / "run"))
+        result = strategy.start(grid, zero_arrays(), num_rounds=1, timeout=5, evaluate_fn=central)
+        return result, sum(message.metadata.message_type == "evaluate" for message in grid.sent)
+
+    def fails(server_round, arrays):
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run(fails)
+    result, evaluations = run(lambda server_round, arrays: MetricRecord({"loss": 1.0}))
+    assert evaluations == 2  # of round 1 alone
+    assert sorted(result.evaluate_metrics_clientapp) == sorted(result.evaluate_metrics_serverapp) == [0, 1]
+
+
 def test_a_base_that_was_evaluated_without_metrics_is_not_evaluated_again(ledger):
     def evaluations(rounds):
         nodes = [node("a", 1), node("b", 3)]
