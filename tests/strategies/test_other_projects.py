@@ -67,8 +67,8 @@ def check_digits(report):
     assert after > before + 0.12
     before, after = first_and_last(report["nodes-accuracy"])
     assert after > before + 0.2
-    assert [metrics["contributions"] for metrics in report["train"].values()] == [3] * 5
-    assert [metrics["rejected"] for metrics in report["train"].values()] == [0] * 5
+    assert [metrics["coldfusion.contributions"] for metrics in report["train"].values()] == [3] * 5
+    assert [metrics["coldfusion.rejected"] for metrics in report["train"].values()] == [0] * 5
 
 
 def test_a_torch_project_shares_its_body_and_its_heads_are_dropped(simulate):
@@ -89,8 +89,8 @@ def test_a_numpy_project_takes_another_fusion_step_and_screening(simulate):
     before, after = first_and_last(report["r2"])
     assert before < 0
     assert after > 0.95
-    assert report["train"]["1"]["rejected"] == 1  # the node that is wired the wrong way round
-    assert report["train"]["1"]["contributions"] == 5
+    assert report["train"]["1"]["coldfusion.rejected"] == 1  # the node that is wired the wrong way round
+    assert report["train"]["1"]["coldfusion.contributions"] == 5
 
 
 @pytest.mark.parametrize(("server", "strategy"), [("server_app", "ColDFusion"), ("server_app_fedavg", "FedAvg")])
