@@ -95,8 +95,6 @@ class RoundStore:
                 ErrorCode.RUN_FOLDER_DAMAGED,
             )
 
-    # -- writing ------------------------------------------------------------------------------------------------------
-
     def write_round(
         self,
         base: Encoder,
@@ -206,8 +204,6 @@ class RoundStore:
             for file in self.round_folder(number).glob(f"*{_ARRAYS}"):
                 remove(file)
 
-    # -- reading ------------------------------------------------------------------------------------------------------
-
     def load_base(self, number: int) -> EncoderDict:
         """The base of a round with all its arrays, by name.
 
@@ -291,8 +287,6 @@ class RoundStore:
         except (OSError, ValueError) as broken:
             raise RunFolderError(f"{file}: it cannot be read: {broken}.", ErrorCode.RUN_FOLDER_DAMAGED) from None
         return table
-
-    # -- integrity ----------------------------------------------------------------------------------------------------
 
     def verify(self, number: int) -> None:
         """Check a round's files against their hashes.
