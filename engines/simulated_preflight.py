@@ -36,11 +36,13 @@ class TaskFindings:
     Attributes:
         notes: lines about the tasks, by task.
         rows_hashes: a hash of each task's rows, by task.
+        node_ids: the node of each task, by task.
         worker_memory: the highest memory of a worker after a training step, in bytes.
     """
 
     notes: dict[str, list[str]] = field(default_factory=dict)
     rows_hashes: dict[str, str] = field(default_factory=dict)
+    node_ids: dict[str, int] = field(default_factory=dict)
     worker_memory: int = 0
 
 
@@ -76,6 +78,7 @@ def check_tasks(grid: Grid, settings: Settings, progress: Callable[[str], None])
         else:
             findings.notes[name] = json.loads(str(config["notes"]))
             findings.rows_hashes[name] = str(config["rows-hash"])
+            findings.node_ids[name] = reply.metadata.src_node_id
     if errors:
         ordered = [errors[name] for name in names if name in errors]
         raise type(ordered[0])("\n".join(map(str, ordered)), code=ordered[0].code)

@@ -47,6 +47,7 @@ class SimulationEngine(Engine):
         self._ray: LocalRay | None = None
         self._simulation: Simulation | None = None
         self._rows_hashes: dict[str, str] = {}
+        self._node_ids: dict[str, int] = {}
 
     def set_up_process(self) -> None:
         """See `Engine`."""
@@ -76,7 +77,7 @@ class SimulationEngine(Engine):
         workers = min(count_workers(settings.simulation), len(settings.task_names))
         self._simulation = Simulation(self._client_app(settings), len(settings.task_names), settings.simulation)
         findings = self._simulation.call(lambda grid: check_tasks(grid, settings, progress))
-        self._rows_hashes = findings.rows_hashes
+        self._rows_hashes, self._node_ids = findings.rows_hashes, findings.node_ids
         notes += self._compare_rows(Path(settings.out))
         if not settings.simulation.address:  # the workers of a cluster have the memory of several machines
             processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
@@ -112,9 +113,14 @@ class SimulationEngine(Engine):
 
     def run(self, settings: Settings, ledger: Ledger) -> None:
         """See `Engine`."""
+        from coldfusion_fl.strategies.nodes.membership import Member
         from coldfusion_fl.strategies.server_app import serve
 
         assert self._simulation, "check() starts it"
         ledger.note_rows(self._rows_hashes)
+        members = [
+            Member(node, name, seen=name in settings.tasks.seen, simulated_nodes=len(self._node_ids))
+            for name, node in self._node_ids.items()
+        ]
         with self._simulation:
-            self._simulation.call(lambda grid: serve(grid, settings, ledger))
+            self._simulation.call(lambda grid: serve(grid, settings, ledger, members=members))

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from flwr.app import ConfigRecord, Context
@@ -33,6 +33,7 @@ from coldfusion_fl.tracking.track import track
 
 from .cold_fusion import ColDFusion
 from .nodes.array_records import move_to_record
+from .nodes.membership import Member
 from .rounds.evaluation import mean_scores
 
 
@@ -107,7 +108,11 @@ def validation_score(settings: Settings, base: Base) -> ScoreFunction:
 
 
 def serve(
-    grid: Grid, settings: Settings, ledger: Ledger, node_names: Callable[[], Mapping[int, str]] | None = None
+    grid: Grid,
+    settings: Settings,
+    ledger: Ledger,
+    node_names: Callable[[], Mapping[int, str]] | None = None,
+    members: Iterable[Member] = (),
 ) -> None:
     """Execute or resume a run, and leave the fused model and the report in the run folder.
 
@@ -118,6 +123,7 @@ def serve(
         settings: the run's.
         ledger: its run folder.
         node_names: as in `new_strategy`.
+        members: nodes whose names are known already, such as those of a simulation; they are not queried.
 
     Raises:
         ModelError: the base cannot be loaded, or no model folder can be made of its files.
@@ -133,6 +139,7 @@ def serve(
         encoder = load_encoder(base)
         frozen, frozen_sha256 = _find_frozen(settings, base, encoder, ledger)
         strategy = new_strategy(settings, base, ledger, node_names, frozen)
+        strategy.registry.admit(members)
         config = _node_config(settings, ledger, strategy, frozen_sha256)
         with track(ledger, settings.tracking):
             strategy.start(

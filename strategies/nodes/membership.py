@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from logging import INFO, WARNING
 from typing import Any
@@ -64,6 +64,10 @@ class NodeRegistry:
             timeout: seconds of a round; None: no limit.
             config: the configuration that the train messages of the run have.
         """
+
+    def admit(self, members: Iterable[Member]) -> None:
+        """Take nodes as what they are known to be, without a message to them."""
+        self._names |= {member.node_id: member.name for member in members}
 
     def connected_nodes(self, grid: Grid) -> dict[str, Member]:
         """The members that are connected now, by name."""

@@ -108,6 +108,10 @@ class QueriedNodes(NodeRegistry):
         if queried := {key: config[key] for key in QUERIED if key in config}:
             self._content = RecordDict({self._key: ConfigRecord(queried)})
 
+    def admit(self, members: Iterable[Member]) -> None:
+        """See `NodeRegistry.admit`."""
+        self._known |= {member.node_id: member for member in members}
+
     def connected_nodes(self, grid: Grid) -> dict[str, Member]:
         """The members that are connected now, by name; new nodes are queried first.
 
@@ -142,6 +146,8 @@ class QueriedNodes(NodeRegistry):
         return member.name if member else unnamed(node_id)
 
     def _announce_wait(self) -> None:
+        if self._known:
+            return
         log(
             INFO,
             "Querying the nodes for their names. A client without a query function logs a harmless error and takes "

@@ -45,7 +45,8 @@ def check(toy_run, monkeypatch):
 def test_each_task_is_checked_and_the_memory_is_measured(check):
     lines = []
     findings = check(lines.append)
-    assert findings.notes.keys() == {"a", "b", "c", "d", "u"}
+    assert findings.notes.keys() == findings.node_ids.keys() == {"a", "b", "c", "d", "u"}
+    assert [findings.node_ids[name] for name in "abcdu"] == [2, 3, 4, 5, 6]
     assert findings.worker_memory > 50 << 20
     assert "5 of 5" in lines[-1]
 

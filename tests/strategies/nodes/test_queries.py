@@ -7,6 +7,7 @@ from fake_grid import FakeGrid, node
 from flwr.app import ConfigRecord, RecordDict
 
 from coldfusion_fl.strategies.nodes import queries
+from coldfusion_fl.strategies.nodes.membership import Member
 from coldfusion_fl.strategies.nodes.queries import QueriedNodes
 
 
@@ -179,3 +180,12 @@ def test_a_member_that_is_connected_and_silent_is_named_until_it_answers(reporte
         time.sleep(0.05)
     assert reported == [("b", reason)]
     assert registry.excluded == {}
+
+
+def test_nodes_that_are_known_are_not_queried(registry):
+    grid = ChangingGrid({100: named("a"), 101: named("b"), 102: named("c")})
+    known = [Member(100, "a", simulated_nodes=3), Member(101, "b", seen=False, simulated_nodes=3)]
+    registry.admit(known)
+    assert members(grid, registry, 100, 101, 102) == {"a": 100, "b": 101, "c": 102}
+    assert [message.metadata.dst_node_id for message in grid.sent] == [102]
+    assert not registry.connected_nodes(grid)["b"].seen
