@@ -1,7 +1,7 @@
-"""The scores of a base on a contributor's task. In a simulation, those of the first base are kept between runs.
+"""The scores of a base on a contributor's task. In a simulation, those of the first base are cached between runs.
 
 Each run begins with the scores of the base that it starts from. A second run of the same base on the same rows, such as
-one with another fusion operator, would compute the same scores again. A member of a deployment keeps nothing here.
+one with another fusion operator, would compute the same scores again. A member of a deployment caches nothing.
 """
 
 import functools
@@ -13,7 +13,7 @@ from flwr.common import log
 
 from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.data.task import Task
-from coldfusion_fl.evaluation.kept_scores import KeptScore, KeptScores, scores_folder
+from coldfusion_fl.evaluation.score_cache import CachedScore, ScoreCache, score_cache_folder
 from coldfusion_fl.evaluation.score_key import score_keys
 from coldfusion_fl.evaluation.scores import Predictions, Score, score_and_predict
 from coldfusion_fl.model.base import Base
@@ -49,22 +49,22 @@ def score_base(
     # scores comes from the bases.
     given = request.finetuning, request.settings, request.seed
     compute = functools.partial(score_and_predict, base, encoder, task)
-    folder = scores_folder() if contributor.run_folder and request.server_round == 0 else None
+    folder = score_cache_folder() if contributor.run_folder and request.server_round == 0 else None
     keys = score_keys(base, encoder, task, request.modes, *given) if folder else {}
     if not folder or not keys:
         return [compute(mode, *given) for mode in request.modes]
-    kept = KeptScores(folder, lambda line: log(WARNING, "%s", line))
+    cache = ScoreCache(folder, lambda line: log(WARNING, "%s", line))
     found: list[tuple[Score, Predictions]] = []
     reused: dict[str, float] = {}
     for mode in request.modes:
-        one = kept.load(keys[mode])
+        one = cache.load(keys[mode])
         if one:
             reused[mode] = one.seconds
         else:
             began = time.monotonic()
             score, predictions = compute(mode, *given)
-            one = KeptScore(score, predictions, time.monotonic() - began)
-            kept.save(keys[mode], one)
+            one = CachedScore(score, predictions, time.monotonic() - began)
+            cache.save(keys[mode], one)
         found.append((one.score, one.predictions))
     if reused:
         _report(contributor, reused, folder)
@@ -77,9 +77,9 @@ def _report(contributor: NodeSettings, reused: dict[str, float], folder: Path) -
     Args:
         contributor: the node's settings.
         reused: the seconds that it took to compute each score, by mode.
-        folder: the folder that the scores are kept in.
+        folder: the folder of the cache.
     """
-    log(INFO, "'%s': computed by an earlier run, and kept in %s: %s", contributor.name, folder, ", ".join(reused))
+    log(INFO, "'%s': computed by an earlier run, and cached in %s: %s", contributor.name, folder, ", ".join(reused))
     if contributor.run_folder and contributor.run_folder.is_dir():
         seconds = sum(reused.values())
         event = ScoresReused(round=0, name=contributor.name, modes=list(reused), folder=str(folder), seconds=seconds)

@@ -10,7 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-# A test computes its scores, and leaves the user's own alone; the tests of kept scores name a place of theirs.
+# A test computes its scores, and leaves the user's own alone; the tests of the score cache name a place of theirs.
 os.environ["COLDFUSION_CACHE"] = ""
 
 import hypothesis

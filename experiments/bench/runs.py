@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from coldfusion_fl.evaluation.kept_scores import VARIABLE
+from coldfusion_fl.evaluation.score_cache import VARIABLE
 from coldfusion_fl.runs.ledger import Ledger
 
 from .training import BASE

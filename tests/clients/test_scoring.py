@@ -6,7 +6,7 @@ from client_messages import ask, context
 
 from coldfusion_fl.clients import handlers, scoring
 from coldfusion_fl.clients.node_settings import NodeSettings
-from coldfusion_fl.evaluation.kept_scores import VARIABLE
+from coldfusion_fl.evaluation.score_cache import VARIABLE
 from coldfusion_fl.runs.ledger import Ledger
 
 BOTH = {

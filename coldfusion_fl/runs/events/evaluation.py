@@ -28,7 +28,7 @@ class ScoresReused(BaseEvent):
         round: the round that made the base: 0.
         name: the node.
         modes: the scores that are from an earlier run, such as `frozen`.
-        folder: the folder that they are kept in.
+        folder: the folder of the cache.
         seconds: the time that it took to compute them.
     """
 

@@ -6,7 +6,7 @@ import pytest
 from commands import complete_run
 from run_folders import same_rounds
 
-from coldfusion_fl.evaluation.kept_scores import VARIABLE
+from coldfusion_fl.evaluation.score_cache import VARIABLE
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 # The frozen scores of five tasks, and the few-shot score of the unseen one.

@@ -33,7 +33,7 @@ _SCORE, _SECONDS, _SHA256 = "score", "seconds", "sha256"
 
 
 @dataclass(frozen=True)
-class KeptScore:
+class CachedScore:
     """A score, and what it was computed from.
 
     Attributes:
@@ -47,7 +47,7 @@ class KeptScore:
     seconds: float
 
 
-def scores_folder() -> Path | None:
+def score_cache_folder() -> Path | None:
     """The folder of the user's scores: in the user's cache, or as the environment says; None: no scores are kept."""
     if (named := os.environ.get(VARIABLE)) is not None:
         return Path(named) / "scores" if Path(named).is_absolute() else None
@@ -60,7 +60,7 @@ def scores_folder() -> Path | None:
     return cache / "coldfusion-fl" / "scores"
 
 
-class KeptScores:
+class ScoreCache:
     """Reads and writes scores in a folder that only its owner can read.
 
     Args:
@@ -72,7 +72,7 @@ class KeptScores:
         self.folder = folder
         self._warn = warn
 
-    def load(self, key: str) -> KeptScore | None:
+    def load(self, key: str) -> CachedScore | None:
         """The score with a key; None if there is none, or its file is damaged or cannot be read."""
         file = self._file(key)
         try:
@@ -82,13 +82,13 @@ class KeptScores:
             return None
         # safetensors and json have types of their own; a file of another kind lacks keys.
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            self._warn(f"A kept score cannot be read, and is computed again: {file}: {error}")
+            self._warn(f"A cached score cannot be read, and is computed again: {file}: {error}")
             return None
         with suppress(OSError):
             os.utime(file)
         return kept
 
-    def save(self, key: str, kept: KeptScore) -> None:
+    def save(self, key: str, kept: CachedScore) -> None:
         """Store a score, and remove those that were not used for the longest time where there are too many."""
         try:
             self._open_folder()
@@ -128,7 +128,7 @@ class KeptScores:
                 remove(file)
 
 
-def _write(file: Path, kept: KeptScore) -> None:
+def _write(file: Path, kept: CachedScore) -> None:
     arrays = {
         _LABELS: np.ascontiguousarray(kept.predictions.labels),
         _PREDICTED: np.ascontiguousarray(kept.predictions.predicted),
@@ -138,7 +138,7 @@ def _write(file: Path, kept: KeptScore) -> None:
     save_arrays(arrays, file, facts)
 
 
-def _read(file: Path) -> KeptScore:
+def _read(file: Path) -> CachedScore:
     """Read a score.
 
     Raises:
@@ -150,7 +150,7 @@ def _read(file: Path) -> KeptScore:
     if facts[_SHA256] != _hash(facts[_SCORE], arrays):
         raise ValueError("its content has another hash than when it was written")
     score = Score(**json.loads(facts[_SCORE]))
-    return KeptScore(score, Predictions(arrays[_LABELS], arrays[_PREDICTED]), float(facts[_SECONDS]))
+    return CachedScore(score, Predictions(arrays[_LABELS], arrays[_PREDICTED]), float(facts[_SECONDS]))
 
 
 def _hash(score: str, arrays: dict[str, np.ndarray]) -> str:
