@@ -13,6 +13,7 @@ Flower client `coldfusion_fl.clients`. Importing this package, or `coldfusion_fl
 nor transformers: each name below is loaded at its first use.
 """
 
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from coldfusion_fl.errors import ColdFusionError
 
 __version__ = "0.1.0"
+# When this process began to load the package: a file that was changed since may have another content than what runs.
+LOADED_AT = time.time()
 __all__ = [
     "ColdFusionError",
     "Run",

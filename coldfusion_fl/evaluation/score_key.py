@@ -1,7 +1,7 @@
 """The key of a score: a hash of everything that the score and its predictions depend on.
 
 Two scores with the same key are the same to the last digit, unless the device itself is not deterministic. So a score
-that was kept under its key need not be computed again.
+that was stored under its key need not be computed again.
 """
 
 import functools
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from coldfusion_fl import LOADED_AT
 from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.arrays.hashing import encoder_hash
 from coldfusion_fl.config.settings import EvaluateSettings, FinetuneSettings
@@ -47,7 +48,7 @@ _LIBRARIES = ("tokenizers", "scipy")
 # The beginnings of environment variables that set threads, instructions and precision of the numeric libraries.
 _VARIABLES = (
     "OMP_", "MKL_", "OPENBLAS_", "BLIS_", "NPY_", "ATEN_", "ONEDNN_", "DNNL_", "CUBLAS_", "CUDNN_",
-    "NVIDIA_TF32_",
+    "NVIDIA_TF32_", "TORCH_", "KMP_", "VECLIB_",
 )  # fmt: skip
 
 
@@ -65,10 +66,11 @@ def score_keys(
     The arguments are those of `scores.score_and_predict`.
 
     Returns:
-        The keys; none for a tokenizer that is written in Python, because it cannot be read out as a whole.
+        The keys; none for a tokenizer that is written in Python, because it cannot be read out as a whole, and none if
+        the source of this package cannot be read, or was changed since this process loaded it.
     """
-    tokenizer = _describe_tokenizer(base.tokenizer)
-    if tokenizer is None:
+    source, tokenizer = _own_source(), _describe_tokenizer(base.tokenizer)
+    if source is None or tokenizer is None:
         return {}
     common = {
         "encoder": encoder_hash(encoder),
@@ -77,7 +79,7 @@ def score_keys(
         "task": [task.name, task.metric, task.classes],
         "rows": [_hash_rows(rows) for rows in (task.train, task.validation, task.test)],
         "seed": seed,
-        "source": _SOURCE_SHA256,
+        "source": source,
         "versions": installed_versions() | versions_of(_LIBRARIES),
         "machine": _describe_machine(),
     }
@@ -103,6 +105,8 @@ def _describe_config(config: Any) -> dict[str, Any]:
     return _without(described, {"_name_or_path"})
 
 
+# A worker scores all tasks of a run with one tokenizer, whose description takes long for a large vocabulary.
+@functools.lru_cache(maxsize=1)
 def _describe_tokenizer(tokenizer: PreTrainedTokenizerBase) -> list[Any] | None:
     """What decides the tokens of a text, and their padding; None for a tokenizer that is written in Python."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -136,8 +140,10 @@ def _hash_rows(rows: Examples) -> str:
 
 def _describe_machine() -> dict[str, Any]:
     """What of the machine and the process changes the last digits of a result."""
+    libraries = _describe_libraries()  # before the variables, as scikit-learn sets some when it is imported
     variables = {name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)}
-    return _describe_hardware() | {"threads": torch.get_num_threads(), "variables": variables}
+    now = {"threads": torch.get_num_threads(), "libraries": libraries, "variables": variables}
+    return _describe_hardware() | now
 
 
 @functools.cache
@@ -148,15 +154,42 @@ def _describe_hardware() -> dict[str, Any]:
     return found | _without(machine_facts(), {"memory-bytes"})
 
 
-def hash_source(folder: Path) -> str:
-    """A hash of the names and the contents of all Python files in a folder and below; 64 hex digits."""
+@functools.cache
+def _describe_libraries() -> list[dict[str, Any]]:
+    """The BLAS and OpenMP libraries of numpy, scipy, scikit-learn and PyTorch: versions, kernels and threads."""
+    import sklearn.metrics  # noqa: F401  (its libraries are described too, whether it was loaded before or not)
+    from threadpoolctl import threadpool_info
+
+    # Not their order, which is that of the imports, and not their paths.
+    found = [_without(library, {"filepath", "prefix"}) for library in threadpool_info()]
+    return sorted(found, key=lambda library: json.dumps(library, sort_keys=True))
+
+
+def hash_source(folder: Path, loaded_at: float) -> str | None:
+    """A hash of the names and the contents of all Python files in a folder and below.
+
+    Args:
+        folder: the folder.
+        loaded_at: when the process began to load the files, in seconds since the epoch.
+
+    Returns:
+        64 hex digits. None: a file cannot be read, such as a lock file of an editor, or was changed since, so that the
+        process may work with another content.
+    """
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        content = file.read_bytes()
-        digest.update(f"{file.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
+    try:
+        for file in sorted(folder.rglob("*.py")):
+            content = file.read_bytes()
+            # The time of the last change of the file or its facts. Unlike that of its content, no program sets it.
+            if file.stat().st_ctime >= loaded_at:
+                return None
+            digest.update(f"{file.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
+    except OSError:
+        return None
     return digest.hexdigest()
 
 
-# An edited checkout must not show the scores of the code that it had before. The hash is computed with the import, and
-# not at the first score: the files may change while a process works with what it has loaded.
-_SOURCE_SHA256 = hash_source(Path(__file__).parents[1])
+@functools.cache
+def _own_source() -> str | None:
+    # An edited checkout must not show the scores of the code that it had before.
+    return hash_source(Path(__file__).parents[1], LOADED_AT)

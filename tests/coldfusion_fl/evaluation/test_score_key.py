@@ -1,8 +1,10 @@
 """The key of a score: each thing that the score depends on changes it, and nothing else does."""
 
 import copy
+import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +22,7 @@ from coldfusion_fl.model.base import open_base
 MODES = ("finetuned", "frozen", "few-shot")
 FINETUNING = FinetuneSettings(learning_rate=3e-3, epochs=1, examples=40, dev_examples=10, max_length=16, patience=100)
 EVALUATION = EvaluateSettings(train_examples=30, test_examples=20, shots=12, few_shot_epochs=2, few_shot_seeds=2)
+SOURCE = {"a.py": "x = 1", "inner/b.py": "y = 2"}
 # Another valid value of each setting.
 OTHER_FINETUNING = {
     "learning_rate": 1e-3,
@@ -96,6 +99,7 @@ def test_a_key_is_the_same_in_other_processes_and_with_a_copy_of_the_base(keys, 
 def test_earlier_calls_of_the_tokenizer_do_not_change_the_key(keys, tiny_base):
     fresh = open_base(str(tiny_base))
     before = keys(base=fresh)
+    score_key._describe_tokenizer.cache_clear()
     fresh.tokenizer(["a cat", "a dog and a cat"], truncation=True, max_length=9, padding=True)
     assert keys(base=fresh) == before == keys()
 
@@ -212,7 +216,8 @@ def test_the_seed_changes_the_key(keys):
     [
         ("installed_versions", lambda: {"torch": "0.1"}),
         ("versions_of", lambda names: {"scipy": "0.1"}),
-        ("_SOURCE_SHA256", "another"),
+        ("_own_source", lambda: "another"),
+        ("_describe_libraries", lambda: [{"version": "0.1"}]),
         ("_describe_hardware", lambda: {"processor": "another"}),
     ],
 )
@@ -224,25 +229,74 @@ def test_the_software_and_the_machine_change_the_key(keys, monkeypatch, name, va
 
 def test_the_threads_of_the_process_change_the_key(keys, monkeypatch):
     before = keys()
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
-    assert all_differ(before, keys())
-    monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    for name in ("OPENBLAS_NUM_THREADS", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "KMP_AFFINITY", "VECLIB_MAXIMUM_THREADS"):
+        monkeypatch.setenv(name, "3")
+        assert all_differ(before, keys()), name
+        monkeypatch.delenv(name)
     assert keys() == before
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert all_differ(before, keys())
 
 
-def test_each_file_of_the_source_changes_its_hash(tmp_path):
+@pytest.fixture
+def source(tmp_path):
     (tmp_path / "inner").mkdir()
-    files = {"a.py": "x = 1", "inner/b.py": "y = 2"}
-    for name, content in files.items():
+    for name, content in SOURCE.items():
         (tmp_path / name).write_text(content)
-    found = [hash_source(tmp_path)]
-    (tmp_path / "note.txt").write_text("no code")
-    assert hash_source(tmp_path) == found[0]
-    for name, content in files.items():
-        (tmp_path / name).write_text(content + "0")
-        found.append(hash_source(tmp_path))
-    (tmp_path / "a.py").rename(tmp_path / "c.py")
-    found.append(hash_source(tmp_path))
-    assert len(set(found)) == 4
+    return tmp_path
+
+
+def test_the_libraries_that_compute_are_described_without_their_places():
+    described = score_key._describe_libraries()
+    kinds = {library["user_api"] for library in described}
+    assert kinds == {"blas", "openmp"}
+    assert all(library["num_threads"] >= 1 for library in described)
+    assert any(library.get("version") and library.get("threading_layer") for library in described)
+    assert not any("filepath" in library for library in described)
+    score_key._describe_libraries.cache_clear()
+    assert score_key._describe_libraries() == described
+
+
+def test_each_file_of_the_source_changes_its_hash(source):
+    def found():
+        return hash_source(source, time.time() + 60)
+
+    hashes = [found()]
+    (source / "note.txt").write_text("no code")
+    assert found() == hashes[0]
+    for name, content in SOURCE.items():
+        (source / name).write_text(content + "0")
+        hashes.append(found())
+    (source / "a.py").rename(source / "c.py")
+    hashes.append(found())
+    assert len(set(hashes)) == 4
+    assert all(len(one) == 64 for one in hashes)
+
+
+def test_a_source_that_was_edited_after_it_was_loaded_has_no_hash(source):
+    """The process works with the code that it has loaded, and not with that of the files."""
+    loaded = time.time() + 0.1
+    assert hash_source(source, loaded)
+    time.sleep(0.2)
+    (source / "a.py").write_text("x = 2")
+    os.utime(source / "a.py", (0, 0))
+    assert hash_source(source, loaded) is None
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda folder: (folder / ".#a.py").symlink_to("user@host.1234:5678"),
+        lambda folder: (folder / "x.py").mkdir(),
+        lambda folder: (folder / "b.py").symlink_to("b.py"),
+    ],
+    ids=["lock-of-emacs", "folder", "loop"],
+)
+def test_a_source_that_cannot_be_read_has_no_hash(source, spoil):
+    spoil(source)
+    assert hash_source(source, time.time() + 60) is None
+
+
+def test_without_a_hash_of_the_source_there_are_no_keys(keys, monkeypatch):
+    monkeypatch.setattr(score_key, "_own_source", lambda: None)
+    assert keys() == {}
