@@ -13,8 +13,6 @@ from flwr.common import log
 
 from coldfusion_fl.arrays.encoder import Encoder
 from coldfusion_fl.data.task import Task
-from coldfusion_fl.evaluation.score_cache import CachedScore, ScoreCache, score_cache_folder
-from coldfusion_fl.evaluation.score_key import score_keys
 from coldfusion_fl.evaluation.scores import Predictions, Score, score_and_predict
 from coldfusion_fl.model.base import Base
 from coldfusion_fl.runs.events import ScoresReused
@@ -49,11 +47,17 @@ def score_base(
     # scores comes from the bases.
     given = request.finetuning, request.settings, request.seed
     compute = functools.partial(score_and_predict, base, encoder, task)
-    folder = score_cache_folder() if contributor.run_folder and request.server_round == 0 else None
+    if contributor.run_folder is None or request.server_round != 0:
+        return [compute(mode, *given) for mode in request.modes]
+    # Only here, so that a member of a deployment does not need what the cache needs.
+    from coldfusion_fl.evaluation.score_cache import CachedScore, ScoreCache, score_cache_folder
+    from coldfusion_fl.evaluation.score_key import score_keys
+
+    folder = score_cache_folder(_warn_once)
     keys = score_keys(base, encoder, task, request.modes, *given) if folder else {}
     if not folder or not keys:
         return [compute(mode, *given) for mode in request.modes]
-    cache = ScoreCache(folder, lambda line: log(WARNING, "%s", line))
+    cache = ScoreCache(folder, _warn_once)
     found: list[tuple[Score, Predictions]] = []
     reused: dict[str, float] = {}
     for mode in request.modes:
@@ -67,20 +71,27 @@ def score_base(
             cache.save(keys[mode], one)
         found.append((one.score, one.predictions))
     if reused:
-        _report(contributor, reused, folder)
+        _report(contributor.run_folder, contributor.name, reused, folder)
     return found
 
 
-def _report(contributor: NodeSettings, reused: dict[str, float], folder: Path) -> None:
+@functools.cache
+def _warn_once(line: str) -> None:
+    """Log a warning, the same one once in a process."""
+    log(WARNING, "%s", line)
+
+
+def _report(run_folder: Path, name: str, reused: dict[str, float], folder: Path) -> None:
     """Say which scores are from an earlier run, in the log and as an event of the run.
 
     Args:
-        contributor: the node's settings.
+        run_folder: the folder of the run.
+        name: the contributor's name.
         reused: the seconds that it took to compute each score, by mode.
         folder: the folder of the cache.
     """
-    log(INFO, "'%s': computed by an earlier run, and cached in %s: %s", contributor.name, folder, ", ".join(reused))
-    if contributor.run_folder and contributor.run_folder.is_dir():
+    log(INFO, "'%s': computed by an earlier run, and cached in %s: %s", name, folder, ", ".join(reused))
+    if run_folder.is_dir():
         seconds = sum(reused.values())
-        event = ScoresReused(round=0, name=contributor.name, modes=list(reused), folder=str(folder), seconds=seconds)
-        Ledger(contributor.run_folder).emit(event)
+        event = ScoresReused(round=0, name=name, modes=list(reused), folder=str(folder), seconds=seconds)
+        Ledger(run_folder).emit(event)

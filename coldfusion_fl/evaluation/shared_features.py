@@ -41,8 +41,9 @@ class SharedFeatures:
         """
         # The arrays arrive anew with each message of a server, so only their content tells that they are the same.
         key = (encoder_hash(encoder), head, max_length, rows.texts, rows.pairs)
-        if self._last and self._last[0] is base and self._last[1] == key:
-            return self._last[2]
+        last = self._last  # once, as another thread may replace it
+        if last and last[0] is base and last[1] == key:
+            return last[2]
         features = compute()
         features.setflags(write=False)
         self._last = (base, key, features)

@@ -170,10 +170,7 @@ class Display:
             return ""
         number = count(sum(len(reused.modes) for reused in self._reused), "score")
         folders = ", ".join(sorted({reused.folder for reused in self._reused}))
-        return (
-            f"; {number} of this base computed by an earlier run with the same base, rows and settings, and kept in "
-            f"{folders}. Delete this folder to compute them again."
-        )
+        return f"; {number} from an earlier run, cached in {folders}"
 
     def _begin(self, phase: str, event: Event) -> None:
         self._phase, self._phase_began = phase, event.time

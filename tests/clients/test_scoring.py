@@ -1,11 +1,15 @@
 """The scores of the first base in a simulation: an earlier run has computed them, or this one does."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from client_messages import ask, context
 
 from coldfusion_fl.clients import handlers, scoring
 from coldfusion_fl.clients.node_settings import NodeSettings
+from coldfusion_fl.evaluation import score_key
 from coldfusion_fl.evaluation.score_cache import VARIABLE
 from coldfusion_fl.runs.ledger import Ledger
 
@@ -21,7 +25,7 @@ BOTH = {
 @pytest.fixture(autouse=True)
 def folder(monkeypatch, tmp_path):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
-    return tmp_path / "cache" / "scores"
+    return tmp_path / "cache" / "coldfusion-fl" / "scores"
 
 
 @pytest.fixture
@@ -57,6 +61,16 @@ def simulated(monkeypatch, tmp_path, toy_data, tiny_base):
     return evaluate
 
 
+@pytest.fixture
+def lines(monkeypatch):
+    """The lines of the log, in what is like a new process."""
+    found = []
+    monkeypatch.setattr(scoring, "log", lambda level, text, *values: found.append(text % values))
+    scoring._warn_once.cache_clear()
+    yield found
+    scoring._warn_once.cache_clear()
+
+
 def files_of(folder):
     return sorted(folder.iterdir()) if folder.exists() else []
 
@@ -75,7 +89,7 @@ def test_a_second_run_computes_no_score_of_the_first_base(simulated, encoder, co
     assert len(files_of(folder)) == 2
 
 
-def test_what_is_new_is_computed_beside_what_is_kept(simulated, encoder, computed):
+def test_what_is_new_is_computed_beside_what_is_cached(simulated, encoder, computed):
     simulated(encoder, **{"coldfusion.modes": "frozen"})
     metrics, _, ledger = simulated(encoder)
     assert computed == ["frozen", "few-shot"]
@@ -93,7 +107,7 @@ def test_another_base_task_or_setting_is_computed(simulated, encoder, computed):
         assert not ledger.events()
 
 
-def test_a_later_base_is_computed_and_compared_with_the_kept_first_one(simulated, encoder, computed, folder):
+def test_a_later_base_is_computed_and_compared_with_the_cached_first_one(simulated, encoder, computed, folder):
     """The predictions of the first base are kept too, as its differences to later bases need them."""
     other = {name: array * np.float32(1.5) for name, array in encoder.items()}
     found = []
@@ -106,9 +120,7 @@ def test_a_later_base_is_computed_and_compared_with_the_kept_first_one(simulated
     assert len(files_of(folder)) == 2
 
 
-def test_a_damaged_score_is_computed_again_and_logged(simulated, encoder, computed, folder, monkeypatch):
-    lines = []
-    monkeypatch.setattr(scoring, "log", lambda level, text, *values: lines.append(text % values))
+def test_a_damaged_score_is_computed_again_and_logged(simulated, encoder, computed, folder, lines):
     first, *_ = simulated(encoder)
     for file in files_of(folder):
         file.write_bytes(b"damaged")
@@ -126,11 +138,28 @@ def test_without_a_folder_everything_is_computed(simulated, encoder, computed, f
     assert not files_of(folder)
 
 
-def test_a_folder_that_cannot_be_made_fails_no_evaluation(simulated, encoder, computed, folder):
-    folder.parent.mkdir()
+def test_a_folder_that_cannot_be_made_fails_no_evaluation_and_is_one_warning(
+    simulated, encoder, computed, folder, lines
+):
+    folder.parent.mkdir(parents=True)
     folder.write_text("a file")
     assert simulated(encoder)[:2] == simulated(encoder)[:2]
     assert computed == ["frozen", "few-shot"] * 2
+    assert len(lines) == 1
+
+
+def test_a_relative_folder_is_one_warning(simulated, encoder, computed, lines, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "cache")
+    assert simulated(encoder)[:2] == simulated(encoder)[:2]
+    assert computed == ["frozen", "few-shot"] * 2
+    assert len(lines) == 1
+
+
+def test_a_source_that_cannot_be_read_fails_no_evaluation(simulated, encoder, computed, folder, monkeypatch):
+    monkeypatch.setattr(score_key, "_own_source", lambda: None)
+    assert simulated(encoder)[:2] == simulated(encoder)[:2]
+    assert computed == ["frozen", "few-shot"] * 2
+    assert not files_of(folder)
 
 
 def test_a_base_without_a_score_keeps_none(simulated, encoder, folder):
@@ -138,6 +167,13 @@ def test_a_base_without_a_score_keeps_none(simulated, encoder, folder):
     with pytest.raises(AssertionError, match="not numbers"):
         simulated(huge)
     assert not files_of(folder)
+
+
+def test_a_member_of_a_deployment_does_not_load_the_cache():
+    code = "import sys, coldfusion_fl.clients.client_app, coldfusion_fl.clients.handlers\nprint(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "coldfusion_fl.evaluation.scores" in loaded
+    assert not {"coldfusion_fl.evaluation.score_cache", "coldfusion_fl.evaluation.score_key"} & set(loaded)
 
 
 @pytest.mark.parametrize("state", ["context", "folder"])

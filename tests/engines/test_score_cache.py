@@ -21,7 +21,7 @@ def test_a_run_after_one_with_another_operator_has_the_results_of_a_run_that_com
     finished, toy_run, tmp_path, monkeypatch
 ):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
-    folder = tmp_path / "cache" / "scores"
+    folder = tmp_path / "cache" / "coldfusion-fl" / "scores"
     other, output = complete_run(toy_run(**{"server.fusion": '"median"'}), tmp_path / "median")
     assert not reused(other)
     assert str(folder) not in output
@@ -33,7 +33,7 @@ def test_a_run_after_one_with_another_operator_has_the_results_of_a_run_that_com
     assert {event.round for event in reused(ledger)} == {0}
     # A terminal of 160 columns breaks the line.
     words = " ".join(output.split())
-    assert f"{SCORES} scores of this base computed by an earlier run with the same base, rows and settings" in words
+    assert f"{SCORES} scores from an earlier run, cached in" in words
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == kept
 
     computed, _ = finished

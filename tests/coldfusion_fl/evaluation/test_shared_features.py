@@ -91,3 +91,20 @@ def test_other_labels_have_the_same_features(base, encoder, shards, encoded):
 def test_a_task_that_is_no_shard_keeps_nothing(base, encoder, task, encoded):
     frozen(base, encoder, task)
     assert scores._TEST_FEATURES._last is None
+
+
+def test_another_thread_that_encodes_meanwhile_does_not_disturb(base, encoder, shards):
+    """Between two reads of what is kept, the other thread replaces it."""
+
+    class Shared(SharedFeatures):
+        def __setattr__(self, name, value):
+            vars(self)["replaced"] = [value]
+
+        def __getattr__(self, name):
+            kept = vars(self)["replaced"]
+            return kept.pop() if kept else (base, ("another",), np.ones(1))
+
+    shared = Shared()
+    given = base, encoder, shards[0].test, "mean", 16
+    first = shared.encode(*given, lambda: np.zeros(3))
+    assert shared.encode(*given, lambda: np.zeros(4)) is first

@@ -73,8 +73,7 @@ def test_scores_of_an_earlier_run_are_shown_in_the_line_of_the_evaluation(displa
         ],
     )
     assert line == (
-        "  after round 0: mean frozen score 50.0 over 1 task; 3 scores of this base computed by an earlier run with "
-        "the same base, rows and settings, and kept in /cache/scores. Delete this folder to compute them again."
+        "  after round 0: mean frozen score 50.0 over 1 task; 3 scores from an earlier run, cached in /cache/scores"
     )
     later = [
         events.EvaluationStarted(round=1, names=["a"], time=NOW + 20),
@@ -90,8 +89,8 @@ def test_the_estimate_includes_the_time_that_earlier_scores_have_spared(monkeypa
         display,
         [
             events.EvaluationStarted(round=0, names=["a", "b", "c"], time=NOW),
-            events.ScoresReused(round=0, name="a", modes=["frozen"], folder="/kept", seconds=30.0, time=NOW + 1),
-            events.ScoresReused(round=0, name="b", modes=["frozen"], folder="/kept", seconds=50.0, time=NOW + 1),
+            events.ScoresReused(round=0, name="a", modes=["frozen"], folder="/cache", seconds=30.0, time=NOW + 1),
+            events.ScoresReused(round=0, name="b", modes=["frozen"], folder="/cache", seconds=50.0, time=NOW + 1),
             events.EvaluationFinished(round=0, time=NOW + 2),
             events.RoundStarted(round=1, sampled=["a"], time=NOW + 2),
             events.RoundFused(round=1, contributions=1, rejected=0, time=NOW + 12),
