@@ -112,7 +112,7 @@ class ScoreCache:
             self._check_folder()
             with atomic_write(self._file(key)) as path:
                 _write(path, cached)
-            remove_oldest(self.folder)
+            _remove_oldest(self.folder)
         except OSError as error:
             self._warn_of_folder(error)
 
@@ -141,7 +141,7 @@ class ScoreCache:
 
 
 @functools.cache
-def remove_oldest(folder: Path) -> None:
+def _remove_oldest(folder: Path) -> None:
     """Once in a process, remove files beyond the limit, and those that a killed writer has left once they are old."""
     found = []
     for file in (file for file in folder.iterdir() if _FILE.fullmatch(file.name)):

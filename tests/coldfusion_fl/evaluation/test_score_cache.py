@@ -33,7 +33,7 @@ def cache(tmp_path, warnings):
 @pytest.fixture(autouse=True)
 def new_process():
     """The first save of a process removes old files."""
-    score_cache.remove_oldest.cache_clear()
+    score_cache._remove_oldest.cache_clear()
 
 
 def file_of(cache, key):
@@ -207,7 +207,7 @@ def test_the_first_save_of_a_process_removes_the_scores_that_were_not_used_for_t
     monkeypatch.setattr(score_cache, "_MAX_BYTES", 3 * file_of(cache, KEYS[0]).stat().st_size)
     cache.save(KEYS[3], CachedScore(SCORE, CLASSES, 1.0))
     assert len(list(cache.folder.iterdir())) == 4
-    score_cache.remove_oldest.cache_clear()
+    score_cache._remove_oldest.cache_clear()
     cache.save(KEYS[3], CachedScore(SCORE, CLASSES, 1.0))
     assert {file.stem for file in cache.folder.iterdir()} == {KEYS[0], KEYS[2], KEYS[3]}
 
