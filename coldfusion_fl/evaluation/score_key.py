@@ -166,19 +166,19 @@ def _describe_libraries() -> list[dict[str, Any]]:
 
 
 def hash_source(folder: Path, loaded_at: float) -> str | None:
-    """A hash of the names and the contents of all Python files in a folder and below.
+    """A hash of the names and the contents of all Python files in a folder and below, except hidden ones.
 
     Args:
         folder: the folder.
         loaded_at: when the process began to load the files, in seconds since the epoch.
 
     Returns:
-        64 hex digits. None: a file cannot be read, such as a lock file of an editor, or was changed since, so that the
-        process may work with another content.
+        64 hex digits. None: a file cannot be read, or was changed since, so that the process may work with another
+        content.
     """
     digest = hashlib.sha256()
     try:
-        for file in sorted(folder.rglob("*.py")):
+        for file in sorted(folder.rglob("[!.]*.py")):
             content = file.read_bytes()
             # The time of the last change of the file or its facts. Unlike that of its content, no program sets it.
             if file.stat().st_ctime >= loaded_at:
