@@ -68,9 +68,12 @@ class _Handler(logging.Handler):
         self._file = file
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, unless it is an empty line between others."""
-        if not record.getMessage().strip():
+        """Write a record, unless it is an empty line between others. What goes wrong here never reaches the caller."""
+        try:
+            lines = self.format(record).splitlines() if record.getMessage().strip() else []
+        except Exception:  # such as arguments that do not fit the message
+            self.handleError(record)
             return
         moment = now()
-        for line in self.format(record).splitlines():
+        for line in lines:
             append_line(self._file, moment, clean(line))
