@@ -201,7 +201,9 @@ class ColDFusion(FedAvg):
         self.score_fn = as_score_function(given.score_fn, self.state.complete)
         self.registry = new_registry(
             given.contributor_names, self.configrecord_key, given.node_names,
-            lambda name, reason: self.emit(ContributorExcluded(name=name, reason=reason)),
+            lambda name, reason, received: self.emit(
+                ContributorExcluded(name=name, reason=reason, received=received)
+            ),
         )  # fmt: skip
         self.participants = Participants(
             self.registry, max(self.min_available_nodes, self.min_train_nodes), given.awaited_names,

@@ -16,6 +16,9 @@ from coldfusion_fl.formatting import duration
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.runs.records import RoundRecord, UpdateFacts
 
+# More lines on excluded contributors are too many for the end of a run; `coldfusion log` has them all.
+_MOST_EXCLUSIONS = 20
+
 
 def show_result(ledger: Ledger) -> None:
     """Show the result of a complete run."""
@@ -54,9 +57,12 @@ def show_result(ledger: Ledger) -> None:
 
 
 def _describe_exclusions(excluded: Sequence[dict[str, Any]]) -> list[str]:
-    """A line for each contributor and reason: in how many rounds it took no part."""
+    """A line for each contributor and reason, up to a limit: in how many rounds it took no part."""
     rounds = Counter((found["name"], found["reason"]) for found in excluded)
-    return [f"Excluded in {count(number, 'round')}: {name}, {reason}" for (name, reason), number in rounds.items()]
+    lines = [f"Excluded in {count(number, 'round')}: {name}, {reason}" for (name, reason), number in rounds.items()]
+    more = len(lines) - _MOST_EXCLUSIONS
+    shown = lines[:_MOST_EXCLUSIONS]
+    return [*shown, f"{count(more, 'more exclusion')}: see coldfusion log."] if more > 0 else lines
 
 
 def describe_exchange(ledger: Ledger, summary: dict[str, Any]) -> list[str]:

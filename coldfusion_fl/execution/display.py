@@ -62,8 +62,7 @@ class Display:
 
     @_update.register
     def _(self, event: events.WaitingForNodes) -> str:
-        names = [*event.missing, *(f"{name} (excluded)" for name in event.excluded)]
-        self._begin(f"waiting for {', '.join(names)}", event)
+        self._begin(event.describe(), event)
         again = "; excluded ones are queried again every minute" if event.excluded else ""
         return f"{self._phase}; {count(event.connected, 'node')} connected{again}"
 
@@ -78,7 +77,7 @@ class Display:
     @_update.register
     def _(self, event: events.NodesConnected) -> str:
         unseen = f" and {count(len(event.unseen), 'unseen task')} for evaluation only" if event.unseen else ""
-        return f"{count(len(event.seen), 'contributor')} connected{unseen}{_absent(event)}"
+        return f"{count(len(event.seen), 'contributor')} connected{unseen}{_not_taking_part(event)}"
 
     @_update.register
     def _(self, event: events.RoundStarted) -> str:
@@ -88,7 +87,7 @@ class Display:
         paused = f"; paused, as they did not answer: {', '.join(event.paused)}" if event.paused else ""
         left = self._left_note(event.time)
         sampled = f"training on {', '.join(event.sampled)}"
-        return f"round {self._round}/{self.rounds}: {sampled}{_absent(event)}{paused}{left}"
+        return f"round {self._round}/{self.rounds}: {sampled}{_not_taking_part(event)}{paused}{left}"
 
     @_update.register
     def _(self, event: events.TrainingStep) -> None:
@@ -224,7 +223,7 @@ class Display:
         return table
 
 
-def _absent(event: events.NodesConnected | events.RoundStarted) -> str:
+def _not_taking_part(event: events.NodesConnected | events.RoundStarted) -> str:
     """The names that take no part: those that are excluded, and those that are not connected."""
     kinds = {"excluded": event.excluded, "not connected": event.missing}
     return "".join(f"; {kind}: {', '.join(names)}" for kind, names in kinds.items() if names)

@@ -1,5 +1,6 @@
 """The contributions to a run, as rows of tables."""
 
+import itertools
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from coldfusion_fl.runs.records import RoundRecord, UpdateFacts
 # More rows, or more columns, are too many to read and too much for a phone; `coldfusion log` has them all.
 MAX_ROWS = 2000
 MAX_ROUNDS = 40
+# The same of nodes that were excluded in all rounds: where members have no keys, anybody can connect such nodes.
+MAX_EXCLUDED = 100
 
 # What became of a contributor in a round, with the sign that stands for it in the overview.
 SIGNS = {
@@ -105,11 +108,14 @@ def _facts(facts: UpdateFacts | None) -> dict[str, Any]:
 
 
 def contributors(rows: Sequence[ContributionRow]) -> list[Contributor]:
-    """The contributors of some rows, by name."""
+    """The contributors of some rows, by name; of those that were only ever excluded, the first `MAX_EXCLUDED`."""
     found: dict[str, Contributor] = {}
     for row in rows:
         # A contributor that is both rejected and excluded in a round is shown as rejected: the row has the reason.
         found.setdefault(row.name, Contributor(row.name)).by_round.setdefault(row.round, row)
+    only_excluded = (name for name in sorted(found) if found[name].count("excluded") == len(found[name].by_round))
+    for name in itertools.islice(only_excluded, MAX_EXCLUDED, None):
+        del found[name]
     for one in found.values():
         for key in ("norm", "cosine"):
             values = [value for row in one.by_round.values() if (value := getattr(row, key)) is not None]

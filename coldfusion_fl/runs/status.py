@@ -156,14 +156,12 @@ class _Timeline:
                 self._excluded = set()
                 self._set_activities({})
             case events.WaitingForNodes():
-                names = [*event.missing, *(f"{name} (excluded)" for name in event.excluded)]
-                self.phase = f"waiting for {', '.join(names)}"
+                self.phase = event.describe()
             case events.NodesConnected():
                 for names, seen in ((event.seen, True), (event.unseen, False)):
                     for name in names:
                         self._member(name).seen = seen
-                for name in (*event.seen, *event.unseen, *event.excluded):  # all are connected
-                    self._member(name).last_heard = event.time
+                        self._member(name).last_heard = event.time
             case events.RoundStarted():
                 self.phase = f"round {event.round}: contributors train"
                 self._excluded = set(event.excluded)
@@ -196,6 +194,8 @@ class _Timeline:
             case events.ContributorExcluded():
                 member = self._member(event.name)
                 member.activity, member.reason = "excluded", event.reason
+                if event.received:
+                    member.last_heard = event.time
                 self._excluded.add(event.name)
 
     def end(self) -> None:

@@ -126,12 +126,12 @@ class NodeRegistry:
         reported: tuple[int, list[str], list[str]] | None = None
         while True:
             members = self.connected_nodes(grid)
-            absent, excluded = set(names) - members.keys(), self.excluded
-            is_enough = len(members) >= number and not absent
+            awaited, excluded = set(names) - members.keys(), self.excluded
+            is_enough = len(members) >= number and not awaited
             if is_enough or self._is_complete(members) or time.monotonic() > deadline:
                 return members
-            waiting = (len(members), sorted(absent - excluded.keys()), sorted(absent & excluded.keys()))
-            if absent and reported != waiting:
+            waiting = (len(members), sorted(awaited - excluded.keys()), sorted(awaited & excluded.keys()))
+            if awaited and reported != waiting:
                 reported = waiting
                 on_waiting(*waiting)
             if time.monotonic() - last_log > _LOG_INTERVAL:

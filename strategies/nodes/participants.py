@@ -17,8 +17,8 @@ from .membership import Member, NodeRegistry, is_unnamed, simulated_nodes
 from .messaging import in_simulation, poll_interval
 
 _SHOWN_NAMES = 50
-# The most nodes with a problem in the record of a round: without keys, anybody can connect such nodes.
-_MOST_EXCLUDED = 100
+# The most nodes with a problem in the record of a round that are not expected: without keys, anybody can connect such.
+_MOST_UNEXPECTED = 100
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Participants:
         log(INFO, "%s: %s", count(len(seen), "contributor"), _some(seen))
         if unseen:
             log(INFO, "%s for evaluation only: %s", count(len(unseen), "node"), _some(unseen))
-        excluded = self._find_unfit(members)
+        excluded = self._excluded_nodes(members)
         missing = sorted(self.awaited_names - members.keys() - self._registry.excluded.keys())
         self._emit(
             NodesConnected(seen=seen, unseen=unseen, missing=missing, excluded=sorted(excluded), rounds=num_rounds or 0)
@@ -138,18 +138,19 @@ class Participants:
             names = [name for name, member in members.items() if member.seen and name not in excluded]
             if len(names) >= self._min_contributions:
                 here = {name: reason for name, reason in excluded.items() if name in members}
-                here |= self._find_unfit(members)
+                missing = self._find_missing(members, records)
+                here |= self._excluded_nodes(members)
                 if here:
                     log(INFO, "Excluded in this round: %s.", ", ".join(sorted(here)))
                 paused = _find_paused(names, server_round, records, max(fewest, self._min_contributions))
                 names = [name for name in names if name not in paused]
-                return Pool(members, here, names, self._find_missing(members, records), paused, in_simulation(grid))
+                return Pool(members, here, names, missing, paused, in_simulation(grid))
             if in_simulation(grid) or time.monotonic() > deadline:
-                unfit = self._registry.excluded
-                first = f" (the first: {_first(unfit)})" if unfit else ""
+                nodes = self._registry.excluded
+                first = f" (the first: {_first(nodes)})" if nodes else ""
                 raise RunError(
                     f"a round needs {count(self._min_contributions, 'contributor')}; available: {len(names)}, "
-                    f"excluded: {len(excluded.keys() | unfit.keys())}{first}. The finished rounds are saved. To "
+                    f"excluded: {len(excluded.keys() | nodes.keys())}{first}. The finished rounds are saved. To "
                     "resume, start more nodes, lower min-contributions or raise max-rejections.",
                     ErrorCode.TOO_FEW_CONTRIBUTORS,
                 )
@@ -165,28 +166,28 @@ class Participants:
                 ErrorCode.TOO_FEW_CONTRIBUTORS,
             )
         if len(seen) < self._min_contributions:
-            unfit = self._registry.excluded
-            excluded = f", excluded: {len(unfit)} (the first: {_first(unfit)})" if unfit else ""
+            nodes = self._registry.excluded
+            excluded = f", excluded: {len(nodes)} (the first: {_first(nodes)})" if nodes else ""
             raise RunError(
                 f"a round needs {count(self._min_contributions, 'contributor')}; connected: {len(seen)}{excluded}. "
                 "Start more nodes, or lower min-contributions.",
                 ErrorCode.TOO_FEW_CONTRIBUTORS,
             )
 
-    def _find_unfit(self, members: Mapping[str, Member]) -> dict[str, str]:
-        """The connected nodes that cannot take part, with the reason: those that are expected first, up to a limit."""
-        unfit = {name: reason for name, reason in self._registry.excluded.items() if name not in members}
-        expected = self._expected | self.awaited_names
-        names = sorted(unfit, key=lambda name: (name not in expected, name))
-        return {name: unfit[name] for name in names[:_MOST_EXCLUDED]}
+    def _excluded_nodes(self, members: Mapping[str, Member]) -> dict[str, str]:
+        """The connected nodes that cannot take part, with the reason: all that are expected, and some of the others."""
+        excluded = {name: reason for name, reason in sorted(self._registry.excluded.items()) if name not in members}
+        others = [name for name in excluded if name not in self._expected | self.awaited_names]
+        left_out = set(others[_MOST_UNEXPECTED:])
+        return {name: reason for name, reason in excluded.items() if name not in left_out}
 
     def _find_missing(self, members: Mapping[str, Member], records: Sequence[RoundRecord]) -> list[str]:
         """Contributors that took part before, or are expected, and are not connected."""
         self._expected |= {name for name, member in members.items() if member.seen} | self.awaited_names
         self._expected |= {name for record in records for name in record.sampled}
         # A node without a name has another one in each run of a simulation, and nobody can be sent to look for it.
-        absent = self._expected - members.keys() - self._registry.excluded.keys()
-        if missing := sorted(name for name in absent if not is_unnamed(name)):
+        missing = self._expected - members.keys() - self._registry.excluded.keys()
+        if missing := sorted(name for name in missing if not is_unnamed(name)):
             log(WARNING, "Not connected in this round: %s.", ", ".join(missing))
         return missing
 
@@ -223,9 +224,9 @@ def _find_paused(
     return paused
 
 
-def _first(unfit: Mapping[str, str]) -> str:
+def _first(excluded: Mapping[str, str]) -> str:
     """The first of some excluded nodes, with the reason."""
-    name, reason = min(unfit.items())
+    name, reason = min(excluded.items())
     return f"{name}: {reason}"
 
 

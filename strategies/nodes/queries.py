@@ -47,7 +47,7 @@ _NAME_TAKEN = (
 
 @dataclass(frozen=True)
 class _Owner:
-    """Who a name belongs to: a node, and whoever has its token, such as this node after a restart."""
+    """The owner of a name: a node, and any node with its token, such as the same one after a restart."""
 
     node: int
     token_hash: str
@@ -70,13 +70,14 @@ class QueriedNodes(NodeRegistry):
     simulation all nodes are the server's own.
 
     A node whose client does not answer queries is a contributor called `node-ID`. A node that reports a problem, or has
-    other versions of this software than the server, is excluded.
+    other versions of this software than the server, is excluded. Where the server does not know nodes by their keys,
+    it is shown as `node-ID`, unless it was a member under its name before.
 
     Args:
         configrecord_key: the key of the ConfigRecord in the answers.
         node_names: returns the names that the server knows nodes by, by node ID: a node that is not among them, or
             claims another name, is excluded. None: nodes name themselves.
-        on_excluded: called with the name of each excluded node and the reason.
+        on_excluded: called with the name of each excluded node, the reason, and whether the node answered.
 
     Attributes:
         answer_timeout: the seconds that a node has to answer; then the query is repeated.
@@ -86,7 +87,7 @@ class QueriedNodes(NodeRegistry):
         self,
         configrecord_key: str,
         node_names: Callable[[], Mapping[int, str]] | None = None,
-        on_excluded: Callable[[str, str], None] = lambda name, reason: None,
+        on_excluded: Callable[[str, str, bool], None] = lambda name, reason, received: None,
     ) -> None:
         super().__init__()
         self.answer_timeout = QUERY_TIMEOUT
@@ -228,9 +229,10 @@ class QueriedNodes(NodeRegistry):
         name = bounded(answer.get("name", ""), MAX_NAME)
         problem = error_reason(reply) if is_unreadable(reply) else self._find_problem(node, name, answer)
         if problem:
-            # Under the name of another node, the display would show that one as excluded.
-            own = name if self._owns(node, name, answer) else ""
-            self._exclude(node, name, self._known_names().get(node) or own or unnamed(node), problem)
+            # Under the name of another contributor, a stranger would have that one count as excluded.
+            is_own = is_simulated or (name in self._owners and self._owns(node, name, answer))
+            shown = self._known_names().get(node) or (name if is_own else "") or unnamed(node)
+            self._exclude(node, name, shown, problem)
             return None
         self._problems.pop(node, None)
         if name and not is_simulated and self._node_names is None:
@@ -243,7 +245,7 @@ class QueriedNodes(NodeRegistry):
             simulated_nodes=simulated if is_simulated and isinstance(simulated, int) else None,
         )
 
-    def _exclude(self, node: int, name: str, shown: str, problem: str) -> None:
+    def _exclude(self, node: int, name: str, shown: str, problem: str, *, received: bool = True) -> None:
         """Note why a node takes no part. It is queried again and again, but reported only when the problem changes.
 
         Args:
@@ -251,19 +253,20 @@ class QueriedNodes(NodeRegistry):
             name: what it calls itself.
             shown: the name that is shown to others.
             problem: the reason.
+            received: whether the node answered.
         """
         before = self._problems.get(node)
         self._problems[node] = _Problem(shown, problem, time.monotonic())
         if before is None or problem != before.reason:
             log(WARNING, "Node %d%s is excluded: %s", node, f" ('{name}')" if name else "", problem)
-            self._on_excluded(shown, problem.rstrip("."))
+            self._on_excluded(shown, problem.rstrip("."), received)
 
     def _note_silence(self, node: int) -> None:
-        """Note that a node did not answer in time. One that has no name yet is nobody whom the run could name."""
+        """Note that a node did not answer in time. The run cannot report a node whose name the server does not know."""
         name = self._known_names().get(node)
         if name and node not in self._known:
-            limit = f"{self.answer_timeout:g} s"
-            self._exclude(node, name, name, f"it is connected, but did not answer the server's query within {limit}.")
+            reason = f"it is connected, but did not answer the server's query within {self.answer_timeout:g} s."
+            self._exclude(node, name, name, reason, received=False)
 
     def _known_names(self) -> Mapping[int, str]:
         """The names that the server knows nodes by."""
@@ -303,7 +306,7 @@ def new_registry(
     contributor_names: str,
     configrecord_key: str,
     node_names: Callable[[], Mapping[int, str]] | None,
-    on_excluded: Callable[[str, str], None],
+    on_excluded: Callable[[str, str, bool], None],
 ) -> NodeRegistry:
     """The registry for the strategy's argument `contributor_names`; nodes that the server knows are queried too."""
     if contributor_names == "query" or node_names is not None:

@@ -22,6 +22,10 @@ class WaitingForNodes(BaseEvent):
     missing: list[str]
     excluded: list[str] = Field(default_factory=list)
 
+    def describe(self) -> str:
+        """A clause that says what the server waits for."""
+        return f"waiting for {', '.join([*self.missing, *(f'{name} (excluded)' for name in self.excluded)])}"
+
 
 class NodesConnected(BaseEvent):
     """Enough nodes are connected, and the rounds begin.
@@ -48,11 +52,13 @@ class ContributorExcluded(BaseEvent):
     Attributes:
         name: the contributor, or `node-ID`.
         reason: a clause that says why.
+        received: whether the reason follows from an answer of its node, which has just arrived.
     """
 
     kind: Literal["contributor-excluded"] = "contributor-excluded"
     name: str
     reason: ReportedText
+    received: bool = False
 
 
 class WorkerReplaced(BaseEvent):

@@ -155,3 +155,13 @@ def test_the_result_names_excluded_contributors_once_each(tmp_path, capsys):
         ledger.save_round({"w": np.zeros(2, np.float32)}, RoundRecord(round=number, excluded=excluded))
     show_result(ledger)
     assert "Excluded in 2 rounds: c, it has another base\n" in capsys.readouterr().out
+
+
+def test_the_result_names_a_bounded_number_of_excluded_nodes(tmp_path, capsys):
+    ledger = Ledger.create(tmp_path / "run", to_table(Settings(base="b", rounds=1, tasks=TaskSettings(seen=("a",)))))
+    for number in range(2):
+        excluded = {f"node-{100 + one}": "another base" for one in range(25)} if number else {}
+        ledger.save_round({"w": np.zeros(2, np.float32)}, RoundRecord(round=number, excluded=excluded))
+    out = printed(ledger, capsys)
+    assert out.count("Excluded in 1 round: ") == 20
+    assert "5 more exclusions: see coldfusion log." in out

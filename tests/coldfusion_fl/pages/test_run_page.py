@@ -14,6 +14,7 @@ from web.read_pages import ReadPage, addresses
 
 from coldfusion_fl.errors import RunFolderError
 from coldfusion_fl.pages import run_page as module
+from coldfusion_fl.pages.contributions import contribution_rows, contributors
 from coldfusion_fl.pages.run_page import run_page, write_page_of_finished_run, write_run_page
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.runs.records import ContributionRecord, PrivacySpent, RejectionRecord, RoundRecord, UpdateFacts
@@ -52,7 +53,7 @@ def test_the_page_says_how_good_the_run_is_and_how_it_came_about(ledger):
     assert len(read.named("h1")) == 1
 
 
-def test_the_page_counts_and_names_excluded_contributors_with_the_reason(tmp_path):
+def test_the_page_counts_and_names_excluded_contributors_with_the_reason(tmp_path, monkeypatch):
     made = Ledger.create(tmp_path / "x", {"rounds": 2})
     made.save_round(BASE, RoundRecord(round=0))
     excluded = {"c": "it has another base", MARKUP: "no versions"}
@@ -61,6 +62,9 @@ def test_the_page_counts_and_names_excluded_contributors_with_the_reason(tmp_pat
     text = ReadPage(run_page(made)).text
     assert "0 rejected; 2 contributors excluded" in text
     assert "it has another base" in text
+    assert len(contributors(contribution_rows(made.records()))) == 2
+    monkeypatch.setattr("coldfusion_fl.pages.contributions.MAX_EXCLUDED", 1)
+    assert [one.name for one in contributors(contribution_rows(made.records()))] == [MARKUP]
     assert summarize(made)["excluded"][0] == {"round": 1, "name": MARKUP, "reason": "no versions"}
 
 

@@ -36,7 +36,7 @@ def save_round(ledger, number, fused=(), rejected=()):
 def test_a_round_from_its_begin_to_its_end(ledger):
     with ledger.lock():
         assert run_status(Ledger(ledger.folder)).phase == "waiting for members"
-        ledger.emit(events.NodesConnected(seen=["a", "b", "c"], unseen=["u"], excluded=["x"], rounds=3, time=900.0))
+        ledger.emit(events.NodesConnected(seen=["a", "b", "c"], unseen=["u"], rounds=3, time=900.0))
         save_round(ledger, 0)
         ledger.emit(events.RoundStarted(round=1, sampled=["a", "b"], missing=["c"]))
         ledger.emit(events.TrainingStep(round=1, name="a", step=1, steps=9, loss=1.0))
@@ -49,7 +49,7 @@ def test_a_round_from_its_begin_to_its_end(ledger):
         assert members["b"].reason == "it holds values that are not finite"
         assert [members[name].seen for name in "abcu"] == [True, True, True, False]
         assert members["a"].last_heard > 900
-        assert [members[name].last_heard for name in "bcux"] == [pytest.approx(time.time(), abs=60), 900, 900, 900]
+        assert [members[name].last_heard for name in "bcu"] == [pytest.approx(time.time(), abs=60), 900, 900]
         ledger.emit(events.ContributionReceived(round=1, name="a"))
         ledger.emit(events.RoundFused(round=1, contributions=1, rejected=1))
         save_round(ledger, 1, fused=["a"], rejected=["b"])
@@ -129,6 +129,14 @@ def test_files_that_are_removed_meanwhile_are_left_out(ledger, monkeypatch):
     monkeypatch.setattr(os, "scandir", remove_and_scan)
     assert run_status(ledger).bytes == size
     assert not removed.exists()
+
+
+def test_an_excluded_member_was_heard_of_only_if_it_answered(ledger):
+    ledger.emit(events.ContributorExcluded(name="answered", reason="another base", received=True, time=800.0))
+    ledger.emit(events.ContributorExcluded(name="silent", reason="it is connected, but did not answer"))
+    ledger.emit(events.NodesConnected(seen=["a"], excluded=["answered", "silent"], rounds=3, time=900.0))
+    members = members_of(ledger)
+    assert [members[name].last_heard for name in ("a", "answered", "silent")] == [900, 800, None]
 
 
 def test_it_is_read_by_machines_too(ledger):

@@ -9,6 +9,7 @@ from flwr.common.constant import ErrorCode
 from strategy_runs import run_strategy, trained_nodes, zero_arrays
 
 from coldfusion_fl.errors import RunError
+from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
 from coldfusion_fl.versions import format_versions
 
@@ -197,13 +198,31 @@ def test_an_excluded_member_that_is_awaited_is_told_apart_from_a_missing_one(led
     assert (waiting.connected, waiting.missing, waiting.excluded) == (2, ["d"], ["c"])
 
 
-def test_the_record_names_the_expected_members_first_and_only_so_many_strangers(ledger, monkeypatch):
-    monkeypatch.setattr("coldfusion_fl.strategies.nodes.participants._MOST_EXCLUDED", 2)
-    strangers = [with_another_base(f"a{number}") for number in range(3)]
-    nodes = [node("a"), node("b"), *strangers, with_another_base("c")]
-    run_strategy(nodes, ledger=ledger, min_available_nodes=2, awaited_names=("a", "c"), node_timeout=0.3)
-    assert ledger.record(1).excluded.keys() == {"c", "a0"}
+def test_the_record_names_all_expected_members_and_only_so_many_others(ledger, monkeypatch):
+    monkeypatch.setattr("coldfusion_fl.strategies.nodes.participants._MOST_UNEXPECTED", 2)
+    others = [with_another_base(f"a{number}") for number in range(3)]
+    expected = [f"c{number}" for number in range(3)]
+    nodes = [node("a"), node("b"), *others, *map(with_another_base, expected)]
+    run_strategy(nodes, ledger=ledger, min_available_nodes=2, awaited_names=("a", *expected), node_timeout=0.3)
+    assert list(ledger.record(1).excluded) == ["a0", "a1", *expected]
     assert ledger.record(1).missing == []
+
+
+def test_members_with_a_problem_that_were_in_an_earlier_process_of_the_run_are_named_too(ledger, monkeypatch):
+    monkeypatch.setattr("coldfusion_fl.strategies.nodes.participants._MOST_UNEXPECTED", 0)
+    names = ("a", "b", "c")
+    run_strategy([node(name) for name in names], ledger=ledger)
+    nodes = [node("a"), node("b"), with_another_base("c"), with_another_base("guest")]
+    run_strategy(nodes, 2, Ledger.open(ledger.folder), min_available_nodes=2)
+    assert ledger.record(2).excluded.keys() == {"c"}
+
+
+@pytest.mark.usefixtures("as_in_a_deployment")
+def test_a_stranger_with_a_problem_does_not_hide_that_a_member_is_not_connected(ledger):
+    nodes = [node("a"), node("b"), with_another_base("c")]
+    run_strategy(nodes, ledger=ledger, min_available_nodes=2, awaited_names=("a", "b", "c"), node_timeout=0.3)
+    assert ledger.record(1).missing == ["c"]
+    assert ledger.record(1).excluded.keys() == {"node-102"}
 
 
 def test_a_run_with_too_few_members_names_the_first_that_is_excluded():

@@ -23,13 +23,13 @@ def test_a_node_that_was_left_out_is_queried_again_and_reported_once(monkeypatch
         return RecordDict({"config": ConfigRecord({"name": "c", **({"problem": problem} if problem else {})})})
 
     grid = FakeGrid({100: node("a"), 101: node("b"), 102: changes})
-    calls = QueriedNodes("config", on_excluded=lambda name, reason: reported.append((name, reason)))
+    calls = QueriedNodes("config", on_excluded=lambda name, reason, received: reported.append((name, reason)))
     deadline = time.monotonic() + 20
     while "c" not in (there := calls.connected_nodes(grid)):
         assert time.monotonic() < deadline
         assert there.keys() <= {"a", "b"}
         time.sleep(0.02)
-    assert reported == [("c", "it is ill")]
+    assert reported == [("node-102", "it is ill")]
     assert len(asked) == 3
     for _ in range(20):  # who takes part is not asked any more
         calls.connected_nodes(grid)
@@ -67,7 +67,7 @@ def reported():
 @pytest.fixture
 def registry(monkeypatch, reported):
     monkeypatch.setattr(queries, "_NEW_NODE_WAIT", 0.2)
-    return QueriedNodes("config", on_excluded=lambda name, reason: reported.append((name, reason)))
+    return QueriedNodes("config", on_excluded=lambda name, reason, received: reported.append((name, reason)))
 
 
 @pytest.mark.usefixtures("as_in_a_deployment")
@@ -106,6 +106,25 @@ def test_a_problem_is_not_reported_under_the_name_of_another_node(registry, repo
     assert reported == [("node-101", "a is evil")]
 
 
+@pytest.mark.usefixtures("as_in_a_deployment")
+def test_a_stranger_with_a_problem_is_not_shown_under_the_name_of_a_contributor_that_was_never_there(
+    registry, reported
+):
+    grid = ChangingGrid({100: named("a"), 101: named("hospital", problem="call 555 0100")})
+    assert members(grid, registry, 100, 101) == {"a": 100}
+    assert reported == [("node-101", "call 555 0100")]
+    assert registry.excluded.keys() == {"node-101"}
+
+
+@pytest.mark.usefixtures("as_in_a_deployment")
+def test_a_member_that_gets_a_problem_keeps_its_name(registry, reported):
+    grid = ChangingGrid({100: named("a", token="secret"), 101: named("b")})
+    assert members(grid, registry, 100, 101) == {"a": 100, "b": 101}
+    grid.nodes[102] = named("a", token="secret", problem="its base is gone")  # after a restart
+    members(grid, registry, 101, 102)
+    assert reported == [("a", "its base is gone")]
+
+
 def test_in_a_simulation_nobody_needs_a_token(registry, reported):
     grid = ChangingGrid({100: named("a", token="one"), 101: named("b"), 102: named("a", token="two")})
     assert members(grid, registry, 100, 101) == {"a": 100, "b": 101}
@@ -117,7 +136,7 @@ def test_in_a_simulation_nobody_needs_a_token(registry, reported):
 def test_a_member_with_a_key_needs_no_token(reported, monkeypatch):
     monkeypatch.setattr(queries, "_NEW_NODE_WAIT", 0.2)
     known = {100: "a", 101: "b", 103: "a"}
-    registry = QueriedNodes("config", lambda: known, lambda name, reason: reported.append((name, reason)))
+    registry = QueriedNodes("config", lambda: known, lambda name, reason, received: reported.append((name, reason)))
     grid = ChangingGrid({100: named("a", token="x"), 101: named("a"), 103: named("a", token="y")})
     assert members(grid, registry, 100, 101) == {"a": 100}
     assert members(grid, registry, 103) == {"a": 103}
@@ -161,9 +180,7 @@ def test_only_a_simulation_has_few_queries_at_a_time(registry, monkeypatch, is_s
 def test_a_member_that_is_connected_and_silent_is_named_until_it_answers(reported, monkeypatch):
     monkeypatch.setattr(queries, "_NEW_NODE_WAIT", 0.1)
     monkeypatch.setattr(queries, "_RETRY_INTERVAL", 0.0)
-    registry = QueriedNodes(
-        "config", lambda: {100: "a", 101: "b"}, lambda name, reason: reported.append((name, reason))
-    )
+    registry = QueriedNodes("config", lambda: {100: "a", 101: "b"}, lambda *values: reported.append(values))
     asked = []
 
     def silent(message):
@@ -178,7 +195,7 @@ def test_a_member_that_is_connected_and_silent_is_named_until_it_answers(reporte
         assert time.monotonic() < deadline
         assert registry.excluded in ({}, {"b": reason})
         time.sleep(0.05)
-    assert reported == [("b", reason)]
+    assert reported == [("b", reason, False)]
     assert registry.excluded == {}
 
 
