@@ -100,7 +100,8 @@ def print_lineage(ledger: Ledger, bases: Sequence[BaseRecord], console: Console)
         state = "lost"
     console.print(f"{ledger.folder}: {state}, {count(len(bases), 'base')}", markup=False)
     if current.reason:
-        console.print(f"The run ended early: {sanitize(current.reason)}", markup=False, soft_wrap=True)
+        reason = "\n".join(map(sanitize, current.reason.splitlines()))
+        console.print(f"The run ended early: {reason}", markup=False, soft_wrap=True)
     for base in bases:
         print_base(base, console)
     if undone := sorted(path.name for path in ledger.folder.glob("undone/*")):
@@ -143,7 +144,7 @@ def _contributions_table(record: RoundRecord) -> Table:
     for name, reason in sorted(record.excluded.items()):
         table.add_row("[red]excluded", escape(name), "", "", "", "", escape(reason))
     for name in sorted(record.missing):
-        table.add_row("absent", escape(name), "", "", "", "", "it was not connected")
+        table.add_row("not connected", escape(name))
     for name, last in sorted(record.paused.items()):
         table.add_row("paused", escape(name), "", "", "", "", f"it did not answer; until round {last}")
     return table

@@ -8,6 +8,7 @@ from coldfusion_fl.errors import count
 from coldfusion_fl.runs.status import MemberStatus, RunStatus, format_ago
 
 _COLOURS = {"training": "yellow", "evaluating": "yellow", "answered": "green", "rejected": "red", "missing": "red"}
+_WORDS = {"missing": "not connected"}
 _GIB = 1 << 30
 
 
@@ -45,7 +46,8 @@ def _done(status: RunStatus) -> str:
 def _row(member: MemberStatus) -> tuple[str, ...]:
     presence = {True: "[green]online", False: "[red]offline", None: ""}[member.online]
     colour = _COLOURS.get(member.activity)
-    activity = f"[{colour}]{member.activity}" if colour else member.activity
+    words = _WORDS.get(member.activity, member.activity)
+    activity = f"[{colour}]{words}" if colour else words
     return (
         escape(member.name),
         presence,

@@ -34,7 +34,7 @@ def printed(styles=False, **values):
 @pytest.mark.parametrize("activity", ["training", "evaluating", "answered", "rejected", "missing"])
 def test_each_activity_has_a_colour(activity):
     row = printed(styles=True, members=[MemberStatus("a", activity=activity)]).splitlines()[2]
-    assert f"m{activity}\x1b[0m" in row
+    assert f"m{'not connected' if activity == 'missing' else activity}\x1b[0m" in row
 
 
 def test_the_size_of_the_servers_database():
