@@ -2,13 +2,15 @@
 
 Each reply adds lines to a file, which the node config names: `message-log`. The lines are made from the reply itself,
 so that they are about what leaves the machine. Where something went wrong, a line before them begins with the problem.
-It has the details too, which the server is not told.
+It has the details too, which the server is not told. An answer to a query with the same problem as before is one short
+line, because the server asks an excluded node again and again.
 """
 
 import contextlib
 import logging
+import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -22,9 +24,13 @@ from coldfusion_fl.errors import ColdFusionError, first_line
 from coldfusion_fl.sanitize import sanitize
 
 _TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+_TIME_WIDTH = len("2026-11-30 12:00:00 ")
 _MAX_BYTES = 5_000_000
 _OLD_FILES = 3
 _MAX_TEXT, _MAX_PROBLEM = 200, 2000
+_PROBLEM, _SAME = "PROBLEM: ", "reported to the server: the same problem as before"
+# How much of the end of the log is compared.
+_COMPARED_BYTES = 1 << 16
 # The problem of the message that is handled now, with its details.
 _problem: ContextVar[str] = ContextVar("problem", default="")
 
@@ -36,7 +42,10 @@ def log_messages(message: Message, context: Context, call_next: ClientAppCallabl
     if file := context.node_config.get("message-log"):
         task = str(context.node_config.get("task", ""))
         try:
-            _append(Path(str(file)), describe_reply(message, reply, task, _problem.get()))
+            lines = [sanitize(line) for line in describe_reply(message, reply, task, _problem.get())]
+            is_query = message.metadata.message_type == MessageType.QUERY
+            is_repeated = is_query and lines[0].startswith(_PROBLEM) and _ends_with(Path(str(file)), lines)
+            _append(Path(str(file)), [_SAME] if is_repeated else lines)
         except OSError as error:  # such as a full disk, for which a contribution must not be lost
             log(logging.WARNING, "The message log cannot be written: %s", error)
     return reply
@@ -47,12 +56,27 @@ def note_problem(error: Exception) -> None:
     _problem.set(str(error) if isinstance(error, ColdFusionError) else f"{type(error).__name__}: {first_line(error)}")
 
 
-def _append(file: Path, lines: Iterator[str]) -> None:
+def _ends_with(file: Path, lines: Sequence[str]) -> bool:
+    """Whether a log ends with some lines, whatever their times. Lines on the same problem do not count.
+
+    Only its own end is known: each message may be handled by a process of its own.
+    """
+    try:
+        with file.open("rb") as log_file:
+            log_file.seek(max(0, log_file.seek(0, os.SEEK_END) - _COMPARED_BYTES))
+            end = log_file.read(_COMPARED_BYTES).decode("utf-8", "replace")
+    except OSError:  # such as a log that does not exist yet
+        return False
+    texts = [line[_TIME_WIDTH:] for line in end.splitlines()]
+    return [text for text in texts if text != _SAME][-len(lines) :] == list(lines)
+
+
+def _append(file: Path, lines: Sequence[str]) -> None:
     # Opened for each message, because Flower starts a process for each.
     with contextlib.closing(_RaisingFileHandler(file, "a", _MAX_BYTES, _OLD_FILES, "utf-8")) as handler:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", _TIME_FORMAT))
         for line in lines:
-            handler.emit(logging.makeLogRecord({"msg": sanitize(line)}))
+            handler.emit(logging.makeLogRecord({"msg": line}))
 
 
 class _RaisingFileHandler(RotatingFileHandler):
@@ -80,14 +104,15 @@ def describe_reply(message: Message, reply: Message, task: str, problem: str = "
     kind = message.metadata.message_type.partition(".")[0]
     round_ = _round_of(message)
     if reply.has_error():
-        yield f"PROBLEM: {_sentence(problem or reply.error.reason)} Nothing else was sent as an answer to this message."
+        yield f"{_PROBLEM}{_sentence(problem or reply.error.reason)} Nothing else was sent as an answer to this message."
         yield f"{round_}reported an error to the server: {reply.error.reason or reply.error.code}"
         return
     values = dict(_values(reply))
     if kind == MessageType.QUERY and "problem" in values:
         yield (
-            f"PROBLEM: {_sentence(problem or values['problem'])} Until this is solved, this node takes no part in the "
-            "run. If you change its settings, start it again. The server asks again every minute."
+            f"{_PROBLEM}{_sentence(problem or values['problem'])} Until this is solved, this node takes no part in the "
+            "run. If you change its settings, start it again. The server asks again every minute while it waits for "
+            "members, and at the start of each round."
         )
     if kind == MessageType.TRAIN:
         yield f"{round_}trained on '{task}': {_training(values)}{_frozen(message)}"

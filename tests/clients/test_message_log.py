@@ -96,9 +96,29 @@ def test_the_problem_of_a_query_has_a_line_of_its_own_that_says_what_to_do(file)
     _, lines = exchange(file, "query", reply)
     assert lines[0] == (
         f"PROBLEM: {problem} Until this is solved, this node takes no part in the run. If you change its settings, "
-        "start it again. The server asks again every minute."
+        "start it again. The server asks again every minute while it waits for members, and at the start of each round."
     )
     assert lines[1].startswith("reported to the server: name=hospital, ")
+
+
+def test_the_same_problem_of_the_next_query_is_one_short_line(file, monkeypatch):
+    same = "reported to the server: the same problem as before"
+
+    def answer(problem=""):
+        about = {"problem": problem} if problem else {}
+        _, lines = exchange(file, "query", RecordDict({"config": ConfigRecord({"name": "hospital", **about})}))
+        return lines
+
+    first = answer("another base: é" + "x" * 300)
+    for _ in range(3):
+        lines = answer("another base: é" + "x" * 300)
+    assert lines == [*first, same, same, same]
+    lines = answer("other versions")  # another problem
+    assert lines[-2].startswith("PROBLEM: other versions.") and lines[-1] != same
+    answer()  # it was solved meanwhile
+    assert answer("other versions")[-2].startswith("PROBLEM: other versions.")
+    monkeypatch.setattr(message_log, "_COMPARED_BYTES", 100)  # it was long ago
+    assert answer("other versions")[-2].startswith("PROBLEM: other versions.")
 
 
 @pytest.mark.parametrize("kind", ["query", "train", "evaluate"])
