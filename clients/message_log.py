@@ -104,7 +104,8 @@ def describe_reply(message: Message, reply: Message, task: str, problem: str = "
     kind = message.metadata.message_type.partition(".")[0]
     round_ = _round_of(message)
     if reply.has_error():
-        yield f"{_PROBLEM}{_sentence(problem or reply.error.reason)} Nothing else was sent as an answer to this message."
+        text = _sentence(problem or reply.error.reason)
+        yield f"{_PROBLEM}{text} Nothing else was sent as an answer to this message."
         yield f"{round_}reported an error to the server: {reply.error.reason or reply.error.code}"
         return
     values = dict(_values(reply))

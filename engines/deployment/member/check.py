@@ -18,9 +18,11 @@ _GIB = 1 << 30
 _COPIES = 4
 # No member knows the base of a run before the run asks it, and the server may have no run now.
 BASE_OF_A_RUN = (
-    "whether the base is that of a run. A run compares them when it asks this member, and excludes it if its frozen "
-    "weights differ. Then a line that begins with PROBLEM says so on the terminal of `coldfusion member start` and in "
-    "flower/messages.log in the member's folder. Ask the server's administrator for the base of the run."
+    'whether the base has the frozen embeddings of a run. A run with freeze = "embeddings", which is the default, '
+    "compares them when it asks this member, and excludes it if they differ. Then a line that begins with PROBLEM says "
+    "so on the terminal of `coldfusion member start` and in flower/messages.log in the member's folder. Ask the "
+    "server's administrator for the base of the run. "
+    'A run with freeze = "nothing" compares nothing.'
 )
 
 

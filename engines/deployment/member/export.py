@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -21,6 +21,8 @@ from coldfusion_fl.errors import DeploymentError, ErrorCode, first_line
 from coldfusion_fl.sanitize import MAX_NAME, bounded
 from coldfusion_fl.training.node_state import BASE, FINETUNING, HEAD, NodeFiles
 
+_SHOWN_RUNS = 10
+
 
 @dataclass(frozen=True)
 class KeptModel:
@@ -31,7 +33,7 @@ class KeptModel:
         when: when its base was kept, in local time.
         server_round: the round whose base it is.
         head_round: the last round in which the member trained its head; None: it kept none.
-        others: the other runs of which this member has kept a base, described.
+        others: the newest other runs of which this member has kept a base, described; empty: there are none.
         encoder: the arrays of the base by name.
         head: the arrays of the member's head by name; empty if the run did not keep heads.
         settings: the training of the run's contributors.
@@ -44,7 +46,7 @@ class KeptModel:
     encoder: EncoderDict
     head: EncoderDict
     settings: FinetuneSettings
-    others: Sequence[str] = ()
+    others: str = ""
 
 
 def read_kept_model(folder: Path, run: str = "") -> KeptModel:
@@ -62,7 +64,7 @@ def read_kept_model(folder: Path, run: str = "") -> KeptModel:
     runs = [path for path in state.glob("*") if (path / FINETUNING).is_file()]
     named = [path for path in runs if unquote(path.name).startswith(run)]
     if not named:
-        known = "; ".join(_describe_run(path) for path in sorted(runs, key=_time_of))
+        known = _describe_runs(runs)
         which = f" of a run '{run}', but of {known}" if run and known else ""
         raise DeploymentError(
             f"{folder}: this member has kept no base{which}. A member keeps the newest base that it has evaluated. Of "
@@ -83,7 +85,7 @@ def read_kept_model(folder: Path, run: str = "") -> KeptModel:
         encoder,
         head,
         parse_table(FinetuneSettings, settings, str(newest / FINETUNING)),
-        [_describe_run(path) for path in sorted(runs, key=_time_of) if path != newest],
+        _describe_runs([path for path in runs if path != newest]),
     )
 
 
@@ -94,6 +96,13 @@ def _time_of(folder: Path) -> float:
 
 def _when(folder: Path) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(_time_of(folder)))
+
+
+def _describe_runs(folders: Collection[Path]) -> str:
+    """The newest of some runs, the newest last; empty if there are none."""
+    newest = sorted(folders, key=_time_of)[-_SHOWN_RUNS:]
+    older = len(folders) - len(newest)
+    return "; ".join([*([f"{older} older"] if older else []), *map(_describe_run, newest)])
 
 
 def _describe_run(folder: Path) -> str:
@@ -135,11 +144,11 @@ def export_classifier(
     kept = read_kept_model(folder, run)
     head = _describe_head(kept, trains)
     print_line(
-        f"The base of round {kept.server_round}, which {member.name} evaluated on {kept.when} in a run of the server "
-        f"{member.server}, with {head}. The run's identifier is {bounded(kept.run, MAX_NAME)}."
+        f"The base of round {kept.server_round}, which {member.name} evaluated on {kept.when}, with {head}. The run's "
+        f"identifier is {bounded(kept.run, MAX_NAME)}."
     )
     if kept.others:
-        print_line(f"{member.name} has bases of other runs too. Choose with --run: {'; '.join(kept.others)}.")
+        print_line(f"{member.name} has bases of other runs too. Choose with --run: {kept.others}.")
     write_classifier(
         open_base(member.base),
         kept.encoder,

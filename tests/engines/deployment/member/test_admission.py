@@ -135,4 +135,5 @@ def test_a_warning_is_logged_each_day(bank):
 def test_a_member_with_other_versions_is_told_that_runs_exclude_it(bank):
     bank.answers = [OLD]
     bank.start().update()
-    assert bank.lines == ["PROBLEM: it has other versions. Until then, each run excludes this member."]
+    (line,) = bank.lines
+    assert "it has other versions" in line and "excludes this member" in line

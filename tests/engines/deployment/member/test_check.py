@@ -47,8 +47,8 @@ def test_the_command_says_that_the_base_of_a_run_is_not_compared(found, tmp_path
         commands.check(tmp_path / "acme" / "members" / "bank")
     *_, last = capsys.readouterr().out.strip().split("Not checked: ")
     text = " ".join(last.split())
-    assert text.startswith("whether the base is that of a run.")
-    assert "begins with PROBLEM" in text and "flower/messages.log" in text
+    assert "frozen embeddings" in text and "flower/messages.log" in text
+    assert text.endswith('A run with freeze = "nothing" compares nothing.')
 
 
 def test_a_failed_check_does_not_hide_the_others(found):

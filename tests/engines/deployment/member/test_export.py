@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,30 +97,45 @@ def test_the_newest_run_is_the_default_and_another_can_be_named(member, keep):
         read_kept_model(member, "three")
 
 
-def test_a_run_is_named_by_its_server_time_and_round_and_others_are_listed(member, keep, tmp_path, capsys):
+def test_a_run_is_named_by_its_time_and_round_and_others_are_listed(member, keep, tmp_path, capsys):
     keep("aaaa-1", 5)
     keep("bbbb-2", 2)
     for run, when in (("aaaa-1", 1.7e9), ("bbbb-2", 1.8e9)):
         os.utime(contributor_folder(flower_home(member) / "state", run) / FINETUNING, (when, when))
     export_classifier(read_member(member), member, tmp_path / "mine", trains=False)
     first, second, *_ = capsys.readouterr().out.splitlines()
-    assert re.match(r"The base of round 2, which a evaluated on 2027-01-1\d \d\d:\d\d in a run of the server ", first)
-    assert "localhost:9443" in first and "bbbb-2" in first
+    assert re.match(r"The base of round 2, which a evaluated on 2027-01-1\d \d\d:\d\d, with ", first)
+    assert "localhost:9443" not in first and "bbbb-2" in first
     assert re.search(r"other runs too. Choose with --run: aaaa-1 \(round 5, kept on 2023-11-1\d", second)
 
 
-def test_a_classifier_below_the_most_frequent_class_is_warned_of_with_both_figures(member, keep, tmp_path, capsys):
-    """The head answers always the same class: once the most frequent one, once another one."""
-    model = keep("run", 1)
-    files = NodeFiles(contributor_folder(flower_home(member) / "state", "run"))
-    for sign in (1, -1):
-        files.save(HEAD, 1, {"head.weight": 0 * model.head.weight.detach().numpy(),
-                             "head.bias": np.float32([-sign, sign])})  # fmt: skip
-        export_classifier(read_member(member), member, tmp_path / f"mine{sign}", trains=False)
-    out = capsys.readouterr().out
-    warnings = re.findall(r"Warning: the classifier is (?:below|no better than) always answering the most frequent "
-                          r"class: [\d.]+ against [\d.]+ points\. Do not use it", out)  # fmt: skip
-    assert len(warnings) == 2
+def test_of_many_runs_the_newest_are_listed(member, keep, monkeypatch):
+    monkeypatch.setattr("coldfusion_fl.engines.deployment.member.export._SHOWN_RUNS", 2)
+    for number, run in enumerate(("first", "second", "third", "fourth"), start=1):
+        keep(run, number)
+        os.utime(contributor_folder(flower_home(member) / "state", run) / FINETUNING, (1.7e9, 1.7e9 + number))
+    assert re.fullmatch(r"1 older; second \(round 2.*\); third \(round 3.*\)", read_kept_model(member).others)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"), [(0, "no better than {}: 75.0 against 75.0 points"), (1, "below {}: 25.0 against 75.0 points")]
+)
+def test_a_classifier_of_one_answer_is_warned_of_with_both_figures(
+    member, keep, tmp_path, capsys, monkeypatch, answer, words
+):
+    task = load_task("a", read_member(member).catalogue)
+    rows = [np.flatnonzero(task.test.labels == label)[:number] for label, number in ((0, 9), (1, 3))]
+    task = replace(task, test=task.test.take(np.concatenate(rows)))  # three quarters are of class 0
+    monkeypatch.setattr("coldfusion_fl.data.task.load_task", lambda *_: task)
+    head = {
+        "head.weight": 0 * keep("run", 1).head.weight.detach().numpy(),
+        "head.bias": np.eye(2, dtype=np.float32)[answer],
+    }
+    NodeFiles(contributor_folder(flower_home(member) / "state", "run")).save(HEAD, 1, head)
+    export_classifier(read_member(member), member, tmp_path / "mine", trains=False)
+    out = " ".join(capsys.readouterr().out.split())
+    warning = words.format("always answering the most frequent class")
+    assert f"Warning: the classifier is {warning}. Do not use it" in out
     assert "Leave out --no-training" in out
 
 
