@@ -3,7 +3,7 @@
 import contextlib
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import psutil
@@ -127,7 +127,7 @@ def _describe_saved(settings: Settings, bases: int, changing: int, beside: int, 
         frozen: the size of the frozen arrays, if they are still to be saved.
     """
     server, kinds = settings.server, []
-    if beside > changing * bool(server.ema):
+    if _optimizer_states(settings):
         kinds.append("the state of the server optimizer")
     if server.ema:
         kinds.append("the moving average of the bases")
@@ -143,8 +143,12 @@ def _describe_saved(settings: Settings, bases: int, changing: int, beside: int, 
 
 def copies_per_round(settings: Settings) -> int:
     """The number of encoders that a round saves: the base, the state of the server optimizer, and the average."""
-    optimizer = as_component(settings.server.server_optimizer, SERVER_OPTIMIZERS, "server-optimizer")
-    return 1 + len(optimizer.state_kinds) + bool(settings.server.ema)
+    return 1 + len(_optimizer_states(settings)) + bool(settings.server.ema)
+
+
+def _optimizer_states(settings: Settings) -> Sequence[str]:
+    """The kinds of arrays that the server optimizer saves beside a base; each has the size of the base."""
+    return as_component(settings.server.server_optimizer, SERVER_OPTIMIZERS, "server-optimizer").state_kinds
 
 
 def available_memory() -> int:

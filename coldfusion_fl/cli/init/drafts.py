@@ -33,6 +33,12 @@ class Draft:
     seen: tuple[str, ...]
     shard: Task
 
+    @property
+    def rows(self) -> dict[str, int]:
+        """The number of training rows of each contributor. The first shards have a row more, if rows are left over."""
+        number = len(self.task.train)
+        return {name: len(range(place, number, len(self.seen))) for place, name in enumerate(self.seen)}
+
 
 def read_drafts(paths: Sequence[Path], given: Given, home: Path, shards: int) -> list[Draft]:
     """Read all tables, decide what their tasks are, and print what was found.

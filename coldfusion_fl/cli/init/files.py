@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CATALOGUE, RUN = "tasks.toml", "run.toml"
 _SHOWN_CLASSES, _SHOWN_CHARACTERS = 12, 60
+_SHOWN_CONTRIBUTORS = 5
 _ROUNDS, _MOST_CONTRIBUTORS = 5, 8
 # Short contributions in several rounds are what the preset `recommended` was chosen for.
 _PRESET, _EPOCHS = "recommended", 1
@@ -80,14 +81,15 @@ def choose_examples(rows: Mapping[str, int]) -> tuple[int, str]:
     Returns:
         The setting `finetune.examples`, and a remark; empty where all contributors have enough rows.
     """
-    few = {name: number for name, number in rows.items() if number <= EXAMPLES}
+    few = sorted(name for name, number in rows.items() if number < EXAMPLES)
     if len(few) == len(rows):
         most = max(rows.values())
         return 0, f"all rows: the largest contributor has {most}; with many more, {EXAMPLES} is a good number"
     if few:
-        names = f"'{min(few)}' has" if len(few) == 1 else f"{len(few)} of the {len(rows)} contributors have"
-        own = "which are all used" if len(few) == 1 else "and use them all"
-        return EXAMPLES, f"{names} fewer rows, {own}"
+        names = ", ".join(f"'{text(name, _SHOWN_CHARACTERS)}'" for name in few[:_SHOWN_CONTRIBUTORS])
+        more = f" and {len(few) - _SHOWN_CONTRIBUTORS} more" if len(few) > _SHOWN_CONTRIBUTORS else ""
+        ending = "has fewer rows, which are all used" if len(few) == 1 else "have fewer rows, and use them all"
+        return EXAMPLES, f"{names}{more} {ending}"
     return EXAMPLES, ""
 
 

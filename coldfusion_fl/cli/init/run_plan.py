@@ -68,7 +68,7 @@ def plan_run(drafts: Sequence[Draft], base: str, out: Path, *, checks: bool) -> 
     reference = base or (_PACKAGED_BASE if importlib.util.find_spec(_PACKAGE) else _HUB_BASE)
     seen = [name for draft in drafts for name in draft.seen]
     more: dict[str, Any] = {} if base else {"finetune": {"learning-rate": _BASE_LEARNING_RATE}}
-    examples, why = choose_examples({name: len(draft.shard.train) for draft in drafts for name in draft.seen})
+    examples, why = choose_examples({name: rows for draft in drafts for name, rows in draft.rows.items()})
     remarks = {"finetune.examples": why} if why else {}
     if why:
         print_line(f"Training rows of a contribution: examples = {examples} ({why}).")

@@ -4,9 +4,12 @@ import csv
 import io
 import sys
 import tomllib
+from types import SimpleNamespace
 
 import pytest
 
+from coldfusion_fl.cli.init.drafts import Draft
+from coldfusion_fl.cli.init.files import choose_examples
 from coldfusion_fl.cli.main import main
 from coldfusion_fl.config.parsing import read_settings
 from coldfusion_fl.config.settings import FinetuneSettings
@@ -53,7 +56,7 @@ def files(folder):
     [
         ((60, 90), 0, "all rows: the largest contributor has "),
         ((60, 700), 384, "'t0' has fewer rows, which are all used"),
-        ((60, 70, 700), 384, "2 of the 3 contributors have fewer rows, and use them all"),
+        ((60, 70, 700), 384, "'t0', 't1' have fewer rows, and use them all"),
         ((700, 710), 384, ""),
     ],
 )
@@ -65,6 +68,31 @@ def test_the_rows_of_a_contribution_are_those_that_the_tables_have(init, write, 
     [line] = [line for line in files(tmp_path)[1].splitlines() if line.startswith("examples = ")]
     assert line.startswith(f"examples = {examples}" + (f"  # {remark}" if remark else ""))
     assert (f"Training rows of a contribution: examples = {examples} ({remark}" in out) == bool(remark)
+
+
+@pytest.mark.parametrize(
+    ("rows_of", "examples", "remark"),
+    [
+        ({"a": 384, "b": 384}, 384, ""),
+        ({"a-1": 385, "a-2": 384}, 384, ""),
+        ({"a-1": 384, "a-2": 383}, 384, "'a-2' has fewer rows, which are all used"),
+        ({"a": 383, "b": 9}, 0, "all rows: the largest contributor has 383; with many more, 384 is a good number"),
+        (
+            {f"t{number}": 9 for number in range(8)} | {"u": 400},
+            384,
+            "'t0', 't1', 't2', 't3', 't4' and 3 more have fewer rows, and use them all",
+        ),
+    ],
+)
+def test_the_rows_of_a_contribution_and_who_has_fewer(rows_of, examples, remark):
+    assert choose_examples(rows_of) == (examples, remark)
+
+
+@pytest.mark.parametrize("number", [768, 769])
+def test_the_rows_of_each_shard_are_counted(number):
+    task = SimpleNamespace(train=range(number))
+    draft = Draft("a", {}, task, ("a-1", "a-2"), task)
+    assert draft.rows == {"a-1": number - 384, "a-2": 384}
 
 
 def test_two_tables_become_two_contributors(init, coldfusion, write, tmp_path, tiny_base):
