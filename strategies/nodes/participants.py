@@ -186,8 +186,8 @@ class Participants:
         self._expected |= {name for name, member in members.items() if member.seen} | self.awaited_names
         self._expected |= {name for record in records for name in record.sampled}
         # A node without a name has another one in each run of a simulation, and nobody can be sent to look for it.
-        missing = self._expected - members.keys() - self._registry.excluded.keys()
-        if missing := sorted(name for name in missing if not is_unnamed(name)):
+        others = self._expected - members.keys() - self._registry.excluded.keys()
+        if missing := sorted(name for name in others if not is_unnamed(name)):
             log(WARNING, "Not connected in this round: %s.", ", ".join(missing))
         return missing
 
