@@ -26,14 +26,7 @@ from coldfusion_fl.runs.records import RoundRecord
 from .arguments import as_filter, read_arguments
 from .hooks import observe_hooks
 from .loop import EvaluateFn, RunLoop
-from .nodes import (
-    MessageBuilder,
-    Participants,
-    longest_training_first,
-    new_registry,
-    sample,
-    select_shared,
-)  # fmt: skip
+from .nodes import Member, MessageBuilder, Participants, longest_training_first, new_registry, sample, select_shared
 from .rounds import (
     ContributionCollector,
     EvaluationSchedule,
@@ -188,6 +181,7 @@ class ColDFusion(FedAvg):
         self.ledger = ledger
         self.is_shared = as_filter(shared_keys)
         self.running_hooks: set[str] = set()
+        self.known_members: Collection[Member] = ()  # nodes whose names are known, and which are not queried
         self._arguments = SimpleNamespace(**arguments)
         self.begin_run()
 
@@ -201,10 +195,9 @@ class ColDFusion(FedAvg):
         self.score_fn = as_score_function(given.score_fn, self.state.complete)
         self.registry = new_registry(
             given.contributor_names, self.configrecord_key, given.node_names,
-            lambda name, reason, received: self.emit(
-                ContributorExcluded(name=name, reason=reason, received=received)
-            ),
+            lambda name, reason, received: self.emit(ContributorExcluded(name=name, reason=reason, received=received)),
         )  # fmt: skip
+        self.registry.admit(self.known_members)
         self.participants = Participants(
             self.registry, max(self.min_available_nodes, self.min_train_nodes), given.awaited_names,
             given.node_timeout, self.settings.min_contributions, given.max_rejections, given.exclude, self.emit,

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from flwr.app import ConfigRecord, Context
@@ -112,7 +112,7 @@ def serve(
     settings: Settings,
     ledger: Ledger,
     node_names: Callable[[], Mapping[int, str]] | None = None,
-    members: Iterable[Member] = (),
+    members: Collection[Member] = (),
 ) -> None:
     """Execute or resume a run, and leave the fused model and the report in the run folder.
 
@@ -139,7 +139,7 @@ def serve(
         encoder = load_encoder(base)
         frozen, frozen_sha256 = _find_frozen(settings, base, encoder, ledger)
         strategy = new_strategy(settings, base, ledger, node_names, frozen)
-        strategy.registry.admit(members)
+        strategy.known_members = members
         config = _node_config(settings, ledger, strategy, frozen_sha256)
         with track(ledger, settings.tracking):
             strategy.start(

@@ -11,6 +11,7 @@ from strategy_runs import run_strategy, trained_nodes, zero_arrays
 from coldfusion_fl.errors import RunError
 from coldfusion_fl.runs.ledger import Ledger
 from coldfusion_fl.strategies import ColDFusion
+from coldfusion_fl.strategies.nodes import Member
 from coldfusion_fl.versions import format_versions
 
 
@@ -227,3 +228,12 @@ def test_a_stranger_with_a_problem_does_not_hide_that_a_member_is_not_connected(
 def test_a_run_with_too_few_members_names_the_first_that_is_excluded():
     with pytest.raises(RunError, match=f"connected: 1, excluded: 1 .the first: c: {REASON}"):
         run_strategy([node("a"), with_another_base("c")], node_timeout=0.3)
+
+
+def test_nodes_that_are_known_before_the_run_are_not_queried(ledger):
+    strategy = ColDFusion(contributor_names="query", ledger=ledger, min_available_nodes=2)
+    strategy.known_members = [Member(100, "a", simulated_nodes=2), Member(101, "b", simulated_nodes=2)]
+    grid = FakeGrid({100: node("x"), 101: node("y")})
+    strategy.start(grid, zero_arrays(), num_rounds=1, timeout=5)
+    assert set(ledger.record(1).contributions) == {"a", "b"}
+    assert not [message for message in grid.sent if message.metadata.message_type == "query"]
