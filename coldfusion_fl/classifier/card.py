@@ -72,17 +72,20 @@ def classifier_card(
     settings: FinetuneSettings,
     seed: int,
     spec: TaskSpec | None = None,
+    *,
+    is_fused: bool = False,
 ) -> str:
     """The Markdown card of a classifier: what it was made from, its score with the number of rows, and how to use it.
 
     Args:
         base: the base, for its name and its licence.
-        base_hash: the SHA-256 of the base's arrays.
+        base_hash: the SHA-256 of the arrays that the training began with.
         task: the task.
         trained: the classifier.
         settings: the schedule of its training.
         seed: the seed of its training.
         spec: the task in its catalogue; None: it is not known.
+        is_fused: whether these arrays are not the base's own, but those of a run that began with it.
     """
     is_regression, origin = task.classes is None, read_origin(base)
     ends = proportion_interval(trained.score, len(task.test)) if task.metric == "accuracy" else (None, None)
@@ -90,7 +93,7 @@ def classifier_card(
         header=_header(origin, task, trained, spec, ends),
         kind="A regression" if is_regression else "A classifier",
         task=as_text(task.name),
-        base=origin.to_markdown(),
+        base=f"a fused base of a run that began with {origin.to_markdown()}" if is_fused else origin.to_markdown(),
         base_hash=base_hash,
         made="Finetuned" if trained.result else "Made",
         head_made=" and the head that the task's contributor kept in the run" if trained.is_kept else "",

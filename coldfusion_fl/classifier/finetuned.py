@@ -17,6 +17,7 @@ from coldfusion_fl.data.task import Task
 from coldfusion_fl.errors import ErrorCode, SettingsError
 from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.model.base import Base
+from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.training.checkpoint import TrainingCheckpoint
 from coldfusion_fl.training.finetune import Progress
 
@@ -114,8 +115,9 @@ def finetune_classifier(
         base, encoder, task, settings, seed, progress, kept_head=kept_head, trains=trains, checkpoint=checkpoint
     )
     base_hash = encoder_hash(encoder)
+    is_fused = base_hash != encoder_hash(load_encoder(base))
     made = to_classifier(base, trained.model, trained.head, task, settings.max_length, base_hash)
-    card = classifier_card(base, base_hash, task, trained, settings, seed, spec)
+    card = classifier_card(base, base_hash, task, trained, settings, seed, spec, is_fused=is_fused)
     return _with_score(made, trained, task.metric, card)
 
 

@@ -45,6 +45,13 @@ def test_the_card_says_whether_the_head_was_kept_and_trained_further(base, task)
     assert "without further training." in classifier_card(base, "f00", task, as_kept, FinetuneSettings(), 7)
 
 
+def test_the_card_says_whether_the_base_is_the_result_of_a_run(base, tiny_base, task):
+    given = base, "f00", task, trained(95.0), FinetuneSettings(), 7
+    name = f"`{tiny_base.name}`, a local folder (SHA-256 of its arrays: f00)"
+    assert f"from {name}" in classifier_card(*given)
+    assert f"from a fused base of a run that began with {name}" in classifier_card(*given, is_fused=True)
+
+
 def test_a_model_and_a_data_set_of_the_hub_are_named(base, task, tmp_path):
     on_hub = dataclasses.replace(base, reference="acme/encoder@v2", folder=tmp_path / "snapshots" / ("c" * 40))
     spec = TaskSpec(hub="org/news", config="plain")

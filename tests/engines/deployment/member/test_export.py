@@ -62,6 +62,7 @@ def test_without_training_the_classifier_is_the_base_with_the_kept_head(member, 
     assert np.array_equal(found.head.weight.detach(), model.head.weight.detach())
     card = (tmp_path / "mine" / "README.md").read_text()
     assert "the head that the task's contributor kept in the run, without further training" in card
+    assert "from a fused base of a run that began with" in card
 
 
 @pytest.mark.parametrize("with_head", [True, False])
