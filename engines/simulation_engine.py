@@ -65,10 +65,12 @@ class SimulationEngine(Engine):
         # While Ray starts, the libraries are loaded and the base is checked. Then the workers check the tasks, side by
         # side. The order matters: a process that has computed cannot be forked.
         python = self._start_fork_server(settings) if can_fork(settings.simulation) else ""
+        from coldfusion_fl.evaluation.score_cache import score_cache_folder
         from coldfusion_fl.preflight.settings_check import check_server_side
 
         base = check_server_side(settings, source)
         notes = [check_disk(settings, base.encoder_bytes, base.frozen_bytes)]
+        score_cache_folder(lambda line: notes.append(f"warning: {line}"))
         from coldfusion_fl.engines.simulated_preflight import check_tasks
         from coldfusion_fl.engines.simulation import Simulation, connect_ray, count_workers
 
