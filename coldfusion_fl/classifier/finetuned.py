@@ -17,7 +17,6 @@ from coldfusion_fl.data.task import Task
 from coldfusion_fl.errors import ErrorCode, SettingsError
 from coldfusion_fl.extras import EXTRAS, require
 from coldfusion_fl.model.base import Base
-from coldfusion_fl.model.encoder import load_encoder
 from coldfusion_fl.training.checkpoint import TrainingCheckpoint
 from coldfusion_fl.training.finetune import Progress
 
@@ -93,6 +92,7 @@ def finetune_classifier(
     kept_head: Encoder | None = None,
     trains: bool = True,
     checkpoint: TrainingCheckpoint | None = None,
+    is_fused: bool = False,
 ) -> FinetunedClassifier:
     """Finetune a base with a head on a task: see `train_classifier`, which has the same arguments.
 
@@ -107,6 +107,7 @@ def finetune_classifier(
         kept_head: the arrays of the head to start with; None: a new head.
         trains: whether to train; if not, encoder and head are scored as they are.
         checkpoint: see `finetune`.
+        is_fused: see `card.classifier_card`.
 
     Raises:
         MismatchError: the training diverged.
@@ -115,7 +116,6 @@ def finetune_classifier(
         base, encoder, task, settings, seed, progress, kept_head=kept_head, trains=trains, checkpoint=checkpoint
     )
     base_hash = encoder_hash(encoder)
-    is_fused = base_hash != encoder_hash(load_encoder(base))
     made = to_classifier(base, trained.model, trained.head, task, settings.max_length, base_hash)
     card = classifier_card(base, base_hash, task, trained, settings, seed, spec, is_fused=is_fused)
     return _with_score(made, trained, task.metric, card)

@@ -55,6 +55,7 @@ def write_classifier(
     kept_head: "Encoder | None" = None,
     trains: bool = True,
     onnx: bool = False,
+    is_fused: bool = False,
 ) -> None:
     """Train a classifier and write its folder; an interrupted training goes on when this is called again.
 
@@ -69,6 +70,7 @@ def write_classifier(
         kept_head: the head to start with; None: a new one.
         trains: whether encoder and head are trained; if not, they are scored and written as they are.
         onnx: whether to write the classifier as ONNX too.
+        is_fused: whether the arrays are those of a run that began with the base, for the card.
 
     Raises:
         ColdFusionError: the task does not fit the model, the training diverged, or the folder cannot be written.
@@ -92,7 +94,7 @@ def write_classifier(
             else f"{file} is of a training with another model, other rows, settings or software. It starts anew."
         )
     try:
-        trained = _train(base, encoder, task, spec, settings, seed, kept_head, trains, checkpoint)
+        trained = _train(base, encoder, task, spec, settings, seed, kept_head, trains, checkpoint, is_fused)
     except KeyboardInterrupt:
         step = checkpoint.saved_step() if checkpoint else None
         print_line(
@@ -160,6 +162,7 @@ def _train(
     kept_head: "Encoder | None",
     trains: bool,
     checkpoint: "TrainingCheckpoint | None",
+    is_fused: bool,
 ) -> "FinetunedClassifier":
     """Train with a progress bar; where the output is no terminal, with a line now and then."""
     from coldfusion_fl.classifier.finetuned import finetune_classifier
@@ -178,5 +181,5 @@ def _train(
 
         return finetune_classifier(
             base, encoder, task, settings, seed, progress, spec,
-            kept_head=kept_head, trains=trains, checkpoint=checkpoint,
+            kept_head=kept_head, trains=trains, checkpoint=checkpoint, is_fused=is_fused,
         )  # fmt: skip

@@ -160,6 +160,7 @@ def export_classifier(
         kept_head=kept.head or None,
         trains=trains,
         onnx=onnx,
+        is_fused=True,
     )
 
 
